@@ -1,0 +1,60 @@
+# All set-up is done by the targets themselves: only Python 3.11 and make need to be there.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+export S2S_DATA ?= $(abspath ../shared/data)
+
+.PHONY: help install demo test lint format bench lock clean
+
+help:
+	@echo "make demo     set up, then prepare, train, evaluate, translate and serve the embedded corpus"
+	@echo "make test     set up, then check style, types and import contracts, and run the tests"
+	@echo "make install  make $(VENV) from requirements.lock"
+	@echo "make lint     style, types, import contracts (part of make test)"
+	@echo "make format   let ruff format the code and mend what it can"
+	@echo "make bench    measure this machine (benchmarks/README.md)"
+	@echo "make lock     write requirements.lock anew from pyproject.toml"
+	@echo "make clean    remove $(VENV) and all that was built"
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@echo "== installing into $(VENV) with pip, from requirements.lock (a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(INSTALLED)
+
+demo: install
+	@echo "== the demo: prepare, train with 2 Ray workers, evaluate, translate, serve"
+	@$(BIN)/python -m jobs.demo
+
+test: lint
+	@echo "== tests (on real Ray clusters, HTTP servers and files; under 10 minutes)"
+	@$(BIN)/python -m pytest
+
+lint: install
+	@echo "== style, types, import contracts"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: install
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format .
+
+bench: install
+	@echo "== training speed on this machine"
+	@$(BIN)/python -m benchmarks.train
+
+lock:
+	@echo "== resolving pyproject.toml into requirements.lock"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet torch==2.13.0 setuptools
+	@$(BIN)/pip install --quiet --no-build-isolation --editable '.[dev]'
+	@$(BIN)/pip freeze --exclude-editable --all --exclude pip | sed 's/+cpu$$//' > requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist s2s.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,13 @@
+"""What can go wrong for a user, each with the exit code of the `s2s` command it leads to."""
+
+
+class BadInput(Exception):
+    """A file, row, option, request or directory that cannot be used as it is (exit code 2)."""
+
+
+class Failed(Exception):
+    """Work that began on good input and could not be finished (exit code 1)."""
+
+
+class Stopped(Exception):
+    """Work that was interrupted and goes on when the same command is run again (exit code 3)."""
