@@ -1,0 +1,173 @@
+"""The configuration tree and its presets.
+
+A `Config` is frozen, rejects unknown keys, and survives JSON exactly. The docstring under each
+field is the only place where the field is described: it is also its `--help`.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from s2s.errors import BadInput
+
+
+def describe(error: ValidationError) -> str:
+    """What is wrong with some values, in one line: each key with its fault."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(part) for part in fault["loc"]) or "value"
+        what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+        faults.append(f"{key}: {what}")
+    return "; ".join(faults)
+
+
+class Section(BaseModel):
+    """A frozen group of settings that rejects keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> Self:
+        """The section that JSON text describes; `where` names the text in the error.
+
+        Raises:
+            BadInput: the text is no JSON, has an unknown key, or a value out of range.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise BadInput(f"{where}: {describe(error)}") from None
+
+    def to_json(self) -> str:
+        """The section as JSON text that `from_json` turns into an equal one."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+class TextConfig(Section):
+    """How sentences become words."""
+
+    normaliser: Literal["tutorial", "lossless"] = "lossless"
+    """`tutorial` lower-cases, strips accents and keeps only letters and `! . ?`; `lossless` keeps
+    every character, and a decoded sentence is the one that was encoded."""
+
+    vocabulary_size: int | None = Field(default=None, gt=0)
+    """Most frequent words kept in each language; the others read as `<unk>`. None keeps all."""
+
+    min_frequency: int = Field(default=1, gt=0)
+    """Times that a word must occur to be in the vocabulary."""
+
+
+class CorpusConfig(Section):
+    """Which rows of a corpus are used, and for what."""
+
+    rows: int | None = Field(default=None, gt=0)
+    """Rows read from the start of the source; None reads all."""
+
+    split: Literal["random", "grouped"] = "grouped"
+    """`grouped` keeps all rows of one source sentence in one part, and no held-out sentence in
+    `train`; `random` shuffles rows as the tutorial does, and so leaks held-out sentences."""
+
+    valid: float = Field(default=0.02, gt=0, lt=0.5)
+    """Share of the rows held out to choose the best epoch."""
+
+    test: float = Field(default=0.02, ge=0, lt=0.5)
+    """Share of the rows held out for the final scores; 0 makes no `test` part."""
+
+    vocabulary_from: Literal["train", "all"] = "train"
+    """The rows that the vocabulary is learned on; `all` is the tutorial's way."""
+
+    seed: int = 0
+    """Decides which rows are held out."""
+
+
+class ModelConfig(Section):
+    """The network."""
+
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    """Recurrent cell of encoder and decoder."""
+
+    layers: int = Field(default=1, gt=0)
+    """Recurrent layers in the encoder, and as many in the decoder."""
+
+    embedding_size: int = Field(default=64, gt=0)
+    """Width of a word's vector."""
+
+    hidden_size: int = Field(default=64, gt=0)
+    """Width of the recurrent state, which is also the context vector's."""
+
+    attention: Literal["none"] = "none"
+    """How the decoder looks back at the source; `none` gives it the context vector alone."""
+
+
+class TrainConfig(Section):
+    """The training run."""
+
+    epochs: int = Field(default=10, gt=0)
+    """Passes over the training part."""
+
+    batch_size: int = Field(default=128, gt=0)
+    """Sentence pairs that one optimizer step sees, over all workers together."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Step size of Adam."""
+
+    seed: int = 0
+    """Decides the first weights and the order of the batches."""
+
+
+class DecodeConfig(Section):
+    """How a trained model translates."""
+
+    max_length: int = Field(default=50, gt=0)
+    """Target words after which a translation is cut, `<eos>` or not."""
+
+    batch_size: int = Field(default=64, gt=0)
+    """Sentences translated together."""
+
+
+class DataConfig(Section):
+    """What a corpus directory depends on: the data half of a `Config`."""
+
+    source_language: str = "en"
+    """Code of the language translated from."""
+
+    target_language: str = "fr"
+    """Code of the language translated to."""
+
+    text: TextConfig = TextConfig()
+    corpus: CorpusConfig = CorpusConfig()
+
+
+class Config(DataConfig):
+    """All that a model directory depends on, beside the corpus itself."""
+
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    decode: DecodeConfig = DecodeConfig()
+
+
+def seed() -> Config:
+    """The tutorial: 33,000 rows, LSTM 64 without attention, 10 epochs, a random 10 % held out."""
+    return Config(
+        text=TextConfig(normaliser="tutorial"),
+        corpus=CorpusConfig(
+            rows=33_000, split="random", valid=0.1, test=0.0, vocabulary_from="all"
+        ),
+        model=ModelConfig(embedding_size=64, hidden_size=64),
+        train=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3),
+        decode=DecodeConfig(max_length=16),
+    )
+
+
+def demo() -> Config:
+    """About two minutes of training on two CPU cores, made for the embedded demo corpus."""
+    return Config(
+        corpus=CorpusConfig(valid=0.05, test=0.05),
+        model=ModelConfig(embedding_size=96, hidden_size=256),
+        train=TrainConfig(epochs=8, batch_size=128, learning_rate=2e-3),
+        decode=DecodeConfig(max_length=40),
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"seed": seed, "demo": demo}
