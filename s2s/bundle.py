@@ -1,0 +1,118 @@
+"""The model directory: all that a translator is, readable without this code.
+
+config.json, model.safetensors, source.json and target.json (tokenizers), metrics.json, README.md.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from s2s.config import Config
+from s2s.errors import BadInput
+from s2s.model import Seq2Seq
+from s2s.text import Vocabulary
+
+
+class _ConfigFile(Config):
+    """`config.json`: the config, with the version of the directory's layout."""
+
+    format_version: Literal[1] = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model with its config and vocabularies."""
+
+    config: Config
+    source: Vocabulary
+    target: Vocabulary
+    model: Seq2Seq
+
+    @classmethod
+    def new(cls, config: Config, source: Vocabulary, target: Vocabulary) -> Self:
+        """A bundle with fresh weights, drawn from torch's current random state."""
+        return cls(config, source, target, Seq2Seq(len(source), len(target), config.model))
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
+        """The bundle in a model directory, ready for use.
+
+        Raises:
+            BadInput: `path` is no complete model directory of this version.
+        """
+        config = read_config(path)
+        source = Vocabulary.load(path / "source.json")
+        bundle = cls.new(config, source, Vocabulary.load(path / "target.json"))
+        try:
+            bundle.model.load_state_dict(load_file(path / "model.safetensors"))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInput(f"{path / 'model.safetensors'} cannot be loaded: {reason}") from None
+        bundle.model.to(device).eval()
+        return bundle
+
+    def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
+        """Write the model directory, which must exist."""
+        (path / "config.json").write_text(_ConfigFile(**dict(self.config)).to_json())
+        save_file(self.model.state_dict(), path / "model.safetensors")
+        self.source.save(path / "source.json")
+        self.target.save(path / "target.json")
+        write_metrics(path, metrics)
+
+
+def read_config(path: Path) -> Config:
+    """The config of a model directory.
+
+    Raises:
+        BadInput: `config.json` is absent, broken or of another version.
+    """
+    try:
+        text = (path / "config.json").read_bytes()
+    except OSError:
+        raise BadInput(f"{path} is no model directory: it has no config.json") from None
+    file = _ConfigFile.from_json(text, str(path / "config.json"))
+    return Config(**{key: getattr(file, key) for key in Config.model_fields})
+
+
+def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Write `metrics.json`, and the model card `README.md` that is drawn from it."""
+    (path / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (path / "README.md").write_text(_card(read_config(path), metrics))
+
+
+def _card(config: Config, metrics: Mapping[str, Any]) -> str:
+    model, best = config.model, metrics["best"]
+    rows = [
+        ("best epoch", f"{best['epoch']} of {len(metrics['epochs'])}"),
+        ("validation loss (nats per token)", f"{best['valid_loss']:.4f}"),
+        ("token accuracy (real tokens)", f"{best['valid_token_accuracy']:.4f}"),
+        ("padded accuracy (the Keras metric)", f"{best['valid_padded_accuracy']:.4f}"),
+    ]
+    rows += [
+        (f"{score['name']}, greedy, {score['references']} references", f"{score['score']:.2f}")
+        for score in metrics.get("scores", [])
+    ]
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return f"""# {config.source_language} → {config.target_language}
+
+A {model.cell.upper()} encoder–decoder made by s2s {metrics["versions"]["s2s"]}:
+layers {model.layers}, embedding {model.embedding_size}, hidden {model.hidden_size},
+attention {model.attention}.
+
+| on the `valid` part | |
+| --- | --- |
+{table}
+
+Trained on {metrics["corpus"]["pairs"]:,} pairs of `{metrics["corpus"]["source"]}` with
+{metrics["workers"]} worker(s) on {metrics["device"]}. `metrics.json` has every epoch, the
+signatures of the scores and the versions; `config.json` the exact settings.
+
+    s2s translate THIS_DIRECTORY
+    s2s serve THIS_DIRECTORY
+"""
