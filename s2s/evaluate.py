@@ -1,0 +1,67 @@
+"""The scores of a model directory on a part of a corpus."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+
+from s2s.batches import Batches
+from s2s.bundle import Bundle
+from s2s.corpus import Corpus, encode
+from s2s.errors import BadInput
+from s2s.loop import validate
+from s2s.metrics import score
+from s2s.translator import Translator
+
+
+def evaluate(
+    model: Path,
+    corpus: Path,
+    part: str,
+    on_batch: Callable[[int], None] = lambda sentences: None,
+) -> dict[str, Any]:
+    """Loss and accuracies under teacher forcing, and BLEU and chrF of greedy translations.
+
+    The sentences of the corpus are encoded anew with the model's own vocabularies, so a model can
+    be scored on a corpus that it was not trained on. References are the sentences as read; where
+    the model normalises its target, a second set of scores has normalised references.
+
+    Args:
+        on_batch: told the number of sentences of each translated batch.
+
+    Raises:
+        BadInput: either directory is broken, they are of different languages, or the corpus has
+            no such part.
+    """
+    bundle = Bundle.load(model)
+    opened = Corpus.open(corpus)
+    ours, theirs = (
+        (config.source_language, config.target_language)
+        for config in (bundle.config, opened.manifest.config)
+    )
+    if ours != theirs:
+        raise BadInput(f"{model} translates {'-'.join(ours)}, {corpus} holds {'-'.join(theirs)}")
+    rows = opened.part(part)
+
+    encoded = Dataset.from_dict(encode(rows[:], bundle.source, bundle.target))
+    batches = Batches(encoded, bundle.config.train.batch_size)
+    sums = validate(bundle.model, batches.epoch(0), torch.device("cpu"))
+    longest = max(opened.manifest.longest["target"], batches.longest_target)
+
+    translations = Translator(bundle).translate(rows["source"][:], on_batch)
+    references = rows["target"][:]
+    scores = score(translations, references, "as read")
+    if bundle.config.text.normaliser != "lossless":
+        normalised = [bundle.target.normalise(reference) for reference in references]
+        scores += score(translations, normalised, "normalised")
+    return {
+        "part": part,
+        "pairs": len(rows),
+        "loss": sums.mean_loss,
+        "token_accuracy": sums.token_accuracy,
+        "padded_accuracy": sums.padded_accuracy(longest),
+        "scores": [asdict(result) for result in scores],
+    }
