@@ -1,0 +1,55 @@
+"""Serving in the foreground on Ray Serve."""
+
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+from ray import serve
+from ray.serve import Application
+from ray.serve.config import HTTPOptions
+from ray.serve.schema import LoggingConfig
+
+from s2s.distributed.cluster import cluster
+from s2s.distributed.train import last_line
+from s2s.errors import BadInput, Failed
+
+
+def serve_until_stopped(
+    application: Application, host: str, port: int, say: Callable[[str], None]
+) -> None:
+    """Serve an application until Ctrl-C or SIGTERM, then end all that was started.
+
+    Raises:
+        BadInput: the address cannot be listened on.
+        Failed: no replica came up.
+    """
+    _probe(host, port)
+    with cluster():
+        ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: ended.set())
+        quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+        serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
+        try:
+            serve.run(application, name="s2s", logging_config=quiet)
+        except RuntimeError as error:
+            raise Failed(f"the application did not start: {last_line(error)}") from None
+        else:
+            say(f"serving on http://{host}:{port} (try /docs there); Ctrl-C ends it")
+            ended.wait()
+            say("ending")
+        finally:
+            serve.shutdown()
+
+
+def _probe(host: str, port: int) -> None:
+    """Ray Serve would look for another port, or fail late."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise BadInput(f"cannot listen on {host}:{port}: {reason}") from None

@@ -1,0 +1,180 @@
+"""A sweep over hidden and embedding sizes on Ray Tune; each trial is a Ray Train run."""
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.tune
+from ray.train import Result
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+
+from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
+from s2s.corpus import Corpus
+from s2s.distributed.cluster import Workers, cluster
+from s2s.distributed.runs import claim, interruptible
+from s2s.distributed.train import export, last_line, make_config, make_trainer
+from s2s.errors import BadInput, Failed
+from s2s.progress import SweepTable
+
+Sizes = tuple[int, int]  # hidden, embedding
+
+
+def tune(
+    corpus: Path,
+    out: Path,
+    model: ModelConfig,
+    settings: TrainConfig,
+    decode: DecodeConfig,
+    *,
+    sizes: list[Sizes],
+    trials: int,
+    workers: Workers,
+    restart: bool = False,
+) -> None:
+    """Train models of several sizes, ending the poor ones early (ASHA, Li et al., 2020).
+
+    Makes `out` with `sweep.json` and the model directory `best`. The trials' runs live in
+    `OUT.run`; a sweep found there is gone on with, if it is the same.
+
+    Args:
+        sizes: hidden and embedding sizes to choose from.
+        trials: how many of them are tried, drawn by the seed.
+
+    Raises:
+        BadInput: as `train`, or there is nothing to try.
+        Failed: every trial failed.
+        Stopped: the sweep was interrupted and can go on.
+    """
+    begin = time.perf_counter()
+    out = out.resolve()
+    opened = Corpus.open(corpus.resolve())
+    config = make_config(opened, model, settings, decode)
+    if not sizes or trials < 1 or min(map(min, sizes)) < 1:
+        raise BadInput("a sweep needs at least one trial, and sizes of at least 1")
+    order = np.random.default_rng(settings.seed).permutation(len(sizes))
+    tried = [sizes[i] for i in sorted(order[:trials])]
+    run = {"corpus": opened.sha256, "config": config.model_dump(mode="json"), "sizes": tried}
+    folder = claim(out, run, restart)
+    with cluster(), SweepTable() as table:
+        workers.require(table.line)
+        table.line(f"{len(tried)} trials in {folder}")
+        tuner = _make_tuner(opened.path, config, workers, folder, tried, _Watcher(table))
+        with interruptible():
+            grid = tuner.fit()
+        table.line("scoring the best trial on valid")
+        sweep = _export(grid, opened.path, out, folder, time.perf_counter() - begin)
+    best = sweep["trials"][sweep["best"]]
+    table.line(f"best: hidden {best['hidden_size']}, embedding {best['embedding_size']}")
+    table.line(f"model directory: {out / 'best'}")
+
+
+def _make_tuner(
+    corpus: Path,
+    config: Config,
+    workers: Workers,
+    folder: Path,
+    sizes: list[Sizes],
+    callback: ray.tune.Callback,
+) -> ray.tune.Tuner:
+    trainable = ray.tune.with_resources(
+        ray.tune.with_parameters(
+            _trial, corpus=corpus, config=config.to_json(), workers=workers, folder=folder
+        ),
+        # A trial's own process only waits for its workers. With a whole CPU each, the waiting
+        # trials would hold what their workers need, and the sweep would stand still.
+        {"CPU": 0.01},
+    )
+    if ray.tune.Tuner.can_restore(folder / "tune"):
+        return ray.tune.Tuner.restore(str(folder / "tune"), trainable, resume_errored=True)
+    kind = "GPU" if workers.gpu else "CPU"
+    at_once = int(ray.cluster_resources().get(kind, 0) // workers.number)
+    return ray.tune.Tuner(
+        trainable,
+        param_space={"sizes": ray.tune.grid_search(sizes)},
+        tune_config=ray.tune.TuneConfig(
+            metric="valid_loss",
+            mode="min",
+            scheduler=ASHAScheduler(time_attr="epoch", max_t=config.train.epochs),
+            max_concurrent_trials=max(1, at_once),
+        ),
+        run_config=ray.tune.RunConfig(
+            name="tune", storage_path=str(folder), callbacks=[callback], verbose=0
+        ),
+    )
+
+
+def _trial(
+    choice: dict[str, Any], corpus: Path, config: str, workers: Workers, folder: Path
+) -> None:
+    """One trial: a Ray Train run with its own folder, which it resumes after a restart."""
+    base = Config.from_json(config, "config")
+    hidden, embedding = choice["sizes"]
+    sized = base.model.model_copy(update={"hidden_size": hidden, "embedding_size": embedding})
+    own = folder / "trials" / ray.tune.get_context().get_trial_id()
+    trial = base.model_copy(update={"model": sized})
+    make_trainer(corpus, trial, workers, own, callbacks=[TuneReportCallback()]).fit()
+
+
+def _export(
+    grid: ray.tune.ResultGrid, corpus: Path, out: Path, folder: Path, seconds: float
+) -> dict[str, Any]:
+    """Make `out` from the trials' runs, and return what `sweep.json` says.
+
+    Raises:
+        Failed: no trial reached the end of an epoch.
+    """
+    trials: list[dict[str, Any]] = []
+    checkpoints = []
+    for result in grid:
+        hidden, embedding = result.config["sizes"]
+        row: dict[str, Any] = {"hidden_size": hidden, "embedding_size": embedding}
+        if result.error is None and result.metrics and "trial_id" in result.metrics:
+            run = Result.from_path(str(folder / "trials" / result.metrics["trial_id"]))
+            checkpoint, best = min(run.best_checkpoints, key=lambda kept: kept[1]["valid_loss"])
+            row |= {"epochs": result.metrics["epoch"], **{f"best_{k}": v for k, v in best.items()}}
+            checkpoints.append((len(trials), checkpoint, best))
+        trials.append({**row, "error": last_line(result.error) if result.error else None})
+    if not checkpoints:
+        raise Failed(f"every trial failed; the first: {trials[0]['error']}")
+    number, checkpoint, _ = min(checkpoints, key=lambda kept: kept[2]["valid_loss"])
+
+    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        with checkpoint.as_directory() as saved:
+            outcome = json.loads((Path(saved) / "metrics.json").read_bytes())
+        export(checkpoint, outcome, corpus, scratch / "best", seconds)
+        sweep = {"trials": trials, "best": number, "total_seconds": seconds}
+        (scratch / "sweep.json").write_text(json.dumps(sweep, indent=2) + "\n")
+        scratch.chmod(0o755)
+        shutil.rmtree(out, ignore_errors=True)  # there only where --restart was given
+        scratch.replace(out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return sweep
+
+
+class _Watcher(ray.tune.Callback):
+    """Shows the trials on the driver, where Tune calls it."""
+
+    def __init__(self, table: SweepTable) -> None:
+        self._table = table
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._table.show(trial.trial_id, trial.config["sizes"], "running")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
+    ) -> None:
+        self._table.show(trial.trial_id, trial.config["sizes"], "running", result)
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._table.show(trial.trial_id, trial.config["sizes"], "ended")
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self._table.show(trial.trial_id, trial.config["sizes"], "failed")

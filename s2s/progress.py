@@ -1,0 +1,119 @@
+"""What long work shows on the driver: live bars on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int], None]]:
+    """A counter on standard error, as long as that is a terminal and the results go elsewhere."""
+    with Progress(
+        TextColumn("{task.description} {task.completed:,.0f} sentences"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty() or sys.stdout.isatty(),
+        transient=True,
+    ) as bars:
+        bar = bars.add_task(what, total=None)
+        yield lambda sentences: bars.advance(bar, sentences)
+
+
+class EpochBar:
+    """A bar over the steps of an epoch, and a line that stays for each finished epoch."""
+
+    def __init__(self) -> None:
+        console = Console(highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._bar = self._bars.add_task("starting workers", total=None)
+
+    def __enter__(self) -> "EpochBar":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def step(self, epoch: int, epochs: int, step: int, steps: int) -> None:
+        """Show how far an epoch is."""
+        said = f"epoch {epoch}/{epochs}"
+        self._bars.update(self._bar, description=said, completed=step, total=steps)
+
+    def line(self, text: str) -> None:
+        """Print a line that stays, above the bar."""
+        self._bars.console.print(text)
+
+
+class SweepTable:
+    """A live table of the trials of a sweep; on no terminal, a line for each thing that happens."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._rows: dict[str, list[str]] = {}
+        self._live = Live(console=self._console, refresh_per_second=2)
+
+    def __enter__(self) -> "SweepTable":
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(
+        self, trial: str, sizes: tuple[int, int], state: str, record: dict[str, Any] | None = None
+    ) -> None:
+        """Show what became of a trial of these hidden and embedding sizes."""
+        row = self._rows.setdefault(trial, ["", *map(str, sizes), "", "", "", ""])
+        row[0] = state
+        if record is not None:
+            row[3:] = [
+                str(record["epoch"]),
+                f"{record['valid_loss']:.4f}",
+                f"{record['valid_token_accuracy']:.4f}",
+                f"{record['pairs_per_second']:,.0f}",
+            ]
+        if self._console.is_terminal:
+            self._live.update(self._table())
+        else:
+            said = f"hidden {row[1]}  embedding {row[2]}  {state}"
+            if row[3]:
+                said += f"  epoch {row[3]}  valid loss {row[4]}  token accuracy {row[5]}"
+            self.line(said)
+
+    def line(self, text: str) -> None:
+        """Print a line that stays, above the table."""
+        self._console.print(text)
+
+    def _table(self) -> Table:
+        table = Table()
+        for heading in (
+            "state", "hidden", "embedding", "epoch", "valid loss", "token accuracy", "pairs/s"
+        ):  # fmt: skip
+            table.add_column(heading, justify="left" if heading == "state" else "right")
+        for row in self._rows.values():
+            table.add_row(*row)
+        return table
