@@ -1,0 +1,1 @@
+"""The HTTP service without Ray: an engine that batches sentences and an app that speaks HTTP."""
