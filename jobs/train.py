@@ -1,0 +1,8 @@
+"""`ray job submit … -- python -m jobs.train …`: the flags are those of `s2s train`."""
+
+import sys
+
+from s2s.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run("train"))

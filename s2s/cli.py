@@ -1,0 +1,413 @@
+"""The `s2s` command: one verb for each job.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 3 stopped but resumable.
+"""
+
+import io
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import MISSING, dataclass
+from dataclasses import fields as dataclass_fields
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TextIO, get_type_hints
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import FlagCreatePairsOff
+
+from s2s.config import (
+    PRESETS,
+    CorpusConfig,
+    DataConfig,
+    DecodeConfig,
+    ModelConfig,
+    Section,
+    TextConfig,
+    TrainConfig,
+)
+from s2s.errors import BadInput, Failed, Stopped
+from s2s.progress import counting
+
+# Nothing calls home, at run time or ever; set before any of the libraries is imported.
+for _name, _value in {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+
+class Verb(Protocol):
+    """The parsed arguments of a verb, which do its work."""
+
+    def run(self) -> None:
+        """Do the work; raises the errors of `s2s.errors`."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Turn pairs of sentences into a corpus directory."""
+
+    source: str
+    """File of tab-separated pairs, plain or zipped, or `demo` for the embedded corpus."""
+
+    out: Path
+    """Corpus directory to make."""
+
+    text: TextConfig
+    corpus: CorpusConfig
+
+    languages: str = "en-fr"
+    """Source and target language, as codes joined by a hyphen."""
+
+    def run(self) -> None:
+        """Write the corpus directory and say what is in it."""
+        import datasets
+
+        from s2s.corpus import prepare
+
+        source, _, target = self.languages.partition("-")
+        if not (source and target):
+            raise BadInput(f"--languages {self.languages}: two codes such as en-fr are expected")
+        if not sys.stderr.isatty():
+            datasets.disable_progress_bars()
+        config = DataConfig(
+            source_language=source, target_language=target, text=self.text, corpus=self.corpus
+        )
+        manifest = prepare(self.source, config, self.out, _say)
+        for reason, rows in manifest.drops.items():
+            _say(f"left out {rows:,} rows: {reason}")
+        _say(f"corpus directory: {self.out}")
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on a corpus directory, on Ray."""
+
+    corpus: Path
+    """Corpus directory to train on."""
+
+    out: Path
+    """Model directory to make. Checkpoints live beside it, in OUT.run."""
+
+    model: ModelConfig
+    train: TrainConfig
+    decode: DecodeConfig
+
+    workers: int = 1
+    """Ray workers that share each batch."""
+
+    gpu: bool = False
+    """Give each worker a GPU."""
+
+    restart: bool = False
+    """Begin anew: drop the checkpoints of an earlier run, and replace OUT if it is there."""
+
+    wait: float = 600.0
+    """Seconds to wait for an autoscaling cluster to grow to the workers."""
+
+    def run(self) -> None:
+        """Train and write the model directory."""
+        from s2s.distributed.cluster import Workers
+        from s2s.distributed.train import train
+
+        workers = Workers(self.workers, self.gpu, self.wait)
+        train(
+            self.corpus, self.out, self.model, self.train, self.decode,
+            workers=workers, restart=self.restart,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Sweep hidden and embedding sizes on Ray Tune; OUT/best is the best model."""
+
+    corpus: Path
+    """Corpus directory to train on."""
+
+    out: Path
+    """Directory to make: sweep.json, and the model directory `best`."""
+
+    model: ModelConfig
+    train: TrainConfig
+    decode: DecodeConfig
+
+    hidden_sizes: tuple[int, ...] = (64, 128, 256)
+    """Values of model.hidden_size to try."""
+
+    embedding_sizes: tuple[int, ...] = (32, 64, 128)
+    """Values of model.embedding_size to try."""
+
+    trials: int = 4
+    """Combinations tried, drawn without repetition by train.seed."""
+
+    workers: int = 1
+    """Ray workers of each trial."""
+
+    gpu: bool = False
+    """Give each worker a GPU."""
+
+    restart: bool = False
+    """Begin anew: drop an earlier sweep's trials, and replace OUT if it is there."""
+
+    wait: float = 600.0
+    """Seconds to wait for an autoscaling cluster to grow to the workers of one trial."""
+
+    def run(self) -> None:
+        """Sweep, and write the best model directory."""
+        from s2s.distributed.cluster import Workers
+        from s2s.distributed.tune import tune
+
+        sizes = [(h, e) for h in self.hidden_sizes for e in self.embedding_sizes]
+        workers = Workers(self.workers, self.gpu, self.wait)
+        tune(
+            self.corpus, self.out, self.model, self.train, self.decode,
+            sizes=sizes, trials=self.trials, workers=workers, restart=self.restart,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a model directory on a held-out part of a corpus."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model directory."""
+
+    corpus: Path
+    """Corpus directory."""
+
+    split: Literal["train", "valid", "test"] = "valid"
+    """Part of the corpus."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> None:
+        """Print loss, accuracies, BLEU and chrF."""
+        from s2s.evaluate import evaluate
+
+        with counting("translated") as count:
+            result = evaluate(self.model, self.corpus, self.split, count)
+        if self.json:
+            print(json.dumps(result, indent=2))
+            return
+        table = Table(title=f"{self.model} on {result['pairs']:,} pairs of {self.split}")
+        for heading in ("measure", "value", "how"):
+            table.add_column(heading, justify="right" if heading == "value" else "left")
+        table.add_row("loss", f"{result['loss']:.4f}", "nats per real token, teacher forcing")
+        table.add_row("token accuracy", f"{result['token_accuracy']:.4f}", "real tokens")
+        table.add_row("padded accuracy", f"{result['padded_accuracy']:.4f}", "the Keras metric")
+        for score in result["scores"]:
+            how = f"{score['references']} references, greedy; {score['signature']}"
+            table.add_row(score["name"], f"{score['score']:.2f}", how)
+        Console().print(table)
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Translate a sentence, a file or standard input: a line in, a line out."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model directory."""
+
+    sentence: Annotated[str | None, tyro.conf.Positional] = None
+    """The one sentence to translate."""
+
+    input: Path | None = None
+    """File with a sentence on each line; standard input if neither this nor a sentence is given."""
+
+    output: Path | None = None
+    """File to write; standard output if not given."""
+
+    # Lines read, translated and written at a time: memory stays flat however long the input is.
+    CHUNK: ClassVar[int] = 4096
+
+    def run(self) -> None:
+        """Write the translations."""
+        from s2s.translator import Translator
+
+        if self.sentence is not None and self.input is not None:
+            raise BadInput("give a sentence or --input, not both")
+        translator = Translator.load(self.model)
+        with _opened(self.output) as output, counting("translated") as count:
+            size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
+            lines = self._lines()
+            while chunk := list(islice(lines, size)):
+                for translation in translator.translate(chunk, count):
+                    output.write(translation + "\n")
+                output.flush()
+
+    def _lines(self) -> Iterator[str]:
+        if self.sentence is not None:
+            yield self.sentence
+            return
+        name = "standard input" if self.input is None else str(self.input)
+        try:
+            file = sys.stdin.buffer if self.input is None else self.input.open("rb")
+        except OSError as error:
+            raise BadInput(f"{name}: {error.strerror}") from None
+        with file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield line.decode("utf-8").strip()
+                except UnicodeDecodeError:
+                    raise BadInput(f"{name}: line {number} is not UTF-8") from None
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve a model directory over HTTP until Ctrl-C or SIGTERM."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model directory."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the default is reachable from this machine alone."""
+
+    port: int = 8000
+    """Port to listen on."""
+
+    replicas: int = 1
+    """Copies of the model, each in a process of its own."""
+
+    def run(self) -> None:
+        """Serve in the foreground."""
+        from s2s.bundle import Bundle
+        from s2s.distributed.serve import serve_until_stopped
+        from serve_app import Arguments, build
+
+        Bundle.load(self.model)  # a broken directory is told here, before a cluster starts
+        arguments = Arguments(model=str(self.model.resolve()), num_replicas=self.replicas)
+        serve_until_stopped(build(arguments), self.host, self.port, _say)
+
+
+VERBS: dict[str, type[Verb]] = {
+    "prepare": Prepare,
+    "train": Train,
+    "tune": Tune,
+    "evaluate": Evaluate,
+    "translate": Translate,
+    "serve": Serve,
+}
+
+
+USAGE = "\n".join(
+    [
+        "Trains and serves LSTM sequence-to-sequence translators, on a laptop or a Ray cluster.\n",
+        "usage: s2s VERB [-h] [OPTIONS]\n",
+        *(
+            f"  s2s {verb:<10} {(kind.__doc__ or '').splitlines()[0]}"
+            for verb, kind in VERBS.items()
+        ),
+        "\n`s2s VERB --help` explains a verb. Verbs with settings take a preset first "
+        f"({', '.join(PRESETS)}):\n`s2s VERB PRESET --help` shows its values.\n",
+        "Exit codes: 0 done, 1 failed, 2 bad input, 3 stopped but resumable.",
+    ]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `s2s VERB …` and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    if arguments[0] not in VERBS:
+        return _complain(f"unknown verb {arguments[0]!r}; one of {', '.join(VERBS)} is expected", 2)
+    return run(arguments[0], arguments[1:])
+
+
+def run(verb: str, arguments: list[str] | None = None) -> int:
+    """Run one verb on its command-line arguments and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        parse(verb, arguments).run()
+    except BadInput as error:
+        return _complain(str(error), 2)
+    except Stopped as error:
+        return _complain(str(error), 3)
+    except Failed as error:
+        return _complain(str(error), 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 1)
+    except BrokenPipeError:
+        # The reader of our output has gone (as `head` does); Python must not try to flush again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def parse(verb: str, arguments: list[str]) -> Verb:
+    """The verb's arguments, the preset's values as defaults.
+
+    Raises:
+        BadInput: an option is unknown, missing or has a bad value.
+        SystemExit: help was asked for, and printed.
+    """
+    kind = VERBS[verb]
+    hints = get_type_hints(kind)
+    sections = [n for n, h in hints.items() if isinstance(h, type) and issubclass(h, Section)]
+    prog, default = f"s2s {verb}", tyro.MISSING
+    if sections:
+        if arguments[:1] in (["-h"], ["--help"]):
+            arguments = ["seed", *arguments]
+        if not arguments or arguments[0] not in PRESETS:
+            found = f", not {arguments[0]!r}" if arguments else ""
+            raise BadInput(f"{prog}: a preset comes first: {' or '.join(PRESETS)}{found}")
+        prog, preset, arguments = f"{prog} {arguments[0]}", PRESETS[arguments[0]](), arguments[1:]
+        default = _defaults(kind, {name: getattr(preset, name) for name in sections})
+    box = io.StringIO()
+    try:
+        with redirect_stderr(box), warnings.catch_warnings(action="ignore"):
+            parsed: Verb = tyro.cli(
+                kind, prog=prog, args=arguments, default=default, config=(FlagCreatePairsOff,)
+            )
+            return parsed
+    except SystemExit as stop:
+        if stop.code:
+            raise BadInput(f"{_one_line(box.getvalue())} (see {prog} --help)") from None
+        raise
+
+
+def _defaults(kind: Any, sections: dict[str, Section]) -> Any:
+    """The verb with a preset's sections, and what must be given marked as missing."""
+    required = {f.name: tyro.MISSING for f in dataclass_fields(kind) if f.default is MISSING}
+    return kind(**{**required, **sections})
+
+
+def _one_line(box: str) -> str:
+    """What tyro says in a box, as a line: logs and scripts want no boxes."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    said = " ".join(line for line in lines if not set(line) <= {"─"})
+    said = re.sub(r"For full helptext.*|Argument helptext:.*|\[type=.*?\]", "", said)
+    said = re.sub(r"For further information visit \S+|1 validation error for \w+ ", "", said)
+    return " ".join(said.split())
+
+
+def _complain(what: str, code: int) -> int:
+    print(f"s2s: {what}", file=sys.stderr)
+    return code
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO]:
+    """The file to write, or standard output."""
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
