@@ -95,7 +95,7 @@ def _card(config: Config, metrics: Mapping[str, Any]) -> str:
         ("padded accuracy (the Keras metric)", f"{best['valid_padded_accuracy']:.4f}"),
     ]
     rows += [
-        (f"{score['name']}, greedy, {score['references']} references", f"{score['score']:.2f}")
+        (f"{score['name']}, greedy, references {score['references']}", f"{score['score']:.2f}")
         for score in metrics.get("scores", [])
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)

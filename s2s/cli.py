@@ -35,11 +35,13 @@ from s2s.config import (
 from s2s.errors import BadInput, Failed, Stopped
 from s2s.progress import counting
 
-# Nothing calls home, at run time or ever; set before any of the libraries is imported.
+# Nothing calls home, and nothing talks beside us; read when the libraries are imported.
 for _name, _value in {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, no report of Tune's beside our own
+    "RAY_SERVE_LOG_TO_STDERR": "0",
 }.items():
     os.environ.setdefault(_name, _value)
 
@@ -200,12 +202,14 @@ class Evaluate:
             return
         table = Table(title=f"{self.model} on {result['pairs']:,} pairs of {self.split}")
         for heading in ("measure", "value", "how"):
-            table.add_column(heading, justify="right" if heading == "value" else "left")
+            table.add_column(
+                heading, justify="right" if heading == "value" else "left", overflow="fold"
+            )
         table.add_row("loss", f"{result['loss']:.4f}", "nats per real token, teacher forcing")
         table.add_row("token accuracy", f"{result['token_accuracy']:.4f}", "real tokens")
         table.add_row("padded accuracy", f"{result['padded_accuracy']:.4f}", "the Keras metric")
         for score in result["scores"]:
-            how = f"{score['references']} references, greedy; {score['signature']}"
+            how = f"greedy, references {score['references']}; {score['signature']}"
             table.add_row(score["name"], f"{score['score']:.2f}", how)
         Console().print(table)
 
@@ -354,7 +358,7 @@ def parse(verb: str, arguments: list[str]) -> Verb:
     kind = VERBS[verb]
     hints = get_type_hints(kind)
     sections = [n for n, h in hints.items() if isinstance(h, type) and issubclass(h, Section)]
-    prog, default = f"s2s {verb}", tyro.MISSING
+    prog, default = f"s2s {verb}", tyro.MISSING_NONPROP
     if sections:
         if arguments[:1] in (["-h"], ["--help"]):
             arguments = ["seed", *arguments]
@@ -411,3 +415,7 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
             yield file
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

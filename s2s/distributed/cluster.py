@@ -1,6 +1,5 @@
 """The one Ray that a command uses, and whether it can hold the workers."""
 
-import json
 import logging
 import os
 import time
@@ -9,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
-import ray._private.state
+import ray._private.worker
 from ray.autoscaler.sdk import request_resources
-from ray.experimental import internal_kv
+from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
 from s2s.errors import BadInput, Failed
 
@@ -25,16 +24,25 @@ def cluster() -> Iterator[None]:
     Raises:
         Failed: RAY_ADDRESS names no cluster that answers.
     """
-    if ray.is_initialized():
-        yield
-        return
     address = os.environ.get("RAY_ADDRESS")
+    if ray.is_initialized():
+        try:
+            yield
+        finally:
+            _set_address(address)
+        return
+    # Ray's clean-up of ended trials asks the dashboard who has ended: without one, a sweep stands
+    # still once the first trials have taken all CPUs.
+    local = {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    # Ray pushes lines of its own ("8 PYTHON worker processes have been started") to the driver
+    # whatever it is told of logging; all that a user has to know is told by our own lines.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
     try:
         ray.init(
             address=address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            **({} if address else {"include_dashboard": False}),
+            **({} if address else local),
         )
     except ConnectionError as error:
         raise Failed(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from None
@@ -42,6 +50,24 @@ def cluster() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+        _set_address(address)
+
+
+def pin_address() -> None:
+    """Make Ray Train's helper actors talk to the cluster that this process is connected to.
+
+    They look for a cluster by themselves, and take another one on the same host for theirs: a run
+    then loses its workers' places, or an ended trial keeps them for ever.
+    """
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+
+
+def _set_address(address: str | None) -> None:
+    if address is None:
+        os.environ.pop("RAY_ADDRESS", None)
+    else:
+        os.environ["RAY_ADDRESS"] = address
 
 
 @dataclass(frozen=True)
@@ -96,15 +122,30 @@ class Workers:
 
 
 def _autoscales() -> bool:
-    """Whether the cluster has an autoscaler that can add nodes.
+    """Whether the cluster has an autoscaler that can add nodes; asked on the head node."""
+    port = ray.get_runtime_context().gcs_address.rsplit(":", 1)[1]
+    answer: bool = ray.get(_head_autoscales.remote(port))
+    return answer
 
-    Every cluster has an autoscaler's monitor; on one of fixed size it only reads, and calls each
-    node `node_` and its id for want of node types. The newer autoscaler (v2, KubeRay's) leaves its
-    config with the cluster.
+
+@ray.remote(num_cpus=0, resources={"node:__internal_head__": 0.001})
+def _head_autoscales(gcs_port: str) -> bool:
+    """Every head runs the autoscaler's monitor; it has a config where it may add nodes.
+
+    KubeRay runs the autoscaler beside the head instead, and then starts Ray without a monitor.
     """
-    if ray._private.state.state.get_cluster_config() is not None:
-        return True
-    status = json.loads(internal_kv._internal_kv_get("__autoscaling_status") or "{}")
-    report = status.get("autoscaler_report") or {}
-    kinds = [*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})]
-    return any(not kind.startswith("node_") for kind in kinds)
+    import psutil  # comes with ray
+
+    kuberay = os.environ.get("KUBERAY_GEN_RAY_START_CMD")
+    if kuberay is not None:
+        return "--no-monitor" in kuberay
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        monitor = any(word.endswith("/autoscaler/_private/monitor.py") for word in command) or any(
+            word.endswith("/autoscaler/v2/monitor.py") for word in command
+        )
+        if monitor and any(
+            word.startswith("--gcs-address=") and word.endswith(f":{gcs_port}") for word in command
+        ):
+            return any(word.startswith("--autoscaling-config=") for word in command)
+    return False

@@ -50,10 +50,14 @@ def interruptible() -> Iterator[None]:
     Raises:
         Stopped: one of the two came.
     """
-    previous = signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A shell starts commands in the background with SIGINT ignored; here it always counts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     try:
         yield
     except (KeyboardInterrupt, SystemExit):  # Ray ends its workers on SIGINT, and then exits
         raise Stopped("stopped; the same command goes on from the last checkpoint") from None
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """Serving in the foreground on Ray Serve."""
 
+import logging
 import signal
 import socket
 import threading
@@ -29,6 +30,7 @@ def serve_until_stopped(
         ended = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: ended.set())
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
         serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
         try:

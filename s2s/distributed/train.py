@@ -18,7 +18,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from s2s.bundle import write_metrics
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
-from s2s.distributed.cluster import Workers, cluster
+from s2s.distributed.cluster import Workers, cluster, pin_address
 from s2s.distributed.runs import claim, interruptible
 from s2s.errors import Failed
 from s2s.evaluate import evaluate
@@ -68,7 +68,7 @@ def train(
         checkpoint = result.get_best_checkpoint("valid_loss", "min")
         metrics = export(checkpoint, outcome, opened.path, out, time.perf_counter() - begin)
     best, scores = metrics["best"], metrics["scores"]
-    told = ", ".join(f"{s['name']} {s['score']:.2f} ({s['references']} references)" for s in scores)
+    told = ", ".join(f"{s['name']} {s['score']:.2f} (references {s['references']})" for s in scores)
     bar.line(f"best epoch {best['epoch']}: valid loss {best['valid_loss']:.4f}, {told}")
     bar.line(f"model directory: {out}")
 
@@ -96,6 +96,7 @@ def make_trainer(
     callbacks: list[Any] | None = None,
 ) -> TorchTrainer:
     """The Ray trainer of one run, whose checkpoints go to `folder`."""
+    pin_address()
     return TorchTrainer(
         _worker,
         train_loop_config={"corpus": str(corpus), "config": config.to_json(), "board": board},

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import ray
@@ -64,7 +64,8 @@ def tune(
     with cluster(), SweepTable() as table:
         workers.require(table.line)
         table.line(f"{len(tried)} trials in {folder}")
-        tuner = _make_tuner(opened.path, config, workers, folder, tried, _Watcher(table))
+        _Watcher.table = table
+        tuner = _make_tuner(opened.path, config, workers, folder, tried)
         with interruptible():
             grid = tuner.fit()
         table.line("scoring the best trial on valid")
@@ -80,15 +81,15 @@ def _make_tuner(
     workers: Workers,
     folder: Path,
     sizes: list[Sizes],
-    callback: ray.tune.Callback,
 ) -> ray.tune.Tuner:
     trainable = ray.tune.with_resources(
         ray.tune.with_parameters(
             _trial, corpus=corpus, config=config.to_json(), workers=workers, folder=folder
         ),
-        # A trial's own process only waits for its workers. With a whole CPU each, the waiting
-        # trials would hold what their workers need, and the sweep would stand still.
-        {"CPU": 0.01},
+        # A trial's own process only waits for its workers. Any share of a CPU that it held would
+        # be missing for them: two trials of one worker each would not fit on two CPUs. Every
+        # cluster's head has this resource, which stands for no hardware.
+        {"node:__internal_head__": 0.001},
     )
     if ray.tune.Tuner.can_restore(folder / "tune"):
         return ray.tune.Tuner.restore(str(folder / "tune"), trainable, resume_errored=True)
@@ -104,7 +105,7 @@ def _make_tuner(
             max_concurrent_trials=max(1, at_once),
         ),
         run_config=ray.tune.RunConfig(
-            name="tune", storage_path=str(folder), callbacks=[callback], verbose=0
+            name="tune", storage_path=str(folder), callbacks=[_Watcher()], verbose=0
         ),
     )
 
@@ -160,21 +161,24 @@ def _export(
 
 
 class _Watcher(ray.tune.Callback):
-    """Shows the trials on the driver, where Tune calls it."""
+    """Shows the trials on the driver, where Tune calls it.
 
-    def __init__(self, table: SweepTable) -> None:
-        self._table = table
+    Tune saves its callbacks with the sweep and brings the saved ones back with it, so the table of
+    the process cannot be theirs: it is the class's.
+    """
+
+    table: ClassVar[SweepTable]
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._table.show(trial.trial_id, trial.config["sizes"], "running")
+        self.table.show(trial.trial_id, trial.config["sizes"], "running")
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        self._table.show(trial.trial_id, trial.config["sizes"], "running", result)
+        self.table.show(trial.trial_id, trial.config["sizes"], "running", result)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._table.show(trial.trial_id, trial.config["sizes"], "ended")
+        self.table.show(trial.trial_id, trial.config["sizes"], "ended")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._table.show(trial.trial_id, trial.config["sizes"], "failed")
+        self.table.show(trial.trial_id, trial.config["sizes"], "failed")

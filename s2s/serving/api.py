@@ -111,8 +111,8 @@ def create_app(engine: Engine, limits: Limits = Limits()) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     async def bad_form(_: Request, error: RequestValidationError) -> JSONResponse:
-        faults = {".".join(map(str, f["loc"][1:2])) or "body": f["msg"] for f in error.errors()}
-        return _error(400, "; ".join(f"{where}: {what}" for where, what in faults.items()))
+        faults = {_field(fault["loc"]): fault["msg"] for fault in error.errors()}
+        return _error(400, "; ".join(f"{field}: {what}" for field, what in faults.items()))
 
     @app.exception_handler(StarletteHTTPException)
     async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
@@ -136,6 +136,12 @@ def _check(
         raise HTTPException(
             400, f"{request.source} to {request.target} is not served; {source} to {target} is"
         )
+
+
+def _field(place: tuple[str | int, ...]) -> str:
+    """The field of the request that a fault is in; of broken JSON, the place is a number."""
+    field = place[1] if len(place) > 1 else None
+    return field if isinstance(field, str) else "body"
 
 
 def _language_name(code: str) -> str:
