@@ -1,5 +1,6 @@
 """One real Ray cluster for all system tests, and the commands as a user runs them."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -7,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,8 +68,14 @@ class Cluster:
         )  # fmt: skip
 
 
-def start_head(folder: Path, cpus: int, *options: str, **extra: str) -> tuple[Cluster, "Head"]:
-    """Start a head node with ports and a folder of its own."""
+def start_head(
+    folder: Path,
+    cpus: int,
+    *options: str,
+    before: Callable[[str], None] = lambda gcs: None,
+    **extra: str,
+) -> tuple[Cluster, "Head"]:
+    """Start a head node with ports and a folder of its own; `before` is told its address."""
     gcs, dashboard = free_port(), free_port()
     env = {
         **os.environ,
@@ -81,11 +88,13 @@ def start_head(folder: Path, cpus: int, *options: str, **extra: str) -> tuple[Cl
     command = [
         BIN / "ray", "start", "--head", "--block", "--disable-usage-stats",
         "--node-ip-address=127.0.0.1", f"--port={gcs}", f"--num-cpus={cpus}",
-        f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}", "--dashboard-host=127.0.0.1",
+        f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}",
+        "--dashboard-host=127.0.0.1",
         f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}",
         f"--dashboard-agent-grpc-port={free_port()}", f"--metrics-export-port={free_port()}",
-        *(option.replace("GCS", f"127.0.0.1:{gcs}") for option in options),
+        *options,
     ]  # fmt: skip
+    before(f"127.0.0.1:{gcs}")
     log = (folder / "head.log").open("w")
     process = subprocess.Popen(
         command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -117,10 +126,8 @@ class Head:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
 
 @pytest.fixture(scope="session")
@@ -137,9 +144,7 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A corpus directory of a few hundred short made-up sentences."""
     folder = tmp_path_factory.mktemp("small")
     words = ["red", "blue", "old", "new", "big", "small", "dog", "cat", "tree", "house"]
-    pairs = [
-        f"The {a} {b} {c}.\tLe {c} {b} {a}.\n" for a in words for b in words for c in words
-    ]
+    pairs = [f"The {a} {b} {c}.\tLe {c} {b} {a}.\n" for a in words for b in words for c in words]
     source = folder / "pairs.txt"
     source.write_text("".join(pairs), encoding="utf-8")
     done = subprocess.run(

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from tests.system.conftest import Cluster, free_port
 
 
 @pytest.fixture(scope="module")
-def sweep(
-    cluster: Cluster, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def sweep(cluster: Cluster, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sweep") / "sweep"
     done = cluster.submit(
         "-m", "jobs.tune", "demo", "--corpus", small_corpus, "--out", out, "--trials", 4,
@@ -75,9 +74,7 @@ def test_the_tutorial_reaches_its_padded_accuracy(cluster: Cluster, tmp_path: Pa
     if not data.exists():
         pytest.skip("needs fra-eng.zip in S2S_DATA")
     corpus, out = tmp_path / "corpus", tmp_path / "seed"
-    prepared = cluster.submit(
-        "-m", "jobs.prepare", "seed", "--source", data, "--out", corpus
-    )
+    prepared = cluster.submit("-m", "jobs.prepare", "seed", "--source", data, "--out", corpus)
     assert prepared.returncode == 0, prepared.stdout + prepared.stderr
     done = cluster.submit(
         "-m", "jobs.train", "seed", "--corpus", corpus, "--out", out, "--workers", 2,
