@@ -1,0 +1,1 @@
+"""Side-by-side measurements; the results stand in README.md."""

@@ -239,6 +239,10 @@ class Translate:
 
         if self.sentence is not None and self.input is not None:
             raise BadInput("give a sentence or --input, not both")
+        if self.input is not None and not self.input.is_file():
+            raise BadInput(f"{self.input}: no such file")
+        if self.input and self.output and self.input.resolve() == self.output.resolve():
+            raise BadInput(f"{self.input}: input and output are one file")
         translator = Translator.load(self.model)
         with _opened(self.output) as output, counting("translated") as count:
             size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
@@ -388,8 +392,8 @@ def _defaults(kind: Any, sections: dict[str, Section]) -> Any:
 
 def _one_line(box: str) -> str:
     """What tyro says in a box, as a line: logs and scripts want no boxes."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    said = " ".join(line for line in lines if not set(line) <= {"─"})
+    lines = [line.strip("│| ") for line in box.splitlines()[1:]]  # the first is the box's title
+    said = " ".join(line for line in lines if not set(line) <= set("─╰╯-+"))
     said = re.sub(r"For full helptext.*|Argument helptext:.*|\[type=.*?\]", "", said)
     said = re.sub(r"For further information visit \S+|1 validation error for \w+ ", "", said)
     return " ".join(said.split())

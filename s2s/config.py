@@ -77,7 +77,7 @@ class CorpusConfig(Section):
     vocabulary_from: Literal["train", "all"] = "train"
     """The rows that the vocabulary is learned on; `all` is the tutorial's way."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Decides which rows are held out."""
 
 
@@ -109,10 +109,10 @@ class TrainConfig(Section):
     batch_size: int = Field(default=128, gt=0)
     """Sentence pairs that one optimizer step sees, over all workers together."""
 
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     """Step size of Adam."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**64)
     """Decides the first weights and the order of the batches."""
 
 

@@ -133,9 +133,12 @@ def prepare(
     """
     if out.exists():
         raise BadInput(f"{out} exists already; name another directory, or remove it first")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside its final place and renamed, so a directory named `out` is always complete.
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside its final place and renamed, so a directory named `out` is always complete.
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise BadInput(f"{out} cannot be made: {error.strerror}") from None
     try:
         manifest = _prepare(source, config, scratch, say)
         scratch.chmod(0o755)
@@ -177,6 +180,8 @@ def _prepare(source: str, config: DataConfig, out: Path, say: Callable[[str], No
 
         rows, longest = {}, {"source": 0, "target": 0}
         for name, members in parts.items():
+            if not members:
+                raise BadInput(f"{source}: no pair left for the part {name!r}; give more rows")
             encoded = pairs.select(members).map(
                 encode,
                 batched=True,
@@ -285,6 +290,7 @@ def _read(source: str, rows: int | None, cache: str) -> Dataset:
             "text",
             data_files=str(_text_file(Path(source), Path(cache))),
             split="train",
+            features=Features({"text": Value("string")}),
             cache_dir=cache,
             encoding="utf-8-sig",
             encoding_errors="replace",
@@ -309,10 +315,13 @@ def _text_file(path: Path, cache: Path) -> Path:
         raise BadInput(f"{path}: no such file")
     if not path.stat().st_size:
         raise BadInput(f"{path}: the file is empty")
+    # One plain name for all: datasets would read another as a pattern or a chain of file systems.
+    text = cache / "pairs.txt"
     if not zipfile.is_zipfile(path):
         if path.suffix == ".zip":
             raise BadInput(f"{path}: not a readable zip file")
-        return path.resolve()
+        text.symlink_to(path.resolve())
+        return text
     with zipfile.ZipFile(path) as archive:
         members = [
             member
@@ -324,7 +333,9 @@ def _text_file(path: Path, cache: Path) -> Path:
         ]
         if len(members) != 1:
             raise BadInput(f"{path}: one .txt or .tsv file expected, found {len(members)}")
-        return Path(archive.extract(members[0], cache))
+        with archive.open(members[0]) as packed, text.open("wb") as plain:
+            shutil.copyfileobj(packed, plain)
+    return text
 
 
 def _cause(error: BaseException) -> str:

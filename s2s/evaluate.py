@@ -27,7 +27,9 @@ def evaluate(
 
     The sentences of the corpus are encoded anew with the model's own vocabularies, so a model can
     be scored on a corpus that it was not trained on. References are the sentences as read; where
-    the model normalises its target, a second set of scores has normalised references.
+    the model normalises its target, a second set of scores has normalised references. A source
+    without a word for the model ("123" under `tutorial`) is counted as wordless: it has an empty
+    translation, and no part in loss and accuracies.
 
     Args:
         on_batch: told the number of sentences of each translated batch.
@@ -47,7 +49,10 @@ def evaluate(
     rows = opened.part(part)
 
     encoded = Dataset.from_dict(encode(rows[:], bundle.source, bundle.target))
-    batches = Batches(encoded, bundle.config.train.batch_size)
+    spoken = [row for row, ids in enumerate(encoded["source_ids"]) if ids]
+    if not spoken:
+        raise BadInput(f"{corpus}: no source sentence of {part!r} has a word that {model} reads")
+    batches = Batches(encoded.select(spoken), bundle.config.train.batch_size)
     sums = validate(bundle.model, batches.epoch(0), torch.device("cpu"))
     longest = max(opened.manifest.longest["target"], batches.longest_target)
 
@@ -60,6 +65,7 @@ def evaluate(
     return {
         "part": part,
         "pairs": len(rows),
+        "wordless": len(rows) - len(spoken),
         "loss": sums.mean_loss,
         "token_accuracy": sums.token_accuracy,
         "padded_accuracy": sums.padded_accuracy(longest),

@@ -125,7 +125,7 @@ def train(
         "device": device.type,
         "seed": settings.seed,
         "corpus": {"source": corpus.manifest.source, "pairs": train_batches.pairs},
-        "versions": {"s2s": __version__, "torch": torch.__version__},
+        "versions": {"s2s": __version__, "torch": str(torch.__version__)},
     }
     run = Run(bundle, optimizer, [], facts)
     if resume is not None:
@@ -162,10 +162,10 @@ def train(
                 valid_seconds=time.perf_counter() - start - seconds,
             )
         )
-        if not math.isfinite(train_loss):
+        if not math.isfinite(train_loss + valid.mean_loss):
             raise Failed(
-                f"the training loss is {train_loss} in epoch {epoch}; "
-                "a smaller --train.learning-rate may help"
+                f"the loss is no number any more in epoch {epoch} (train {train_loss}, valid "
+                f"{valid.mean_loss}); a smaller --train.learning-rate may help"
             )
         on_epoch(run)
     return run.metrics

@@ -37,7 +37,6 @@ def _tutorial() -> Tokenizer:
             normalizers.Lowercase(),
             normalizers.Replace(Regex(r"(?=[?.!,])"), " "),
             normalizers.Replace(Regex(r"[^a-zA-Z!.?]+"), " "),
-            normalizers.Strip(),
         ]
     )
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")

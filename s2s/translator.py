@@ -42,7 +42,7 @@ class Translator:
         Args:
             on_batch: told the number of sentences of each batch when it is done.
         """
-        ids = self._bundle.source.encode(sentences)
+        ids = self._bundle.source.encode([sentence.strip() for sentence in sentences])
         translations = [""] * len(sentences)
         # Sentences of one length together: a batch takes as many steps as its longest needs.
         order = sorted((row for row, words in enumerate(ids) if words), key=lambda r: len(ids[r]))

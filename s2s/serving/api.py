@@ -127,6 +127,10 @@ def _check(
     """Refuse, with the fitting status, what cannot be translated."""
     if not any(sentence.strip() for sentence in sentences):
         raise HTTPException(400, "q: no text to translate")
+    try:
+        "".join(sentences).encode()
+    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
+        raise HTTPException(400, "q: not valid Unicode") from None
     if len(sentences) > limits.sentences:
         raise HTTPException(413, f"q: more than {limits.sentences} sentences")
     if sum(map(len, sentences)) > limits.characters:

@@ -10,7 +10,7 @@ from s2s.translator import Translator
 
 
 class Overloaded(Exception):
-    """More sentences wait than the engine takes."""
+    """More sentences wait than the engine takes, or it takes none any more."""
 
 
 class Engine:
@@ -27,15 +27,16 @@ class Engine:
         self._max_batch = max_batch
         self._waiting: queue.Queue[tuple[str, Future[str]] | None] = queue.Queue(max_waiting)
         self._thread = threading.Thread(target=self._run, name="s2s-engine", daemon=True)
+        self._closed = False
         self._thread.start()
 
     async def translate(self, sentences: list[str]) -> list[str]:
         """A translation for each sentence, in order.
 
         Raises:
-            Overloaded: too many sentences wait; none of these was taken.
+            Overloaded: too many sentences wait, or the engine is closed; none of these was taken.
         """
-        if len(sentences) > self._waiting.maxsize - self._waiting.qsize():
+        if self._closed or len(sentences) > self._waiting.maxsize - self._waiting.qsize():
             raise Overloaded
         futures: list[Future[str]] = [Future() for _ in sentences]
         for entry in zip(sentences, futures, strict=True):
@@ -49,24 +50,28 @@ class Engine:
 
     def close(self) -> None:
         """End the thread once the sentences taken so far are translated."""
+        self._closed = True
         self._waiting.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while (entry := self._waiting.get()) is not None:
-            batch = [entry]
+        running = True
+        while running:
+            batch = [self._waiting.get()]
             while len(batch) < self._max_batch and not self._waiting.empty():
-                if (entry := self._waiting.get()) is None:
-                    self._waiting.put(None)  # for the outer loop, after this batch
-                    break
-                batch.append(entry)
+                batch.append(self._waiting.get())
+            running = None not in batch
             # A caller that went away has cancelled its future: its sentence is left out.
-            batch = [entry for entry in batch if entry[1].set_running_or_notify_cancel()]
-            try:
-                translations = self._translator.translate([sentence for sentence, _ in batch])
-            except Exception as error:
-                for _, future in batch:
-                    future.set_exception(error)
-                continue
-            for (_, future), translation in zip(batch, translations, strict=True):
-                future.set_result(translation)
+            self._answer(
+                [e for e in batch if e is not None and e[1].set_running_or_notify_cancel()]
+            )
+
+    def _answer(self, batch: list[tuple[str, Future[str]]]) -> None:
+        try:
+            translations = self._translator.translate([sentence for sentence, _ in batch])
+        except BaseException as error:  # a panic in a library's Rust code is no Exception
+            for _, future in batch:
+                future.set_exception(error)
+            return
+        for (_, future), translation in zip(batch, translations, strict=True):
+            future.set_result(translation)

@@ -1,0 +1,637 @@
+"""The files of cluster/: that each is one its reader would take, checked offline.
+
+Serve configs (the file and the string in the RayService) against Ray's own schema, key by key,
+since Serve ignores keys it does not know; KubeRay manifests against a table of field names, and
+against each other (image, token, claim, labels, volumes, memory, the size of the job); the launcher
+file by the functions that `ray up` runs; the Dockerfile and the README against the repository. No
+cluster is started and nothing is asked of a network.
+"""
+
+import copy
+import importlib
+import inspect
+import re
+import socket
+import subprocess
+import tomllib
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from pydantic import BaseModel, ValidationError
+
+ROOT = Path(__file__).resolve().parents[2]
+CLUSTER = ROOT / "cluster"
+KUBERAY = ["raycluster.yaml", "rayjob.yaml", "rayservice.yaml"]
+OWN_LABEL = {"app.kubernetes.io/part-of": "s2s"}
+
+Tree = dict[str, Any]
+
+# What Ray's own modules say of themselves when Serve is imported.
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def refuse_twice(node: yaml.Node) -> None:
+    """PyYAML would keep the last of two like keys without a word."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            refuse_twice(item)
+    elif isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise ValueError(f"given twice: {twice}, {node.start_mark}")
+        for _, item in node.value:
+            refuse_twice(item)
+
+
+def parse(text: str) -> list[Tree]:
+    for document in yaml.compose_all(text, yaml.SafeLoader):
+        refuse_twice(document)
+    return list(yaml.safe_load_all(text))
+
+
+def read(name: str) -> list[Tree]:
+    return parse((CLUSTER / name).read_text())
+
+
+def with_gpu(name: str) -> str:
+    """The file with its commented GPU part taken in, as the comment tells a user to do."""
+    text = (CLUSTER / name).read_text()
+    block = re.search(r"^ *# >>> gpu\n(.*?)^ *# <<< gpu\n", text, re.MULTILINE | re.DOTALL)
+    assert block, f"{name} has no commented GPU part"
+    return text.replace(block[1], re.sub(r"^( *)# ", r"\1", block[1], flags=re.MULTILINE))
+
+
+def size(quantity: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(Gi|Mi|)", quantity).groups()  # type: ignore[union-attr]
+    return int(number) * {"Gi": 2**30, "Mi": 2**20, "": 1}[unit]
+
+
+# --- Serve ------------------------------------------------------------------------------------
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in typing.get_args(annotation) for model in models_in(part)]
+
+
+def unknown_keys(model: type[BaseModel], data: Tree, path: str = "") -> list[str]:
+    """Paths of the keys in `data` that `model`, or a model inside it, has no field for."""
+    found = []
+    for key, value in data.items():
+        if key not in model.model_fields:
+            found.append(path + key)
+            continue
+        for inner in models_in(model.model_fields[key].annotation):
+            for number, item in enumerate(value if isinstance(value, list) else [value]):
+                where = f"{path}{key}[{number}]." if isinstance(value, list) else f"{path}{key}."
+                found += unknown_keys(inner, item, where) if isinstance(item, dict) else []
+    return found
+
+
+def check_serve(config: Tree) -> None:
+    from ray.serve.schema import ServeDeploySchema
+
+    assert unknown_keys(ServeDeploySchema, config) == []
+    ServeDeploySchema.model_validate(config)
+
+
+def serve_configs() -> dict[str, Tree]:
+    [file], [service] = read("serve.yaml"), read("rayservice.yaml")
+    [string] = parse(service["spec"]["serveConfigV2"])
+    return {"serve.yaml": file, "rayservice.yaml": string}
+
+
+@pytest.mark.parametrize("name", ["serve.yaml", "rayservice.yaml"])
+def test_serve_config_is_one_that_ray_takes(name: str) -> None:
+    check_serve(serve_configs()[name])
+
+
+MISSPELT = [
+    ["http_option"],
+    ["http_options", "ports"],
+    ["applications", 0, "argz"],
+    ["applications", 0, "deployments", 0, "max_queued_request"],
+    ["applications", 0, "deployments", 0, "autoscaling_config", "max_replica"],
+    ["applications", 0, "deployments", 0, "ray_actor_options", "num_cpu"],
+]
+
+
+@pytest.mark.parametrize("path", MISSPELT, ids=lambda path: str(path[-1]))
+def test_a_misspelt_key_of_a_serve_config_is_caught(path: list[Any]) -> None:
+    config = serve_configs()["serve.yaml"]
+    inner: Any = config
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = 1
+    with pytest.raises(AssertionError, match=path[-1]):
+        check_serve(config)
+
+
+def test_ray_itself_lets_a_misspelt_key_pass() -> None:
+    """The reason for `unknown_keys`. When Ray refuses them, the helper can go."""
+    from ray.serve.schema import ServeDeploySchema
+
+    config = serve_configs()["serve.yaml"]
+    config["applications"][0]["deployments"][0]["max_queued_request"] = 1
+    ServeDeploySchema.model_validate(config)
+
+
+def test_a_wrong_value_of_a_serve_config_is_caught() -> None:
+    config = serve_configs()["serve.yaml"]
+    config["applications"][0]["deployments"][0]["max_surge_percent"] = 200
+    with pytest.raises(ValidationError):
+        check_serve(config)
+
+
+def test_the_service_says_the_same_application_as_the_file() -> None:
+    file, string = serve_configs().values()
+    assert file["http_options"].pop("host") == "127.0.0.1"
+    assert string["http_options"].pop("host") == "0.0.0.0"  # noqa: S104
+    assert file == string
+
+
+def test_the_application_takes_what_serve_is_told() -> None:
+    application = serve_configs()["serve.yaml"]["applications"][0]
+    module, name = application["import_path"].split(":")
+    app = importlib.import_module(module)
+    [arguments] = inspect.signature(getattr(app, name)).parameters.values()
+    arguments.annotation.model_validate(application["args"])
+    assert [d["name"] for d in application["deployments"]] == [app.Translation.name]
+
+
+# --- KubeRay ----------------------------------------------------------------------------------
+# What may stand where. A dict is a mapping with these keys and no others ("!": must be there),
+# {str: …} one with any keys, [x] a list of x, a type a value of it. Names are those of KubeRay 1.6
+# and of Kubernetes, and only those that cluster/ has a use for: a new one is a line here,
+# after a look at the reference.
+
+SECURITY: Tree = {"allowPrivilegeEscalation": bool, "capabilities": {"drop": [str]}}
+RESOURCES: Tree = {"requests!": {str: str}, "limits!": {str: str}}
+CONTAINER: Tree = {
+    "name!": str,
+    "image!": str,
+    "env": [{"name!": str, "value": str}],
+    "securityContext!": SECURITY,
+    "ports": [{"name!": str, "containerPort!": int}],
+    "resources!": RESOURCES,
+    "volumeMounts": [{"name!": str, "mountPath!": str, "subPath": str, "readOnly": bool}],
+}
+VOLUME: Tree = {
+    "name!": str,
+    "persistentVolumeClaim": {"claimName!": str, "readOnly": bool},
+    "emptyDir": {"medium": str, "sizeLimit": str},
+}
+POD: Tree = {
+    "metadata!": {"labels!": {str: str}, "annotations": {str: str}},
+    "spec!": {
+        "automountServiceAccountToken": bool,
+        "containers!": [CONTAINER],
+        "restartPolicy": str,
+        "securityContext!": {
+            "runAsNonRoot!": bool,
+            "runAsUser!": int,
+            "fsGroup": int,
+            "seccompProfile": {"type!": str},
+        },
+        "tolerations": [{"key": str, "operator": str, "effect": str}],
+        "volumes": [VOLUME],
+    },
+}
+RAY_CLUSTER: Tree = {
+    "rayVersion!": str,
+    "authOptions!": {"mode!": str, "secretName!": str},
+    "enableInTreeAutoscaling": bool,
+    "autoscalerOptions": {"idleTimeoutSeconds": int, "securityContext": SECURITY},
+    "headGroupSpec!": {"rayStartParams!": {str: str}, "template!": POD},
+    "workerGroupSpecs!": [
+        {
+            "groupName!": str,
+            "replicas!": int,
+            "minReplicas!": int,
+            "maxReplicas!": int,
+            "rayStartParams!": {str: str},
+            "template!": POD,
+        }
+    ],
+}
+RAY_JOB: Tree = {
+    "entrypoint!": str,
+    "submissionMode": str,
+    "backoffLimit": int,
+    "activeDeadlineSeconds": int,
+    "shutdownAfterJobFinishes": bool,
+    "ttlSecondsAfterFinished": int,
+    "submitterPodTemplate": POD,
+    "rayClusterSpec!": RAY_CLUSTER,
+}
+RAY_SERVICE: Tree = {
+    "serveConfigV2!": str,
+    "excludeHeadPodFromServeSvc": bool,
+    "rayClusterConfig!": RAY_CLUSTER,
+}
+CLAIM: Tree = {
+    "accessModes!": [str],
+    "storageClassName": str,
+    "resources!": {"requests!": {"storage!": str}},
+}
+LABELS: Tree = {"matchLabels!": {str: str}}
+POLICY: Tree = {
+    "podSelector!": LABELS,
+    "policyTypes!": [str],
+    "ingress!": [
+        {
+            "from!": [{"podSelector": LABELS, "namespaceSelector": LABELS}],
+            "ports": [{"protocol!": str, "port!": int}],
+        }
+    ],
+}
+KINDS = {
+    ("ray.io/v1", "RayCluster"): RAY_CLUSTER,
+    ("ray.io/v1", "RayJob"): RAY_JOB,
+    ("ray.io/v1", "RayService"): RAY_SERVICE,
+    ("v1", "PersistentVolumeClaim"): CLAIM,
+    ("networking.k8s.io/v1", "NetworkPolicy"): POLICY,
+}
+
+
+def misfits(table: Any, value: Any, path: str = "") -> Iterator[str]:
+    if isinstance(table, list):
+        if not isinstance(value, list) or not value:
+            yield f"{path}: no list"
+        else:
+            for number, item in enumerate(value):
+                yield from misfits(table[0], item, f"{path}[{number}]")
+    elif not isinstance(table, dict):
+        if type(value) is not table:
+            yield f"{path}: {value!r} is no {table.__name__}"
+    elif not isinstance(value, dict):
+        yield f"{path}: no mapping"
+    elif str in table:
+        for key, item in value.items():
+            yield from misfits(str, key, path)
+            yield from misfits(table[str], item, f"{path}.{key}")
+    else:
+        fields = {key.rstrip("!"): inner for key, inner in table.items()}
+        yield from (f"{path}.{key}: unknown" for key in value.keys() - fields.keys())
+        missing = {key[:-1] for key in table if key.endswith("!")} - value.keys()
+        yield from (f"{path}.{key}: missing" for key in missing)
+        for key in value.keys() & fields.keys():
+            yield from misfits(fields[key], value[key], f"{path}.{key}")
+
+
+def check_manifest(manifest: Tree) -> None:
+    table = {
+        "apiVersion!": str,
+        "kind!": str,
+        "metadata!": {"name!": str},
+        "spec!": KINDS[manifest["apiVersion"], manifest["kind"]],
+    }
+    assert list(misfits(table, manifest, manifest["kind"])) == []
+
+
+def cluster_spec(name: str) -> Tree:
+    [manifest] = read(name)
+    spec = manifest["spec"]
+    cluster: Tree = spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+    return cluster
+
+
+def groups(name: str) -> list[Tree]:
+    spec = cluster_spec(name)
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def pods(name: str) -> list[Tree]:
+    [manifest] = read(name)
+    submitter = manifest["spec"].get("submitterPodTemplate")
+    return [group["template"] for group in groups(name)] + ([submitter] if submitter else [])
+
+
+@pytest.mark.parametrize("name", ["shared.yaml", *KUBERAY])
+def test_manifest_has_only_fields_that_exist_and_all_that_must(name: str) -> None:
+    for manifest in read(name):
+        check_manifest(manifest)
+
+
+def test_a_misspelt_field_of_a_manifest_is_caught() -> None:
+    [manifest] = read("raycluster.yaml")
+    manifest["spec"]["workerGroupSpecs"][0]["template"]["spec"]["volume"] = []
+    with pytest.raises(
+        AssertionError, match=r"workerGroupSpecs\[0\].template.spec.volume: unknown"
+    ):
+        check_manifest(manifest)
+
+
+def test_a_key_given_twice_is_caught() -> None:
+    with pytest.raises(ValueError, match="given twice"):
+        parse("a: 1\nb: {c: 1, c: 2}\n")
+
+
+def test_the_commented_gpu_group_is_a_valid_one() -> None:
+    [manifest] = parse(with_gpu("raycluster.yaml"))
+    check_manifest(manifest)
+    gpu = manifest["spec"]["workerGroupSpecs"][-1]
+    resources = gpu["template"]["spec"]["containers"][0]["resources"]
+    assert gpu["groupName"] == "gpu"
+    assert resources["limits"]["nvidia.com/gpu"] == resources["requests"]["nvidia.com/gpu"] == "1"
+
+
+def test_names_are_labels_and_services_do_not_collide() -> None:
+    names = [manifest["metadata"]["name"] for name in KUBERAY for manifest in read(name)]
+    assert len(set(names)) == len(names)  # KubeRay makes a NAME-head-svc of each
+    assert all(re.fullmatch(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", name) for name in names)
+
+
+def test_versions_token_and_image_are_the_same_everywhere() -> None:
+    import ray
+
+    specs = [cluster_spec(name) for name in KUBERAY]
+    assert {spec["rayVersion"] for spec in specs} == {ray.__version__}
+    assert all(spec["authOptions"] == specs[0]["authOptions"] for spec in specs)
+    assert specs[0]["authOptions"]["mode"] == "token"
+    images = {
+        c["image"] for name in KUBERAY for pod in pods(name) for c in pod["spec"]["containers"]
+    }
+    assert images == {read("launcher.yaml")[0]["docker"]["image"]} == {"s2s:latest"}
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_ray_is_started_with_options_that_it_has(name: str) -> None:
+    from ray.scripts.scripts import start
+
+    options = {opt.removeprefix("--") for parameter in start.params for opt in parameter.opts}
+    head, *workers = groups(name)
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    for group in [head, *workers]:
+        assert group["rayStartParams"].keys() <= options
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_pods_run_without_rights_and_bear_the_label(name: str) -> None:
+    for pod in pods(name):
+        assert pod["metadata"]["labels"] == OWN_LABEL
+        assert pod["spec"]["securityContext"]["runAsNonRoot"] is True
+        for container in pod["spec"]["containers"]:
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    autoscaled = cluster_spec(name).get("enableInTreeAutoscaling", False)
+    heads = [groups(name)[0]["template"]] if autoscaled else []  # its autoscaler calls Kubernetes
+    for pod in pods(name):
+        assert pod in heads or pod["spec"]["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_containers_are_named_as_kuberay_expects(name: str) -> None:
+    [head, *workers] = [group["template"]["spec"]["containers"] for group in groups(name)]
+    assert [container["name"] for container in head] == ["ray-head"]
+    assert all([container["name"] for container in worker] == ["ray-worker"] for worker in workers)
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_memory_fits(name: str) -> None:
+    for pod in pods(name):
+        [container] = pod["spec"]["containers"]
+        assert container["resources"]["requests"] == container["resources"]["limits"]
+    for group in groups(name):
+        spec = group["template"]["spec"]
+        [shm] = [v["emptyDir"] for v in spec["volumes"] if "emptyDir" in v]
+        limit = size(spec["containers"][0]["resources"]["limits"]["memory"])
+        store = int(group["rayStartParams"]["object-store-memory"])
+        assert shm["medium"] == "Memory"
+        assert store < size(shm["sizeLimit"]) < limit
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_volumes_exist_and_are_mounted(name: str) -> None:
+    shared = [m for m in read("shared.yaml") if m["kind"] == "PersistentVolumeClaim"]
+    claims = {m["metadata"]["name"] for m in shared if "ReadWriteMany" in m["spec"]["accessModes"]}
+    for group in groups(name):
+        spec = group["template"]["spec"]
+        mounts = spec["containers"][0]["volumeMounts"]
+        assert {m["name"] for m in mounts} == {v["name"] for v in spec["volumes"]}
+        assert "/dev/shm" in {m["mountPath"] for m in mounts}
+        used = [
+            v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "emptyDir" not in v
+        ]
+        assert used
+        assert set(used) <= claims
+
+
+@pytest.mark.parametrize("name", KUBERAY)
+def test_worker_groups_can_be_what_they_say(name: str) -> None:
+    spec = cluster_spec(name)
+    for group in spec["workerGroupSpecs"]:
+        assert 0 < group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        assert spec.get("enableInTreeAutoscaling") or group["minReplicas"] == group["maxReplicas"]
+        # Ray counts whole CPUs only.
+        assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"].isdigit()
+    never = {group["template"]["spec"].get("restartPolicy", "Never") for group in groups(name)}
+    assert never == {"Never"}  # the autoscaler takes no other
+
+
+def test_the_policy_guards_all_pods_and_lets_in_only_who_is_named() -> None:
+    [policy] = [m["spec"] for m in read("shared.yaml") if m["kind"] == "NetworkPolicy"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["podSelector"]["matchLabels"] == OWN_LABEL
+    own, *others = policy["ingress"]
+    assert own == {"from": [{"podSelector": {"matchLabels": OWN_LABEL}}]}
+    ports = [sorted(port["port"] for port in rule["ports"]) for rule in others]
+    assert ports == [[8000], [8000, 8265]]  # the ingress controller, the operator
+    for rule in others:
+        for peer in rule["from"]:
+            assert peer["namespaceSelector"]["matchLabels"].keys() == {
+                "kubernetes.io/metadata.name"
+            }
+
+
+# --- the job ----------------------------------------------------------------------------------
+
+
+def test_the_job_s_command_reaches_the_cluster_whole() -> None:
+    """KubeRay pastes it, unquoted, into a shell that calls `ray job submit`."""
+    [manifest] = read("rayjob.yaml")
+    script = f"submit() {{ printf '%s\\0' \"$@\"; }}; submit -- {manifest['spec']['entrypoint']} ;"
+    run = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    _, shell, option, command, end = run.stdout.split("\0")
+    assert (shell, option, end) == ("bash", "-c", "")
+    assert subprocess.run(["bash", "-n", "-c", command], check=False).returncode == 0
+
+
+def test_the_job_runs_modules_that_exist_and_its_parts_fit() -> None:
+    [manifest] = read("rayjob.yaml")
+    command = manifest["spec"]["entrypoint"]
+    assert re.findall(r"-m (\S+)", command) == ["jobs.prepare", "jobs.train"]
+    given = dict(re.findall(r"--(corpus|out|workers) (\S+?)'?(?=\s|$)", command))
+    assert given["corpus"] == re.findall(r"--out (\S+)", command)[0]  # prepared, then trained on
+    cpus = sum(
+        group["minReplicas"]
+        * int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+        for group in cluster_spec("rayjob.yaml")["workerGroupSpecs"]
+    )
+    assert cpus >= int(given["workers"])
+
+
+def in_claim(name: str, path: str) -> Path:
+    """Where `path` in the pods of a manifest lies in the shared claim."""
+    mounts = groups(name)[-1]["template"]["spec"]["containers"][0]["volumeMounts"]
+    [mount] = [m for m in mounts if Path(path).is_relative_to(m["mountPath"])]
+    return Path(mount.get("subPath", "")) / Path(path).relative_to(mount["mountPath"])
+
+
+def test_the_service_serves_what_the_job_trains() -> None:
+    [manifest] = read("rayjob.yaml")
+    trained = re.findall(r"--out ([^\s']+)", manifest["spec"]["entrypoint"])[-1]
+    served = serve_configs()["rayservice.yaml"]["applications"][0]["args"]["model"]
+    assert in_claim("rayjob.yaml", trained) == in_claim("rayservice.yaml", served)
+
+
+@pytest.mark.parametrize("name", ["rayjob.yaml", "README.md", "launcher.yaml", "Dockerfile"])
+def test_modules_and_files_that_are_named_exist(name: str) -> None:
+    text = (CLUSTER / name).read_text()
+    for module in re.findall(r"python -m (\w+(?:\.\w+)+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    for path in re.findall(r"\bcluster/[\w.-]+\w", text):
+        assert (ROOT / path).exists(), path
+
+
+# --- the launcher -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("asked something of the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("HOME", str(tmp_path))  # no credentials either
+
+
+def check_launcher(config: Tree) -> Tree:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    prepared: Tree = prepare_config(copy.deepcopy(config))
+    validate_config(prepared)
+    return prepared
+
+
+@pytest.mark.usefixtures("offline")
+def test_launcher_is_one_that_ray_takes() -> None:
+    [config] = read("launcher.yaml")
+    prepared = check_launcher(config)
+    head, worker = prepared["available_node_types"].values()
+    assert head["resources"] == {"CPU": 0}
+    assert head["max_workers"] == 0  # of the head's kind, beside the head
+    assert 0 < worker["min_workers"] <= worker["max_workers"] <= prepared["max_workers"]
+    # Nothing may come from Ray's defaults, which download another Ray and know other machines.
+    assert prepared["setup_commands"] == []
+    assert config.keys() >= {
+        "auth",
+        "docker",
+        "head_start_ray_commands",
+        "worker_start_ray_commands",
+    }
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    "path", [["max_worker"], ["docker", "images"], ["available_node_types", "worker", "min_worker"]]
+)
+def test_a_misspelt_key_of_the_launcher_is_caught(path: list[str]) -> None:
+    import jsonschema
+
+    [config] = read("launcher.yaml")
+    inner = config
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = 1
+    with pytest.raises(jsonschema.ValidationError, match=path[-1]):
+        check_launcher(config)
+
+
+@pytest.mark.usefixtures("offline")
+def test_provider_of_the_launcher_has_only_keys_that_exist() -> None:
+    """Ray's schema lets any key pass here."""
+    [config] = read("launcher.yaml")
+    known = {"type", "region", "availability_zone", "cache_stopped_nodes", "security_group"}
+    assert config["provider"].keys() <= known
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_commented_gpu_machines_of_the_launcher_are_valid() -> None:
+    [config] = parse(with_gpu("launcher.yaml"))
+    assert "gpu" in check_launcher(config)["available_node_types"]
+
+
+def test_launcher_starts_ray_with_options_that_it_has() -> None:
+    from ray.scripts.scripts import start
+
+    [config] = read("launcher.yaml")
+    options = {opt for parameter in start.params for opt in parameter.opts}
+    for command in config["head_start_ray_commands"] + config["worker_start_ray_commands"]:
+        assert set(re.findall(r"--[\w-]+", command)) <= options
+    assert "RAY_AUTH_MODE=token" in " ".join(config["docker"]["run_options"])
+    assert "~/.ray" in config["file_mounts"]  # where Ray looks for the token
+
+
+# --- the image --------------------------------------------------------------------------------
+
+
+def dockerfile() -> list[tuple[str, str]]:
+    lines = (CLUSTER / "Dockerfile").read_text().splitlines()
+    text = "\n".join(line for line in lines if line.strip() and not line.startswith("#"))
+    steps = re.sub(r"\\\n\s*", " ", text).splitlines()
+    return [(step.split()[0], step.split(maxsplit=1)[1]) for step in steps]
+
+
+def test_what_the_image_copies_exists() -> None:
+    copied = [path for word, rest in dockerfile() if word == "COPY" for path in rest.split()[:-1]]
+    assert {"requirements.lock", "pyproject.toml", "s2s", "jobs", "serve_app.py"} <= set(copied)
+    missing = [path for path in copied if not (ROOT / path).exists()]
+    assert missing == []
+
+
+def test_the_image_has_all_that_building_the_package_reads() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    copied = {path for word, rest in dockerfile() if word == "COPY" for path in rest.split()[:-1]}
+    assert {project["readme"], *project["license-files"]} <= copied
+
+
+def test_the_image_s_python_is_one_of_the_project() -> None:
+    [(_, base)] = [step for step in dockerfile() if step[1].startswith("BASE=")]
+    version = re.fullmatch(r"BASE=python:(3\.\d+)-slim", base)
+    assert version
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert version[1] == "3.11"
+    assert f"{version[1]}.0" in SpecifierSet(wanted)
+
+
+def test_the_image_runs_as_the_user_of_the_pods_and_keeps_quiet() -> None:
+    steps = dockerfile()
+    user = [rest for word, rest in steps if word == "USER"][-1]
+    users = {pod["spec"]["securityContext"]["runAsUser"] for name in KUBERAY for pod in pods(name)}
+    assert {int(user)} == users
+    assert int(user) != 0
+    made = " ".join(rest for word, rest in steps if word == "RUN")
+    assert f"useradd --uid {user} " in made
+    environment = " ".join(rest for word, rest in steps if word == "ENV")
+    assert "RAY_USAGE_STATS_ENABLED=0" in environment
+    assert "HOME=/home/s2s" in environment  # `ray up` reads it from the image
+    assert {"rsync", "wget"} <= set(made.split())  # `ray up`, KubeRay's probe
+    assert "ENTRYPOINT" not in dict(steps)
+
+
+def test_the_image_s_ray_is_the_manifests_ray() -> None:
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line.split(";")[0].strip(" \\") for line in lines if re.match(r"ray(\[|=| )", line)]
+    [pin] = [Requirement(line).specifier for line in pins]
+    assert all(cluster_spec(name)["rayVersion"] in pin for name in KUBERAY)

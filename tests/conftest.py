@@ -1,0 +1,119 @@
+"""A synthetic corpus, and a model trained on it, for every test that needs one."""
+
+import os
+
+# Read when the libraries are imported, so they are set before any of them is.
+os.environ.update(
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_OFFLINE="1",
+    RAY_AUTH_MODE="disabled",
+    RAY_USAGE_STATS_ENABLED="0",
+)
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from hypothesis import settings
+
+from s2s.config import (
+    Config,
+    CorpusConfig,
+    DataConfig,
+    DecodeConfig,
+    ModelConfig,
+    TrainConfig,
+)
+from s2s.corpus import Corpus, prepare
+from s2s.loop import Run, train
+from s2s.translator import Translator
+
+torch.set_num_threads(1)
+datasets.disable_progress_bars()
+# The same examples in every run: a test that fails by chance tells nobody which change broke it.
+settings.register_profile("s2s", deadline=None, derandomize=True, database=None)
+settings.load_profile("s2s")
+
+Pairs = list[tuple[str, str]]
+Prepare = Callable[..., Corpus]
+
+SUBJECTS = {"I": "je", "you": "tu", "we": "nous", "they": "ils"}
+VERBS = {"see": "vois", "don't see": "ne vois pas", "want": "veux", "it's said that": "on dit :"}
+NOUNS = {"school": "l'école", "bread": "le pain", "trees": "les arbres", "Paris": "Paris"}
+ENDS = {".": ".", "!": " !", "?": " ?"}
+
+
+@pytest.fixture(scope="session")
+def pairs() -> Pairs:
+    """192 pairs of a language of our own, with apostrophes, accents and marks."""
+    return [
+        (f"{s} {v} {n}{e}", f"{SUBJECTS[s]} {VERBS[v]} {NOUNS[n]}{ENDS[e]}")
+        for s, v, n, e in product(SUBJECTS, VERBS, NOUNS, ENDS)
+    ]
+
+
+@pytest.fixture(scope="session")
+def pairs_file(pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pairs as tab-separated lines."""
+    path = tmp_path_factory.mktemp("pairs") / "pairs.txt"
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in pairs), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
+    """Prepares pairs, the way a user would: from a file into a corpus directory."""
+
+    def run(pairs: Pairs, text: str = "lossless", **settings: object) -> Corpus:
+        folder = tmp_path_factory.mktemp("prepared")
+        lines = "".join(f"{source}\t{target}\n" for source, target in pairs)
+        (folder / "pairs.txt").write_text(lines, "utf-8")
+        config = DataConfig.model_validate(
+            {"text": {"normaliser": text}, "corpus": {"valid": 0.1, "test": 0.1, **settings}}
+        )
+        prepare(str(folder / "pairs.txt"), config, folder / "corpus", lambda line: None)
+        return Corpus.open(folder / "corpus")
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def corpus(pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """The corpus directory of the pairs, opened."""
+    out = tmp_path_factory.mktemp("corpora") / "corpus"
+    config = DataConfig(corpus=CorpusConfig(valid=0.1, test=0.1))
+    prepare(str(pairs_file), config, out, lambda line: None)
+    return Corpus.open(out)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Config:
+    """Settings of a model that trains in a second."""
+    return Config(
+        corpus=CorpusConfig(valid=0.1, test=0.1),
+        model=ModelConfig(embedding_size=16, hidden_size=16),
+        train=TrainConfig(epochs=25, batch_size=16, learning_rate=2e-2),
+        decode=DecodeConfig(max_length=12, batch_size=8),
+    )
+
+
+@pytest.fixture(scope="session")
+def model_dir(corpus: Corpus, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory trained on the corpus."""
+    path = tmp_path_factory.mktemp("models") / "model"
+    path.mkdir()
+
+    def save(run: Run) -> None:
+        run.bundle.save(path, run.metrics)
+
+    train(corpus, tiny, torch.device("cpu"), save)
+    return path
+
+
+@pytest.fixture
+def translator(model_dir: Path) -> Translator:
+    """The translator of the model directory."""
+    return Translator.load(model_dir)

@@ -1,0 +1,396 @@
+"""The `s2s` command in process: exit codes, one line of complaint, lines in and lines out."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from s2s.cli import VERBS, main, run
+from s2s.config import PRESETS, Config, ModelConfig, TrainConfig
+from s2s.corpus import Corpus
+from s2s.loop import train
+from s2s.translator import Translator
+from tests.conftest import Pairs, Prepare
+
+Captured = pytest.CaptureFixture[str]
+
+
+def complaint(capsys: Captured) -> str:
+    """The one line on standard error; nothing else was said anywhere."""
+    said = capsys.readouterr()
+    assert said.out == ""
+    [line] = said.err.splitlines()
+    assert line.startswith("s2s: ")
+    return line
+
+
+@pytest.fixture
+def broken(model_dir: Path, tmp_path: Path) -> Path:
+    """A copy of the model directory, to be broken."""
+    return Path(shutil.copytree(model_dir, tmp_path / "broken"))
+
+
+# ---- arguments ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["dance"], "unknown verb 'dance'"),
+        (["--colour"], "unknown verb '--colour'"),
+        (["prepare"], "a preset comes first: seed or demo"),
+        (["prepare", "huge"], "not 'huge'"),
+        (["train", "--corpus", "c", "--out", "m"], "a preset comes first"),
+        (["tune", "--out", "m"], "a preset comes first"),
+        (["prepare", "demo", "--source", "demo"], "--out"),
+        (["prepare", "demo", "--source", "demo", "--out", "c", "--colour", "red"], "--colour"),
+        (["train", "demo", "--corpus", "c", "--out", "m", "--model.hidden-units", "3"], "hidden"),
+        (["train", "demo", "--corpus", "c", "--out", "m", "--train.epochs", "many"], "epochs"),
+        (["train", "demo", "--corpus", "c", "--out", "m", "--train.epochs", "0"], "epochs"),
+        (["train", "demo", "--corpus", "c", "--out", "m", "--model.cell", "cnn"], "cell"),
+        (["prepare", "demo", "--source", "demo", "--out", "c", "--corpus.valid", "0.9"], "valid"),
+        (["prepare", "demo", "--source", "demo", "--out", "c", "--languages", "french"], "en-fr"),
+        (["prepare", "demo", "--source", "/no/such/file", "--out", "/no/c"], "no such file"),
+        (["translate"], "Model directory"),
+        (["translate", "/no/such/model"], "no model directory"),
+        (["translate", "/no/such/model", "a", "b"], "b"),
+        (["evaluate", "/no/such/model", "--corpus", "/no/such/corpus"], "no model directory"),
+        (["evaluate", "m", "--corpus", "c", "--split", "dev"], "dev"),
+        (["serve", "/no/such/model"], "no model directory"),
+        (["serve", "/no/such/model", "--port", "http"], "port"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_arguments_are_told_in_one_line(
+    arguments: list[str],
+    said: str,
+    capsys: Captured,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = [arg.replace("/no/c", str(tmp_path / "c")) for arg in arguments]
+    assert main(arguments) == 2
+    assert said in complaint(capsys)
+
+
+def test_no_verb_at_all_shows_the_usage_and_is_bad_input(capsys: Captured) -> None:
+    assert main([]) == 2
+    assert "usage: s2s VERB" in capsys.readouterr().out
+
+
+def test_help_names_every_verb(capsys: Captured) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"s2s {verb}" in said for verb in VERBS)
+    assert all(preset in said for preset in PRESETS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert not stop.value.code
+    said = capsys.readouterr()
+    assert said.out
+    assert said.err == ""
+
+
+def test_help_of_a_preset_has_the_settings_own_words_and_values(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run("train", ["demo", "--help"])
+    assert not stop.value.code
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for section, field in ((ModelConfig, "hidden_size"), (TrainConfig, "learning_rate")):
+        described = section.model_fields[field].description
+        assert described is not None
+        assert " ".join(described.split()) in said
+    assert f"default: {PRESETS['demo']().train.learning_rate}" in said
+
+
+# ---- prepare ------------------------------------------------------------------------------------
+
+
+def test_prepare_makes_a_corpus_and_says_what_was_left_out(
+    pairs_file: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    source = tmp_path / "source.txt"
+    source.write_bytes(pairs_file.read_bytes() + b"one column\n")
+    out = tmp_path / "corpus"
+    flags = ["--languages", "fr-de", "--corpus.valid", "0.1", "--text.min-frequency", "2"]
+    assert main(["prepare", "demo", "--source", str(source), "--out", str(out), *flags]) == 0
+    said = capsys.readouterr().out
+    assert "read 193 rows" in said
+    assert "left out 1 rows: columns" in said
+    assert str(out) in said
+    config = Corpus.open(out).manifest.config
+    assert (config.source_language, config.target_language) == ("fr", "de")
+    assert (config.corpus.valid, config.text.min_frequency) == (0.1, 2)
+    assert config.corpus.test == PRESETS["demo"]().corpus.test
+
+
+def test_prepare_refuses_to_write_over_a_corpus(
+    pairs_file: Path, corpus: Corpus, capsys: Captured
+) -> None:
+    before = corpus.sha256
+    flags = ["--source", str(pairs_file), "--out", str(corpus.path)]
+    assert main(["prepare", "demo", *flags]) == 2
+    assert "exists already" in complaint(capsys)
+    assert corpus.sha256 == before
+
+
+# ---- translate ----------------------------------------------------------------------------------
+
+
+def test_a_sentence_on_the_command_line_is_translated(
+    model_dir: Path, translator: Translator, capsys: Captured
+) -> None:
+    assert main(["translate", str(model_dir), "I see trees."]) == 0
+    assert capsys.readouterr().out.splitlines() == translator.translate(["I see trees."])
+
+
+def test_each_line_of_a_file_gives_a_line(
+    model_dir: Path, translator: Translator, capsys: Captured, tmp_path: Path
+) -> None:
+    lines = ["I see bread.", "", "you want trees?", "   ", "unheard-of words", "they see Paris!"]
+    wanted = [translator.translate([line])[0] if line.strip() else "" for line in lines]
+    (tmp_path / "in.txt").write_text("\n".join(lines), "utf-8")
+    out = tmp_path / "out.txt"
+    flags = ["--input", str(tmp_path / "in.txt"), "--output", str(out)]
+    assert main(["translate", str(model_dir), *flags]) == 0
+    assert out.read_text("utf-8") == "".join(translation + "\n" for translation in wanted)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n\r\n", b"\n\n\nI see trees."])
+def test_blank_lines_are_kept(content: bytes, model_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes(content)
+    out = tmp_path / "out.txt"
+    flags = ["--input", str(tmp_path / "in.txt"), "--output", str(out)]
+    assert main(["translate", str(model_dir), *flags]) == 0
+    lines = content.splitlines()
+    translated = out.read_text("utf-8").splitlines()
+    assert [not line for line in translated] == [not line for line in lines]
+
+
+def test_a_file_longer_than_a_chunk_keeps_its_order(
+    model_dir: Path, translator: Translator, pairs: Pairs, tmp_path: Path
+) -> None:
+    sentences = [source for source, _ in pairs]
+    count = 4096 // len(sentences) + 1
+    (tmp_path / "in.txt").write_text("\n".join(sentences * count), "utf-8")
+    flags = ["--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")]
+    assert main(["translate", str(model_dir), *flags]) == 0
+    translated = (tmp_path / "out.txt").read_text("utf-8").splitlines()
+    assert translated == translator.translate(sentences) * count
+
+
+def test_a_line_that_is_not_utf8_is_named(
+    model_dir: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_bytes(b"I see trees.\n\ncaf\xe9\nyou see trees.\n")
+    flags = ["--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")]
+    assert main(["translate", str(model_dir), *flags]) == 2
+    assert "line 3" in complaint(capsys)
+
+
+def test_input_that_is_not_there_is_bad_input_and_spares_the_output(
+    model_dir: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    (tmp_path / "out.txt").write_text("precious")
+    flags = ["--input", str(tmp_path / "absent.txt"), "--output", str(tmp_path / "out.txt")]
+    assert main(["translate", str(model_dir), *flags]) == 2
+    assert "absent.txt" in complaint(capsys)
+    assert (tmp_path / "out.txt").read_text() == "precious"
+
+
+def test_a_file_is_not_translated_onto_itself(
+    model_dir: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    (tmp_path / "both.txt").write_text("I see trees.\n")
+    flags = ["--input", str(tmp_path / "both.txt"), "--output", str(tmp_path / "both.txt")]
+    code = main(["translate", str(model_dir), *flags])
+    # Refused, or done properly; the text must not be lost.
+    assert (tmp_path / "both.txt").read_text().strip()
+    assert code == 0 or complaint(capsys)
+
+
+def test_a_place_that_cannot_be_written_is_bad_input(
+    model_dir: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    flags = ["I see trees.", "--output", str(tmp_path / "no" / "out.txt")]
+    assert main(["translate", str(model_dir), *flags]) == 2
+    assert "out.txt" in complaint(capsys)
+
+
+def test_a_sentence_and_a_file_are_too_much(
+    model_dir: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    flags = ["I see trees.", "--input", str(tmp_path / "in.txt")]
+    assert main(["translate", str(model_dir), *flags]) == 2
+    assert "not both" in complaint(capsys)
+
+
+# ---- broken model directories -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "source.json", "target.json"])
+@pytest.mark.parametrize("content", [None, b"", b"junk", b"\xff\xfe\x00"])
+def test_a_model_with_a_missing_or_broken_file_is_bad_input(
+    file: str, content: bytes | None, broken: Path, capsys: Captured
+) -> None:
+    (broken / file).unlink()
+    if content is not None:
+        (broken / file).write_bytes(content)
+    assert main(["translate", str(broken), "I see trees."]) == 2
+    assert file in complaint(capsys)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_truncated_weights_are_bad_input(share: float, broken: Path, capsys: Captured) -> None:
+    weights = (broken / "model.safetensors").read_bytes()
+    (broken / "model.safetensors").write_bytes(weights[: int(len(weights) * share)])
+    assert main(["translate", str(broken), "I see trees."]) == 2
+    assert "model.safetensors" in complaint(capsys)
+
+
+def test_weights_with_a_tensor_missing_are_bad_input(broken: Path, capsys: Captured) -> None:
+    tensors = load_file(broken / "model.safetensors")
+    tensors.pop("decoder.output.bias")
+    save_file(tensors, broken / "model.safetensors")
+    assert main(["translate", str(broken), "I see trees."]) == 2
+    assert "model.safetensors" in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        (None, "flavour", "vanilla"),
+        (None, "format_version", 2),
+        ("model", "heads", 8),
+        ("model", "hidden_size", 0),
+        ("model", "cell", "transformer"),
+    ],
+)
+def test_a_model_config_with_a_wrong_key_or_value_is_bad_input(
+    section: str | None, key: str, value: object, broken: Path, capsys: Captured
+) -> None:
+    tree = json.loads((broken / "config.json").read_text())
+    (tree[section] if section else tree)[key] = value
+    (broken / "config.json").write_text(json.dumps(tree))
+    assert main(["translate", str(broken), "I see trees."]) == 2
+    assert key in complaint(capsys)
+
+
+def test_a_config_of_another_size_than_the_weights_is_bad_input(
+    broken: Path, capsys: Captured
+) -> None:
+    tree = json.loads((broken / "config.json").read_text())
+    tree["model"]["hidden_size"] *= 2
+    (broken / "config.json").write_text(json.dumps(tree))
+    assert main(["translate", str(broken), "I see trees."]) == 2
+    assert "model.safetensors" in complaint(capsys)
+
+
+def test_a_corpus_is_no_model(corpus: Corpus, capsys: Captured) -> None:
+    assert main(["translate", str(corpus.path), "I see trees."]) == 2
+    assert "no model directory" in complaint(capsys)
+
+
+# ---- evaluate -----------------------------------------------------------------------------------
+
+
+def test_evaluate_prints_json_with_both_accuracies_and_signed_scores(
+    model_dir: Path, corpus: Corpus, capsys: Captured
+) -> None:
+    flags = ["--corpus", str(corpus.path), "--split", "test", "--json"]
+    assert main(["evaluate", str(model_dir), *flags]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["part"] == "test"
+    assert result["pairs"] == corpus.manifest.rows["test"]
+    assert result["loss"] > 0
+    assert 0 < result["token_accuracy"] <= result["padded_accuracy"] <= 1
+    assert [score["name"] for score in result["scores"]] == ["BLEU", "chrF2"]
+    for score in result["scores"]:
+        assert 0 <= score["score"] <= 100
+        assert "version:" in score["signature"]
+
+
+def test_evaluate_finds_what_training_found(
+    model_dir: Path, corpus: Corpus, capsys: Captured
+) -> None:
+    assert main(["evaluate", str(model_dir), "--corpus", str(corpus.path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    last = json.loads((model_dir / "metrics.json").read_text())["epochs"][-1]
+    assert result["loss"] == pytest.approx(last["valid_loss"], rel=1e-5)
+    assert result["token_accuracy"] == pytest.approx(last["valid_token_accuracy"])
+    assert result["padded_accuracy"] == pytest.approx(last["valid_padded_accuracy"])
+
+
+def test_evaluate_prints_a_table_for_people(
+    model_dir: Path, corpus: Corpus, capsys: Captured
+) -> None:
+    assert main(["evaluate", str(model_dir), "--corpus", str(corpus.path)]) == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("token accuracy", "padded accuracy", "BLEU", "chrF2"))
+
+
+def test_evaluate_on_a_broken_corpus_is_bad_input(
+    model_dir: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    assert main(["evaluate", str(model_dir), "--corpus", str(tmp_path)]) == 2
+    assert "no corpus directory" in complaint(capsys)
+
+
+def test_evaluate_of_a_part_that_is_not_there_is_bad_input(
+    model_dir: Path, pairs: Pairs, prepared: Prepare, capsys: Captured
+) -> None:
+    corpus = prepared(pairs, test=0)
+    flags = ["--corpus", str(corpus.path), "--split", "test"]
+    assert main(["evaluate", str(model_dir), *flags]) == 2
+    assert "no part 'test'" in complaint(capsys)
+
+
+def test_evaluate_between_other_languages_is_bad_input(
+    model_dir: Path, pairs_file: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    flags = ["--source", str(pairs_file), "--out", str(tmp_path / "c"), "--languages", "de-nl"]
+    assert main(["prepare", "demo", *flags, "--corpus.valid", "0.2", "--corpus.test", "0.2"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(model_dir), "--corpus", str(tmp_path / "c")]) == 2
+    assert "en-fr" in complaint(capsys)
+
+
+def test_evaluate_counts_sentences_that_the_model_has_no_word_of(
+    pairs: Pairs, prepared: Prepare, tiny: Config, capsys: Captured, tmp_path: Path
+) -> None:
+    # A model that keeps only letters, and a corpus with numbers prepared for one that keeps all.
+    tutorial = prepared(pairs, text="tutorial")
+    config = tiny.model_copy(
+        update={"text": tutorial.manifest.config.text, "train": TrainConfig(epochs=1)}
+    )
+    train(tutorial, config, torch.device("cpu"), lambda run: run.bundle.save(tmp_path, run.metrics))
+    numbers = prepared([*pairs, *((f"{n}", f"{n} mots") for n in range(200))])
+    assert main(["evaluate", str(tmp_path), "--corpus", str(numbers.path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pairs"] == numbers.manifest.rows["valid"]
+
+
+def test_evaluate_scores_a_normalising_model_on_both_kinds_of_references(
+    pairs: Pairs, prepared: Prepare, tiny: Config, capsys: Captured, tmp_path: Path
+) -> None:
+    corpus = prepared(pairs, text="tutorial")
+    config = tiny.model_copy(
+        update={"text": corpus.manifest.config.text, "train": TrainConfig(epochs=1)}
+    )
+    train(corpus, config, torch.device("cpu"), lambda run: run.bundle.save(tmp_path, run.metrics))
+    assert main(["evaluate", str(tmp_path), "--corpus", str(corpus.path), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
+    assert [(score["name"], score["references"]) for score in scores] == [
+        ("BLEU", "as read"),
+        ("chrF2", "as read"),
+        ("BLEU", "normalised"),
+        ("chrF2", "normalised"),
+    ]

@@ -1,0 +1,443 @@
+"""Corpus directories: what is read, what is left out and counted, how rows are split."""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s2s.config import PRESETS, CorpusConfig, DataConfig
+from s2s.corpus import Corpus, Manifest, key, prepare, split
+from s2s.errors import BadInput
+from s2s.text import EOS
+from tests.conftest import Pairs, Prepare
+
+GOOD = "".join(f"the cat {n} sleeps .\tle chat {n} dort .\n" for n in range(60)).encode()
+CONFIG = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+REAL = Path(os.environ.get("S2S_DATA", "/nowhere")) / "fra-eng" / "fra-eng.zip"
+
+# Keys of few different sentences, so that they meet often.
+sentences = st.sampled_from(["Go!", "go", "GO .", "Stop", "stop?", "Run…", "É a", "é  A", "!", "?"])
+rows = st.lists(st.tuples(sentences | st.text(max_size=3), sentences), max_size=60)
+grouped = st.builds(
+    CorpusConfig, valid=st.floats(0.05, 0.4), test=st.floats(0, 0.4), seed=st.integers(0, 99)
+)
+
+
+def prepare_bytes(content: bytes, folder: Path, config: DataConfig = CONFIG) -> Manifest:
+    """Prepare a file of this content into `folder/corpus`."""
+    (folder / "pairs.txt").write_bytes(content)
+    return prepare(str(folder / "pairs.txt"), config, folder / "corpus", lambda line: None)
+
+
+def names(folder: Path) -> list[str]:
+    """What is in a folder."""
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    """A zip of these members."""
+    box = io.BytesIO()
+    with zipfile.ZipFile(box, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return box.getvalue()
+
+
+def all_pairs(folder: Path) -> Counter[tuple[str, str]]:
+    """The sentence pairs of all parts."""
+    corpus = Corpus.open(folder / "corpus")
+    found: Counter[tuple[str, str]] = Counter()
+    for part in corpus.manifest.rows:
+        shard = corpus.part(part)
+        found.update(zip(shard["source"], shard["target"], strict=True))
+    return found
+
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(GOOD, id="two columns"),
+        pytest.param(GOOD.replace(b" .\n", b" .\tCC-BY 2.0\n"), id="three columns"),
+        pytest.param(GOOD.replace(b"\n", b"\r\n"), id="CRLF"),
+        pytest.param(b"\xef\xbb\xbf" + GOOD, id="byte order mark"),
+        pytest.param(GOOD.rstrip(b"\n"), id="no newline at the end"),
+        pytest.param(GOOD.replace(b"\t", b" \t  "), id="spaces around cells"),
+        pytest.param(zipped({"fra.txt": GOOD}), id="zip"),
+        pytest.param(
+            zipped(
+                {
+                    "fra/fra.txt": GOOD,
+                    "fra/_about.txt": b"About\n",
+                    "__MACOSX/fra/._fra.txt": b"\x00\x05\x16\x07junk",
+                    "__MACOSX/._fra": b"junk",
+                    ".DS_Store": b"junk",
+                }
+            ),
+            id="zip with junk",
+        ),
+    ],
+)
+def test_every_form_of_a_source_gives_the_same_pairs(content: bytes, tmp_path: Path) -> None:
+    manifest = prepare_bytes(content, tmp_path)
+    wanted = {tuple(line.split("\t")) for line in GOOD.decode().splitlines()}
+    assert manifest.read == 60
+    assert manifest.drops == {}
+    assert set(all_pairs(tmp_path)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"", "empty"),
+        (b"   ", "empty"),
+        (b"\t", "empty"),
+        (b"\t\t", "empty"),
+        (b"source without target\t", "empty"),
+        (b"\tcible sans source", "empty"),
+        (b"one column", "columns"),
+        (b"a\tb\tc\td", "columns"),
+        (b"caf\xe9\tcaf\xe9", "encoding"),
+        (b"ok\t\xff\xfe", "encoding"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_counted_by_its_reason(
+    line: bytes, reason: str, tmp_path: Path
+) -> None:
+    manifest = prepare_bytes(line + b"\n" + GOOD + line + b"\n", tmp_path)
+    assert manifest.drops == {reason: 2}
+    assert manifest.read == sum(manifest.rows.values()) + sum(manifest.drops.values())
+
+
+def test_a_sentence_without_words_is_counted(tmp_path: Path) -> None:
+    config = PRESETS["seed"]()
+    manifest = prepare_bytes(GOOD + b"123\tcent\n" + b"ten\t10\n", tmp_path, config)
+    assert manifest.drops == {"no_words": 2}
+    assert sum(manifest.rows.values()) == 60
+
+
+def test_a_mark_alone_is_a_word_of_the_tutorial(tmp_path: Path) -> None:
+    manifest = prepare_bytes(GOOD + b"?\t!\n", tmp_path, PRESETS["seed"]())
+    assert sum(manifest.rows.values()) == 61
+
+
+def test_only_the_first_rows_are_read_when_asked(tmp_path: Path) -> None:
+    config = DataConfig(corpus=CorpusConfig(rows=40, valid=0.2, test=0.2))
+    manifest = prepare_bytes(GOOD, tmp_path, config)
+    assert manifest.read == 40
+    assert set(all_pairs(tmp_path)) == {
+        tuple(line.split("\t")) for line in GOOD.decode().splitlines()[:40]
+    }
+
+
+# Lines that the usual fault-free sources have, and what breaks readers.
+byte_lines = st.lists(
+    st.sampled_from([b"a\tb", b"", b"\xe9\tb", b"a", b"a\tb\tc\td", b"\xef\xbb\xbf", b"\x00\t\x00"])
+    | st.binary(max_size=12),
+    max_size=12,
+)
+
+
+@settings(max_examples=20)
+@given(lines=byte_lines, good=st.booleans(), end=st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_any_bytes_are_accounted_for_or_refused(lines: list[bytes], good: bool, end: bytes) -> None:
+    content = (GOOD if good else b"") + end.join(lines)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            manifest = prepare_bytes(content, Path(folder))
+        except BadInput as error:
+            assert len(str(error).splitlines()) == 1
+            assert names(Path(folder)) == ["pairs.txt"]
+        else:
+            assert manifest.read == sum(manifest.rows.values()) + sum(manifest.drops.values())
+            assert sum(all_pairs(Path(folder)).values()) == sum(manifest.rows.values())
+
+
+# ---- refusing -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        pytest.param(b"", "empty", id="empty file"),
+        pytest.param(b"\n\n\n", "no usable pair in 3 rows", id="blank lines"),
+        pytest.param(b"a\nb\n", "2 columns", id="no tabs"),
+        pytest.param(b"a\tb\n", "too few|no pair left", id="one pair"),
+        pytest.param(b"\xef\xbb\xbf", "cannot be read|no usable|empty", id="byte order mark alone"),
+        pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "no usable", id="an image"),
+        pytest.param(zipped({}), "found 0", id="empty zip"),
+        pytest.param(zipped({"a.csv": GOOD}), "found 0", id="zip without text"),
+        pytest.param(zipped({"a.txt": GOOD, "b.txt": GOOD}), "found 2", id="zip of two"),
+        pytest.param(
+            zipped({"a.txt": GOOD}).replace(b"sleeps", b"weeps!", 1), "cannot", id="zip bit rot"
+        ),
+        pytest.param(zipped({"a.txt": GOOD})[:-30], "not a zip|no usable", id="zip cut short"),
+        pytest.param(zipped({"a.txt": GOOD})[200:], "cannot", id="zip without its head"),
+    ],
+)
+def test_a_source_that_cannot_be_used_is_refused_in_a_line_and_leaves_nothing(
+    content: bytes, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=reason) as caught:
+        prepare_bytes(content, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert "pairs.txt" in str(caught.value)
+    assert names(tmp_path) == ["pairs.txt"]
+
+
+@pytest.mark.parametrize("sentence", ["one", "two", "three", "wrong"])
+def test_one_sentence_again_and_again_cannot_be_split(sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"too few|no pair left") as caught:
+        prepare_bytes(f"{sentence}\tfaux\n".encode() * 60, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert names(tmp_path) == ["pairs.txt"]
+
+
+def test_a_broken_file_named_zip_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "pairs.zip").write_bytes(zipped({"a.txt": GOOD})[:-30])
+    with pytest.raises(BadInput, match=r"pairs\.zip: not a readable zip"):
+        prepare(str(tmp_path / "pairs.zip"), CONFIG, tmp_path / "corpus", print)
+    assert names(tmp_path) == ["pairs.zip"]
+
+
+@pytest.mark.parametrize("source", ["nowhere.txt", ".", "no/such/folder/pairs.zip", ""])
+def test_a_source_that_is_not_there_is_refused(source: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file") as caught:
+        prepare(str(tmp_path / source), CONFIG, tmp_path / "corpus", print)
+    assert len(str(caught.value).splitlines()) == 1
+    assert names(tmp_path) == []
+
+
+def test_what_is_there_already_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "precious").write_text("mine")
+    with pytest.raises(BadInput, match="exists already") as caught:
+        prepare_bytes(GOOD, tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+    assert (tmp_path / "corpus" / "precious").read_text() == "mine"
+    assert names(tmp_path) == ["corpus", "pairs.txt"]
+
+
+@pytest.mark.parametrize("below", ["corpus", "folder/corpus"])
+def test_a_place_below_a_file_is_bad_input(below: str, tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_bytes(GOOD)
+    with pytest.raises(BadInput, match=r"pairs\.txt"):
+        prepare(str(tmp_path / "pairs.txt"), CONFIG, tmp_path / "pairs.txt" / below, print)
+
+
+def test_nothing_is_left_beside_a_corpus(tmp_path: Path) -> None:
+    prepare_bytes(GOOD, tmp_path)
+    assert names(tmp_path) == ["corpus", "pairs.txt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["pairs [1].txt", "pairs*.txt", "a::b.txt", ".hidden.txt", "paires été.txt", "pairs"]
+)
+def test_a_source_may_have_any_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(GOOD)
+    # What `name` would match as a pattern must not be read in its place, or beside it.
+    (tmp_path / "pairs 1.txt").write_bytes(GOOD.replace(b"cat", b"dog"))
+    manifest = prepare(str(tmp_path / name), CONFIG, tmp_path / "corpus", lambda line: None)
+    assert manifest.read == 60
+    assert not any("dog" in source for source, _ in all_pairs(tmp_path))
+
+
+# ---- splitting ----------------------------------------------------------------------------------
+
+
+@given(rows, grouped)
+def test_a_grouped_split_accounts_for_every_row_once(rows: Pairs, config: CorpusConfig) -> None:
+    parts, leaks = split([s for s, _ in rows], [t for _, t in rows], config)
+    placed = [row for members in parts.values() for row in members]
+    assert len(placed) == len(set(placed))
+    assert len(placed) + leaks == len(rows)
+
+
+@given(rows, grouped)
+def test_one_sentence_is_in_one_part_however_it_is_spelled(
+    rows: Pairs, config: CorpusConfig
+) -> None:
+    parts, _ = split([s for s, _ in rows], [t for _, t in rows], config)
+    home: dict[str, str] = {}
+    for part, members in parts.items():
+        for row in members:
+            assert home.setdefault(key(rows[row][0]), part) == part
+
+
+@given(rows, grouped)
+def test_no_held_out_sentence_is_trained_on(rows: Pairs, config: CorpusConfig) -> None:
+    parts, _ = split([s for s, _ in rows], [t for _, t in rows], config)
+    for side in (0, 1):
+        keys = {part: {key(rows[row][side]) for row in parts[part]} for part in parts}
+        assert not keys["train"] & keys["valid"]
+        assert not keys["train"] & keys.get("test", set())
+        assert not keys["valid"] & keys.get("test", set())
+
+
+@given(rows, rows, grouped)
+def test_adding_rows_moves_none_to_another_part(
+    rows: Pairs, more: Pairs, config: CorpusConfig
+) -> None:
+    def places(pairs: Pairs) -> dict[int, str]:
+        parts, _ = split([s for s, _ in pairs], [t for _, t in pairs], config)
+        return {row: part for part, members in parts.items() for row in members}
+
+    before, after = places(rows), places(rows + more)
+    for row in range(len(rows)):
+        assert after.get(row) in (before.get(row), None)
+
+
+def test_a_grouped_split_has_about_the_shares_asked_for() -> None:
+    config = CorpusConfig(valid=0.1, test=0.2)
+    numbers = [f"sentence {n}" for n in range(5_000)]
+    parts, leaks = split(numbers, numbers, config)
+    assert leaks == 0
+    assert len(parts["valid"]) / 5_000 == pytest.approx(0.1, abs=0.02)
+    assert len(parts["test"]) / 5_000 == pytest.approx(0.2, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["grouped", "random"])
+def test_another_seed_holds_out_other_rows(kind: str) -> None:
+    numbers = [f"sentence {n}" for n in range(500)]
+    first, second = (
+        split(numbers, numbers, CorpusConfig(split=kind, valid=0.1, seed=seed))[0]
+        for seed in (0, 1)
+    )
+    assert first["valid"] != second["valid"]
+
+
+@given(count=st.integers(0, 300), valid=st.floats(0.01, 0.49), test=st.floats(0, 0.49))
+def test_a_random_split_has_the_sizes_asked_for(count: int, valid: float, test: float) -> None:
+    config = CorpusConfig(split="random", valid=valid, test=test)
+    parts, leaks = split(["same"] * count, ["même"] * count, config)
+    assert leaks == 0
+    assert len(parts["valid"]) == round(count * valid)
+    assert len(parts.get("test", [])) == round(count * test)
+    assert sorted(row for members in parts.values() for row in members) == list(range(count))
+
+
+@pytest.mark.parametrize("kind", ["grouped", "random"])
+def test_no_share_for_test_makes_no_test_part(kind: str, pairs: Pairs, prepared: Prepare) -> None:
+    corpus = prepared(pairs, split=kind, test=0)
+    assert list(corpus.manifest.rows) == ["train", "valid"]
+    assert not (corpus.path / "test").exists()
+
+
+@pytest.mark.parametrize("whole", ["all", "train"])
+def test_the_vocabulary_is_of_the_rows_asked_for(whole: str, prepared: Prepare) -> None:
+    pairs = [(f"word{n}", f"mot{n}") for n in range(100)]
+    corpus = prepared(pairs, vocabulary_from=whole)
+    rows = 100 if whole == "all" else corpus.manifest.rows["train"]
+    assert corpus.manifest.words == {"source": rows, "target": rows}
+
+
+# ---- the directory ------------------------------------------------------------------------------
+
+
+def test_the_same_input_gives_the_same_files(tmp_path: Path) -> None:
+    made = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        made.append(prepare_bytes(GOOD, tmp_path / name))
+    assert made[0].sha256 == made[1].sha256
+    assert made[0].sha256
+
+
+def test_the_manifest_hashes_what_is_in_the_directory(corpus: Corpus) -> None:
+    files = {f.relative_to(corpus.path).as_posix() for f in corpus.path.rglob("*.arrow")}
+    assert set(corpus.manifest.sha256) == {"source.json", "target.json", *files}
+    for name, digest in corpus.manifest.sha256.items():
+        assert hashlib.sha256((corpus.path / name).read_bytes()).hexdigest() == digest
+
+
+def test_the_parts_open_with_datasets_alone(corpus: Corpus) -> None:
+    for part, rows in corpus.manifest.rows.items():
+        shard = datasets.load_from_disk(str(corpus.path / part))
+        assert shard.column_names == ["source", "target", "source_ids", "target_ids"]
+        assert len(shard) == rows
+
+
+def test_the_columns_hold_what_the_model_sees_of_the_sentences(corpus: Corpus) -> None:
+    for row in corpus.part("train"):
+        assert corpus.source.decode(row["source_ids"]) == row["source"]
+        assert corpus.target.decode(row["target_ids"][:-1]) == row["target"]
+        assert row["target_ids"][-1] == EOS
+        assert EOS not in row["target_ids"][:-1]
+
+
+def test_the_longest_sentences_are_in_the_manifest(corpus: Corpus) -> None:
+    lengths = {
+        side: max(
+            len(ids) for part in corpus.manifest.rows for ids in corpus.part(part)[f"{side}_ids"]
+        )
+        for side in ("source", "target")
+    }
+    assert corpus.manifest.longest == lengths
+
+
+def test_the_manifest_has_the_exact_settings(corpus: Corpus, pairs_file: Path) -> None:
+    assert corpus.manifest.config == DataConfig(corpus=CorpusConfig(valid=0.1, test=0.1))
+    assert corpus.manifest.source == str(pairs_file)
+    assert json.loads((corpus.path / "corpus.json").read_text())["format_version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("corpus.json", None),
+        ("corpus.json", b"{}"),
+        ("corpus.json", b'{"format_version": 2}'),
+        ("source.json", None),
+        ("target.json", b"junk"),
+    ],
+)
+def test_a_broken_directory_is_bad_input(file: str, content: bytes | None, tmp_path: Path) -> None:
+    prepare_bytes(GOOD, tmp_path)
+    broken = tmp_path / "corpus" / file
+    broken.unlink() if content is None else broken.write_bytes(content)
+    with pytest.raises(BadInput, match=r"corpus") as caught:
+        Corpus.open(tmp_path / "corpus")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("file", ["state.json", "dataset_info.json", "data-00000-of-00001.arrow"])
+@pytest.mark.parametrize("how", ["absent", "cut", "junk"])
+def test_a_broken_part_is_bad_input(file: str, how: str, tmp_path: Path) -> None:
+    prepare_bytes(GOOD, tmp_path)
+    broken = tmp_path / "corpus" / "train" / file
+    whole = broken.read_bytes()
+    broken.unlink()
+    if how != "absent":
+        broken.write_bytes(whole[: len(whole) // 3] if how == "cut" else b"\xff" * len(whole))
+    with pytest.raises(BadInput, match="train") as caught:
+        Corpus.open(tmp_path / "corpus").part("train")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_part_that_is_not_there_is_bad_input(corpus: Corpus) -> None:
+    with pytest.raises(BadInput, match="no part 'dev'; it has train, valid, test"):
+        corpus.part("dev")
+
+
+# ---- the real thing -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="S2S_DATA has no fra-eng/fra-eng.zip")
+def test_the_tutorials_corpus_has_the_tutorials_facts(tmp_path: Path) -> None:
+    manifest = prepare(str(REAL), PRESETS["seed"](), tmp_path / "corpus", lambda line: None)
+    assert manifest.read == 33_000
+    assert manifest.rows == {"train": 29_700, "valid": 3_300}
+    assert manifest.drops == {}
+    assert manifest.words == {"source": 4_672, "target": 8_083}
+    assert manifest.longest == {"source": 8, "target": 16}

@@ -1,0 +1,210 @@
+"""Both tokenizers against what they promise, and vocabularies."""
+
+import json
+import random
+import re
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from s2s.config import TextConfig
+from s2s.errors import BadInput
+from s2s.text import EOS, SPECIALS, UNK, Vocabulary
+
+TUTORIAL = TextConfig(normaliser="tutorial")
+LOSSLESS = TextConfig(normaliser="lossless")
+
+# Latin letters of Western, Central and Eastern Europe and of Vietnamese, loose accents, marks.
+latin = st.text(
+    st.characters(min_codepoint=0x20, max_codepoint=0x24F)
+    | st.characters(min_codepoint=0x300, max_codepoint=0x36F)
+    | st.characters(min_codepoint=0x1E00, max_codepoint=0x1EFF)
+    | st.sampled_from(" .?!,'’«»\u00a0\u202f…–"),
+    max_size=40,
+)
+# Any text, with what sentences are full of made frequent.
+anything = st.lists(
+    st.sampled_from(["l'", "don't", "it’s", "'s", " ", "  ", "«\u202f", "\u202f»", "…", "9", "é"])
+    | st.text(max_size=6),
+    max_size=8,
+).map("".join)
+
+
+def tutorial_in_plain_python(sentence: str) -> list[str]:
+    """The tutorial's own preprocessing, as its notebook has it."""
+    decomposed = unicodedata.normalize("NFD", sentence)
+    plain = "".join(c for c in decomposed if unicodedata.category(c) != "Mn").lower()
+    spaced = re.sub(r"([?.!,])", r" \1", plain)
+    return re.sub(r"[^a-zA-Z!.?]+", " ", spaced).split()
+
+
+def words_of(vocabulary: Vocabulary) -> list[str]:
+    """The words of a vocabulary in the order of their ids, the specials left out."""
+    return [vocabulary.decode([i]) for i in range(len(SPECIALS), len(vocabulary))]
+
+
+@given(latin)
+@example("Ça va, où ?")
+@example("? a mark first")
+@example("...")
+@example("Don't! Stop... (please), Éric…")
+@example("I have 3 cats; 1,000 dogs.")
+@example("İstanbul ſtraße Ǆ")
+def test_the_tutorial_normaliser_does_as_the_tutorial(sentence: str) -> None:
+    vocabulary = Vocabulary.learn([], TUTORIAL)
+    assert vocabulary.normalise(sentence) == " ".join(tutorial_in_plain_python(sentence))
+
+
+@given(latin)
+def test_the_tutorial_words_are_encoded_one_by_one(sentence: str) -> None:
+    vocabulary = Vocabulary.learn([sentence], TUTORIAL)
+    [ids] = vocabulary.encode([sentence])
+    assert [vocabulary.decode([i]) for i in ids] == tutorial_in_plain_python(sentence)
+
+
+@given(anything)
+@example("l'école")
+@example("I don't know; it's O'Neill's, isn't it?")
+@example("«\u202fOui\u202f», dit-il.")
+@example("« guillemets »")
+@example("prix\u202f: 3\u202f000\u00a0€")
+@example("He said \"no\", 'no' and “no”.")
+@example("two  spaces,   three")
+@example(" before and after ")
+@example("'")
+@example("rock 'n' roll, the boys' dogs, 'tis")
+@example("aujourd’hui, qu’il s’en aille…")
+@example("a\u0301 lone \u0301 accent".replace("a\u0301", "á"))
+@example("3.14 x-ray e-mail @home #1 50% C++")
+@example("日本語、テスト。 👩‍👩‍👧 ok")
+@example("<eos> <pad>")
+@example("tab\tand\nline")
+def test_a_lossless_sentence_comes_back_as_it_was(sentence: str) -> None:
+    sentence = unicodedata.normalize("NFC", sentence.replace("\ue000", "").replace("\ue001", ""))
+    vocabulary = Vocabulary.learn([sentence], LOSSLESS)
+    [ids] = vocabulary.encode([sentence])
+    assert vocabulary.decode(ids) == sentence
+    assert vocabulary.normalise(sentence) == sentence
+
+
+@given(st.lists(anything, max_size=5))
+def test_a_vocabulary_knows_every_word_of_its_own_text(sentences: list[str]) -> None:
+    vocabulary = Vocabulary.learn(sentences, LOSSLESS)
+    assert all(UNK not in ids for ids in vocabulary.encode(sentences))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        ("I don't know.", 5),  # I do(n) 't know .
+        ("l'école", 2),
+        ("It's l'eau", 4),
+        ("« oui »", 3),
+    ],
+)
+def test_lossless_words_are_words_clitics_and_marks(sentence: str, words: int) -> None:
+    vocabulary = Vocabulary.learn([sentence], LOSSLESS)
+    assert len(vocabulary.encode([sentence])[0]) == words
+
+
+@given(anything, anything)
+def test_specials_in_users_text_are_only_text(before: str, after: str) -> None:
+    for config in (LOSSLESS, TUTORIAL):
+        sentence = f"{before}<eos>{after}<pad><sos>"
+        vocabulary = Vocabulary.learn([sentence, "eos pad sos"], config)
+        [ids] = vocabulary.encode([sentence])
+        assert not set(ids) & set(range(len(SPECIALS)))
+
+
+def test_an_unknown_word_is_unk_and_no_end() -> None:
+    vocabulary = Vocabulary.learn(["a b"], LOSSLESS)
+    [ids] = vocabulary.encode(["a <eos> b"])
+    assert UNK in ids
+    assert EOS not in ids
+
+
+def test_words_stand_by_frequency_then_alphabet() -> None:
+    vocabulary = Vocabulary.learn(["b c a c", "c b z"], LOSSLESS)
+    assert words_of(vocabulary) == ["c", "b", "a", "z"]
+
+
+@given(st.lists(st.text("abcdeé' .", max_size=12), max_size=8), st.integers(0, 2**32))
+def test_the_order_of_the_sentences_does_not_matter(sentences: list[str], seed: int) -> None:
+    shuffled = random.Random(seed).sample(sentences, len(sentences))  # noqa: S311
+    for config in (LOSSLESS, TUTORIAL):
+        first, second = Vocabulary.learn(sentences, config), Vocabulary.learn(shuffled, config)
+        assert words_of(first) == words_of(second)
+
+
+def test_a_cap_keeps_the_most_frequent_words() -> None:
+    config = TextConfig(normaliser="tutorial", vocabulary_size=2)
+    vocabulary = Vocabulary.learn(["a b b c c c d"], config)
+    assert words_of(vocabulary) == ["c", "b"]
+    assert vocabulary.encode(["a c"]) == [[UNK, len(SPECIALS)]]
+
+
+def test_rare_words_are_left_out() -> None:
+    config = TextConfig(min_frequency=2)
+    assert words_of(Vocabulary.learn(["a b b c c c"], config)) == ["c", "b"]
+
+
+def test_unknown_words_are_spelled_unk() -> None:
+    vocabulary = Vocabulary.learn(["a b"], LOSSLESS)
+    assert vocabulary.decode(vocabulary.encode(["a x b"])[0]) == "a <unk> b"
+
+
+@pytest.mark.parametrize("config", [LOSSLESS, TUTORIAL])
+def test_nothing_encodes_to_nothing(config: TextConfig) -> None:
+    vocabulary = Vocabulary.learn(["a b"], config)
+    assert vocabulary.encode([""]) == [[]]
+    assert vocabulary.encode([]) == []
+    assert vocabulary.decode([]) == ""
+
+
+@pytest.mark.parametrize("config", [LOSSLESS, TUTORIAL])
+def test_a_saved_vocabulary_is_the_same_when_loaded(config: TextConfig, tmp_path: Path) -> None:
+    sentences = ["l'école, don't  «\u202foui\u202f»", "Ça va ?"]
+    vocabulary = Vocabulary.learn(sentences, config)
+    vocabulary.save(tmp_path / "words.json")
+    loaded = Vocabulary.load(tmp_path / "words.json")
+    assert len(loaded) == len(vocabulary)
+    assert words_of(loaded) == words_of(vocabulary)
+    assert loaded.encode(sentences) == vocabulary.encode(sentences)
+    assert [loaded.normalise(s) for s in sentences] == [vocabulary.normalise(s) for s in sentences]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"{}", b"[]", b"\xff\xfe\x00", b'{"model": {"type": "WordLevel", "vocab": {}}}'],
+)
+def test_a_file_that_is_no_tokenizer_is_bad_input(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "words.json").write_bytes(content)
+    with pytest.raises(BadInput, match=r"words\.json") as caught:
+        Vocabulary.load(tmp_path / "words.json")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_tokenizer_file_cut_short_is_bad_input(tmp_path: Path) -> None:
+    path = tmp_path / "words.json"
+    Vocabulary.learn(["a b"], LOSSLESS).save(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BadInput):
+        Vocabulary.load(path)
+
+
+def test_a_tokenizer_without_our_specials_is_bad_input(tmp_path: Path) -> None:
+    path = tmp_path / "words.json"
+    Vocabulary.learn(["a b"], LOSSLESS).save(path)
+    tree = json.loads(path.read_text("utf-8"))
+    tree["model"]["vocab"] = {"<unk>": 0, "a": 1}
+    path.write_text(json.dumps(tree), "utf-8")
+    with pytest.raises(BadInput, match="<pad> <unk> <sos> <eos>"):
+        Vocabulary.load(path)
+
+
+def test_an_absent_tokenizer_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"words\.json"):
+        Vocabulary.load(tmp_path / "words.json")
