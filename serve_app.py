@@ -42,7 +42,8 @@ class Translation:
 
     def __init__(self, arguments: Arguments) -> None:
         translator = Translator.load(Path(arguments.model))
-        self._engine = Engine(translator, arguments.max_batch)
+        waiting = max(4096, arguments.max_sentences)
+        self._engine = Engine(translator, arguments.max_batch, waiting)
         self._limits = Limits(arguments.max_sentences, arguments.max_characters)
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -59,7 +59,8 @@ class Bundle:
 
     def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
         """Write the model directory, which must exist."""
-        (path / "config.json").write_text(_ConfigFile(**dict(self.config)).to_json())
+        text = _ConfigFile(**dict(self.config)).to_json()
+        (path / "config.json").write_text(text, encoding="utf-8")
         save_file(self.model.state_dict(), path / "model.safetensors")
         self.source.save(path / "source.json")
         self.target.save(path / "target.json")
@@ -82,8 +83,8 @@ def read_config(path: Path) -> Config:
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
     """Write `metrics.json`, and the model card `README.md` that is drawn from it."""
-    (path / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    (path / "README.md").write_text(_card(read_config(path), metrics))
+    (path / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (path / "README.md").write_text(_card(read_config(path), metrics), encoding="utf-8")
 
 
 def _card(config: Config, metrics: Mapping[str, Any]) -> str:

@@ -241,8 +241,6 @@ class Translate:
             raise BadInput("give a sentence or --input, not both")
         if self.input is not None and not self.input.is_file():
             raise BadInput(f"{self.input}: no such file")
-        if self.input and self.output and self.input.resolve() == self.output.resolve():
-            raise BadInput(f"{self.input}: input and output are one file")
         translator = Translator.load(self.model)
         with _opened(self.output) as output, counting("translated") as count:
             size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
@@ -291,9 +289,11 @@ class Serve:
         from s2s.distributed.serve import serve_until_stopped
         from serve_app import Arguments, build
 
+        if self.replicas < 1 or not 0 < self.port < 65536:
+            raise BadInput("--replicas is at least 1, and --port between 1 and 65535")
         Bundle.load(self.model)  # a broken directory is told here, before a cluster starts
         arguments = Arguments(model=str(self.model.resolve()), num_replicas=self.replicas)
-        serve_until_stopped(build(arguments), self.host, self.port, _say)
+        serve_until_stopped(build(arguments), self.replicas, self.host, self.port, _say)
 
 
 VERBS: dict[str, type[Verb]] = {
@@ -349,6 +349,9 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
         # The reader of our output has gone (as `head` does); Python must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", 2)
     return 0
 
 
@@ -400,7 +403,8 @@ def _one_line(box: str) -> str:
 
 
 def _complain(what: str, code: int) -> int:
-    print(f"s2s: {what}", file=sys.stderr)
+    """Say in one line what is wrong, whatever a library put into its message."""
+    print(f"s2s: {' '.join(what.split())}", file=sys.stderr)
     return code
 
 
@@ -410,15 +414,21 @@ def _say(line: str) -> None:
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO]:
-    """The file to write, or standard output."""
+    """Standard output, or a file that takes its name when all of it is written."""
     if path is None:
         yield sys.stdout
         return
-    try:
+    if path.exists() and not path.is_file():  # a device or a pipe
         with path.open("w", encoding="utf-8") as file:
             yield file
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}") from None
+        return
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("w", encoding="utf-8") as file:
+            yield file
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def _prepare(source: str, config: DataConfig, out: Path, say: Callable[[str], No
         },
         config=DataConfig(**{key: getattr(config, key) for key in DataConfig.model_fields}),
     )
-    (out / MANIFEST).write_text(manifest.to_json())
+    (out / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return manifest
 
 

@@ -82,7 +82,10 @@ class Run:
             # weights_only: a checkpoint can hold tensors and numbers, never code.
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
         except Exception as error:  # zip, pickle and OS errors alike mean a broken file
-            raise BadInput(f"{path / STATE} cannot be loaded: {error}") from None
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise BadInput(
+                f"{path / STATE} cannot be loaded ({reason}); --restart begins anew"
+            ) from None
         self.bundle.model.load_state_dict(saved.model.state_dict())
         self.optimizer.load_state_dict(state["optimizer"])
         self.epochs[:] = [Epoch(**record) for record in state["epochs"]]

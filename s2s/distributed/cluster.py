@@ -44,7 +44,7 @@ def cluster() -> Iterator[None]:
             logging_level=logging.ERROR,
             **({} if address else local),
         )
-    except ConnectionError as error:
+    except (ConnectionError, ValueError, RuntimeError) as error:
         raise Failed(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from None
     try:
         yield
@@ -97,7 +97,7 @@ class Workers:
         if not _autoscales():
             raise BadInput(
                 f"{self.number} workers need {lacking} more than the cluster has; "
-                "ask for fewer --workers, or add nodes"
+                "ask for fewer, or add nodes"
             )
         say(f"waiting up to {self.wait:.0f} s for the cluster to grow by {lacking}")
         request_resources(bundles=self.bundles)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 from collections.abc import Iterator
@@ -12,22 +13,31 @@ from typing import Any
 from s2s.errors import BadInput, Stopped
 
 
-def claim(out: Path, run: dict[str, Any], restart: bool) -> Path:
+def claim(out: Path, marker: str, run: dict[str, Any], restart: bool) -> Path:
     """The run folder of `out`, which then belongs to the run of this description.
 
     Args:
+        marker: the file by which a directory is known as an earlier output of the same kind;
+            nothing else is ever replaced.
         run: all that the outcome depends on. A folder that holds a run of another description is
             never gone on with.
         restart: drop what is in the folder, and let `out` be replaced.
 
     Raises:
-        BadInput: `out` is there already, or the folder holds another run.
+        BadInput: `out` is there already, is a URI, or the folder holds another run.
     """
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
+        raise BadInput(f"--out {out}: a path is expected, on storage that all nodes share")
+    out = out.resolve()
+    if not out.name:
+        raise BadInput(f"--out {out}: name a directory to make")
+    if out.exists() and not (out / marker).is_file():
+        raise BadInput(f"{out} exists already, and no earlier run made it; name another --out")
+    if out.exists() and not restart:
+        raise BadInput(f"{out} exists already; --restart begins anew and replaces it")
     folder = out.with_name(f"{out.name}.run")
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
-    elif out.exists():
-        raise BadInput(f"{out} exists already; --restart begins anew and replaces it")
     file = folder / "run.json"
     run = json.loads(json.dumps(run))
     try:
@@ -37,7 +47,7 @@ def claim(out: Path, run: dict[str, Any], restart: bool) -> Path:
                 "--restart drops it, or name another --out"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(run, indent=2) + "\n")
+        file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
     except (OSError, ValueError) as error:
         raise BadInput(f"{file}: {error}") from None
     return folder

@@ -11,38 +11,47 @@ from ray.serve import Application
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
-from s2s.distributed.cluster import cluster
+from s2s.distributed.cluster import Workers, cluster
 from s2s.distributed.train import last_line
 from s2s.errors import BadInput, Failed
 
 
 def serve_until_stopped(
-    application: Application, host: str, port: int, say: Callable[[str], None]
+    application: Application, replicas: int, host: str, port: int, say: Callable[[str], None]
 ) -> None:
     """Serve an application until Ctrl-C or SIGTERM, then end all that was started.
 
     Raises:
-        BadInput: the address cannot be listened on.
+        BadInput: the address cannot be listened on, the cluster cannot hold the replicas or serves
+            other applications already.
         Failed: no replica came up.
     """
     _probe(host, port)
     with cluster():
-        ended = threading.Event()
+        Workers(replicas).require(say)
+        if serve.status().applications:
+            raise BadInput("this cluster serves applications already; `serve deploy` adds one")
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: ended.set())
+            signal.signal(number, _end)
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
-        serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
         try:
+            serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
             serve.run(application, name="s2s", logging_config=quiet)
+            say(f"serving on http://{host}:{port} (try /docs there); Ctrl-C ends it")
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            say("ending")
         except RuntimeError as error:
             raise Failed(f"the application did not start: {last_line(error)}") from None
-        else:
-            say(f"serving on http://{host}:{port} (try /docs there); Ctrl-C ends it")
-            ended.wait()
-            say("ending")
         finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # the end is on its way
             serve.shutdown()
+
+
+def _end(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _probe(host: str, port: int) -> None:

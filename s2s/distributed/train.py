@@ -20,7 +20,7 @@ from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.distributed.cluster import Workers, cluster, pin_address
 from s2s.distributed.runs import claim, interruptible
-from s2s.errors import Failed
+from s2s.errors import BadInput, Failed
 from s2s.evaluate import evaluate
 from s2s.loop import STATE, Epoch, Run
 from s2s.loop import train as train_loop
@@ -50,14 +50,13 @@ def train(
         Stopped: training was interrupted and can go on.
     """
     begin = time.perf_counter()
-    out = out.resolve()
     opened = Corpus.open(corpus.resolve())
     config = make_config(opened, model, settings, decode)
-    folder = claim(
-        out, {"corpus": opened.sha256, "config": config.model_dump(mode="json")}, restart
-    )
+    run = {"corpus": opened.sha256, "config": config.model_dump(mode="json")}
     with cluster(), EpochBar() as bar:
         workers.require(bar.line)
+        folder = claim(out, "model.safetensors", run, restart)
+        out = out.resolve()
         bar.line(f"checkpoints: {folder}")
         with _shown(bar, settings.epochs) as board:
             result = _fit(make_trainer(opened.path, config, workers, folder, board=board))
@@ -171,10 +170,10 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
         if (checkpoint := ray.train.get_checkpoint()) is not None:
             resume = Path(stack.enter_context(checkpoint.as_directory()))
             pin.line("going on from the run's last checkpoint")
-        corpus = Corpus.open(Path(settings["corpus"]))
         try:
+            corpus = Corpus.open(Path(settings["corpus"]))
             return train_loop(corpus, config, get_device(), on_epoch, pin.step, resume)
-        except Failed as error:
+        except (BadInput, Failed) as error:
             # All workers meet this together. Raised, it would be tried again in vain.
             return {"failed": str(error)}
 
@@ -192,6 +191,10 @@ def _fit(trainer: TorchTrainer) -> Result:
         except ray.train.TrainingFailedError as error:
             failures = getattr(error, "worker_failures", None) or {0: error}
             raise Failed(f"training failed: {last_line(next(iter(failures.values())))}") from None
+        except ray.exceptions.RayError as error:
+            raise Failed(
+                f"training could not go on: {last_line(error)}; --restart begins anew"
+            ) from None
 
 
 def last_line(error: BaseException) -> str:
@@ -251,7 +254,10 @@ def _shown(bar: EpochBar, epochs: int) -> Iterator[Any]:
     board, ended = _Board.remote(), threading.Event()
 
     def show() -> None:
-        lines, step = ray.get(board.read.remote())
+        try:
+            lines, step = ray.get(board.read.remote(), timeout=10)
+        except ray.exceptions.RayError:
+            return  # the board's node has gone; training goes on unseen
         for line in lines:
             bar.line(line)
         if step is not None:

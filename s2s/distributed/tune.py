@@ -52,7 +52,6 @@ def tune(
         Stopped: the sweep was interrupted and can go on.
     """
     begin = time.perf_counter()
-    out = out.resolve()
     opened = Corpus.open(corpus.resolve())
     config = make_config(opened, model, settings, decode)
     if not sizes or trials < 1 or min(map(min, sizes)) < 1:
@@ -60,9 +59,10 @@ def tune(
     order = np.random.default_rng(settings.seed).permutation(len(sizes))
     tried = [sizes[i] for i in sorted(order[:trials])]
     run = {"corpus": opened.sha256, "config": config.model_dump(mode="json"), "sizes": tried}
-    folder = claim(out, run, restart)
     with cluster(), SweepTable() as table:
         workers.require(table.line)
+        folder = claim(out, "sweep.json", run, restart)
+        out = out.resolve()
         table.line(f"{len(tried)} trials in {folder}")
         _Watcher.table = table
         tuner = _make_tuner(opened.path, config, workers, folder, tried)
@@ -151,7 +151,7 @@ def _export(
             outcome = json.loads((Path(saved) / "metrics.json").read_bytes())
         export(checkpoint, outcome, corpus, scratch / "best", seconds)
         sweep = {"trials": trials, "best": number, "total_seconds": seconds}
-        (scratch / "sweep.json").write_text(json.dumps(sweep, indent=2) + "\n")
+        (scratch / "sweep.json").write_text(json.dumps(sweep, indent=2) + "\n", encoding="utf-8")
         scratch.chmod(0o755)
         shutil.rmtree(out, ignore_errors=True)  # there only where --restart was given
         scratch.replace(out)

@@ -36,7 +36,11 @@ class Engine:
         Raises:
             Overloaded: too many sentences wait, or the engine is closed; none of these was taken.
         """
-        if self._closed or len(sentences) > self._waiting.maxsize - self._waiting.qsize():
+        if (
+            self._closed
+            or not self.alive
+            or len(sentences) > self._waiting.maxsize - self._waiting.qsize()
+        ):
             raise Overloaded
         futures: list[Future[str]] = [Future() for _ in sentences]
         for entry in zip(sentences, futures, strict=True):
