@@ -19,12 +19,13 @@ from s2s.bundle import write_metrics
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.distributed.cluster import Workers, cluster, pin_address
-from s2s.distributed.runs import claim, interruptible
 from s2s.errors import BadInput, Failed
 from s2s.evaluate import evaluate
+from s2s.files import new_directory
 from s2s.loop import STATE, Epoch, Run
 from s2s.loop import train as train_loop
 from s2s.progress import EpochBar
+from s2s.runs import claim, interruptible
 
 Step = tuple[int, int, int]  # epoch, step, steps of the epoch
 
@@ -93,8 +94,13 @@ def make_trainer(
     *,
     board: Any = None,
     callbacks: list[Any] | None = None,
+    max_failures: int = 2,
 ) -> TorchTrainer:
-    """The Ray trainer of one run, whose checkpoints go to `folder`."""
+    """The Ray trainer of one run, whose checkpoints go to `folder`.
+
+    Args:
+        max_failures: times that a group of workers is started anew when one of it has gone.
+    """
     pin_address()
     return TorchTrainer(
         _worker,
@@ -110,7 +116,7 @@ def make_trainer(
                 checkpoint_score_attribute="valid_loss",
                 checkpoint_score_order="min",
             ),
-            failure_config=FailureConfig(max_failures=2),
+            failure_config=FailureConfig(max_failures=max_failures),
             callbacks=callbacks or [],
         ),
     )
@@ -128,8 +134,7 @@ def export(
     Returns:
         What the `metrics.json` of `out` says.
     """
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with new_directory(out) as scratch:
         with checkpoint.as_directory() as saved:
             shutil.copytree(
                 saved, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns(STATE, ".*")
@@ -141,11 +146,6 @@ def export(
             "versions": {**outcome["versions"], "ray": ray.__version__},
         }
         write_metrics(scratch, metrics)
-        scratch.chmod(0o755)
-        shutil.rmtree(out, ignore_errors=True)  # there only where --restart was given
-        scratch.replace(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return metrics
 
 

@@ -1,8 +1,6 @@
 """A sweep over hidden and embedding sizes on Ray Tune; each trial is a Ray Train run."""
 
 import json
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,10 +15,11 @@ from ray.tune.schedulers import ASHAScheduler
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.distributed.cluster import Workers, cluster
-from s2s.distributed.runs import claim, interruptible
 from s2s.distributed.train import export, last_line, make_config, make_trainer
 from s2s.errors import BadInput, Failed
+from s2s.files import new_directory
 from s2s.progress import SweepTable
+from s2s.runs import claim, interruptible
 
 Sizes = tuple[int, int]  # hidden, embedding
 
@@ -105,7 +104,11 @@ def _make_tuner(
             max_concurrent_trials=max(1, at_once),
         ),
         run_config=ray.tune.RunConfig(
-            name="tune", storage_path=str(folder), callbacks=[_Watcher()], verbose=0
+            name="tune",
+            storage_path=str(folder),
+            failure_config=ray.tune.FailureConfig(max_failures=2),
+            callbacks=[_Watcher()],
+            verbose=0,
         ),
     )
 
@@ -119,7 +122,13 @@ def _trial(
     sized = base.model.model_copy(update={"hidden_size": hidden, "embedding_size": embedding})
     own = folder / "trials" / ray.tune.get_context().get_trial_id()
     trial = base.model_copy(update={"model": sized})
-    make_trainer(corpus, trial, workers, own, callbacks=[TuneReportCallback()]).fit()
+    # A trial that is stopped loses its workers first. A trainer that may start them anew then does
+    # so as it dies itself, and Ray 2.60 keeps the places of the new ones for ever: two such stops,
+    # and a cluster of two CPUs has none left. So a failed trial is tried again by Tune instead.
+    trainer = make_trainer(
+        corpus, trial, workers, own, callbacks=[TuneReportCallback()], max_failures=0
+    )
+    trainer.fit()
 
 
 def _export(
@@ -145,18 +154,12 @@ def _export(
         raise Failed(f"every trial failed; the first: {trials[0]['error']}")
     number, checkpoint, _ = min(checkpoints, key=lambda kept: kept[2]["valid_loss"])
 
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with new_directory(out) as scratch:
         with checkpoint.as_directory() as saved:
             outcome = json.loads((Path(saved) / "metrics.json").read_bytes())
         export(checkpoint, outcome, corpus, scratch / "best", seconds)
         sweep = {"trials": trials, "best": number, "total_seconds": seconds}
         (scratch / "sweep.json").write_text(json.dumps(sweep, indent=2) + "\n", encoding="utf-8")
-        scratch.chmod(0o755)
-        shutil.rmtree(out, ignore_errors=True)  # there only where --restart was given
-        scratch.replace(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return sweep
 
 

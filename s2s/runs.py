@@ -67,7 +67,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):  # Ray ends its workers on SIGINT, and then exits
-        raise Stopped("stopped; the same command goes on from the last checkpoint") from None
+        raise Stopped("stopped; the same command goes on where this one stopped") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
