@@ -5,20 +5,19 @@ Shapes: B sentences of a batch, S source tokens, T target tokens.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
 
+from s2s.ragged import Ints, Ragged
 from s2s.text import PAD, SOS
 
 # Batches of a pool within which rows are sorted by length. Sorting the whole corpus saves a little
 # more padding and costs accuracy (docs/log.md).
 POOL = 20
-
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -42,23 +41,14 @@ class Batch:
         )
 
 
-class Ragged:
-    """A column of token lists as one flat array, from which padded rows are cut without a loop."""
-
-    def __init__(self, rows: Dataset, column: str) -> None:
-        lists = rows.with_format("arrow")[:][column].combine_chunks()
-        self._tokens = lists.flatten().to_numpy()
-        self._starts: Ints = lists.offsets.to_numpy()[:-1].astype(np.int64)
-        self._starts -= self._starts[:1]
-        self.lengths: Ints = lists.value_lengths().to_numpy().astype(np.int64)
-
-    def padded(self, rows: Ints) -> Tensor:
-        """The token lists of some rows, (B, longest) int64, PAD at their ends."""
-        lengths = self.lengths[rows, None]  # (B, 1)
-        steps = np.arange(lengths.max())  # (longest,)
-        inside = steps < lengths  # (B, longest)
-        places = np.where(inside, self._starts[rows, None] + steps, 0)
-        return torch.from_numpy(np.where(inside, self._tokens[places], PAD).astype(np.int64))
+def padded(lists: Ragged, rows: Ints) -> Tensor:
+    """Some of the lists as rows, (B, longest) int64, PAD at their ends."""
+    taken = lists.take(rows)
+    steps = np.arange(taken.lengths.max())  # (longest,)
+    inside = steps < taken.lengths[:, None]  # (B, longest)
+    table = np.full(inside.shape, PAD, np.int64)
+    table[inside] = taken.values  # row by row, as the values are
+    return torch.from_numpy(table)
 
 
 class Batches:
@@ -72,8 +62,11 @@ class Batches:
     def __init__(
         self, rows: Dataset, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1
     ) -> None:
-        self._source = Ragged(rows, "source_ids")
-        self._target = Ragged(rows, "target_ids")
+        table = rows.with_format("arrow")[:]
+        self._source, self._target = (
+            Ragged.from_arrow(table[column].combine_chunks())
+            for column in ("source_ids", "target_ids")
+        )
         self._batch_size, self._seed = batch_size, seed
         self._rank, self._world = rank, world
         self.pairs = len(rows)
@@ -116,11 +109,11 @@ class Batches:
             # that it meets the others in the all-reduce and adds nothing to it.
             batch = self._collate(rows[:1], rows)
             return replace(batch, target_out=torch.full_like(batch.target_out, PAD), sentences=0)
-        target_out = self._target.padded(share)  # (B, T)
+        target_out = padded(self._target, share)  # (B, T)
         target_in = target_out.roll(1, dims=1)  # (B, T)
         target_in[:, 0] = SOS
         return Batch(
-            source=self._source.padded(share),
+            source=padded(self._source, share),
             source_lengths=torch.from_numpy(self._source.lengths[share]),
             target_in=target_in,
             target_out=target_out,

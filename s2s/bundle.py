@@ -110,7 +110,7 @@ attention {model.attention}.
 | --- | --- |
 {table}
 
-Trained on {metrics["corpus"]["pairs"]:,} pairs of `{metrics["corpus"]["source"]}` with
+Trained on {metrics["corpus"]["pairs"]:,} pairs of `{", ".join(metrics["corpus"]["sources"])}` with
 {metrics["workers"]} worker(s) on {metrics["device"]}. `metrics.json` has every epoch, the
 signatures of the scores and the versions; `config.json` the exact settings.
 

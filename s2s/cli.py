@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import MISSING, dataclass
 from dataclasses import fields as dataclass_fields
@@ -33,17 +33,20 @@ from s2s.config import (
     TrainConfig,
 )
 from s2s.errors import BadInput, Failed, Stopped
-from s2s.progress import counting
+from s2s.files import new_file
+from s2s.progress import StageBars, counting
+from s2s.runs import interruptible
 
 # Nothing calls home, and nothing talks beside us; read when the libraries are imported.
-for _name, _value in {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
+_OFFLINE = {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"}
+_SET = {
+    **dict.fromkeys(_OFFLINE, "1"),
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, no report of Tune's beside our own
     "RAY_SERVE_LOG_TO_STDERR": "0",
-}.items():
-    os.environ.setdefault(_name, _value)
+}
+_OURS = _SET.keys() - os.environ.keys()  # what the user has not set
+os.environ.update({name: _SET[name] for name in _OURS})
 
 
 class Verb(Protocol):
@@ -57,36 +60,100 @@ class Verb(Protocol):
 class Prepare:
     """Turn pairs of sentences into a corpus directory."""
 
-    source: str
-    """File of tab-separated pairs, plain or zipped, or `demo` for the embedded corpus."""
-
-    out: Path
-    """Corpus directory to make."""
+    source: tuple[str, ...]
+    """Where the pairs are: files, directories or patterns (tab-separated, CSV, JSONL, Parquet,
+    Moses pairs, TMX, gettext, also in zip and gz; a directory saved by datasets), URIs that fsspec
+    reads, hub:NAME:CONFIG, or `demo` for the embedded corpus."""
 
     text: TextConfig
     corpus: CorpusConfig
 
+    out: Path | None = None
+    """Corpus directory to make."""
+
+    valid_source: tuple[str, ...] = ()
+    """As --source, for the part `valid`: its rows are taken as they are, and none is split off."""
+
+    test_source: tuple[str, ...] = ()
+    """As --source, for the part `test`: its rows are taken as they are, and none is split off."""
+
     languages: str = "en-fr"
     """Source and target language, as codes joined by a hyphen."""
 
+    columns: tuple[str, str] | None = None
+    """Names or numbers (from 1) of the columns of source and target, where they are not plain."""
+
+    dry_run: bool = False
+    """Write nothing; show how many rows each rule leaves out, with ten examples."""
+
+    tasks: int | None = None
+    """Ray tasks at once. None prepares up to 64 MB in this process, and more with a task on every
+    CPU."""
+
+    restart: bool = False
+    """Begin anew: drop what an earlier run has done, and replace OUT if it is there."""
+
+    wait: float = 600.0
+    """Seconds to wait for an autoscaling cluster to grow to the tasks."""
+
+    # Bytes of source files from which starting Ray pays.
+    LARGE: ClassVar[int] = 64_000_000
+
     def run(self) -> None:
         """Write the corpus directory and say what is in it."""
+        if any(name.startswith("hub:") for name in self._named) and _OFFLINE <= _OURS:
+            os.environ.update(dict.fromkeys(_OFFLINE, "0"))  # asked for, so the network is wanted
         import datasets
 
-        from s2s.corpus import prepare
+        from s2s.corpus.prepare import dry_run, prepare
+        from s2s.corpus.sources import Source
 
-        source, _, target = self.languages.partition("-")
-        if not (source and target):
+        languages = self.languages.split("-")
+        if len(languages) != 2 or not all(languages):
             raise BadInput(f"--languages {self.languages}: two codes such as en-fr are expected")
-        if not sys.stderr.isatty():
-            datasets.disable_progress_bars()
+        if self.out is None and not self.dry_run:
+            raise BadInput("--out names the corpus directory to make (or --dry-run makes none)")
+        datasets.disable_progress_bars()
+        one, two = languages
         config = DataConfig(
-            source_language=source, target_language=target, text=self.text, corpus=self.corpus
+            source_language=one, target_language=two, text=self.text, corpus=self.corpus
         )
-        manifest = prepare(self.source, config, self.out, _say)
-        for reason, rows in manifest.drops.items():
-            _say(f"left out {rows:,} rows: {reason}")
-        _say(f"corpus directory: {self.out}")
+        source = Source(
+            source=self.source,
+            valid=self.valid_source,
+            test=self.test_source,
+            source_language=one,
+            target_language=two,
+            columns=self.columns,
+        )
+        with interruptible(), StageBars() as bars, self._execute(source, bars.line) as execute:
+            if self.out is None or self.dry_run:
+                _show(*dry_run(source, config, bars, execute))
+                return
+            manifest = prepare(source, config, self.out, bars, execute, restart=self.restart)
+            for reason, rows in manifest.drops.items():
+                bars.line(f"left out {rows:,} rows: {reason}")
+            bars.line(f"corpus directory: {self.out}")
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return *self.source, *self.valid_source, *self.test_source
+
+    @contextmanager
+    def _execute(self, source: Any, say: Callable[[str], None]) -> Iterator[Any]:
+        """How the stages are run: here, or as Ray tasks."""
+        from s2s.corpus.prepare import in_process
+        from s2s.corpus.sources import size
+
+        if self.tasks is not None and self.tasks < 1:
+            raise BadInput(f"--tasks {self.tasks}: at least 1 is needed")
+        if self.tasks is None and size(source) <= self.LARGE:
+            yield in_process
+            return
+        from s2s.distributed.prepare import tasks
+
+        with tasks(self.tasks, self.wait, say) as execute:
+            yield execute
 
 
 @dataclass(frozen=True)
@@ -200,7 +267,8 @@ class Evaluate:
         if self.json:
             print(json.dumps(result, indent=2))
             return
-        table = Table(title=f"{self.model} on {result['pairs']:,} pairs of {self.split}")
+        told = f"{result['pairs']:,} pairs ({result['sentences']:,} sources) of {self.split}"
+        table = Table(title=f"{self.model} on {told}")
         for heading in ("measure", "value", "how"):
             table.add_column(
                 heading, justify="right" if heading == "value" else "left", overflow="fold"
@@ -408,6 +476,26 @@ def _complain(what: str, code: int) -> int:
     return code
 
 
+def _show(read: int, tally: Any, rows: dict[str, int]) -> None:
+    """What a preparation would do, as a table and examples."""
+    from s2s.corpus.clean import RULES
+
+    console = Console(highlight=False)
+    table = Table(title=f"{read:,} rows read; nothing is written")
+    table.add_column("rows", justify="right")
+    table.add_column("left out by", overflow="fold")
+    table.add_column("because of", overflow="fold")
+    for rule, count in tally.drops.most_common():
+        table.add_row(f"{count:,}", rule, RULES[rule])
+    for part, count in rows.items():
+        table.add_row(f"{count:,}", "", f"kept in {part}")
+    console.print(table)
+    for rule, examples in tally.examples.items():
+        print(f"\n{rule}:")
+        for source, target in examples:
+            print(f"  {source}\t{target}")
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -422,13 +510,8 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
         with path.open("w", encoding="utf-8") as file:
             yield file
         return
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with scratch.open("w", encoding="utf-8") as file:
-            yield file
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with new_file(path) as scratch, scratch.open("w", encoding="utf-8") as file:
+        yield file
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ field is the only place where the field is described: it is also its `--help`.
 from collections.abc import Callable
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from s2s.errors import BadInput
 
@@ -51,11 +51,57 @@ class TextConfig(Section):
     """`tutorial` lower-cases, strips accents and keeps only letters and `! . ?`; `lossless` keeps
     every character, and a decoded sentence is the one that was encoded."""
 
+    units: Literal["word", "bpe", "unigram"] = "word"
+    """What a token is: a whole word, or a part of one, as byte pair encoding (Sennrich, 2016) or
+    a unigram language model (Kudo, 2018) cuts it."""
+
     vocabulary_size: int | None = Field(default=None, gt=0)
-    """Most frequent words kept in each language; the others read as `<unk>`. None keeps all."""
+    """Most frequent words, or units of words, kept in each language; the others read as `<unk>`.
+    None keeps all words."""
 
     min_frequency: int = Field(default=1, gt=0)
     """Times that a word must occur to be in the vocabulary."""
+
+    shared: bool = False
+    """One vocabulary for both languages."""
+
+    @model_validator(mode="after")
+    def _parts_of_words_need_a_size(self) -> Self:
+        if self.units != "word" and self.vocabulary_size is None:
+            raise ValueError(f"units {self.units} needs a vocabulary_size")
+        return self
+
+
+class CleanConfig(Section):
+    """Rules that leave rows out; each counts its rows in the manifest.
+
+    Rows that have an empty side, or not two columns, are always left out.
+    """
+
+    encoding: bool = True
+    """Leave out rows that are no valid UTF-8, or hold the mark of an earlier bad decoding."""
+
+    control: bool = True
+    """Leave out rows with control characters, byte order marks or overrides of direction."""
+
+    markup: bool = True
+    """Leave out rows with tags or character entities of HTML and XML."""
+
+    script: bool = True
+    """Leave out rows of which a side has less than half of its letters in its language's script."""
+
+    identical: bool = True
+    """Leave out rows whose source and target are the same but for case, marks and spaces."""
+
+    max_characters: int | None = Field(default=1000, gt=0)
+    """Leave out rows with a longer side (`too_long`). None keeps any."""
+
+    max_ratio: float | None = Field(default=4.0, ge=1)
+    """Leave out rows of which one side is so many times longer than the other, 15 characters added
+    to both so that short sentences may differ (`length_ratio`). None keeps any."""
+
+    duplicate: bool = True
+    """Leave out all but the first of equal rows."""
 
 
 class CorpusConfig(Section):
@@ -73,6 +119,8 @@ class CorpusConfig(Section):
 
     test: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of the rows held out for the final scores; 0 makes no `test` part."""
+
+    clean: CleanConfig = CleanConfig()
 
     vocabulary_from: Literal["train", "all"] = "train"
     """The rows that the vocabulary is learned on; `all` is the tutorial's way."""
@@ -152,7 +200,20 @@ def seed() -> Config:
     return Config(
         text=TextConfig(normaliser="tutorial"),
         corpus=CorpusConfig(
-            rows=33_000, split="random", valid=0.1, test=0.0, vocabulary_from="all"
+            rows=33_000,
+            split="random",
+            valid=0.1,
+            test=0.0,
+            vocabulary_from="all",
+            clean=CleanConfig(
+                control=False,
+                markup=False,
+                script=False,
+                identical=False,
+                max_characters=None,
+                max_ratio=None,
+                duplicate=False,
+            ),
         ),
         model=ModelConfig(embedding_size=64, hidden_size=64),
         train=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3),
@@ -170,4 +231,9 @@ def demo() -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"seed": seed, "demo": demo}
+def base() -> Config:
+    """Where to start with a corpus of your own: every character kept, 16,000 words a language."""
+    return Config(text=TextConfig(vocabulary_size=16_000))
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"seed": seed, "demo": demo, "base": base}

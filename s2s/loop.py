@@ -127,7 +127,7 @@ def train(
         "workers": world,
         "device": device.type,
         "seed": settings.seed,
-        "corpus": {"source": corpus.manifest.source, "pairs": train_batches.pairs},
+        "corpus": {"sources": corpus.manifest.sources, "pairs": train_batches.pairs},
         "versions": {"s2s": __version__, "torch": str(torch.__version__)},
     }
     run = Run(bundle, optimizer, [], facts)

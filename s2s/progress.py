@@ -67,6 +67,38 @@ class EpochBar:
         self._bars.console.print(text)
 
 
+class StageBars:
+    """A bar for the stage that runs, and lines that stay."""
+
+    def __init__(self) -> None:
+        console = Console(highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("{task.description:<6}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._bar = self._bars.add_task("", total=None)
+
+    def __enter__(self) -> "StageBars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Show how far a stage is."""
+        self._bars.update(self._bar, description=name, completed=done, total=total)
+
+    def line(self, text: str) -> None:
+        """Print a line that stays, above the bar."""
+        self._bars.console.print(text, markup=False)
+
+
 class SweepTable:
     """A live table of the trials of a sweep; on no terminal, a line for each thing that happens."""
 

@@ -1,25 +1,40 @@
 """Sentences to token ids and back, on Hugging Face tokenizers.
 
-A `Vocabulary` wraps one word-level tokenizer whose JSON file says all: normaliser, word splitting,
-words and decoder, so that the tokenizers library alone reads it.
+A sentence is normalised and split into words, and each word is one token or cut into several. A
+`Vocabulary` wraps one tokenizer whose JSON file says all of this, and the way back, so that the
+tokenizers library alone reads it.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from s2s.config import TextConfig
 from s2s.errors import BadInput
+from s2s.ragged import Ragged
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<sos>", "<eos>")
 
 # Two private-use characters carry spacing through the lossless form. A token that starts (ends)
 # with JOIN had no space before (after) it; SPACE stands for a space that no word needs, such as a
-# second one. They are the only characters that do not come back.
-JOIN, SPACE = "\ue000", "\ue001"
+# second one; START begins every word that is cut into parts. They are the only characters that do
+# not come back.
+JOIN, SPACE, START = "\ue000", "\ue001", "\ue002"
+
+# Pieces of text whose words a splitter keeps: a few tens of megabytes.
+_KNOWN = 100_000
+
+# Words that a trainer of parts of words is shown at most: the counts of a larger corpus are scaled.
+_SHOWN = 50_000_000
 
 _WORD = r"\p{L}\p{M}\p{N}"
 # What follows the apostrophe of an English clitic: don't, it's, we're. Elsewhere (l'école) the
@@ -27,63 +42,101 @@ _WORD = r"\p{L}\p{M}\p{N}"
 _CLITIC = rf"(?i:[stmd]|re|ve|ll)(?![{_WORD}])"
 
 
-def _tutorial() -> Tokenizer:
-    """Lower case, no accents, a space before `? . ! ,`, all but `a-z ! . ?` to spaces."""
-    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFD(),
-            normalizers.StripAccents(),
-            normalizers.Lowercase(),
-            normalizers.Replace(Regex(r"(?=[?.!,])"), " "),
-            normalizers.Replace(Regex(r"[^a-zA-Z!.?]+"), " "),
-        ]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+_TUTORIAL = [
+    normalizers.NFD(),
+    normalizers.StripAccents(),
+    normalizers.Lowercase(),
+    normalizers.Replace(Regex(r"(?=[?.!,])"), " "),
+    normalizers.Replace(Regex(r"[^a-zA-Z!.?]+"), " "),
+]
+"""Lower case, no accents, a space before `? . ! ,`, all but `a-z ! . ?` to spaces."""
+
+_BEFORE_MARK = (
+    rf"(?<=[^ ])(?=[^{_WORD} '’])"
+    rf"|(?<=[^ ])(?=['’](?:{_CLITIC}|[^{_WORD}]|\z))"
+    r"|(?<=[^ \p{L}])(?=['’])"
+)
+_AFTER_MARK = (
+    rf"(?<=[^{_WORD} '’{JOIN}])(?=[{_WORD}])"
+    rf"|(?<=['’])(?!{_CLITIC})(?=[{_WORD}])"
+)  # fmt: skip
+_LOSSLESS = [
+    normalizers.NFC(),
+    normalizers.Replace(Regex(r"\A | \z|(?<= ) "), SPACE),
+    normalizers.Replace(Regex(_BEFORE_MARK), f" {JOIN}"),
+    normalizers.Replace(Regex(_AFTER_MARK), f"{JOIN} "),
+]
+"""Words, clitics and single marks, with joins that let the decoder rebuild the sentence.
+
+The join idea is OpenNMT Tokenizer's joiner annotation; here a mark carries it rather than a word
+wherever there is a choice, so that a word is one entry of the vocabulary.
+"""
+
+
+def _pipeline(config: TextConfig) -> Tokenizer:
+    """A tokenizer that normalises and splits, and can go back, but has no vocabulary yet."""
+    lossless = config.normaliser == "lossless"
+    if config.units == "word":
+        tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+        spaced = [decoders.Replace(Regex(r"\A"), " "), decoders.Fuse()]
+    else:
+        kind = {"bpe": models.BPE(unk_token="<unk>"), "unigram": models.Unigram()}
+        tokenizer = Tokenizer(kind[config.units])
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(" ", "removed"),
+                pre_tokenizers.Metaspace(START, "always", split=True),
+            ]
+        )
+        spaced = [decoders.Fuse(), decoders.Replace(START, " ")]
+    tokenizer.normalizer = normalizers.Sequence(_LOSSLESS if lossless else _TUTORIAL)
+    joined = rf" {JOIN}|{JOIN} |\A " if lossless else r"\A "
     tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace(Regex(r"\A"), " "),
-            decoders.Fuse(),
-            decoders.Replace(Regex(r"\A "), ""),
-        ]
+        [*spaced, decoders.Replace(Regex(joined), ""), decoders.Replace(SPACE, " ")]
     )
     return tokenizer
 
 
-def _lossless() -> Tokenizer:
-    """Words, clitics and single marks, with joins that let the decoder rebuild the sentence.
+@dataclass(frozen=True)
+class Words:
+    """The words of many sentences, each told by its number among the distinct ones."""
 
-    The join idea is OpenNMT Tokenizer's joiner annotation; here a mark carries it rather than a
-    word wherever there is a choice, so that a word is one entry of the vocabulary.
-    """
-    before_mark = (
-        rf"(?<=[^ ])(?=[^{_WORD} '’])"
-        rf"|(?<=[^ ])(?=['’](?:{_CLITIC}|[^{_WORD}]|\z))"
-        r"|(?<=[^ \p{L}])(?=['’])"
-    )
-    after_mark = (
-        rf"(?<=[^{_WORD} '’{JOIN}])(?=[{_WORD}])"
-        rf"|(?<=['’])(?!{_CLITIC})(?=[{_WORD}])"
-    )
-    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFC(),
-            normalizers.Replace(Regex(r"\A | \z|(?<= ) "), SPACE),
-            normalizers.Replace(Regex(before_mark), f" {JOIN}"),
-            normalizers.Replace(Regex(after_mark), f"{JOIN} "),
-        ]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace(Regex(r"\A"), " "),
-            decoders.Fuse(),
-            decoders.Replace(Regex(rf" {JOIN}|{JOIN} |\A "), ""),
-            decoders.Replace(SPACE, " "),
-        ]
-    )
-    return tokenizer
+    numbers: Ragged
+    distinct: list[str]
+
+
+class Splitter:
+    """Splits sentences into words, as every vocabulary of the same settings does."""
+
+    def __init__(self, config: TextConfig) -> None:
+        self._normalizer = _pipeline(config).normalizer
+        self._known = lru_cache(_KNOWN)(self.words)
+
+    def words(self, sentence: str) -> list[str]:
+        """The words of a sentence."""
+        normalised: str = self._normalizer.normalize_str(sentence)
+        return [word for word in normalised.split(" ") if word]
+
+    def split(self, sentences: pa.StringArray) -> Words:
+        """The words of many sentences without a line break; the same as of each alone.
+
+        What lies between two spaces is normalised in the same way wherever it stands, so each such
+        piece of text is done once. Where spaces meet, or stand at an end, they have a meaning of
+        their own: such a sentence is one piece.
+        """
+        odd = pc.match_substring_regex(sentences, r"^ | $|  ")
+        whole = pc.if_else(odd, pc.replace_substring(sentences, " ", "\n"), sentences)
+        pieces = pc.split_pattern(whole, " ")
+        encoded = pieces.flatten().dictionary_encode()
+        numbers: dict[str, int] = {}
+        words = Ragged.of(
+            [numbers.setdefault(word, len(numbers)) for word in self._known(piece)]
+            for piece in pc.replace_substring(encoded.dictionary, "\n", " ").to_pylist()
+        )
+        starts = pieces.offsets.to_numpy()
+        split = Ragged(encoded.indices.to_numpy(), starts.astype(np.int64) - starts[0])
+        return Words(split.joined(words), list(numbers))
 
 
 class Vocabulary:
@@ -91,30 +144,48 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        words = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-        self._words = [word for word, _ in words]
+        numbers = tokenizer.get_vocab()
+        self._words = sorted(numbers, key=numbers.__getitem__)
 
     @classmethod
     def learn(cls, sentences: Iterable[str], config: TextConfig) -> Self:
-        """The vocabulary of some sentences: specials first, then words by falling frequency.
+        """The vocabulary of some sentences."""
+        splitter = Splitter(config)
+        return cls.of(Counter(word for s in sentences for word in splitter.words(s)), config)
 
-        Words of equal frequency stand in alphabetical order (the trainer's own rule), so the same
-        sentences in any order give the same vocabulary.
+    @classmethod
+    def of(cls, counts: Mapping[str, int], config: TextConfig) -> Self:
+        """The vocabulary of words that occur so many times: specials first, then the others.
+
+        Whole words stand by falling frequency, and those of equal frequency in the order of their
+        code points, so the order of `counts` has no part in it.
         """
-        tokenizer = {"tutorial": _tutorial, "lossless": _lossless}[config.normaliser]()
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=config.vocabulary_size or 2**31,
-            min_frequency=config.min_frequency,
-            show_progress=False,
+        tokenizer = _pipeline(config)
+        size = config.vocabulary_size or len(counts)
+        ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+        if config.units == "word":
+            kept = [word for word, n in ranked[:size] if n >= config.min_frequency]
+            # The specials are plain entries, never "added tokens": those would be looked for in
+            # raw text, and a user who writes <eos> would end the sentence.
+            entries = [*SPECIALS, *kept]
+            tokenizer.model = models.WordLevel(
+                {word: number for number, word in enumerate(entries)}, unk_token="<unk>"
+            )
+            return cls(tokenizer)
+        bare = Tokenizer(tokenizer.model)
+        bare.pre_tokenizer = tokenizer.pre_tokenizer
+        common: dict[str, Any] = {
+            "vocab_size": size + len(SPECIALS),
+            "special_tokens": list(SPECIALS),
+            "show_progress": False,
+        }
+        trainer = (
+            trainers.BpeTrainer(min_frequency=config.min_frequency, **common)
+            if config.units == "bpe"
+            else trainers.UnigramTrainer(unk_token="<unk>", **common)
         )
-        tokenizer.train_from_iterator(sentences, trainer)
-        words = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-        # The specials are plain entries, never "added tokens": those would be looked for in raw
-        # text, and a user who writes <eos> would end the sentence.
-        entries = [*SPECIALS, *(word for word, _ in words)]
-        tokenizer.model = models.WordLevel(
-            {word: i for i, word in enumerate(entries)}, unk_token="<unk>"
-        )
+        bare.train_from_iterator(_shown(ranked), trainer)
+        tokenizer.model = bare.model
         return cls(tokenizer)
 
     @classmethod
@@ -142,8 +213,14 @@ class Vocabulary:
         return len(self._words)
 
     def encode(self, sentences: list[str]) -> list[list[int]]:
-        """Ids of each sentence's words, without `<sos>` or `<eos>`; unknown words are `UNK`."""
+        """Ids of each sentence's tokens, without `<sos>` or `<eos>`; unknown ones are `UNK`."""
         return [e.ids for e in self._tokenizer.encode_batch_fast(sentences)]
+
+    def ids(self, words: list[str]) -> list[list[int]]:
+        """Ids of each word's tokens, of words as a `Splitter` of the same settings gives them."""
+        (begun, _), *_ = self._tokenizer.pre_tokenizer.pre_tokenize_str("a")
+        begin, cut = begun[:-1], self._tokenizer.model.tokenize
+        return [[token.id for token in cut(begin + word)] for word in words]
 
     def decode(self, ids: list[int]) -> str:
         """The sentence that ids spell, an unknown word as `<unk>`."""
@@ -158,3 +235,12 @@ class Vocabulary:
     def _spell(self, words: list[str]) -> str:
         spelled: str = self._tokenizer.decoder.decode(words) if words else ""
         return spelled
+
+
+def _shown(ranked: list[tuple[str, int]]) -> Iterator[str]:
+    """Words as often as they occur: the only way to tell a trainer of counts."""
+    scale = max(1.0, sum(n for _, n in ranked) / _SHOWN)
+    for word, n in ranked:
+        times = max(1, round(n / scale))
+        for shown in range(0, times, 1000):
+            yield " ".join([word] * min(1000, times - shown))

@@ -27,7 +27,7 @@ from s2s.config import (
     ModelConfig,
     TrainConfig,
 )
-from s2s.corpus import Corpus, prepare
+from s2s.corpus import Corpus, Manifest, Source, prepare
 from s2s.loop import Run, train
 from s2s.translator import Translator
 
@@ -44,6 +44,12 @@ SUBJECTS = {"I": "je", "you": "tu", "we": "nous", "they": "ils"}
 VERBS = {"see": "vois", "don't see": "ne vois pas", "want": "veux", "it's said that": "on dit :"}
 NOUNS = {"school": "l'école", "bread": "le pain", "trees": "les arbres", "Paris": "Paris"}
 ENDS = {".": ".", "!": " !", "?": " ?"}
+
+
+def prepare_file(path: Path | str, config: DataConfig, out: Path, **options: object) -> Manifest:
+    """Prepare one source of English and French into the corpus directory `out`."""
+    source = Source(source=(str(path),), source_language="en", target_language="fr")
+    return prepare(source, config, out, **options)
 
 
 @pytest.fixture(scope="session")
@@ -74,7 +80,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
         config = DataConfig.model_validate(
             {"text": {"normaliser": text}, "corpus": {"valid": 0.1, "test": 0.1, **settings}}
         )
-        prepare(str(folder / "pairs.txt"), config, folder / "corpus", lambda line: None)
+        prepare_file(folder / "pairs.txt", config, folder / "corpus")
         return Corpus.open(folder / "corpus")
 
     return run
@@ -85,7 +91,7 @@ def corpus(pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus
     """The corpus directory of the pairs, opened."""
     out = tmp_path_factory.mktemp("corpora") / "corpus"
     config = DataConfig(corpus=CorpusConfig(valid=0.1, test=0.1))
-    prepare(str(pairs_file), config, out, lambda line: None)
+    prepare_file(pairs_file, config, out)
     return Corpus.open(out)
 
 

@@ -75,7 +75,7 @@ def test_copying_is_learned(prepared: Prepare) -> None:
     chance = random.Random(0)  # noqa: S311
     words = ["ab", "cd", "ef", "gh", "ij", "kl"]
     lines = {" ".join(chance.choices(words, k=chance.randint(2, 4))) for _ in range(2_000)}
-    corpus = prepared([(line, line) for line in sorted(lines)], test=0)
+    corpus = prepared([(line, line) for line in sorted(lines)], test=0, clean={"identical": False})
     config = Config(
         model=ModelConfig(embedding_size=32, hidden_size=64),
         train=TrainConfig(epochs=30, batch_size=32, learning_rate=5e-3),

@@ -15,27 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2s.config import PRESETS, CorpusConfig, DataConfig
-from s2s.corpus import Corpus, Manifest, key, prepare, split
+from s2s.corpus import Corpus, Manifest
+from s2s.corpus.keys import key
 from s2s.errors import BadInput
 from s2s.text import EOS
-from tests.conftest import Pairs, Prepare
+from tests.conftest import Pairs, Prepare, prepare_file
 
 GOOD = "".join(f"the cat {n} sleeps .\tle chat {n} dort .\n" for n in range(60)).encode()
 CONFIG = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
 REAL = Path(os.environ.get("S2S_DATA", "/nowhere")) / "fra-eng" / "fra-eng.zip"
 
-# Keys of few different sentences, so that they meet often.
-sentences = st.sampled_from(["Go!", "go", "GO .", "Stop", "stop?", "Run…", "É a", "é  A", "!", "?"])
-rows = st.lists(st.tuples(sentences | st.text(max_size=3), sentences), max_size=60)
-grouped = st.builds(
-    CorpusConfig, valid=st.floats(0.05, 0.4), test=st.floats(0, 0.4), seed=st.integers(0, 99)
-)
-
 
 def prepare_bytes(content: bytes, folder: Path, config: DataConfig = CONFIG) -> Manifest:
     """Prepare a file of this content into `folder/corpus`."""
     (folder / "pairs.txt").write_bytes(content)
-    return prepare(str(folder / "pairs.txt"), config, folder / "corpus", lambda line: None)
+    return prepare_file(folder / "pairs.txt", config, folder / "corpus")
 
 
 def names(folder: Path) -> list[str]:
@@ -176,9 +170,8 @@ def test_any_bytes_are_accounted_for_or_refused(lines: list[bytes], good: bool, 
         pytest.param(b"a\tb\n", "too few|no pair left", id="one pair"),
         pytest.param(b"\xef\xbb\xbf", "cannot be read|no usable|empty", id="byte order mark alone"),
         pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "no usable", id="an image"),
-        pytest.param(zipped({}), "found 0", id="empty zip"),
-        pytest.param(zipped({"a.csv": GOOD}), "found 0", id="zip without text"),
-        pytest.param(zipped({"a.txt": GOOD, "b.txt": GOOD}), "found 2", id="zip of two"),
+        pytest.param(zipped({}), "it holds nothing", id="empty zip"),
+        pytest.param(zipped({"a.doc": GOOD}), "it holds a.doc", id="zip without text"),
         pytest.param(
             zipped({"a.txt": GOOD}).replace(b"sleeps", b"weeps!", 1), "cannot", id="zip bit rot"
         ),
@@ -207,14 +200,14 @@ def test_one_sentence_again_and_again_cannot_be_split(sentence: str, tmp_path: P
 def test_a_broken_file_named_zip_is_called_that(tmp_path: Path) -> None:
     (tmp_path / "pairs.zip").write_bytes(zipped({"a.txt": GOOD})[:-30])
     with pytest.raises(BadInput, match=r"pairs\.zip: not a readable zip"):
-        prepare(str(tmp_path / "pairs.zip"), CONFIG, tmp_path / "corpus", print)
+        prepare_file(tmp_path / "pairs.zip", CONFIG, tmp_path / "corpus")
     assert names(tmp_path) == ["pairs.zip"]
 
 
 @pytest.mark.parametrize("source", ["nowhere.txt", ".", "no/such/folder/pairs.zip", ""])
 def test_a_source_that_is_not_there_is_refused(source: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="no such file") as caught:
-        prepare(str(tmp_path / source), CONFIG, tmp_path / "corpus", print)
+    with pytest.raises(BadInput, match=r"no such file|without a file of") as caught:
+        prepare_file(tmp_path / source, CONFIG, tmp_path / "corpus")
     assert len(str(caught.value).splitlines()) == 1
     assert names(tmp_path) == []
 
@@ -233,7 +226,7 @@ def test_what_is_there_already_is_never_written_over(tmp_path: Path) -> None:
 def test_a_place_below_a_file_is_bad_input(below: str, tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_bytes(GOOD)
     with pytest.raises(BadInput, match=r"pairs\.txt"):
-        prepare(str(tmp_path / "pairs.txt"), CONFIG, tmp_path / "pairs.txt" / below, print)
+        prepare_file(tmp_path / "pairs.txt", CONFIG, tmp_path / "pairs.txt" / below)
 
 
 def test_nothing_is_left_beside_a_corpus(tmp_path: Path) -> None:
@@ -248,7 +241,7 @@ def test_a_source_may_have_any_name(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(GOOD)
     # What `name` would match as a pattern must not be read in its place, or beside it.
     (tmp_path / "pairs 1.txt").write_bytes(GOOD.replace(b"cat", b"dog"))
-    manifest = prepare(str(tmp_path / name), CONFIG, tmp_path / "corpus", lambda line: None)
+    manifest = prepare_file(tmp_path / name, CONFIG, tmp_path / "corpus")
     assert manifest.read == 60
     assert not any("dog" in source for source, _ in all_pairs(tmp_path))
 
@@ -256,75 +249,110 @@ def test_a_source_may_have_any_name(name: str, tmp_path: Path) -> None:
 # ---- splitting ----------------------------------------------------------------------------------
 
 
-@given(rows, grouped)
-def test_a_grouped_split_accounts_for_every_row_once(rows: Pairs, config: CorpusConfig) -> None:
-    parts, leaks = split([s for s, _ in rows], [t for _, t in rows], config)
-    placed = [row for members in parts.values() for row in members]
-    assert len(placed) == len(set(placed))
-    assert len(placed) + leaks == len(rows)
+def placed(rows: Pairs, config: CorpusConfig, folder: Path) -> dict[str, Counter[tuple[str, str]]]:
+    """The rows of each part of a corpus prepared from these, which begin with enough for all."""
+    folder.mkdir()
+    lines = "".join(f"{source}\t{target}\n" for source, target in [*FILLING, *rows])
+    prepare_bytes(lines.encode(), folder, DataConfig(corpus=config))
+    corpus = Corpus.open(folder / "corpus")
+    return {
+        part: Counter(zip(corpus.part(part)["source"], corpus.part(part)["target"], strict=True))
+        for part in corpus.manifest.rows
+    }
 
 
-@given(rows, grouped)
-def test_one_sentence_is_in_one_part_however_it_is_spelled(
-    rows: Pairs, config: CorpusConfig
-) -> None:
-    parts, _ = split([s for s, _ in rows], [t for _, t in rows], config)
-    home: dict[str, str] = {}
-    for part, members in parts.items():
-        for row in members:
-            assert home.setdefault(key(rows[row][0]), part) == part
+FILLING = [(f"filling {n}", f"remplissage {n}") for n in range(80)]
+# Keys of few different sentences, so that they meet often.
+sentences = st.sampled_from(["Go!", "go", "GO .", "Stop", "stop?", "Run…", "É a", "é  A", "un x"])
+rows = st.lists(st.tuples(sentences, sentences), max_size=40)
+grouped = st.builds(
+    CorpusConfig, valid=st.floats(0.15, 0.4), test=st.floats(0.15, 0.4), seed=st.integers(0, 99)
+)
 
 
+@settings(max_examples=25)
 @given(rows, grouped)
 def test_no_held_out_sentence_is_trained_on(rows: Pairs, config: CorpusConfig) -> None:
-    parts, _ = split([s for s, _ in rows], [t for _, t in rows], config)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = placed(rows, config, Path(folder) / "one")
+        manifest = Corpus.open(Path(folder) / "one" / "corpus").manifest
     for side in (0, 1):
-        keys = {part: {key(rows[row][side]) for row in parts[part]} for part in parts}
-        assert not keys["train"] & keys["valid"]
-        assert not keys["train"] & keys.get("test", set())
-        assert not keys["valid"] & keys.get("test", set())
+        keys = {part: {key(row[side]) for row in members} for part, members in parts.items()}
+        assert not keys["train"] & (keys["valid"] | keys["test"])
+        assert not keys["valid"] & keys["test"]
+    assert all(leak.shared_sources == leak.shared_targets == 0 for leak in manifest.leak.values())
+    assert manifest.read == 80 + len(rows)
+    assert manifest.read == sum(manifest.rows.values()) + sum(manifest.drops.values())
 
 
+@settings(max_examples=15)
 @given(rows, rows, grouped)
 def test_adding_rows_moves_none_to_another_part(
     rows: Pairs, more: Pairs, config: CorpusConfig
 ) -> None:
-    def places(pairs: Pairs) -> dict[int, str]:
-        parts, _ = split([s for s, _ in pairs], [t for _, t in pairs], config)
-        return {row: part for part, members in parts.items() for row in members}
+    with tempfile.TemporaryDirectory() as folder:
+        before = placed(rows, config, Path(folder) / "before")
+        after = placed(rows + more, config, Path(folder) / "after")
+    homes = {row: part for part, members in before.items() for row in members}
+    for part, members in after.items():
+        for row in members:
+            assert homes.get(row, part) == part
 
-    before, after = places(rows), places(rows + more)
-    for row in range(len(rows)):
-        assert after.get(row) in (before.get(row), None)
 
-
-def test_a_grouped_split_has_about_the_shares_asked_for() -> None:
-    config = CorpusConfig(valid=0.1, test=0.2)
-    numbers = [f"sentence {n}" for n in range(5_000)]
-    parts, leaks = split(numbers, numbers, config)
-    assert leaks == 0
-    assert len(parts["valid"]) / 5_000 == pytest.approx(0.1, abs=0.02)
-    assert len(parts["test"]) / 5_000 == pytest.approx(0.2, abs=0.02)
+def test_a_grouped_split_has_about_the_shares_asked_for(prepared: Prepare) -> None:
+    numbers = [(f"sentence {n}", f"phrase {n}") for n in range(5_000)]
+    corpus = prepared(numbers, valid=0.1, test=0.2)
+    assert corpus.manifest.drops == {}
+    assert corpus.manifest.rows["valid"] / 5_000 == pytest.approx(0.1, abs=0.02)
+    assert corpus.manifest.rows["test"] / 5_000 == pytest.approx(0.2, abs=0.02)
 
 
 @pytest.mark.parametrize("kind", ["grouped", "random"])
-def test_another_seed_holds_out_other_rows(kind: str) -> None:
-    numbers = [f"sentence {n}" for n in range(500)]
-    first, second = (
-        split(numbers, numbers, CorpusConfig(split=kind, valid=0.1, seed=seed))[0]
-        for seed in (0, 1)
-    )
-    assert first["valid"] != second["valid"]
+def test_another_seed_holds_out_other_rows(kind: str, prepared: Prepare) -> None:
+    numbers = [(f"sentence {n}", f"phrase {n}") for n in range(500)]
+    first, second = (prepared(numbers, split=kind, seed=seed).part("valid") for seed in (0, 1))
+    assert first["source"][:] != second["source"][:]
 
 
-@given(count=st.integers(0, 300), valid=st.floats(0.01, 0.49), test=st.floats(0, 0.49))
-def test_a_random_split_has_the_sizes_asked_for(count: int, valid: float, test: float) -> None:
-    config = CorpusConfig(split="random", valid=valid, test=test)
-    parts, leaks = split(["same"] * count, ["même"] * count, config)
-    assert leaks == 0
-    assert len(parts["valid"]) == round(count * valid)
-    assert len(parts.get("test", [])) == round(count * test)
-    assert sorted(row for members in parts.values() for row in members) == list(range(count))
+@pytest.mark.parametrize(("valid", "test"), [(0.1, 0.0), (0.02, 0.3), (0.45, 0.45)])
+def test_a_random_split_has_the_sizes_asked_for(
+    valid: float, test: float, prepared: Prepare
+) -> None:
+    numbers = [(f"sentence {n}", f"phrase {n}") for n in range(300)]
+    corpus = prepared(numbers, split="random", valid=valid, test=test)
+    assert corpus.manifest.rows["valid"] == round(300 * valid)
+    assert corpus.manifest.rows.get("test", 0) == round(300 * test)
+    assert sum(corpus.manifest.rows.values()) == 300
+
+
+def test_the_leak_of_a_random_split_is_told(prepared: Prepare) -> None:
+    pairs = [(f"Sentence {n // 2}!", f"phrase {n}") for n in range(400)]
+    pairs += [(f"other {n}", f"Autre {n % 50}.") for n in range(400)]
+    corpus = prepared(pairs, split="random", valid=0.2, test=0.1)
+    train = [{key(s) for s in corpus.part("train")[side]} for side in ("source", "target")]
+    for part, leak in corpus.manifest.leak.items():
+        rows = corpus.part(part)
+        assert leak.shared_sources == sum(key(s) in train[0] for s in rows["source"]) > 0
+        assert leak.shared_targets == sum(key(s) in train[1] for s in rows["target"]) > 0
+
+
+def test_references_are_counted_by_source(prepared: Prepare) -> None:
+    pairs = [(f"alone {n}", f"seul {n}") for n in range(100)]
+    pairs += [(f"{word} {n}", f"deux {word} {n}") for n in range(100) for word in ("Two!", "two")]
+    corpus = prepared(pairs)
+    told: Counter[int] = Counter()
+    for part, histogram in corpus.manifest.references.items():
+        assert sum(n * rows for n, rows in histogram.items()) == corpus.manifest.rows[part]
+        told.update(histogram)
+    assert told == {1: 100, 2: 100}
+
+
+def test_equal_rows_are_kept_once(prepared: Prepare) -> None:
+    pairs = [(f"row {n % 100}", f"ligne {n % 100}") for n in range(250)]
+    assert prepared(pairs).manifest.drops == {"duplicate": 150}
+    kept = prepared(pairs, clean={"duplicate": False}).manifest
+    assert kept.drops == {}
+    assert sum(kept.rows.values()) == 250
 
 
 @pytest.mark.parametrize("kind", ["grouped", "random"])
@@ -339,7 +367,7 @@ def test_the_vocabulary_is_of_the_rows_asked_for(whole: str, prepared: Prepare) 
     pairs = [(f"word{n}", f"mot{n}") for n in range(100)]
     corpus = prepared(pairs, vocabulary_from=whole)
     rows = 100 if whole == "all" else corpus.manifest.rows["train"]
-    assert corpus.manifest.words == {"source": rows, "target": rows}
+    assert corpus.manifest.vocabulary == {"source": rows, "target": rows}
 
 
 # ---- the directory ------------------------------------------------------------------------------
@@ -388,7 +416,7 @@ def test_the_longest_sentences_are_in_the_manifest(corpus: Corpus) -> None:
 
 def test_the_manifest_has_the_exact_settings(corpus: Corpus, pairs_file: Path) -> None:
     assert corpus.manifest.config == DataConfig(corpus=CorpusConfig(valid=0.1, test=0.1))
-    assert corpus.manifest.source == str(pairs_file)
+    assert corpus.manifest.sources == (str(pairs_file),)
     assert json.loads((corpus.path / "corpus.json").read_text())["format_version"] == 1
 
 
@@ -435,9 +463,9 @@ def test_a_part_that_is_not_there_is_bad_input(corpus: Corpus) -> None:
 
 @pytest.mark.skipif(not REAL.is_file(), reason="S2S_DATA has no fra-eng/fra-eng.zip")
 def test_the_tutorials_corpus_has_the_tutorials_facts(tmp_path: Path) -> None:
-    manifest = prepare(str(REAL), PRESETS["seed"](), tmp_path / "corpus", lambda line: None)
+    manifest = prepare_file(REAL, PRESETS["seed"](), tmp_path / "corpus")
     assert manifest.read == 33_000
     assert manifest.rows == {"train": 29_700, "valid": 3_300}
     assert manifest.drops == {}
-    assert manifest.words == {"source": 4_672, "target": 8_083}
+    assert manifest.vocabulary == {"source": 4_672, "target": 8_083}
     assert manifest.longest == {"source": 8, "target": 16}

@@ -1,0 +1,85 @@
+"""The stages of a preparation as Ray tasks."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import ray
+
+from s2s.corpus.job import Execute
+from s2s.distributed.cluster import Workers, cluster
+from s2s.errors import BadInput, Failed
+
+
+@contextmanager
+def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterator[Execute]:
+    """A way to run stages as Ray tasks of one CPU each.
+
+    Args:
+        number: tasks at once; None for one on every CPU.
+        wait: seconds to wait for an autoscaling cluster to grow to that.
+
+    Raises:
+        BadInput: the cluster can never hold so many tasks.
+        Failed: it did not grow in time, or no cluster answers.
+    """
+    begin = time.perf_counter()
+    with cluster():
+        at_once = number or int(ray.cluster_resources().get("CPU", 1))
+        Workers(at_once, wait=wait).require(say)
+        # The first task of a process imports the libraries: start-up, which grows with no corpus.
+        ray.get([_ready.remote() for _ in range(at_once)])
+        say(f"{at_once} Ray tasks at once (started in {time.perf_counter() - begin:.1f} s)")
+
+        def execute(function: Callable[[int], None], items: Sequence[int]) -> Iterator[int]:
+            shared = ray.put(function)
+            waiting = iter(items)
+            running: dict[ray.ObjectRef, int] = {}
+            try:
+                while True:
+                    while len(running) < at_once and (item := next(waiting, None)) is not None:
+                        running[_run.remote(shared, item)] = item
+                    if not running:
+                        return
+                    (done,), _ = ray.wait(list(running))
+                    if (fault := ray.get(done)) is not None:
+                        raise BadInput(fault)
+                    yield running.pop(done)
+            except ray.exceptions.RayError as error:
+                raise Failed(f"a task failed: {' '.join(str(error).split())[-500:]}") from None
+            finally:
+                for task in running:
+                    ray.cancel(task)
+
+        yield execute
+
+
+def _alone() -> None:
+    """Keep a task's libraries to the one CPU that it has."""
+    import datasets
+    import pyarrow
+
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    pyarrow.set_cpu_count(1)
+    pyarrow.set_io_thread_count(1)
+    datasets.disable_progress_bars()
+
+
+@ray.remote(num_cpus=1)
+def _ready() -> None:
+    import s2s.corpus.stages  # noqa: F401
+
+    _alone()
+    time.sleep(0.2)  # long enough that every CPU's process takes one of these
+
+
+@ray.remote(num_cpus=1)
+def _run(function: Callable[[int], None], item: int) -> str | None:
+    """Do an item, and return what is wrong with the user's input, if anything is."""
+    _alone()
+    try:
+        function(item)
+    except BadInput as error:
+        return str(error)
+    return None

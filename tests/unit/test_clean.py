@@ -1,0 +1,110 @@
+"""The rules of cleaning, each by rows that break it and rows that come near."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s2s.config import CleanConfig
+from s2s.corpus.clean import RULES, Cleaner, script
+from s2s.corpus.keys import hashes, key, keys
+
+
+def drops(
+    *rows: tuple[str, str], languages: tuple[str, str] = ("en", "fr"), **switches: object
+) -> list[str]:
+    """The rule that each row breaks."""
+    table = pa.table(
+        {"source": [s for s, _ in rows], "target": [t for _, t in rows], "drop": [""] * len(rows)}
+    )
+    cleaner = Cleaner(CleanConfig(**switches), languages)  # type: ignore[arg-type]
+    found: list[str] = cleaner(table)["drop"].to_pylist()
+    return found
+
+
+FINE = [
+    ("Go.", "Va !"),
+    ("Hi", "Salut, comment allez-vous ce matin ?"),
+    ("I <3 you", "Je t'aime"),
+    ("AT&T; R&D", "AT&T ; R et D"),
+    ("a < b > c", "a < b > c d"),
+    ("π is 3.14", "π vaut 3,14"),
+    ("\u200fmarked", "marqué"),
+    ("42 + 1", "42 + un"),
+    ("OK", "D'accord"),
+]
+BROKEN = [
+    ("", "vide", "empty"),
+    ("   ", "vide", "empty"),
+    ("caf\ufffd", "café", "encoding"),
+    ("bell\x07", "cloche", "control"),
+    ("nul", "\x00", "control"),
+    ("over\u202eride", "x", "control"),
+    ("late \ufeffBOM", "x", "control"),
+    ("<b>bold</b>", "gras", "markup"),
+    ("x &amp; y", "x et y", "markup"),
+    ("x", "&#233;t&#xe9;", "markup"),
+    ("Привет, мир", "Bonjour, monde", "script"),
+    ("Hello", "Привет", "script"),
+    ("OK!", "ok", "identical"),
+    ("x" * 1001, "y" * 900, "too_long"),
+    ("one", "un " * 40, "length_ratio"),
+]
+
+
+def test_usual_rows_break_no_rule() -> None:
+    assert drops(*FINE) == [""] * len(FINE)
+
+
+@pytest.mark.parametrize(("source", "target", "rule"), BROKEN)
+def test_a_broken_rule_is_named(source: str, target: str, rule: str) -> None:
+    assert drops((source, target)) == [rule]
+    assert rule in RULES
+
+
+OFF = {
+    "encoding": False, "control": False, "markup": False, "script": False, "identical": False,
+    "too_long": None, "length_ratio": None,
+}  # fmt: skip
+FIELDS = {"too_long": "max_characters", "length_ratio": "max_ratio"}
+
+
+@pytest.mark.parametrize(("source", "target", "rule"), [row for row in BROKEN if row[2] != "empty"])
+def test_a_rule_that_is_off_lets_its_rows_pass(source: str, target: str, rule: str) -> None:
+    assert rule not in drops((source, target), **{FIELDS.get(rule, rule): OFF[rule]})
+
+
+def test_a_row_counts_under_the_first_rule_it_breaks() -> None:
+    assert drops(("<b>\x00", "\ufffd")) == ["encoding"]
+
+
+def test_a_script_is_looked_for_in_its_own_language() -> None:
+    assert drops(("Привет", "Hello"), languages=("ru", "en")) == [""]
+    assert drops(("こんにちは世界", "Hello"), languages=("ja", "en")) == [""]
+    assert drops(("Hello", "Hallo"), languages=("ja", "en")) == ["script"]
+    assert drops(("ȝarble", "Ж"), languages=("xx", "yy")) == [""]
+    assert script("pt-BR") == script("fr")
+    assert script("xx") is None
+
+
+def test_line_breaks_within_a_sentence_are_spaces() -> None:
+    table = pa.table({"source": [" a\r\n b\t"], "target": ["c"], "drop": [""]})
+    assert Cleaner(CleanConfig(), ("en", "fr"))(table)["source"].to_pylist() == ["a  b"]
+
+
+@given(st.lists(st.text(max_size=12), max_size=20))
+def test_many_keys_are_those_of_each(sentences: list[str]) -> None:
+    assert keys(pa.array(sentences, pa.string())).to_pylist() == [key(s) for s in sentences]
+
+
+def test_keys_of_every_letter_and_mark_are_those_of_each() -> None:
+    codes = [n for n in range(0x11000) if not 0xD800 <= n < 0xE000]
+    sentences = [f"a{chr(n)}B" for n in codes] + [f"{chr(n)}\u0301" for n in codes]
+    assert keys(pa.array(sentences)).to_pylist() == [key(s) for s in sentences]
+
+
+def test_hashes_depend_on_text_and_seed_alone() -> None:
+    texts = pa.array(["a", "b", "a", ""])
+    first, other = hashes(texts, 0), hashes(texts, 1)
+    assert first[0] == first[2]
+    assert len({*first.tolist(), *other.tolist()}) == 6
