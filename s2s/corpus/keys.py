@@ -1,18 +1,19 @@
 """What two spellings of one sentence have in common, and where it places a row."""
 
-import hashlib
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
-# Characters beyond the European letters and marks, and those that fold to two.
-_HARD = r"[^\x00-\x{17e}\x{2010}-\x{2027}\x{2030}-\x{2043}\x{20ac}]|[ßİŉ]"
+from xxhash import xxh3_64_intdigest
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+
+# Pieces of text whose keys are kept: a few tens of megabytes.
+_KNOWN = 100_000
 
 
 def key(sentence: str) -> str:
@@ -22,28 +23,28 @@ def key(sentence: str) -> str:
 
 
 def keys(sentences: pa.StringArray) -> pa.StringArray:
-    """The keys of many sentences: in one go those of European characters that fold one to one."""
-    folded = pc.ascii_lower(sentences)
-    beyond = pc.invert(pc.string_is_ascii(sentences))
-    lower = pc.utf8_lower(pc.utf8_normalize(sentences.filter(beyond), "NFKC"))
-    folded = pc.replace_with_mask(folded, beyond, lower)
-    easy = pc.utf8_trim(pc.replace_substring_regex(folded, r"[^\p{L}\p{N}]+", " "), " ")
-    hard = pc.match_substring_regex(sentences, _HARD)
-    others = pa.array(map(key, sentences.filter(hard).to_pylist()), pa.string())
-    return pc.replace_with_mask(easy, hard, others)
+    """The keys of many sentences; the same as of each alone.
+
+    The key of a sentence is that of the pieces between its spaces, so each piece is done once.
+    """
+    pieces = pc.split_pattern(sentences, " ")
+    encoded = pieces.flatten().dictionary_encode()
+    known = pa.array(map(_key, encoded.dictionary.to_pylist()), pa.string())
+    numbers = encoded.indices.to_numpy()
+    kept = pc.not_equal(known, "").to_numpy(zero_copy_only=False)[numbers]
+    starts = pieces.offsets.to_numpy() - pieces.offsets[0].as_py()
+    starts = np.concatenate(([0], np.cumsum(kept)))[starts].astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(starts), known.take(pa.array(numbers[kept])))
+    return pc.binary_join(lists, " ")
+
+
+_key = lru_cache(_KNOWN)(key)
 
 
 def hashes(texts: pa.StringArray, seed: int) -> Hashes:
-    """A number in [0, 2**64) for each text, that depends on the text and the seed alone."""
-    begun = hashlib.blake2b(f"{seed}\t".encode(), digest_size=8)
-
-    def digest(text: bytes) -> bytes:
-        hasher = begun.copy()
-        hasher.update(text)
-        return hasher.digest()
-
-    raw = b"".join(map(digest, texts.cast(pa.binary()).to_pylist()))
-    return np.frombuffer(raw, ">u8").astype(np.uint64)
+    """A number in [0, 2**64) for each text (XXH3), that depends on the text and the seed alone."""
+    raw = texts.cast(pa.binary()).to_pylist()
+    return np.array([xxh3_64_intdigest(text, seed) for text in raw], np.uint64)
 
 
 def bounds(test: float, valid: float) -> tuple[int, int]:

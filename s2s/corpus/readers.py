@@ -62,6 +62,11 @@ def _plain(origin: Origin, folder: Path) -> list[Path]:
         if origin.members:
             with zipfile.ZipFile(origin.paths[0]) as archive, archive.open(name) as member:
                 _copy(member, file)
+        elif origin.span is not None:
+            begin, end = origin.span
+            with Path(name).open("rb") as whole, file.open("wb") as part:
+                whole.seek(begin)
+                part.write(whole.read(end - begin))
         else:
             file.symlink_to(Path(name).resolve())
         with file.open("rb") as opened:
@@ -113,13 +118,16 @@ def _string(column: Any) -> pa.Array:
 def _read_tsv(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
     """Two columns, or three as Tatoeba has (the attribution), or columns named in a first line."""
     (file,) = _plain(origin, folder)
-    picked, width = (0, 1), None
+    begins = origin.span is None or origin.span[0] == 0
+    with (file if begins else Path(origin.paths[0])).open(
+        encoding="utf-8-sig", errors="replace"
+    ) as opened:
+        first = [cell.strip() for cell in opened.readline().split("\t")]
+    picked, named = _picked(first, source, origin.label)
+    width = len(first) if named else None
     for number, lines in enumerate(_lines(file)):
-        if not number:
-            first = [cell.strip() for cell in lines[0].as_py().split("\t")]
-            picked, named = _picked(first, source, origin.label)
-            if named:
-                width, lines = len(first), lines[1:]
+        if begins and named and not number:
+            lines = lines[1:]
         cells = pc.split_pattern(lines, "\t")
         widths = pc.list_value_length(cells)
         fits = pc.equal(widths, width) if width else pc.is_in(widths, pa.array([2, 3], pa.int32()))

@@ -6,7 +6,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from s2s.files import new_file
 Kind = Literal[
     "tsv", "csv", "jsonl", "json", "parquet", "moses", "tmx", "po", "saved", "hub", "demo"
 ]
+
+SPAN = 16 << 20  # bytes of a plain file of lines that are read as one; part of the result
 
 _SUFFIXES: dict[str, Kind] = {
     ".txt": "tsv", ".tsv": "tsv", ".tab": "tsv", ".csv": "csv", ".jsonl": "jsonl",
@@ -63,6 +65,7 @@ class Origin:
     label: str  # as messages name it
     paths: tuple[str, ...]
     members: tuple[str, ...] = ()  # of the archive at paths[0]
+    span: tuple[int, int] | None = None  # bytes of the file, where it is read in several parts
     stamp: tuple[str, ...] = ()  # sizes and times of the files: another stamp is another origin
 
     def as_json(self) -> dict[str, Any]:
@@ -186,13 +189,28 @@ def _origins(paths: list[Path], part: str, source: Source) -> Iterator[Origin]:
             seen.update(partner)
             stamps = tuple(_stamp(file) for file in partner)
             label = f"{partner[0]} and {partner[1].name}"
-            yield Origin(part, "moses", label, tuple(map(str, partner)), (), stamps)
+            yield Origin(part, "moses", label, tuple(map(str, partner)), stamp=stamps)
         elif not path.stat().st_size:
             raise BadInput(f"{path}: the file is empty")
         elif zipfile.is_zipfile(path) or path.suffix == ".zip" or _head(path, 4) == b"PK\x03\x04":
             yield from _members(path, part, source)
         else:
-            yield Origin(part, _kind(path), str(path), (str(path),), (), (stamp,))
+            kind = _kind(path)
+            origin = Origin(part, kind, str(path), (str(path),), stamp=(stamp,))
+            if kind in ("tsv", "jsonl") and _head(path, 2) != b"\x1f\x8b":
+                yield from (replace(origin, span=span) for span in _spans(path))
+            else:
+                yield origin
+
+
+def _spans(path: Path) -> Iterator[tuple[int, int]]:
+    """Byte ranges of a file of lines that tasks can read at the same time."""
+    size, begin = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while begin < size:
+            file.seek(min(begin + SPAN, size))
+            file.readline()  # the rest of the line that the range ends in
+            yield begin, (begin := file.tell())
 
 
 def _members(path: Path, part: str, source: Source) -> Iterator[Origin]:
@@ -217,9 +235,9 @@ def _members(path: Path, part: str, source: Source) -> Iterator[Origin]:
             if not set(pair) <= set(names):
                 raise BadInput(f"{label}: the zip does not hold {' and '.join(pair)}")
             used.update(pair)
-            found.append(Origin(part, "moses", label, (str(path),), pair, stamp))
+            found.append(Origin(part, "moses", label, (str(path),), pair, stamp=stamp))
         elif (kind := _kind_of_name(name)) is not None:
-            found.append(Origin(part, kind, label, (str(path),), (name,), stamp))
+            found.append(Origin(part, kind, label, (str(path),), (name,), stamp=stamp))
     if not found:
         inside = ", ".join(names[:5]) or "nothing"
         raise BadInput(
@@ -233,7 +251,7 @@ def _saved(path: Path, part: str) -> Iterator[Origin]:
     stamps = tuple(_stamp(file) for file in sorted(path.rglob("*.json")))
     listing = path / "dataset_dict.json"
     if not listing.is_file():
-        yield Origin(part, "saved", str(path), (str(path),), (), stamps)
+        yield Origin(part, "saved", str(path), (str(path),), stamp=stamps)
         return
     try:
         splits: list[str] = json.loads(listing.read_bytes())["splits"]
@@ -247,7 +265,7 @@ def _saved(path: Path, part: str) -> Iterator[Origin]:
         if part and own != part:
             continue
         given = part or ("" if alone else own)
-        yield Origin(given, "saved", f"{path}/{split}", (str(path / split),), (), stamps)
+        yield Origin(given, "saved", f"{path}/{split}", (str(path / split),), stamp=stamps)
 
 
 def _is_saved(path: Path) -> bool:

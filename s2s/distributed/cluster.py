@@ -16,10 +16,13 @@ from s2s.errors import BadInput, Failed
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
+def cluster(*, dashboard: bool = True) -> Iterator[None]:
     """Connect to the cluster of RAY_ADDRESS, or else start a local one and end it.
 
     A connection that the process has already is used and left as it is.
+
+    Args:
+        dashboard: start a local cluster with one; tasks alone do without.
 
     Raises:
         Failed: RAY_ADDRESS names no cluster that answers.
@@ -33,7 +36,7 @@ def cluster() -> Iterator[None]:
         return
     # Ray's clean-up of ended trials asks the dashboard who has ended: without one, a sweep stands
     # still once the first trials have taken all CPUs.
-    local = {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    local = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
     # Ray pushes lines of its own ("8 PYTHON worker processes have been started") to the driver
     # whatever it is told of logging; all that a user has to know is told by our own lines.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None

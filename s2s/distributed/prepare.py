@@ -25,7 +25,7 @@ def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterat
         Failed: it did not grow in time, or no cluster answers.
     """
     begin = time.perf_counter()
-    with cluster():
+    with cluster(dashboard=False):
         at_once = number or int(ray.cluster_resources().get("CPU", 1))
         Workers(at_once, wait=wait).require(say)
         # The first task of a process imports the libraries: start-up, which grows with no corpus.

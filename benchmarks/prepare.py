@@ -1,0 +1,213 @@
+"""Preparation of a corpus: the tutorial's steps in plain Python against `s2s`, side by side.
+
+`python -m benchmarks.prepare` writes a million distinct made-up rows, prepares them in the
+tutorial's way (normalise, split off marks, fit vocabularies, encode, pad) written plainly in
+Python, and with 1 and 2 Ray tasks, and checks that all give the same ids. Rates leave start-up out,
+which is told apart. Memory is the unique set size (USS) of the driver and of the largest worker at
+its peak, for a tenth of the rows and for all.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import ray  # noqa: F401  (psutil comes with it)
+
+import psutil  # isort: skip
+
+SYLLABLES = [
+    "ba",
+    "re",
+    "mi",
+    "tou",
+    "lé",
+    "cha",
+    "ne",
+    "vo",
+    "si",
+    "dur",
+    "pê",
+    "gra",
+    "on",
+    "ill",
+]
+
+
+def main() -> None:
+    """Print a table of rates and one of memory."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prepare", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions")
+    parser.add_argument("--one", nargs=3, metavar=("WAY", "FILE", "OUT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        way, file, out = arguments.one
+        print(json.dumps(_plain(Path(file)) if way == "plain" else _ours(way, file, Path(out))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        every, tenth = Path(folder) / "all.tsv", Path(folder) / "tenth.tsv"
+        _write_rows(every, arguments.rows)
+        with every.open(encoding="utf-8") as lines, tenth.open("w", encoding="utf-8") as some:
+            some.writelines(islice(lines, arguments.rows // 10))
+        seconds: dict[str, list[float]] = {}
+        started: dict[str, float] = {}
+        memory: dict[tuple[str, str], tuple[float, float]] = {}
+        ids = set()
+        for number in range(arguments.rounds):
+            for way in ("plain", "1", "2"):
+                out = Path(folder) / f"{way}-{number}"
+                told, memory[way, "all"] = _measured(way, every, out)
+                seconds.setdefault(way, []).append(told["seconds"])
+                started[way] = told["started"]
+                ids.add(told["ids"])
+        for way in ("1", "2"):
+            _, memory[way, "tenth"] = _measured(way, tenth, Path(folder) / f"tenth-{way}")
+        assert len(ids) == 1, "the ways differ in their ids"  # noqa: S101
+    middle = {way: arguments.rows / statistics.median(times) for way, times in seconds.items()}
+    print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, {arguments.rows:,} rows")
+    print(
+        "| way | rows/s, median of the rounds | of plain | start-up, s |\n| --- | --- | --- | --- |"
+    )
+    names = {"plain": "plain Python", "1": "`--tasks 1`", "2": "`--tasks 2`"}
+    for way, rate in middle.items():
+        print(f"| {names[way]} | {rate:,.0f} | {rate / middle['plain']:.2f} | {started[way]:.1f} |")
+    print(f"\n2 tasks over 1: {middle['2'] / middle['1']:.2f}\n")
+    print("| way | process | USS at a tenth, MB | at all, MB | ratio |")
+    print("| --- | --- | --- | --- | --- |")
+    for way in ("1", "2"):
+        for index, process in enumerate(("driver", "largest worker")):
+            small, large = memory[way, "tenth"][index], memory[way, "all"][index]
+            print(
+                f"| {names[way]} | {process} | {small:,.0f} | {large:,.0f} | {large / small:.2f} |"
+            )
+
+
+def _write_rows(file: Path, rows: int) -> None:
+    """Distinct pairs of 2 to 14 words of two languages, whose words follow Zipf's law."""
+    random = np.random.default_rng(0)
+    words = ["".join(random.choice(SYLLABLES, random.integers(1, 5))) for _ in range(60_000)]
+    words = list(dict.fromkeys(words))
+    half = len(words) // 2
+    seen: set[str] = set()
+    with file.open("w", encoding="utf-8") as out:
+        while len(seen) < rows:
+            lengths = random.integers(2, 14, size=(4096, 2))
+            draws = [
+                iter(np.minimum(random.zipf(1.3, int(lengths[:, side].sum())), half - 1).tolist())
+                for side in (0, 1)
+            ]
+            for one, two in lengths.tolist():
+                source = " ".join(words[next(draws[0])] for _ in range(one)).capitalize() + "."
+                target = " ".join(words[half + next(draws[1])] for _ in range(two)) + ", oui !"
+                if source not in seen and len(seen) < rows:
+                    seen.add(source)
+                    out.write(f"{source}\t{target.capitalize()}\n")
+
+
+def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[float, float]]:
+    """What one way tells, and the peaks of USS of its driver and its largest worker, in MB."""
+    command = [sys.executable, "-m", "benchmarks.prepare", "--one", way, str(file), str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    peaks, ended = [0.0, 0.0], threading.Event()
+
+    def sample() -> None:
+        driver = psutil.Process(process.pid)
+        while not ended.wait(0.25):
+            try:
+                family = [driver, *driver.children(recursive=True)]
+            except psutil.Error:
+                return
+            for one in family:
+                try:
+                    worker = one.cmdline()[:1] and one.cmdline()[0].startswith("ray::")
+                    if one is driver or worker:
+                        uss = one.memory_full_info().uss / 1e6
+                        peaks[bool(worker)] = max(peaks[bool(worker)], uss)
+                except psutil.Error:
+                    continue
+
+    watcher = threading.Thread(target=sample)
+    watcher.start()
+    told, _ = process.communicate()
+    ended.set()
+    watcher.join()
+    if process.returncode:
+        raise SystemExit(f"{way} failed")
+    return json.loads(told.splitlines()[-1]), (peaks[0], peaks[1])
+
+
+def _ours(tasks: str, file: str, out: Path) -> dict[str, float]:
+    """Prepare with `s2s`, and tell what it took."""
+    from s2s.config import PRESETS
+    from s2s.corpus import Corpus, Source, prepare
+    from s2s.distributed import prepare as distributed
+
+    preset = PRESETS["seed"]()
+    config = preset.model_copy(update={"corpus": preset.corpus.model_copy(update={"rows": None})})
+    source = Source(source=(file,), source_language="en", target_language="fr")
+    begin = time.perf_counter()
+    with distributed.tasks(int(tasks), 60, lambda line: None) as execute:
+        ready = time.perf_counter()
+        prepare(source, config, out, execute=execute)
+        done = time.perf_counter()
+    corpus = Corpus.open(out)
+    parts = (corpus.part(part) for part in corpus.manifest.rows)
+    pairs = (
+        (one, two[:-1])
+        for part in parts
+        for batch in part.iter(1000)
+        for one, two in zip(batch["source_ids"], batch["target_ids"], strict=True)
+    )
+    return {"seconds": done - ready, "started": ready - begin, "ids": _digest(pairs)}
+
+
+def _digest(pairs: Iterator[tuple[list[int], list[int]]]) -> int:
+    """A number that depends on the pairs of ids, and not on their order."""
+    return sum(hash((*source, -1, *target)) & 0xFFFFFFFF for source, target in pairs)
+
+
+def _plain(file: Path) -> dict[str, float]:
+    """The tutorial's preparation as one would write it down."""
+    begin = time.perf_counter()
+
+    def normalise(text: str) -> str:
+        text = "".join(
+            mark
+            for mark in unicodedata.normalize("NFD", text)
+            if unicodedata.category(mark) != "Mn"
+        )
+        text = re.sub(r"([?.!,])", r" \1", text.lower().strip())
+        return re.sub(r"[^a-zA-Z!.?]+", " ", text).strip()
+
+    with file.open(encoding="utf-8") as lines:
+        pairs = [line.rstrip("\n").split("\t")[:2] for line in lines]
+    sides = []
+    for side in (0, 1):
+        sentences = [normalise(pair[side]).split(" ") for pair in pairs]
+        counts = Counter(word for words in sentences for word in words)
+        ranked = sorted(counts, key=lambda word: (-counts[word], word))
+        numbers = {word: number for number, word in enumerate(ranked, start=4)}
+        ids = [[numbers[word] for word in words] for words in sentences]
+        padded = np.zeros((len(ids), max(map(len, ids))), np.int32)
+        for row, numbered in enumerate(ids):
+            padded[row, : len(numbered)] = numbered
+        sides.append(ids)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "started": 0.0, "ids": _digest(zip(*sides, strict=True))}
+
+
+if __name__ == "__main__":
+    main()
