@@ -141,9 +141,11 @@ def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[
 
     watcher = threading.Thread(target=sample)
     watcher.start()
-    told, _ = process.communicate()
+    assert process.stdout is not None  # noqa: S101
+    process.stdout.readline()  # told when all is prepared: what follows only checks it
     ended.set()
     watcher.join()
+    told, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"{way} failed")
     return json.loads(told.splitlines()[-1]), (peaks[0], peaks[1])
@@ -163,6 +165,7 @@ def _ours(tasks: str, file: str, out: Path) -> dict[str, float]:
         ready = time.perf_counter()
         prepare(source, config, out, execute=execute)
         done = time.perf_counter()
+        print("prepared", flush=True)
     corpus = Corpus.open(out)
     parts = (corpus.part(part) for part in corpus.manifest.rows)
     pairs = (
@@ -206,6 +209,7 @@ def _plain(file: Path) -> dict[str, float]:
             padded[row, : len(numbered)] = numbered
         sides.append(ids)
     seconds = time.perf_counter() - begin
+    print("prepared", flush=True)
     return {"seconds": seconds, "started": 0.0, "ids": _digest(zip(*sides, strict=True))}
 
 

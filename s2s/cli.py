@@ -105,7 +105,7 @@ class Prepare:
             os.environ.update(dict.fromkeys(_OFFLINE, "0"))  # asked for, so the network is wanted
         import datasets
 
-        from s2s.corpus.prepare import dry_run, prepare
+        from s2s.corpus.pipeline import dry_run, prepare
         from s2s.corpus.sources import Source
 
         languages = self.languages.split("-")
@@ -142,7 +142,7 @@ class Prepare:
     @contextmanager
     def _execute(self, source: Any, say: Callable[[str], None]) -> Iterator[Any]:
         """How the stages are run: here, or as Ray tasks."""
-        from s2s.corpus.prepare import in_process
+        from s2s.corpus.pipeline import in_process
         from s2s.corpus.sources import size
 
         if self.tasks is not None and self.tasks < 1:
@@ -154,6 +154,34 @@ class Prepare:
 
         with tasks(self.tasks, self.wait, say) as execute:
             yield execute
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Tell what a corpus or model directory holds."""
+
+    directory: Annotated[Path, tyro.conf.Positional]
+    """Corpus directory or model directory."""
+
+    html: Path | None = None
+    """File to write a page with plots to, instead of printing it."""
+
+    json: bool = False
+    """Print JSON instead of tables."""
+
+    def run(self) -> None:
+        """Print or write the page."""
+        from s2s.inspect import as_html, as_json, inspect, show
+
+        page = inspect(self.directory)
+        if self.html is not None:
+            with _opened(self.html) as file:
+                file.write(as_html(page))
+            _say(f"page: {self.html}")
+        elif self.json:
+            print(as_json(page))
+        else:
+            show(page, Console(highlight=False))
 
 
 @dataclass(frozen=True)
@@ -366,6 +394,7 @@ class Serve:
 
 VERBS: dict[str, type[Verb]] = {
     "prepare": Prepare,
+    "inspect": Inspect,
     "train": Train,
     "tune": Tune,
     "evaluate": Evaluate,

@@ -12,7 +12,7 @@ from s2s.corpus.sources import Origin, Source
 # What one task holds in memory. The result depends on the first two, so they are no settings.
 PIECE_ROWS, PIECE_BYTES = 32_768, 16 << 20
 BUCKET_ROWS = 250_000
-SHARD_BYTES = 128 << 20
+SHARD_BYTES = 64 << 20
 
 EXAMPLES = 10  # shown of the rows that a rule leaves out
 

@@ -1,12 +1,15 @@
 """The stages of a preparation as Ray tasks."""
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 
+from s2s.corpus import Source
 from s2s.corpus.job import Execute
 from s2s.distributed.cluster import Workers, cluster
 from s2s.errors import BadInput, Failed
@@ -28,7 +31,8 @@ def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterat
     with cluster(dashboard=False):
         at_once = number or int(ray.cluster_resources().get("CPU", 1))
         Workers(at_once, wait=wait).require(say)
-        # The first task of a process imports the libraries: start-up, which grows with no corpus.
+        # The first task of a process imports libraries, some of them only as it reads: start-up,
+        # which grows with no corpus.
         ray.get([_ready.remote() for _ in range(at_once)])
         say(f"{at_once} Ray tasks at once (started in {time.perf_counter() - begin:.1f} s)")
 
@@ -68,9 +72,16 @@ def _alone() -> None:
 
 @ray.remote(num_cpus=1)
 def _ready() -> None:
-    import s2s.corpus.stages  # noqa: F401
+    from s2s.corpus.readers import read
+    from s2s.corpus.sources import find
 
     _alone()
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = Path(folder) / "pairs.tsv"
+        pairs.write_text("a\tb\n", encoding="utf-8")
+        source = Source(source=(str(pairs),), source_language="en", target_language="fr")
+        for origin in find(source, Path(folder)):
+            list(read(origin, source, Path(folder)))
     time.sleep(0.2)  # long enough that every CPU's process takes one of these
 
 

@@ -1,0 +1,111 @@
+"""Preparation as Ray tasks: the same bytes as in process, and hard to kill."""
+
+import hashlib
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import BIN, Cluster
+
+WORDS = ["red", "blue", "old", "new", "big", "small", "dog", "cat", "tree", "house", "L'été", "«"]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough rows for eight pieces, a few of them unusable."""
+    path = tmp_path_factory.mktemp("rows") / "rows.tsv"
+    with path.open("w", encoding="utf-8") as file:
+        for n in range(240_000):
+            digits = [WORDS[n // 12**place % 12] for place in range(6)]
+            file.write(f"{' '.join(digits)}.\t{' '.join(reversed(digits[:4]))} {n % 9_000} !\n")
+            if n % 5_000 == 0:
+                file.write("only one column\n<b>markup</b>\tx\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def in_process(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The files of a corpus that was prepared without Ray."""
+    out = tmp_path_factory.mktemp("alone") / "corpus"
+    subprocess.run(
+        [BIN / "s2s", "prepare", "base", "--source", rows, "--out", out],
+        check=True,
+        capture_output=True,
+    )
+    return digests(out)
+
+
+def digests(corpus: Path) -> dict[str, str]:
+    """The hash of every file of a corpus directory."""
+    files = sorted(file for file in corpus.rglob("*") if file.is_file())
+    return {
+        file.relative_to(corpus).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in files
+    }
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_any_number_of_tasks_gives_the_same_bytes(
+    tasks: int, cluster: Cluster, rows: Path, in_process: dict[str, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "corpus"
+    done = cluster.s2s("prepare", "base", "--source", rows, "--out", out, "--tasks", tasks)
+    assert done.returncode == 0, done.stderr
+    assert digests(out) == in_process
+    assert f"{tasks} Ray tasks" in done.stdout
+    assert "left out 48 rows: columns" in done.stdout
+    assert "left out 48 rows: markup" in done.stdout
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_preparation_goes_on_to_the_same_bytes(
+    kill: signal.Signals,
+    cluster: Cluster,
+    rows: Path,
+    in_process: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "corpus"
+    command = ("prepare", "base", "--source", rows, "--out", out, "--tasks", 2)
+    process = cluster.start(*command)
+    for _ in range(600):
+        if len(list((tmp_path / "corpus.run" / "clean").glob("*.json"))) >= 3:
+            break
+        time.sleep(0.05)
+    process.send_signal(kill)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == (3 if kill == signal.SIGINT else -signal.SIGKILL), rest
+    assert not out.exists()
+    if kill == signal.SIGINT:
+        assert "goes on" in rest
+
+    other = cluster.s2s(*command, "--corpus.seed", 7)
+    assert other.returncode == 2  # the run folder belongs to other settings
+    assert "--restart" in other.stderr
+
+    done = cluster.s2s(*command)
+    assert done.returncode == 0, done.stderr
+    assert "going on with what is done" in done.stdout
+    assert digests(out) == in_process
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_what_is_wrong_in_a_task_is_told_in_a_line(cluster: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("x,y\n1,2\n")
+    done = cluster.s2s(
+        "prepare", "base", "--source", tmp_path / "rows.csv", "--out", tmp_path / "o", "--tasks", 1
+    )
+    assert done.returncode == 2
+    assert "no columns en and fr among x, y" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_more_tasks_than_a_fixed_cluster_holds_are_refused(
+    cluster: Cluster, rows: Path, tmp_path: Path
+) -> None:
+    done = cluster.s2s("prepare", "base", "--source", rows, "--out", tmp_path / "o", "--tasks", 5)
+    assert done.returncode == 2
+    assert "3 CPUs more than the cluster has" in done.stderr

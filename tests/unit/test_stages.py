@@ -1,0 +1,164 @@
+"""The stages of a preparation against plain Python, and interrupted at every point."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import s2s.corpus.pipeline as stages
+from s2s.config import CleanConfig, CorpusConfig, DataConfig, TextConfig
+from s2s.corpus import Corpus
+from s2s.corpus.keys import bounds, hashes, key
+from s2s.text import EOS, UNK, Vocabulary
+from tests.conftest import Pairs, prepare_file
+
+import pyarrow as pa  # isort: skip
+
+FILLING = [(f"Filling {n} is n° {n // 3}.", f"Remplissage {n}, l'été !") for n in range(90)]
+
+
+@pytest.fixture(autouse=True)
+def _small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "BUCKET_ROWS", 40)
+
+
+def write(rows: Pairs, folder: Path) -> Path:
+    path = folder / "rows.tsv"
+    path.write_text("".join(f"{s}\t{t}\n" for s, t in rows), "utf-8")
+    return path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def naive(rows: Pairs, config: CorpusConfig) -> tuple[dict[str, Pairs], Counter[str]]:
+    """Cleaning of duplicates, grouped split and removal of leaks, row by row."""
+    test, valid = bounds(config.test, config.valid)
+    parts: dict[str, Pairs] = {"train": [], "valid": [], "test": []}
+    drops: Counter[str] = Counter()
+    seen = set()
+    for row in rows:
+        if row in seen:
+            drops["duplicate"] += 1
+            continue
+        seen.add(row)
+        (place,) = hashes(pa.array([key(row[0])]), config.seed)
+        parts["test" if place < test else "valid" if place < valid else "train"].append(row)
+    held: set[str] = set()
+    for part in ("test", "valid", "train"):
+        kept = [row for row in parts[part] if key(row[1]) not in held]
+        drops["target_leak"] += len(parts[part]) - len(kept)
+        held |= {key(target) for _, target in parts[part]}
+        parts[part] = kept
+    return parts, drops
+
+
+few = st.sampled_from(["Go!", "go", "GO .", "stop", "Stop?", "été", "É T É", "Ünï", "x y", "X  y"])
+
+
+@settings(max_examples=25)
+@given(rows=st.lists(st.tuples(few, few), max_size=60), seed=st.integers(0, 50))
+def test_the_stages_do_what_plain_python_does(
+    rows: Pairs, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    clean = CleanConfig(identical=False)
+    config = CorpusConfig(valid=0.3, test=0.2, seed=seed, clean=clean)
+    rows = [*FILLING, *rows]
+    parts, drops = naive(rows, config)
+    manifest = prepare_file(
+        write(rows, folder), DataConfig(corpus=config), folder / "out", piece_rows=16
+    )
+    corpus = Corpus.open(folder / "out")
+    for part, wanted in parts.items():
+        got = corpus.part(part)
+        assert list(zip(got["source"], got["target"], strict=True)) == wanted
+    assert Counter(manifest.drops) == +drops
+
+
+@pytest.mark.parametrize("normaliser", ["lossless", "tutorial"])
+@pytest.mark.parametrize("units", ["word", "bpe", "unigram"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_ids_are_those_of_the_saved_tokenizer(
+    normaliser: str, units: str, shared: bool, pairs: Pairs, tmp_path: Path
+) -> None:
+    text = TextConfig(normaliser=normaliser, units=units, shared=shared, vocabulary_size=60)
+    config = DataConfig(text=text, corpus=CorpusConfig(valid=0.2, test=0.2))
+    manifest = prepare_file(write(pairs, tmp_path), config, tmp_path / "out", piece_rows=25)
+    corpus = Corpus.open(tmp_path / "out")
+    for part in manifest.rows:
+        rows = corpus.part(part)
+        assert rows["source_ids"][:] == corpus.source.encode(rows["source"][:])
+        ends = [[*ids, EOS] for ids in corpus.target.encode(rows["target"][:])]
+        assert rows["target_ids"][:] == ends
+        for side, ids in (("source", rows["source_ids"]), ("target", rows["target_ids"])):
+            known, lengths = manifest.known[part][side], Counter(map(len, ids))
+            tokens = sum(map(len, ids)) - (len(rows) if side == "target" else 0)
+            assert known.tokens == tokens
+            assert manifest.lengths[part][side] == lengths
+            assert (known.unknown_rate > 0) == any(UNK in row for row in ids)
+    if shared:
+        files = [(tmp_path / "out" / f"{side}.json").read_bytes() for side in ("source", "target")]
+        assert files[0] == files[1]
+
+
+def test_the_vocabulary_is_that_of_the_training_sentences(pairs: Pairs, tmp_path: Path) -> None:
+    config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+    prepare_file(write(pairs, tmp_path), config, tmp_path / "out", piece_rows=25)
+    corpus = Corpus.open(tmp_path / "out")
+    for side in ("source", "target"):
+        Vocabulary.learn(corpus.part("train")[side], config.text).save(tmp_path / "naive.json")
+        assert (tmp_path / "out" / f"{side}.json").read_bytes() == (
+            tmp_path / "naive.json"
+        ).read_bytes()
+
+
+def backwards(function: Callable[[int], None], items: Sequence[int]) -> Iterator[int]:
+    for item in reversed(items):
+        function(item)
+        yield item
+
+
+class Cut:
+    """Runs some items and then no more, as a killed process does."""
+
+    def __init__(self, items: int) -> None:
+        self.left = items
+
+    def __call__(self, function: Callable[[int], None], items: Sequence[int]) -> Iterator[int]:
+        for item in items:
+            if not self.left:
+                raise KeyboardInterrupt
+            self.left -= 1
+            function(item)
+            yield item
+
+
+def test_an_interruption_at_any_point_leaves_no_trace(tmp_path: Path) -> None:
+    rows = write([*FILLING, *FILLING[:9], ("<b>", "x")], tmp_path)
+    config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+    wanted = prepare_file(rows, config, tmp_path / "whole", piece_rows=30)
+    whole = contents(tmp_path / "whole")
+    prepare_file(rows, config, tmp_path / "back", piece_rows=30, execute=backwards)
+    assert contents(tmp_path / "back") == whole
+    points = 0
+    while True:
+        out = tmp_path / f"cut{points}"
+        try:
+            prepare_file(rows, config, out, piece_rows=30, execute=Cut(points))
+        except KeyboardInterrupt:
+            assert not out.exists()
+            assert prepare_file(rows, config, out, piece_rows=30) == wanted
+            assert contents(out) == whole
+            points += 1
+        else:
+            break
+    assert points > 15
