@@ -281,7 +281,11 @@ def _text(value: object) -> str:
 
 def _html_of(block: Table | Histogram | Curves) -> str:
     if isinstance(block, Table):
-        head = "".join(f"<th>{html.escape(heading)}</th>" for heading in block.headings)
+        firsts = block.rows[0] if block.rows else [""] * len(block.headings)
+        head = "".join(
+            f"<th{_class(value)}>{html.escape(heading)}</th>"
+            for heading, value in zip(block.headings, firsts, strict=True)
+        )
         body = "".join(
             "<tr>" + "".join(f"<td{_class(v)}>{html.escape(_text(v))}</td>" for v in row) + "</tr>"
             for row in block.rows
@@ -307,7 +311,7 @@ def _html_of(block: Table | Histogram | Curves) -> str:
 
 
 def _class(value: object) -> str:
-    return ' class="number"' if isinstance(value, int) else ""
+    return ' class="number"' if isinstance(value, int) or str(value).endswith("%") else ""
 
 
 def _plot(draw: Callable[[Any], None]) -> str:
@@ -339,5 +343,5 @@ section > div { overflow-x: auto; }
 table { border-collapse: collapse; } svg { max-width: 100%; height: auto; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; vertical-align: top; }
 th { font-weight: 600; border-bottom: 1px solid #8888; } td { border-bottom: 1px solid #8883; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 """

@@ -53,8 +53,10 @@ def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterat
             except ray.exceptions.RayError as error:
                 raise Failed(f"a task failed: {' '.join(str(error).split())[-500:]}") from None
             finally:
-                for task in running:
-                    ray.cancel(task)
+                # What has begun ends within seconds, and would write where its folder has gone.
+                # (To cancel a task that is just ending aborts the whole process in Ray 2.60.)
+                if running:
+                    ray.wait(list(running), num_returns=len(running), timeout=60)
 
         yield execute
 
