@@ -6,13 +6,15 @@ import re
 import unicodedata
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from s2s.config import TextConfig
 from s2s.errors import BadInput
-from s2s.text import EOS, SPECIALS, UNK, Vocabulary
+from s2s.text import EOS, SPECIALS, UNK, Splitter, Vocabulary
 
 TUTORIAL = TextConfig(normaliser="tutorial")
 LOSSLESS = TextConfig(normaliser="lossless")
@@ -94,6 +96,36 @@ def test_a_lossless_sentence_comes_back_as_it_was(sentence: str) -> None:
 def test_a_vocabulary_knows_every_word_of_its_own_text(sentences: list[str]) -> None:
     vocabulary = Vocabulary.learn(sentences, LOSSLESS)
     assert all(UNK not in ids for ids in vocabulary.encode(sentences))
+
+
+@given(st.lists(anything | latin, max_size=8))
+@example(["a  b", " a", "b ", "", " ", "l' école", "a 's b", "x ' y", "don 't", "e \u0301"])
+def test_many_sentences_split_as_each_alone(sentences: list[str]) -> None:
+    sentences = [sentence.replace("\n", "") for sentence in sentences]
+    for config in (LOSSLESS, TUTORIAL):
+        splitter = Splitter(config)
+        words = splitter.split(pa.array(sentences, pa.string()))
+        for row, sentence in enumerate(sentences):
+            numbers = words.numbers.take(np.array([row])).values
+            assert [words.distinct[n] for n in numbers] == splitter.words(sentence)
+
+
+@pytest.mark.parametrize("units", ["bpe", "unigram"])
+def test_parts_of_words_spell_words_that_were_never_seen(units: str) -> None:
+    config = TextConfig(units=units, vocabulary_size=80)
+    seen = ["the lowest tower", "a newer lower town", "l'été, « d'ornement » !", "don't wonder"]
+    vocabulary = Vocabulary.learn(seen * 5, config)
+    for sentence in [*seen, "the newest wetter town, « l'ornement » !", "a tower's end"]:
+        [ids] = vocabulary.encode([sentence])
+        assert UNK not in ids
+        assert vocabulary.decode(ids) == vocabulary.normalise(sentence) == sentence
+    [long], [short] = vocabulary.encode(["lowestnewer"]), vocabulary.encode(["lower"])
+    assert len(long) > len(short)
+
+
+def test_parts_of_words_need_a_size() -> None:
+    with pytest.raises(ValueError, match="vocabulary_size"):
+        TextConfig(units="bpe")
 
 
 @pytest.mark.parametrize(
