@@ -84,7 +84,8 @@ class Prepare:
     """Names or numbers (from 1) of the columns of source and target, where they are not plain."""
 
     dry_run: bool = False
-    """Write nothing; show how many rows each rule leaves out, with ten examples."""
+    """Write nothing; show how many rows each rule leaves out, with ten examples. Scratch files are
+    kept beside OUT, or in the system's temporary directory."""
 
     tasks: int | None = None
     """Ray tasks at once. None prepares up to 64 MB in this process, and more with a task on every
@@ -128,7 +129,8 @@ class Prepare:
         )
         with interruptible(), StageBars() as bars, self._execute(source, bars.line) as execute:
             if self.out is None or self.dry_run:
-                _show(*dry_run(source, config, bars, execute))
+                near = None if self.out is None else self.out.resolve().parent
+                _show(*dry_run(source, config, bars, execute, near))
                 return
             manifest = prepare(source, config, self.out, bars, execute, restart=self.restart)
             for reason, rows in manifest.drops.items():

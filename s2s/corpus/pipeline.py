@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -38,11 +37,12 @@ from s2s.corpus.job import (
     Watch,
 )
 from s2s.corpus.sources import Source, find
-from s2s.corpus.stages import STAGES, parts_of
+from s2s.corpus.stages import STAGES, hold_out
 from s2s.errors import BadInput
 from s2s.files import new_file, sha256, write_text
 from s2s.runs import claim
 
+_ORIGINS = "origins.json"
 _SILENT = Silent()
 
 
@@ -83,11 +83,13 @@ def prepare(
     }
     folder = claim(out, MANIFEST, described, restart)
     out = out.resolve()
+    fresh = not (folder / _ORIGINS).exists()
     try:
         job, tally = _select(_start(source, config, folder, piece_rows, watch), execute, watch)
         manifest = _write(job, tally, execute, watch)
     except BadInput:
-        shutil.rmtree(folder, ignore_errors=True)  # nothing to go on with
+        if fresh:  # the same input will fail again
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(out, ignore_errors=True)  # there only where `restart` was given
     job.corpus.replace(out)
@@ -100,8 +102,12 @@ def dry_run(
     config: DataConfig,
     watch: Watch = _SILENT,
     execute: Execute = in_process,
+    near: Path | None = None,
 ) -> tuple[int, Tally, dict[str, int]]:
     """What `prepare` would leave out.
+
+    Args:
+        near: directory for files that are gone at the end; tasks on other nodes must see it.
 
     Returns:
         Rows read, rows left out with examples, and rows of each part.
@@ -109,7 +115,7 @@ def dry_run(
     Raises:
         BadInput: as for `prepare`.
     """
-    with tempfile.TemporaryDirectory(prefix="s2s-dry-run-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".s2s-dry-run-", dir=near) as folder:
         started = _start(source, config, Path(folder), PIECE_ROWS, watch)
         job, tally = _select(started, execute, watch)
         rows = _rows(job)
@@ -118,7 +124,7 @@ def dry_run(
 
 def _start(source: Source, config: DataConfig, folder: Path, piece_rows: int, watch: Watch) -> Job:
     origins = tuple(find(source, folder / "fetched"))
-    known = folder / "origins.json"
+    known = folder / _ORIGINS
     stamps = json.dumps([origin.as_json() for origin in origins])
     if known.exists() and known.read_text(encoding="utf-8") != stamps:
         raise BadInput(f"{folder}: the sources have changed since that run; --restart begins anew")
@@ -149,7 +155,7 @@ def _select(job: Job, execute: Execute, watch: Watch) -> tuple[Job, Tally]:
     buckets = -(-usable // BUCKET_ROWS)
     job = replace(job, kept=tuple(outcome["rows"] for outcome in cleaned), buckets=buckets)
     _draw(job)
-    _hold_out(job)
+    hold_out(job)
     run(job, "group", range(buckets))
     for outcome in run(job, "select", range(len(job.pieces))):
         tally.add(outcome)
@@ -185,8 +191,10 @@ def _write(job: Job, tally: Tally, execute: Execute, watch: Watch) -> Manifest:
     grouped, selected = _outcomes(job, "group"), _outcomes(job, "select")
     manifest = Manifest(
         sources=tuple(
-            f"{origin.part}: {origin.label}" if origin.part else origin.label
-            for origin in job.origins
+            dict.fromkeys(
+                f"{origin.part}: {origin.label}" if origin.part else origin.label
+                for origin in job.origins
+            )
         ),
         read=sum(piece.rows for piece in job.pieces),
         drops={rule: n for rule, n in sorted(tally.drops.items()) if n},
@@ -267,23 +275,6 @@ def _draw(job: Job) -> None:
     part[order[test : test + valid]] = PARTS.index("valid")
     with new_file(job.folder / "random.npy") as file, file.open("wb") as opened:
         np.save(opened, part)
-
-
-def _hold_out(job: Job) -> None:
-    """The target hashes of held-out rows: of those that are split off by part, and of all."""
-    split: dict[str, list[Any]] = {"valid": [], "test": []}
-    given: list[Any] = []
-    for number, piece in enumerate(job.pieces):
-        keys = np.load(job.at("clean", number, ".npy"))
-        parts = parts_of(job, number, keys)
-        for name in split:
-            mine = np.unique(keys["target"][parts == PARTS.index(name)])
-            (given if piece.part else split[name]).append(mine)
-    empty = np.empty(0, np.uint64)
-    valid, test = (np.unique(np.concatenate([empty, *split[name]])) for name in split)
-    every = np.unique(np.concatenate([valid, test, *given]))
-    with new_file(job.folder / "held.npz") as file, file.open("wb") as opened:
-        np.savez(opened, split_valid=valid, split_test=test, all=every)
 
 
 def _rows(job: Job) -> dict[str, int]:

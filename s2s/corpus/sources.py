@@ -260,11 +260,10 @@ def _saved(path: Path, part: str) -> Iterator[Origin]:
     known = {split: _PARTS[split] for split in splits if split in _PARTS}
     if not known:
         raise BadInput(f"{path}: splits {', '.join(splits)}; train, valid or test are expected")
-    alone = set(known.values()) == {"train"}
     for split, own in known.items():
         if part and own != part:
             continue
-        given = part or ("" if alone else own)
+        given = part or ("" if own == "train" else own)
         yield Origin(given, "saved", f"{path}/{split}", (str(path / split),), stamp=stamps)
 
 

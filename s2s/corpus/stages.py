@@ -29,7 +29,7 @@ from s2s.text import EOS, UNK, Splitter, Vocabulary, Words
 
 _SHOWN = 160  # characters of a side in an example
 _NOWHERE = -1  # the part of a row that is left out
-_KEYS = np.dtype([("source", "u8"), ("target", "u8"), ("pair", "u8"), ("row", "u4")])
+_SOURCE, _TARGET, _PAIR, _ROW = range(4)  # what `clean` keeps of its rows, each in an array
 _DROPPED = np.dtype([("piece", "u4"), ("row", "u4"), ("rule", "u1")])
 _LATE_RULES = ("duplicate", "target_leak")
 
@@ -65,15 +65,15 @@ def _clean(job: Job, number: int) -> Outcome:
     columns |= {f"{side}_words": _words_column(words[side], kept) for side in SIDES}
     with new_file(job.at("clean", number, ".arrow")) as file:
         _save(file, pa.table(columns))
-    keys = np.empty(len(kept), _KEYS)
     seed = job.config.corpus.seed
-    for side in SIDES:
-        keys[side] = hashes(table[f"{side}_key"].take(kept).combine_chunks(), seed)
     pairs = pc.binary_join_element_wise(*(columns[side].combine_chunks() for side in SIDES), "\t")
-    keys["pair"] = hashes(pairs, seed)
-    keys["row"] = np.arange(len(kept))
+    keys = np.empty((4, len(kept)), np.uint64)
+    keys[_SOURCE] = hashes(table["source_key"].take(kept).combine_chunks(), seed)
+    keys[_TARGET] = hashes(table["target_key"].take(kept).combine_chunks(), seed)
+    keys[_PAIR] = hashes(pairs, seed)
+    keys[_ROW] = np.arange(len(kept))
     with new_file(job.at("clean", number, ".npy")) as file, file.open("wb") as opened:
-        np.save(opened, keys[np.argsort(keys["source"], kind="stable")])
+        np.save(opened, keys[:, np.argsort(keys[_SOURCE], kind="stable")])
     return {"rows": len(kept), **_left_out(table, drop)}
 
 
@@ -83,37 +83,36 @@ def _group(job: Job, bucket: int) -> Outcome:
     found, places, parts = [], [], []
     for number in range(len(job.pieces)):
         keys = np.load(job.at("clean", number, ".npy"), mmap_mode="r")
-        sources = np.ascontiguousarray(keys["source"])
-        begin = int(np.searchsorted(sources, np.uint64(low)))
-        end = int(np.searchsorted(sources, np.uint64(high))) if high < 1 << 64 else len(keys)
-        found.append(np.array(keys[begin:end]))
+        begin = int(np.searchsorted(keys[_SOURCE], np.uint64(low)))
+        end = keys.shape[1]
+        if high < 1 << 64:
+            end = int(np.searchsorted(keys[_SOURCE], np.uint64(high)))
+        found.append(np.array(keys[:, begin:end]))
         places.append(np.full(end - begin, number, np.uint32))
         parts.append(parts_of(job, number, found[-1]))
-    keys, place, part = np.concatenate(found), np.concatenate(places), np.concatenate(parts)
+    source, target, pair, row = np.concatenate(found, axis=1)
+    place, part = np.concatenate(places), np.concatenate(parts)
     given = np.array([piece.part in ("valid", "test") for piece in job.pieces])[place]
 
-    rule = np.zeros(len(keys), np.uint8)  # 0, or the number of a late rule from 1
+    rule = np.zeros(len(row), np.uint8)  # 0, or the number of a late rule from 1
     if job.config.corpus.clean.duplicate:
-        order = np.lexsort((keys["row"], place, keys["pair"], keys["source"]))
+        order = np.lexsort((row, place, pair, source))
         order = order[~given[order]]
-        again = np.zeros(len(order), bool)
-        again[1:] = (keys["pair"][order][1:] == keys["pair"][order][:-1]) & (
-            keys["source"][order][1:] == keys["source"][order][:-1]
-        )
-        rule[order[again]] = 1
+        once, again = order[:-1], order[1:]
+        rule[again[(pair[once] == pair[again]) & (source[once] == source[again])]] = 1
     held = np.load(job.folder / "held.npz")
     if job.config.corpus.split == "grouped":
-        leaks = (part == 0) & np.isin(keys["target"], held["split_valid"])
-        leaks |= (part < 2) & np.isin(keys["target"], held["split_test"])
+        leaks = (part == 0) & np.isin(target, held["split_valid"])
+        leaks |= (part < 2) & np.isin(target, held["split_test"])
         rule[leaks & ~given & (rule == 0)] = 2
 
     out = rule > 0
     dropped = np.empty(int(out.sum()), _DROPPED)
-    dropped["piece"], dropped["row"], dropped["rule"] = place[out], keys["row"][out], rule[out]
+    dropped["piece"], dropped["row"], dropped["rule"] = place[out], row[out], rule[out]
     with new_file(job.at("group", bucket, ".npy")) as file, file.open("wb") as opened:
         np.save(opened, np.sort(dropped, order=["piece", "row"]))
-    by_part = {name: keys["source"][~out & (part == code)] for code, name in enumerate(PARTS)}
-    common = np.intersect1d(keys["target"][~out & (part == 0)], held["all"])
+    by_part = {name: source[~out & (part == code)] for code, name in enumerate(PARTS)}
+    common = np.intersect1d(target[~out & (part == 0)], held["all"])
     with new_file(job.at("group", bucket, ".shared.npy")) as file, file.open("wb") as opened:
         np.save(opened, common)
     return {
@@ -132,11 +131,9 @@ def _group(job: Job, bucket: int) -> Outcome:
 def _select_rows(job: Job, number: int) -> Outcome:
     """The part of each row of a piece, and how often each word occurs in each part."""
     keys = np.load(job.at("clean", number, ".npy"))
-    part = np.empty(len(keys), np.int8)
-    part[keys["row"]] = parts_of(job, number, keys)
-    target = np.empty(len(keys), np.uint64)
-    target[keys["row"]] = keys["target"]
-    drop = np.full(len(keys), "", object)
+    order = np.argsort(keys[_ROW])
+    part, target = parts_of(job, number, keys)[order], keys[_TARGET][order]
+    drop = np.full(len(part), "", object)
     for bucket in range(job.buckets):
         dropped = np.load(job.at("group", bucket, ".npy"), mmap_mode="r")
         mine = slice(*np.searchsorted(dropped["piece"], [number, number + 1]))
@@ -245,22 +242,39 @@ STAGES: dict[str, Callable[[Job, int], Outcome]] = {
 }
 
 
+def hold_out(job: Job) -> None:
+    """The target hashes of held-out rows: of those that are split off by part, and of all."""
+    split: dict[str, list[Any]] = {"valid": [], "test": []}
+    given: list[Any] = []
+    for number, piece in enumerate(job.pieces):
+        keys = np.load(job.at("clean", number, ".npy"))
+        parts = parts_of(job, number, keys)
+        for name in split:
+            mine = np.unique(keys[_TARGET][parts == PARTS.index(name)])
+            (given if piece.part else split[name]).append(mine)
+    empty = np.empty(0, np.uint64)
+    valid, test = (np.unique(np.concatenate([empty, *split[name]])) for name in split)
+    every = np.unique(np.concatenate([valid, test, *given]))
+    with new_file(job.folder / "held.npz") as file, file.open("wb") as opened:
+        np.savez(opened, split_valid=valid, split_test=test, all=every)
+
+
 def parts_of(job: Job, number: int, keys: Any) -> Any:
     """The part of each row of a piece, before rules that look at several rows, by their keys."""
     piece = job.pieces[number]
     if piece.part:
-        return np.full(len(keys), PARTS.index(piece.part), np.int8)
+        return np.full(keys.shape[1], PARTS.index(piece.part), np.int8)
     if job.config.corpus.split == "random":
         before = sum(
             n
             for n, other in zip(job.kept[:number], job.pieces[:number], strict=True)
             if not other.part
         )
-        return np.load(job.folder / "random.npy", mmap_mode="r")[before + keys["row"].astype(int)]
+        return np.load(job.folder / "random.npy", mmap_mode="r")[before + keys[_ROW].astype(int)]
     test, valid = bounds(*job.shares)
-    part = np.zeros(len(keys), np.int8)
-    part[keys["source"] < np.uint64(valid)] = PARTS.index("valid")
-    part[keys["source"] < np.uint64(test)] = PARTS.index("test")
+    part = np.zeros(keys.shape[1], np.int8)
+    part[keys[_SOURCE] < np.uint64(valid)] = PARTS.index("valid")
+    part[keys[_SOURCE] < np.uint64(test)] = PARTS.index("test")
     return part
 
 
