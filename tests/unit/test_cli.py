@@ -142,6 +142,59 @@ def test_prepare_refuses_to_write_over_a_corpus(
     assert corpus.sha256 == before
 
 
+def test_a_dry_run_shows_what_each_rule_leaves_out_and_writes_nothing(
+    pairs_file: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    source = tmp_path / "source.txt"
+    broken = [f"<b>bold {n}</b>\tgras {n}\n" for n in range(12)]
+    source.write_text(pairs_file.read_text("utf-8") + "".join(broken), "utf-8")
+    assert main(["prepare", "base", "--source", str(source), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "nothing is written" in said
+    assert "12 │ markup" in said
+    assert sum(line in said for line in broken) == 10
+    assert [file.name for file in tmp_path.iterdir()] == ["source.txt"]
+
+
+def test_several_sources_and_named_columns_are_given_on_the_command_line(
+    capsys: Captured, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        rows = "".join(f'"{name} {n}, sentence","phrase {name} {n}"\n' for n in range(100))
+        (tmp_path / f"{name}.csv").write_text(f"English,French\n{rows}", "utf-8")
+    (tmp_path / "test.csv").write_text("English,French\na test,un test\n", "utf-8")
+    sources = [str(tmp_path / f"{name}.csv") for name in ("one", "two")]
+    flags = ["--columns", "English", "French", "--test-source", str(tmp_path / "test.csv")]
+    out = ["--out", str(tmp_path / "corpus")]
+    assert main(["prepare", "base", "--source", *sources, *flags, *out]) == 0
+    assert Corpus.open(tmp_path / "corpus").manifest.rows["test"] == 1
+    assert "read 201 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        ([], "--out names the corpus directory"),
+        (["--out", "o", "--tasks", "0"], "at least 1"),
+        (["--out", "o", "--languages", "english"], "two codes"),
+        (["--out", "o", "--text.units", "bpe"], "vocabulary_size"),
+        (["--out", "o", "--corpus.clean.max-ratio", "0.5"], "max"),
+    ],
+)
+def test_bad_flags_of_prepare_are_told_in_one_line(
+    flags: list[str],
+    reason: str,
+    pairs_file: Path,
+    capsys: Captured,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", "demo", "--source", str(pairs_file), *flags]) == 2
+    assert reason in complaint(capsys)
+    assert not list(tmp_path.iterdir())
+
+
 # ---- translate ----------------------------------------------------------------------------------
 
 
