@@ -110,7 +110,7 @@ class Prepare:
         from s2s.corpus.sources import Source
 
         languages = self.languages.split("-")
-        if len(languages) != 2 or not all(languages):
+        if len(languages) != 2 or not all(languages) or languages[0] == languages[1]:
             raise BadInput(f"--languages {self.languages}: two codes such as en-fr are expected")
         if self.out is None and not self.dry_run:
             raise BadInput("--out names the corpus directory to make (or --dry-run makes none)")
@@ -183,7 +183,7 @@ class Inspect:
         elif self.json:
             print(as_json(page))
         else:
-            show(page, Console(highlight=False))
+            show(page, Console(highlight=False, markup=False))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ def claim(out: Path, marker: str, run: dict[str, Any], restart: bool) -> Path:
     if out.exists() and not restart:
         raise BadInput(f"{out} exists already; --restart begins anew and replaces it")
     folder = out.with_name(f"{out.name}.run")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").is_file():
+        raise BadInput(f"{folder} exists already, and no run made it; name another --out")
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
     file = folder / "run.json"

@@ -30,8 +30,8 @@ SPECIALS = ("<pad>", "<unk>", "<sos>", "<eos>")
 # not come back.
 JOIN, SPACE, START = "\ue000", "\ue001", "\ue002"
 
-# Pieces of text whose words a splitter keeps: a few tens of megabytes.
-_KNOWN = 100_000
+# Pieces of text whose words a splitter keeps, and their greatest length: a few tens of megabytes.
+_KNOWN, _SHORT = 100_000, 64
 
 # Words that a trainer of parts of words is shown at most: the counts of a larger corpus are scaled.
 _SHOWN = 50_000_000
@@ -131,7 +131,10 @@ class Splitter:
         encoded = pieces.flatten().dictionary_encode()
         numbers: dict[str, int] = {}
         words = Ragged.of(
-            [numbers.setdefault(word, len(numbers)) for word in self._known(piece)]
+            [
+                numbers.setdefault(word, len(numbers))
+                for word in (self._known if len(piece) <= _SHORT else self.words)(piece)
+            ]
             for piece in pc.replace_substring(encoded.dictionary, "\n", " ").to_pylist()
         )
         starts = pieces.offsets.to_numpy()
@@ -184,7 +187,10 @@ class Vocabulary:
             if config.units == "bpe"
             else trainers.UnigramTrainer(unk_token="<unk>", **common)
         )
-        bare.train_from_iterator(_shown(ranked), trainer)
+        try:
+            bare.train_from_iterator(_shown(ranked), trainer)
+        except Exception as error:  # the library raises bare Exception for all its faults
+            raise BadInput(f"text.vocabulary_size {size}: {error}") from None
         tokenizer.model = bare.model
         return cls(tokenizer)
 

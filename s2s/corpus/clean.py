@@ -4,6 +4,7 @@ The first rule that a row breaks is the one it is counted under. The rules are t
 clean-corpus-n and of OPUS filtering (Aulamo et al., 2020), bounded for short sentences.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,7 @@ class Cleaner:
 def script(language: str) -> str | None:
     """The script of a language, as a part of a character class; None if it is not known."""
     likely = get_global("likely_subtags")
-    tag = likely.get(language.replace("-", "_")) or likely.get(language.split("-")[0], "")
+    tag = likely.get(language.replace("-", "_")) or likely.get(re.split("[-_]", language)[0], "")
     return next((_SCRIPTS[part] for part in tag.split("_") if part in _SCRIPTS), None)
 
 

@@ -12,8 +12,8 @@ from xxhash import xxh3_64_intdigest
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
-# Pieces of text whose keys are kept: a few tens of megabytes.
-_KNOWN = 100_000
+# Pieces of text whose keys are kept, and their greatest length: a few tens of megabytes.
+_KNOWN, _SHORT = 100_000, 64
 
 
 def key(sentence: str) -> str:
@@ -29,7 +29,8 @@ def keys(sentences: pa.StringArray) -> pa.StringArray:
     """
     pieces = pc.split_pattern(sentences, " ")
     encoded = pieces.flatten().dictionary_encode()
-    known = pa.array(map(_key, encoded.dictionary.to_pylist()), pa.string())
+    texts = encoded.dictionary.to_pylist()
+    known = pa.array([(_key if len(t) <= _SHORT else key)(t) for t in texts], pa.string())
     numbers = encoded.indices.to_numpy()
     kept = pc.not_equal(known, "").to_numpy(zero_copy_only=False)[numbers]
     starts = pieces.offsets.to_numpy() - pieces.offsets[0].as_py()

@@ -81,6 +81,8 @@ def prepare(
         "piece_rows": piece_rows,
         "versions": _versions(),
     }
+    if "::" in str(out.resolve()):
+        raise BadInput(f"--out {out}: a path with :: is taken for a chain of file systems")
     folder = claim(out, MANIFEST, described, restart)
     out = out.resolve()
     fresh = not (folder / _ORIGINS).exists()

@@ -7,9 +7,11 @@ for every row.
 import csv
 import gzip
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from glob import escape
 from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
@@ -94,7 +96,7 @@ def _lines(path: Path, breaks: bool = False) -> Iterator[pa.StringArray]:
     """The lines of a text file; what is no UTF-8 comes as U+FFFD."""
     for table in _stream(
         "text",
-        data_files=str(path),
+        data_files=escape(str(path)),
         split="train",
         features=Features({"text": Value("string")}),
         encoding="utf-8-sig",
@@ -181,10 +183,19 @@ def _read_csv(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table
     """
     (file,) = _plain(origin, folder)
     csv.field_size_limit(1 << 30)
-    lines = (line for batch in _lines(file, breaks=True) for line in batch.to_pylist())
+    ended = False
+
+    def every_line() -> Iterator[str]:
+        nonlocal ended
+        for batch in _lines(file, breaks=True):
+            yield from batch.to_pylist()
+        ended = True
+
     places, width = None, 0
     rows: list[tuple[str, str, str]] = []
-    for cells in csv.reader(lines):
+    for number, cells in enumerate(csv.reader(every_line()), start=1):
+        if ended:  # a row ends at a line's end, but for one whose quotation mark stays open
+            raise BadInput(f"{origin.label}: a quotation mark opened in row {number} never closes")
         if places is None:
             width = len(cells)
             if source.columns and all(name.isdigit() for name in source.columns):
@@ -210,11 +221,19 @@ def _of_rows(rows: Iterable[tuple[str, str, str]]) -> pa.Table:
 
 
 def _read_jsonl(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
-    """An object a line: two named strings, or `translation` with a string for each language.
+    """Objects, in lines or an array: two named strings, or `translation` with one a language.
 
     Parsed line by line: the JSON reader of datasets gives up the file at its first bad line.
     """
     (file,) = _plain(origin, folder)
+    with file.open("rb") as opened:
+        head = opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    name = (origin.members or origin.paths)[0].lower().removesuffix(".gz")
+    if head.startswith(b"[") and name.endswith(".json"):
+        records = json.loads(file.read_text(encoding="utf-8-sig"))  # an array, whole
+        for start in range(0, len(records), STEP):
+            yield _of_rows(_of_record(record, source) for record in records[start : start + STEP])
+        return
     for lines in _lines(file):
         yield _of_rows(_of_json(line, source) for line in lines.to_pylist())
 
@@ -223,9 +242,12 @@ def _of_json(line: str, source: Source) -> tuple[str, str, str]:
     if not line.strip():
         return "", "", "empty"
     try:
-        record = json.loads(line)
+        return _of_record(json.loads(line), source)
     except (ValueError, RecursionError):
         return "", "", "malformed"
+
+
+def _of_record(record: Any, source: Source) -> tuple[str, str, str]:
     if not isinstance(record, dict):
         return "", "", "malformed"
     if isinstance(record.get("translation"), dict):
@@ -239,7 +261,7 @@ def _of_json(line: str, source: Source) -> tuple[str, str, str]:
     if not all(isinstance(side, str | None) for side in pair):
         return "", "", "columns"
     # JSON can write halves of a surrogate pair alone: no text at all.
-    one, two = ((side or "").encode("utf-8", "replace").decode() for side in pair)
+    one, two = (re.sub("[\ud800-\udfff]", "\ufffd", side or "") for side in pair)
     return one, two, ""
 
 
@@ -256,18 +278,10 @@ def _read_tables(tables: Iterable[pa.Table], source: Source, label: str) -> Iter
         yield _table(*(table.column(place) for place in places))
 
 
-def _read_json(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
-    """An array of objects; of such a file none is read if one cannot be."""
-    (file,) = _plain(origin, folder)
-    yield from _read_tables(
-        _stream("json", data_files=str(file), split="train"), source, origin.label
-    )
-
-
 def _read_parquet(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
     (file,) = _plain(origin, folder)
     yield from _read_tables(
-        _stream("parquet", data_files=str(file), split="train"), source, origin.label
+        _stream("parquet", data_files=escape(str(file)), split="train"), source, origin.label
     )
 
 
@@ -311,22 +325,27 @@ def _read_tmx(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table
     with file.open("rb") as opened:
         # Expat, which reads the file, asks for nothing outside it and bounds what entities become.
         events = ElementTree.iterparse(opened, ("start", "end"))  # noqa: S314
-        _, root = next(events)
+        body = None
         for event, element in events:
-            if event == "start" or element.tag != "tu":
+            tag = element.tag.rpartition("}")[2]
+            if event == "start" and tag == "body":
+                body = element
+            if event == "start" or tag != "tu":
                 continue
             sides = dict.fromkeys(source.languages, "")
-            for variant in element.iter("tuv"):
+            for variant in element.findall(".//{*}tuv"):
                 code = variant.get("{http://www.w3.org/XML/1998/namespace}lang")
                 language = (code or variant.get("lang") or "").lower().replace("_", "-")
-                segment = variant.find("seg")
+                segment = variant.find("{*}seg")
                 for wanted in sides:
-                    mine = language == wanted or language.startswith(f"{wanted}-")
+                    code = wanted.lower().replace("_", "-")
+                    mine = language == code or language.startswith(f"{code}-")
                     if mine and segment is not None and not sides[wanted]:
                         sides[wanted] = "".join(segment.itertext())
             one, two = sides.values()
             rows.append((one, two, "" if one or two else "columns"))
-            root.clear()
+            if body is not None:
+                body.clear()
             if len(rows) == STEP:
                 yield _of_rows(rows)
                 rows = []
@@ -366,7 +385,6 @@ _READERS = {
     "tsv": _read_tsv,
     "csv": _read_csv,
     "jsonl": _read_jsonl,
-    "json": _read_json,
     "parquet": _read_parquet,
     "moses": _read_moses,
     "tmx": _read_tmx,

@@ -16,9 +16,7 @@ from s2s.config import Section
 from s2s.errors import BadInput
 from s2s.files import new_file
 
-Kind = Literal[
-    "tsv", "csv", "jsonl", "json", "parquet", "moses", "tmx", "po", "saved", "hub", "demo"
-]
+Kind = Literal["tsv", "csv", "jsonl", "parquet", "moses", "tmx", "po", "saved", "hub", "demo"]
 
 SPAN = 16 << 20  # bytes of a plain file of lines that are read as one; part of the result
 
@@ -94,8 +92,11 @@ def find(source: Source, fetched: Path) -> list[Origin]:
             elif "://" in name:
                 paths += _fetch(name, fetched)
             else:
-                paths += _local(name)
-        origins += _origins(paths, part, source)
+                paths += _local(name, source.languages)
+        found = list(_origins(paths, part, source))
+        if paths and not found:
+            raise BadInput(f"{' '.join(named)}: nothing in it for the part {part!r}")
+        origins += found
     return origins
 
 
@@ -109,30 +110,28 @@ def size(source: Source) -> int:
     for name in (*source.source, *source.valid, *source.test):
         if name == "demo" or name.startswith("hub:") or "://" in name:
             continue
-        for path in _local(name):
+        for path in _local(name, source.languages):
             files = path.rglob("*.arrow") if path.is_dir() else [path]
             total += sum(file.stat().st_size for file in files)
     return total
 
 
-def _local(name: str) -> list[Path]:
+def _local(name: str, languages: tuple[str, str]) -> list[Path]:
     """The files that a path or pattern means. A file's own name is never taken for a pattern."""
     path = Path(name).expanduser()
     if path.is_file() or (path.is_dir() and _is_saved(path)):
-        return [path.resolve()]
+        return [path.absolute()]
     if path.is_dir():
-        found = sorted(
-            file for file in path.iterdir() if file.is_file() and _kind_of_name(file.name)
-        )
+        found = sorted(f for f in path.iterdir() if f.is_file() and _is_known(f.name, languages))
         if not found:
             raise BadInput(f"{name}: a directory without a file of a known kind ({_known()})")
-        return [file.resolve() for file in found]
+        return [file.absolute() for file in found]
     if any(mark in name for mark in "*?["):
         anchor = Path(path.anchor or ".")
         found = sorted(anchor.glob(str(path.relative_to(path.anchor) if path.anchor else path)))
         if not found:
             raise BadInput(f"{name}: no such file, and none of that pattern")
-        return [file.resolve() for file in found if file.is_file()]
+        return [file.absolute() for file in found if file.is_file() or _is_saved(file)]
     raise BadInput(f"{name}: no such file")
 
 
@@ -145,7 +144,8 @@ def _fetch(uri: str, folder: Path) -> list[Path]:
         paths = []
         for file in files:
             # Files of one remote folder lie beside each other here, too: Moses pairs must.
-            home = hashlib.sha256(str(Path(file.path).parent).encode()).hexdigest()[:12]
+            remote_home = f"{uri.rpartition('/')[0]} {Path(file.path).parent}"
+            home = hashlib.sha256(remote_home.encode()).hexdigest()[:12]
             copy = folder / home / Path(file.path).name
             if not copy.exists():
                 copy.parent.mkdir(parents=True, exist_ok=True)
@@ -285,6 +285,11 @@ def _kind_of_name(name: str) -> Kind | None:
     return _SUFFIXES.get(Path(name.removesuffix(".gz")).suffix.lower())
 
 
+def _is_known(name: str, languages: tuple[str, str]) -> bool:
+    known = _kind_of_name(name) or _moses_pair(name, languages) or name.endswith(".zip")
+    return bool(known) and not name.startswith(("_", "."))
+
+
 def _known() -> str:
     return " ".join([*_SUFFIXES, ".zip", ".gz"])
 
@@ -303,8 +308,6 @@ def _kind(path: Path) -> Kind:
     if b"<tmx" in text:
         return "tmx"
     named = _kind_of_name(path.name) or "tsv"
-    if text.startswith(b"[") and path.name.removesuffix(".gz").endswith(".json"):
-        return "json"
     if text.startswith(b'{"') and named == "tsv":
         return "jsonl"
     if b"\nmsgid " in b"\n" + text and named == "tsv":

@@ -145,7 +145,7 @@ def _select_rows(job: Job, number: int) -> Outcome:
     table = _load(job.at("clean", number, ".arrow"))
     for side in SIDES:
         words = _words(table[f"{side}_words"])
-        counts: dict[str, Any] = {"word": words.distinct}
+        counts: dict[str, Any] = {"word": pa.array(words.distinct, pa.string())}
         for code, name in enumerate(PARTS):
             taken = words.numbers.take(np.flatnonzero(part == code))
             counts[name] = np.bincount(taken.values, minlength=len(words.distinct))

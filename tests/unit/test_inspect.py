@@ -7,6 +7,7 @@ import pytest
 
 from s2s.cli import main
 from s2s.corpus import Corpus
+from tests.conftest import Prepare
 
 
 def test_a_corpus_is_told_on_the_terminal(
@@ -51,3 +52,11 @@ def test_a_model_is_told_with_its_curves(
 def test_another_directory_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tmp_path)]) == 2
     assert "neither a corpus directory" in capsys.readouterr().err
+
+
+def test_brackets_in_sentences_are_text(
+    prepared: Prepare, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = prepared([(f"[music] tone {n} [/b]", f"son {n}") for n in range(60)])
+    assert main(["inspect", str(corpus.path)]) == 0
+    assert "[music] tone" in capsys.readouterr().out

@@ -203,6 +203,12 @@ def test_every_form_gives_the_same_pairs(form: str, tmp_path: Path) -> None:
     assert manifest.drops == {}
 
 
+def test_tmx_may_have_a_namespace(tmp_path: Path) -> None:
+    content = tmx(PAIRS).replace('<tmx version="1.4">', '<tmx version="1.4" xmlns="http://x.org">')
+    prepare_file(write(tmp_path / "p.tmx", content), KEEP_ALL, tmp_path / "out")
+    assert sorted(rows_of(tmp_path / "out")) == sorted(PAIRS)
+
+
 def test_gettext_gives_its_messages(tmp_path: Path) -> None:
     more = (
         '#, fuzzy\nmsgid "unsure"\nmsgstr "incertain"\n\n'
@@ -378,6 +384,57 @@ def test_a_file_that_cannot_be_read_to_its_end_is_refused(
         prepare_file(path, KEEP_ALL, tmp_path / "out")
     assert len(str(caught.value).splitlines()) == 1
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_quotation_mark_that_never_closes_is_told(tmp_path: Path) -> None:
+    rows = "".join(f"a {n},b {n}\n" for n in range(50))
+    (tmp_path / "a.csv").write_text(f'en,fr\n{rows}"cut here,x\n{rows}', "utf-8")
+    with pytest.raises(BadInput, match="row 52 never closes"):
+        prepare_file(tmp_path / "a.csv", KEEP_ALL, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["pairs.json", "pairs.JSON"])
+def test_an_array_of_objects_is_read_element_by_element(name: str, tmp_path: Path) -> None:
+    rows: list[object] = [{"en": s, "fr": t} for s, t in PAIRS]
+    rows[5:5] = [None, {"en": 7, "fr": "x"}, {"en": 'She said "hi".', "fr": "b"}]
+    (tmp_path / name).write_text(json.dumps(rows, indent=2), "utf-8")
+    manifest = prepare_file(tmp_path / name, KEEP_ALL, tmp_path / "out")
+    assert manifest.drops == {"columns": 1, "malformed": 1}
+    assert set(rows_of(tmp_path / "out")) == {*PAIRS, ('She said "hi".', "b")}
+
+
+def test_a_folder_of_mixed_files_gives_all_of_them(tmp_path: Path) -> None:
+    moses(tmp_path / "d", rows=PAIRS[:50])
+    tsv(tmp_path / "d", "p.tsv", PAIRS[50:100])
+    (tmp_path / "d" / "notes.md").write_text("no data")
+    zipfile_of(tmp_path / "d", {"a.tsv": "".join(f"{s}\t{t}\n" for s, t in PAIRS[100:])})
+    prepare_file(tmp_path / "d", KEEP_ALL, tmp_path / "out")
+    assert sorted(rows_of(tmp_path / "out")) == sorted(PAIRS)
+
+
+@pytest.mark.parametrize("folder", ["v[2]", "a*b", "what?"])
+def test_the_place_of_the_corpus_may_have_any_name(folder: str, tmp_path: Path) -> None:
+    prepare_file(tsv(tmp_path), KEEP_ALL, tmp_path / folder / "out")
+    assert sorted(rows_of(tmp_path / folder / "out")) == sorted(PAIRS)
+
+
+def test_a_part_that_its_source_does_not_have_is_told(tmp_path: Path) -> None:
+    datasets.DatasetDict({"train": dataset(PAIRS)}).save_to_disk(tmp_path / "saved")
+    source = Source(
+        source=(str(tsv(tmp_path)),), valid=(str(tmp_path / "saved"),),
+        source_language="en", target_language="fr",
+    )  # fmt: skip
+    with pytest.raises(BadInput, match="nothing in it for the part 'valid'"):
+        prepare(source, KEEP_ALL, tmp_path / "out")
+
+
+def test_a_folder_of_the_users_own_is_never_taken_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "out.run").mkdir()
+    (tmp_path / "out.run" / "thesis.txt").write_text("mine")
+    for restart in (False, True):
+        with pytest.raises(BadInput, match="no run made it"):
+            prepare_file(tsv(tmp_path), KEEP_ALL, tmp_path / "out", restart=restart)
+    assert (tmp_path / "out.run" / "thesis.txt").read_text() == "mine"
 
 
 def test_moses_files_of_different_length_are_refused(tmp_path: Path) -> None:

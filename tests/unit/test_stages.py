@@ -84,6 +84,14 @@ def test_the_stages_do_what_plain_python_does(
     assert Counter(manifest.drops) == +drops
 
 
+def test_a_piece_without_a_usable_row_is_only_counted(tmp_path: Path) -> None:
+    rows = [*FILLING[:40], *[("<b>", "x")] * 20, *FILLING[40:]]
+    config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+    manifest = prepare_file(write(rows, tmp_path), config, tmp_path / "out", piece_rows=10)
+    assert manifest.drops["markup"] == 20
+    assert manifest.read == 110 == sum(manifest.rows.values()) + sum(manifest.drops.values())
+
+
 @pytest.mark.parametrize("normaliser", ["lossless", "tutorial"])
 @pytest.mark.parametrize("units", ["word", "bpe", "unigram"])
 @pytest.mark.parametrize("shared", [False, True])
