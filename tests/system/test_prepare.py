@@ -59,7 +59,9 @@ def test_tasks_give_the_same_bytes_as_one_process(
     assert "left out 26 rows: markup" in done.stdout
 
 
-@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "kill", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_killed_preparation_goes_on_to_the_same_bytes(
     kill: signal.Signals,
     cluster: Cluster,
