@@ -75,7 +75,8 @@ def main() -> None:
                 ids.add(told["ids"])
         for way in ("1", "2"):
             _, memory[way, "tenth"] = _measured(way, tenth, Path(folder) / f"tenth-{way}")
-        assert len(ids) == 1, "the ways differ in their ids"  # noqa: S101
+        if len(ids) != 1:
+            raise SystemExit("the ways differ in their ids")
     middle = {way: arguments.rows / statistics.median(times) for way, times in seconds.items()}
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, {arguments.rows:,} rows")
     print(
@@ -141,7 +142,6 @@ def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[
 
     watcher = threading.Thread(target=sample)
     watcher.start()
-    assert process.stdout is not None  # noqa: S101
     process.stdout.readline()  # told when all is prepared: what follows only checks it
     ended.set()
     watcher.join()

@@ -29,9 +29,9 @@ def evaluate(
     The sentences of the corpus are encoded anew with the model's own vocabularies, so a model can
     be scored on a corpus that it was not trained on. Rows of one source are one sentence with
     several references, which are the sentences as read; where the model normalises its target, a
-    second set of scores has normalised references. A source
-    without a word for the model ("123" under `tutorial`) is counted as wordless: it has an empty
-    translation, and no part in loss and accuracies.
+    second set of scores has normalised references. A source without a word for the model ("123"
+    under `tutorial`) is counted as wordless: it has an empty translation, and no part in loss and
+    accuracies.
 
     Args:
         on_batch: told the number of sentences of each translated batch.

@@ -18,6 +18,7 @@ from s2s.corpus import Corpus
 from s2s.corpus.clean import RULES
 from s2s.corpus.directory import MANIFEST, SIDES
 from s2s.errors import BadInput
+from s2s.text import SPECIALS
 
 SAMPLES = 5  # rows shown of each part
 _BARS = 24  # bars of a histogram on a terminal
@@ -162,8 +163,8 @@ def _model(path: Path, bundle: Bundle) -> Page:
             [
                 ("languages", f"{config.source_language} → {config.target_language}"),
                 ("parameters", f"{parameters:,}"),
-                ("source vocabulary", f"{len(bundle.source) - 4:,}"),
-                ("target vocabulary", f"{len(bundle.target) - 4:,}"),
+                ("source vocabulary", f"{len(bundle.source) - len(SPECIALS):,}"),
+                ("target vocabulary", f"{len(bundle.target) - len(SPECIALS):,}"),
                 *config.model.model_dump().items(),
                 *((f"train.{name}", value) for name, value in config.train.model_dump().items()),
                 ("trained on", ", ".join(metrics.get("corpus", {}).get("sources", []))),

@@ -6,11 +6,11 @@ tokenizers library alone reads it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +21,16 @@ from s2s.config import TextConfig
 from s2s.errors import BadInput
 from s2s.ragged import Ragged
 
+T = TypeVar("T")
+
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<sos>", "<eos>")
 
-# Two private-use characters carry spacing through the lossless form. A token that starts (ends)
+# Three private-use characters carry spacing through the tokens. A token that starts (ends)
 # with JOIN had no space before (after) it; SPACE stands for a space that no word needs, such as a
 # second one; START begins every word that is cut into parts. They are the only characters that do
 # not come back.
 JOIN, SPACE, START = "\ue000", "\ue001", "\ue002"
-
-# Pieces of text whose words a splitter keeps, and their greatest length: a few tens of megabytes.
-_KNOWN, _SHORT = 100_000, 64
 
 # Words that a trainer of parts of words is shown at most: the counts of a larger corpus are scaled.
 _SHOWN = 50_000_000
@@ -98,6 +97,12 @@ def _pipeline(config: TextConfig) -> Tokenizer:
     return tokenizer
 
 
+def remembered(function: Callable[[str], T]) -> Callable[[str], T]:
+    """A function of a text that remembers what it gave for short ones: a few tens of megabytes."""
+    kept = lru_cache(maxsize=100_000)(function)
+    return lambda text: kept(text) if len(text) <= 64 else function(text)
+
+
 @dataclass(frozen=True)
 class Words:
     """The words of many sentences, each told by its number among the distinct ones."""
@@ -111,7 +116,7 @@ class Splitter:
 
     def __init__(self, config: TextConfig) -> None:
         self._normalizer = _pipeline(config).normalizer
-        self._known = lru_cache(_KNOWN)(self.words)
+        self._known = remembered(self.words)
 
     def words(self, sentence: str) -> list[str]:
         """The words of a sentence."""
@@ -131,10 +136,7 @@ class Splitter:
         encoded = pieces.flatten().dictionary_encode()
         numbers: dict[str, int] = {}
         words = Ragged.of(
-            [
-                numbers.setdefault(word, len(numbers))
-                for word in (self._known if len(piece) <= _SHORT else self.words)(piece)
-            ]
+            [numbers.setdefault(word, len(numbers)) for word in self._known(piece)]
             for piece in pc.replace_substring(encoded.dictionary, "\n", " ").to_pylist()
         )
         starts = pieces.offsets.to_numpy()

@@ -35,7 +35,7 @@ RULES: dict[str, str] = {
     "duplicate": "the same as an earlier row",
     "target_leak": "a target whose like is held out",
 }
-"""Every reason why a row is left out; the first nine to look at the row alone."""
+"""Every reason why a row is left out, in the order in which they are looked for."""
 
 # What stands for a script in a character class of RE2, by its ISO 15924 code.
 _SCRIPTS = {

@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
-Hashes = np.ndarray[Any, np.dtype[np.uint64]]
+from s2s.text import remembered
 
-# Pieces of text whose keys are kept, and their greatest length: a few tens of megabytes.
-_KNOWN, _SHORT = 100_000, 64
+Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
 def key(sentence: str) -> str:
@@ -29,8 +27,7 @@ def keys(sentences: pa.StringArray) -> pa.StringArray:
     """
     pieces = pc.split_pattern(sentences, " ")
     encoded = pieces.flatten().dictionary_encode()
-    texts = encoded.dictionary.to_pylist()
-    known = pa.array([(_key if len(t) <= _SHORT else key)(t) for t in texts], pa.string())
+    known = pa.array(map(_key, encoded.dictionary.to_pylist()), pa.string())
     numbers = encoded.indices.to_numpy()
     kept = pc.not_equal(known, "").to_numpy(zero_copy_only=False)[numbers]
     starts = pieces.offsets.to_numpy() - pieces.offsets[0].as_py()
@@ -39,7 +36,7 @@ def keys(sentences: pa.StringArray) -> pa.StringArray:
     return pc.binary_join(lists, " ")
 
 
-_key = lru_cache(_KNOWN)(key)
+_key = remembered(key)
 
 
 def hashes(texts: pa.StringArray, seed: int) -> Hashes:

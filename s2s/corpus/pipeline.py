@@ -141,6 +141,11 @@ def _select(job: Job, execute: Execute, watch: Watch) -> tuple[Job, Tally]:
     label = ", ".join(dict.fromkeys(origin.label for origin in job.origins))
     run = partial(_run, execute=execute, watch=watch)
     outcomes = run(job, "read", range(len(job.origins)))
+    read = Counter[str]()
+    for origin, outcome in zip(job.origins, outcomes, strict=True):
+        read[origin.label] += sum(outcome["rows"])
+    for empty in (name for name, count in read.items() if not count):
+        watch.line(f"no rows in {empty}")
     job = replace(job, pieces=tuple(_pieces(job, outcomes)))
     tally = Tally()
     cleaned = run(job, "clean", range(len(job.pieces)))

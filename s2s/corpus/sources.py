@@ -58,7 +58,7 @@ class Source(Section):
 class Origin:
     """One thing to read: a file, two files whose lines belong together, or a dataset."""
 
-    part: str  # train, valid or test, or "" where rows are yet to be split
+    part: str  # valid or test where the user brings it, or "" where rows are yet to be split
     kind: Kind
     label: str  # as messages name it
     paths: tuple[str, ...]

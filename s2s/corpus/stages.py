@@ -9,7 +9,7 @@ crosses pieces, so memory stays flat however large the corpus.
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,24 @@ import pyarrow.compute as pc
 
 from s2s.corpus.clean import Cleaner
 from s2s.corpus.directory import COLUMNS, PARTS, SIDES
-from s2s.corpus.job import EXAMPLES, PIECE_BYTES, Job, Outcome
+from s2s.corpus.job import EXAMPLES, Job, Outcome
 from s2s.corpus.keys import bounds, hashes
-from s2s.corpus.readers import STEP, read
+from s2s.corpus.readers import read
+from s2s.corpus.tables import (
+    cut,
+    first_rows,
+    histogram,
+    left_out,
+    load,
+    save,
+    words_column,
+    words_of,
+)
 from s2s.files import new_file, sha256
-from s2s.ragged import Ints, Ragged
-from s2s.text import EOS, UNK, Splitter, Vocabulary, Words
+from s2s.ragged import Ragged
+from s2s.text import EOS, SPECIALS, UNK, Splitter, Vocabulary
 
-_SHOWN = 160  # characters of a side in an example
+_TRAIN, _VALID, _TEST = range(len(PARTS))
 _NOWHERE = -1  # the part of a row that is left out
 _SOURCE, _TARGET, _PAIR, _ROW = range(4)  # what `clean` keeps of its rows, each in an array
 _DROPPED = np.dtype([("piece", "u4"), ("row", "u4"), ("rule", "u1")])
@@ -41,9 +51,9 @@ def _read(job: Job, number: int) -> Outcome:
     rows: list[int] = []
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=job.folder) as unpacked:
         tables = read(origin, job.source, Path(unpacked))
-        for piece in _cut(_first(tables, limit), job.piece_rows):
+        for piece in cut(first_rows(tables, limit), job.piece_rows):
             with new_file(job.folder / "read" / f"{number:06}-{len(rows):06}.arrow") as file:
-                _save(file, piece)
+                save(file, piece)
             rows.append(piece.num_rows)
     return {"rows": rows}
 
@@ -52,8 +62,8 @@ def _clean(job: Job, number: int) -> Outcome:
     """The usable rows of a piece, split into words, and their hashes in the order of the first."""
     piece, text = job.pieces[number], job.config.text
     clean = Cleaner(job.config.corpus.clean, job.source.languages)
-    given = piece.part in ("valid", "test")
-    table = clean(_load(job.folder / "read" / piece.file).slice(0, piece.rows), given)
+    rows = load(job.folder / "read" / piece.file).slice(0, piece.rows)
+    table = clean(rows, given=bool(piece.part))
     words = {side: _splitter(text).split(table[side].combine_chunks()) for side in SIDES}
     wordless = np.zeros(table.num_rows, bool)
     for side in SIDES:
@@ -62,9 +72,9 @@ def _clean(job: Job, number: int) -> Outcome:
     drop[(drop == "") & wordless] = "no_words"
     kept = np.flatnonzero(drop == "")
     columns = {side: table[side].take(kept) for side in SIDES}
-    columns |= {f"{side}_words": _words_column(words[side], kept) for side in SIDES}
+    columns |= {f"{side}_words": words_column(words[side], kept) for side in SIDES}
     with new_file(job.at("clean", number, ".arrow")) as file:
-        _save(file, pa.table(columns))
+        save(file, pa.table(columns))
     seed = job.config.corpus.seed
     pairs = pc.binary_join_element_wise(*(columns[side].combine_chunks() for side in SIDES), "\t")
     keys = np.empty((4, len(kept)), np.uint64)
@@ -74,7 +84,7 @@ def _clean(job: Job, number: int) -> Outcome:
     keys[_ROW] = np.arange(len(kept))
     with new_file(job.at("clean", number, ".npy")) as file, file.open("wb") as opened:
         np.save(opened, keys[:, np.argsort(keys[_SOURCE], kind="stable")])
-    return {"rows": len(kept), **_left_out(table, drop)}
+    return {"rows": len(kept), **left_out(table, drop)}
 
 
 def _group(job: Job, bucket: int) -> Outcome:
@@ -92,7 +102,7 @@ def _group(job: Job, bucket: int) -> Outcome:
         parts.append(parts_of(job, number, found[-1]))
     source, target, pair, row = np.concatenate(found, axis=1)
     place, part = np.concatenate(places), np.concatenate(parts)
-    given = np.array([piece.part in ("valid", "test") for piece in job.pieces])[place]
+    given = np.array([bool(piece.part) for piece in job.pieces])[place]
 
     rule = np.zeros(len(row), np.uint8)  # 0, or the number of a late rule from 1
     if job.config.corpus.clean.duplicate:
@@ -102,8 +112,8 @@ def _group(job: Job, bucket: int) -> Outcome:
         rule[again[(pair[once] == pair[again]) & (source[once] == source[again])]] = 1
     held = np.load(job.folder / "held.npz")
     if job.config.corpus.split == "grouped":
-        leaks = (part == 0) & np.isin(target, held["split_valid"])
-        leaks |= (part < 2) & np.isin(target, held["split_test"])
+        leaks = (part == _TRAIN) & np.isin(target, held["split_valid"])
+        leaks |= (part != _TEST) & np.isin(target, held["split_test"])
         rule[leaks & ~given & (rule == 0)] = 2
 
     out = rule > 0
@@ -112,12 +122,12 @@ def _group(job: Job, bucket: int) -> Outcome:
     with new_file(job.at("group", bucket, ".npy")) as file, file.open("wb") as opened:
         np.save(opened, np.sort(dropped, order=["piece", "row"]))
     by_part = {name: source[~out & (part == code)] for code, name in enumerate(PARTS)}
-    common = np.intersect1d(target[~out & (part == 0)], held["all"])
+    common = np.intersect1d(target[~out & (part == _TRAIN)], held["all"])
     with new_file(job.at("group", bucket, ".shared.npy")) as file, file.open("wb") as opened:
         np.save(opened, common)
     return {
         "references": {
-            name: _histogram(np.unique(mine, return_counts=True)[1])
+            name: histogram(np.unique(mine, return_counts=True)[1])
             for name, mine in by_part.items()
         },
         "shared_sources": {
@@ -142,15 +152,15 @@ def _select_rows(job: Job, number: int) -> Outcome:
     with new_file(job.at("select", number, ".npy")) as file, file.open("wb") as opened:
         np.save(opened, part)
 
-    table = _load(job.at("clean", number, ".arrow"))
+    table = load(job.at("clean", number, ".arrow"))
     for side in SIDES:
-        words = _words(table[f"{side}_words"])
+        words = words_of(table[f"{side}_words"])
         counts: dict[str, Any] = {"word": pa.array(words.distinct, pa.string())}
         for code, name in enumerate(PARTS):
             taken = words.numbers.take(np.flatnonzero(part == code))
             counts[name] = np.bincount(taken.values, minlength=len(words.distinct))
         with new_file(job.at("select", number, f".{side}.arrow")) as file:
-            _save(file, pa.table(counts))
+            save(file, pa.table(counts))
     shared = np.concatenate(
         [np.load(job.at("group", b, ".shared.npy")) for b in range(job.buckets)]
     )
@@ -162,7 +172,7 @@ def _select_rows(job: Job, number: int) -> Outcome:
             for code, name in enumerate(PARTS)
             if name != "train"
         },
-        **_left_out(told, drop),
+        **left_out(told, drop),
     }
 
 
@@ -182,7 +192,7 @@ def _learn(job: Job, number: int) -> Outcome:
         with new_file(job.corpus / f"{name}.json") as file:
             vocabulary.save(file)
     return {
-        "vocabulary": dict.fromkeys(sides, len(vocabulary) - 4),
+        "vocabulary": dict.fromkeys(sides, len(vocabulary) - len(SPECIALS)),
         "known": {
             part: {name: _known(vocabulary, counts[name], part) for name in sides} for part in PARTS
         },
@@ -191,11 +201,11 @@ def _learn(job: Job, number: int) -> Outcome:
 
 def _encode(job: Job, number: int) -> Outcome:
     """The rows of a piece as they will stand in the shards, part by part."""
-    table = _load(job.at("clean", number, ".arrow"))
+    table = load(job.at("clean", number, ".arrow"))
     part = np.load(job.at("select", number, ".npy"))
     ids = {}
     for side in SIDES:
-        words = _words(table[f"{side}_words"])
+        words = words_of(table[f"{side}_words"])
         parts_of_words = Ragged.of(_vocabulary(job.corpus / f"{side}.json").ids(words.distinct))
         ids[side] = words.numbers.joined(parts_of_words)
     ids["target"] = ids["target"].closed(EOS)
@@ -208,9 +218,9 @@ def _encode(job: Job, number: int) -> Outcome:
         columns = {side: table[side].take(rows).combine_chunks() for side in SIDES}
         columns |= {f"{side}_ids": mine[side].to_arrow() for side in SIDES}
         with new_file(job.at("encode", number, f".{name}.arrow")) as file:
-            _save(file, pa.table(columns).cast(COLUMNS.arrow_schema))
+            save(file, pa.table(columns).cast(COLUMNS.arrow_schema))
             outcome["bytes"][name] = file.stat().st_size
-        outcome["lengths"][name] = {side: _histogram(mine[side].lengths) for side in SIDES}
+        outcome["lengths"][name] = {side: histogram(mine[side].lengths) for side in SIDES}
     return outcome
 
 
@@ -226,7 +236,7 @@ def _join(job: Job, number: int) -> Outcome:
         pa.ipc.new_stream(sink, COLUMNS.arrow_schema) as writer,
     ):
         for piece in pieces:
-            for batch in _load(job.at("encode", piece, f".{part}.arrow")).to_batches():
+            for batch in load(job.at("encode", piece, f".{part}.arrow")).to_batches():
                 writer.write_batch(batch)
     return {"part": part, "file": f"{part}/{name}", "sha256": sha256(target)}
 
@@ -273,8 +283,8 @@ def parts_of(job: Job, number: int, keys: Any) -> Any:
         return np.load(job.folder / "random.npy", mmap_mode="r")[before + keys[_ROW].astype(int)]
     test, valid = bounds(*job.shares)
     part = np.zeros(keys.shape[1], np.int8)
-    part[keys[_SOURCE] < np.uint64(valid)] = PARTS.index("valid")
-    part[keys[_SOURCE] < np.uint64(test)] = PARTS.index("test")
+    part[keys[_SOURCE] < np.uint64(valid)] = _VALID
+    part[keys[_SOURCE] < np.uint64(test)] = _TEST
     return part
 
 
@@ -283,7 +293,7 @@ def _word_counts(job: Job, side: str) -> pa.Table:
     merged = None
     for first in range(0, len(job.pieces), 16):
         numbers = range(first, min(first + 16, len(job.pieces)))
-        tables = [_load(job.at("select", number, f".{side}.arrow")) for number in numbers]
+        tables = [load(job.at("select", number, f".{side}.arrow")) for number in numbers]
         grouped = pa.concat_tables([*([merged] if merged else []), *tables]).group_by("word")
         summed = grouped.aggregate([(part, "sum") for part in PARTS])
         merged = summed.select(["word", *(f"{p}_sum" for p in PARTS)]).rename_columns(
@@ -314,85 +324,16 @@ def _known(vocabulary: Vocabulary, counts: pa.Table, part: str) -> Outcome:
     }
 
 
-# ---- tables and files ---------------------------------------------------------------------------
-
-
 @lru_cache(maxsize=2)
 def _splitter(config: Any) -> Splitter:
     return Splitter(config)
 
 
 def _vocabulary(path: Path) -> Vocabulary:
+    """A vocabulary, kept by the process for the next piece; a file written anew is another one."""
     return _loaded(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=2)
 def _loaded(path: Path, written: int) -> Vocabulary:  # noqa: ARG001
     return Vocabulary.load(path)
-
-
-def _save(file: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table.combine_chunks(), max_chunksize=STEP)
-
-
-def _load(file: Path) -> pa.Table:
-    with pa.memory_map(str(file)) as source:
-        return pa.ipc.open_stream(source).read_all()
-
-
-def _first(tables: Iterable[pa.Table], rows: int | None) -> Iterator[pa.Table]:
-    """The first rows of some tables, or all."""
-    left = rows
-    for table in tables:
-        yield table if left is None else table.slice(0, left)
-        if left is not None and (left := left - table.num_rows) <= 0:
-            return
-
-
-def _cut(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The rows of some tables in pieces of a bounded size."""
-    held: list[pa.Table] = []
-    for table in tables:
-        while table.num_rows:
-            room = rows - sum(part.num_rows for part in held)
-            held.append(table.slice(0, room))
-            table = table.slice(room)
-            full = sum(part.num_rows for part in held) == rows
-            if full or sum(part.nbytes for part in held) >= PIECE_BYTES:
-                yield pa.concat_tables(held)
-                held = []
-    if held:
-        yield pa.concat_tables(held)
-
-
-def _words_column(words: Words, rows: Ints) -> pa.ListArray:
-    """The words of some rows as a column of lists of dictionary-encoded strings."""
-    taken = words.numbers.take(rows)
-    values = pa.DictionaryArray.from_arrays(
-        pa.array(taken.values), pa.array(words.distinct, pa.string())
-    )
-    return pa.ListArray.from_arrays(pa.array(taken.starts.astype(np.int32)), values)
-
-
-def _words(column: pa.ChunkedArray) -> Words:
-    """What `_words_column` keeps."""
-    lists = column.combine_chunks()
-    numbers = pa.ListArray.from_arrays(lists.offsets, lists.values.indices)
-    return Words(Ragged.from_arrow(numbers), lists.values.dictionary.to_pylist())
-
-
-def _left_out(table: pa.Table, drop: Any) -> Outcome:
-    """How many rows break each rule, and the first of them."""
-    rules = [rule for rule in dict.fromkeys(drop) if rule]
-    examples = {}
-    for rule in rules:
-        rows = table.take(np.flatnonzero(drop == rule)[:EXAMPLES])
-        sides = (rows[side].to_pylist() for side in SIDES)
-        examples[rule] = [[text[:_SHOWN] for text in pair] for pair in zip(*sides, strict=True)]
-    return {"drops": {rule: int((drop == rule).sum()) for rule in rules}, "examples": examples}
-
-
-def _histogram(numbers: Any) -> dict[int, int]:
-    values, counts = np.unique(numbers, return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist(), strict=True))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from s2s.config import CleanConfig, CorpusConfig, DataConfig
 from s2s.corpus import Corpus, Manifest, Source, prepare
+from s2s.corpus.job import Silent
 from s2s.errors import BadInput
 from tests.conftest import Pairs, prepare_file
 
@@ -253,6 +254,19 @@ def test_several_sources_follow_each_other(tmp_path: Path) -> None:
     source = Source(source=tuple(map(str, paths)), source_language="en", target_language="fr")
     assert prepare(source, KEEP_ALL, tmp_path / "out").read == len(PAIRS)
     assert sorted(rows_of(tmp_path / "out")) == sorted(PAIRS)
+
+
+def test_a_source_without_rows_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Listening(Silent):
+        def line(self, text: str) -> None:
+            said.append(text)
+
+    paths = tsv(tmp_path), write(tmp_path / "none.tmx", tmx([]))
+    source = Source(source=tuple(map(str, paths)), source_language="en", target_language="fr")
+    assert prepare(source, KEEP_ALL, tmp_path / "out", Listening()).read == len(PAIRS)
+    assert f"no rows in {paths[1]}" in said
 
 
 def test_a_uri_is_read_through_fsspec(tmp_path: Path) -> None:

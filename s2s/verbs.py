@@ -1,0 +1,433 @@
+"""What each verb of the `s2s` command takes and does."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TextIO
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from s2s.config import (
+    CorpusConfig,
+    DataConfig,
+    DecodeConfig,
+    ModelConfig,
+    TextConfig,
+    TrainConfig,
+)
+from s2s.errors import BadInput
+from s2s.files import new_file
+from s2s.progress import StageBars, counting
+from s2s.runs import interruptible
+
+# Nothing calls home, and nothing talks beside us; read when the libraries are imported.
+_OFFLINE = {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"}
+_SET = {
+    **dict.fromkeys(_OFFLINE, "1"),
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # with verbose=0, no report of Tune's beside our own
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+}
+_OURS = _SET.keys() - os.environ.keys()  # what the user has not set
+os.environ.update({name: _SET[name] for name in _OURS})
+
+
+class Verb(Protocol):
+    """The parsed arguments of a verb, which do its work."""
+
+    def run(self) -> None:
+        """Do the work; raises the errors of `s2s.errors`."""
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Turn pairs of sentences into a corpus directory."""
+
+    source: tuple[str, ...]
+    """Where the pairs are: files, directories or patterns (tab-separated, CSV, JSONL, Parquet,
+    Moses pairs, TMX, gettext, also in zip and gz; a directory saved by datasets), URIs that fsspec
+    reads, hub:NAME:CONFIG, or `demo` for the embedded corpus."""
+
+    text: TextConfig
+    corpus: CorpusConfig
+
+    out: Path | None = None
+    """Corpus directory to make."""
+
+    valid_source: tuple[str, ...] = ()
+    """As --source, for the part `valid`: its rows are taken as they are, and none is split off."""
+
+    test_source: tuple[str, ...] = ()
+    """As --source, for the part `test`: its rows are taken as they are, and none is split off."""
+
+    languages: str = "en-fr"
+    """Source and target language, as codes joined by a hyphen."""
+
+    columns: tuple[str, str] | None = None
+    """Names or numbers (from 1) of the columns of source and target, where they are not plain."""
+
+    dry_run: bool = False
+    """Write nothing; show how many rows each rule leaves out, with ten examples. Scratch files are
+    kept beside OUT, or in the system's temporary directory."""
+
+    tasks: int | None = None
+    """Ray tasks at once. None prepares up to 64 MB in this process, and more with a task on every
+    CPU."""
+
+    restart: bool = False
+    """Begin anew: drop what an earlier run has done, and replace OUT if it is there."""
+
+    wait: float = 600.0
+    """Seconds to wait for an autoscaling cluster to grow to the tasks."""
+
+    # Bytes of source files from which starting Ray pays.
+    LARGE: ClassVar[int] = 64_000_000
+
+    def run(self) -> None:
+        """Write the corpus directory and say what is in it."""
+        if any(name.startswith("hub:") for name in self._named) and _OFFLINE <= _OURS:
+            os.environ.update(dict.fromkeys(_OFFLINE, "0"))  # asked for, so the network is wanted
+        import datasets
+
+        from s2s.corpus.pipeline import dry_run, prepare
+        from s2s.corpus.sources import Source
+
+        languages = self.languages.split("-")
+        if len(languages) != 2 or not all(languages) or languages[0] == languages[1]:
+            raise BadInput(f"--languages {self.languages}: two codes such as en-fr are expected")
+        if self.out is None and not self.dry_run:
+            raise BadInput("--out names the corpus directory to make (or --dry-run makes none)")
+        datasets.disable_progress_bars()
+        one, two = languages
+        config = DataConfig(
+            source_language=one, target_language=two, text=self.text, corpus=self.corpus
+        )
+        source = Source(
+            source=self.source,
+            valid=self.valid_source,
+            test=self.test_source,
+            source_language=one,
+            target_language=two,
+            columns=self.columns,
+        )
+        with interruptible(), StageBars() as bars, self._execute(source, bars.line) as execute:
+            if self.out is None or self.dry_run:
+                near = None if self.out is None else self.out.resolve().parent
+                _show(*dry_run(source, config, bars, execute, near))
+                return
+            manifest = prepare(source, config, self.out, bars, execute, restart=self.restart)
+            for reason, rows in manifest.drops.items():
+                bars.line(f"left out {rows:,} rows: {reason}")
+            bars.line(f"corpus directory: {self.out}")
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return *self.source, *self.valid_source, *self.test_source
+
+    @contextmanager
+    def _execute(self, source: Any, say: Callable[[str], None]) -> Iterator[Any]:
+        """How the stages are run: here, or as Ray tasks."""
+        from s2s.corpus.pipeline import in_process
+        from s2s.corpus.sources import size
+
+        if self.tasks is not None and self.tasks < 1:
+            raise BadInput(f"--tasks {self.tasks}: at least 1 is needed")
+        if self.tasks is None and size(source) <= self.LARGE:
+            yield in_process
+            return
+        from s2s.distributed.prepare import tasks
+
+        with tasks(self.tasks, self.wait, say) as execute:
+            yield execute
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Tell what a corpus or model directory holds."""
+
+    directory: Annotated[Path, tyro.conf.Positional]
+    """Corpus directory or model directory."""
+
+    html: Path | None = None
+    """File to write a page with plots to, instead of printing it."""
+
+    json: bool = False
+    """Print JSON instead of tables."""
+
+    def run(self) -> None:
+        """Print or write the page."""
+        from s2s.inspect import as_html, as_json, inspect, show
+
+        page = inspect(self.directory)
+        if self.html is not None:
+            with _opened(self.html) as file:
+                file.write(as_html(page))
+            _say(f"page: {self.html}")
+        elif self.json:
+            print(as_json(page))
+        else:
+            show(page, Console(highlight=False, markup=False))
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a model on a corpus directory, on Ray."""
+
+    corpus: Path
+    """Corpus directory to train on."""
+
+    out: Path
+    """Model directory to make. Checkpoints live beside it, in OUT.run."""
+
+    model: ModelConfig
+    train: TrainConfig
+    decode: DecodeConfig
+
+    workers: int = 1
+    """Ray workers that share each batch."""
+
+    gpu: bool = False
+    """Give each worker a GPU."""
+
+    restart: bool = False
+    """Begin anew: drop the checkpoints of an earlier run, and replace OUT if it is there."""
+
+    wait: float = 600.0
+    """Seconds to wait for an autoscaling cluster to grow to the workers."""
+
+    def run(self) -> None:
+        """Train and write the model directory."""
+        from s2s.distributed.cluster import Workers
+        from s2s.distributed.train import train
+
+        workers = Workers(self.workers, self.gpu, self.wait)
+        train(
+            self.corpus, self.out, self.model, self.train, self.decode,
+            workers=workers, restart=self.restart,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Sweep hidden and embedding sizes on Ray Tune; OUT/best is the best model."""
+
+    corpus: Path
+    """Corpus directory to train on."""
+
+    out: Path
+    """Directory to make: sweep.json, and the model directory `best`."""
+
+    model: ModelConfig
+    train: TrainConfig
+    decode: DecodeConfig
+
+    hidden_sizes: tuple[int, ...] = (64, 128, 256)
+    """Values of model.hidden_size to try."""
+
+    embedding_sizes: tuple[int, ...] = (32, 64, 128)
+    """Values of model.embedding_size to try."""
+
+    trials: int = 4
+    """Combinations tried, drawn without repetition by train.seed."""
+
+    workers: int = 1
+    """Ray workers of each trial."""
+
+    gpu: bool = False
+    """Give each worker a GPU."""
+
+    restart: bool = False
+    """Begin anew: drop an earlier sweep's trials, and replace OUT if it is there."""
+
+    wait: float = 600.0
+    """Seconds to wait for an autoscaling cluster to grow to the workers of one trial."""
+
+    def run(self) -> None:
+        """Sweep, and write the best model directory."""
+        from s2s.distributed.cluster import Workers
+        from s2s.distributed.tune import tune
+
+        sizes = [(h, e) for h in self.hidden_sizes for e in self.embedding_sizes]
+        workers = Workers(self.workers, self.gpu, self.wait)
+        tune(
+            self.corpus, self.out, self.model, self.train, self.decode,
+            sizes=sizes, trials=self.trials, workers=workers, restart=self.restart,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a model directory on a held-out part of a corpus."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model directory."""
+
+    corpus: Path
+    """Corpus directory."""
+
+    split: Literal["train", "valid", "test"] = "valid"
+    """Part of the corpus."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> None:
+        """Print loss, accuracies, BLEU and chrF."""
+        from s2s.evaluate import evaluate
+
+        with counting("translated") as count:
+            result = evaluate(self.model, self.corpus, self.split, count)
+        if self.json:
+            print(json.dumps(result, indent=2))
+            return
+        told = f"{result['pairs']:,} pairs ({result['sentences']:,} sources) of {self.split}"
+        table = Table(title=f"{self.model} on {told}")
+        for heading in ("measure", "value", "how"):
+            table.add_column(
+                heading, justify="right" if heading == "value" else "left", overflow="fold"
+            )
+        table.add_row("loss", f"{result['loss']:.4f}", "nats per real token, teacher forcing")
+        table.add_row("token accuracy", f"{result['token_accuracy']:.4f}", "real tokens")
+        table.add_row("padded accuracy", f"{result['padded_accuracy']:.4f}", "the Keras metric")
+        for score in result["scores"]:
+            how = f"greedy, references {score['references']}; {score['signature']}"
+            table.add_row(score["name"], f"{score['score']:.2f}", how)
+        Console().print(table)
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Translate a sentence, a file or standard input: a line in, a line out."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model directory."""
+
+    sentence: Annotated[str | None, tyro.conf.Positional] = None
+    """The one sentence to translate."""
+
+    input: Path | None = None
+    """File with a sentence on each line; standard input if neither this nor a sentence is given."""
+
+    output: Path | None = None
+    """File to write; standard output if not given."""
+
+    # Lines read, translated and written at a time: memory stays flat however long the input is.
+    CHUNK: ClassVar[int] = 4096
+
+    def run(self) -> None:
+        """Write the translations."""
+        from s2s.translator import Translator
+
+        if self.sentence is not None and self.input is not None:
+            raise BadInput("give a sentence or --input, not both")
+        if self.input is not None and not self.input.is_file():
+            raise BadInput(f"{self.input}: no such file")
+        translator = Translator.load(self.model)
+        with _opened(self.output) as output, counting("translated") as count:
+            size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
+            lines = self._lines()
+            while chunk := list(islice(lines, size)):
+                for translation in translator.translate(chunk, count):
+                    output.write(translation + "\n")
+                output.flush()
+
+    def _lines(self) -> Iterator[str]:
+        if self.sentence is not None:
+            yield self.sentence
+            return
+        name = "standard input" if self.input is None else str(self.input)
+        try:
+            file = sys.stdin.buffer if self.input is None else self.input.open("rb")
+        except OSError as error:
+            raise BadInput(f"{name}: {error.strerror}") from None
+        with file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield line.decode("utf-8").strip()
+                except UnicodeDecodeError:
+                    raise BadInput(f"{name}: line {number} is not UTF-8") from None
+
+
+@dataclass(frozen=True)
+class Serve:
+    """Serve a model directory over HTTP until Ctrl-C or SIGTERM."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model directory."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the default is reachable from this machine alone."""
+
+    port: int = 8000
+    """Port to listen on."""
+
+    replicas: int = 1
+    """Copies of the model, each in a process of its own."""
+
+    def run(self) -> None:
+        """Serve in the foreground."""
+        from s2s.bundle import Bundle
+        from s2s.distributed.serve import serve_until_stopped
+        from serve_app import Arguments, build
+
+        if self.replicas < 1 or not 0 < self.port < 65536:
+            raise BadInput("--replicas is at least 1, and --port between 1 and 65535")
+        Bundle.load(self.model)  # a broken directory is told here, before a cluster starts
+        arguments = Arguments(model=str(self.model.resolve()), num_replicas=self.replicas)
+        serve_until_stopped(build(arguments), self.replicas, self.host, self.port, _say)
+
+
+VERBS: dict[str, type[Verb]] = {
+    "prepare": Prepare,
+    "inspect": Inspect,
+    "train": Train,
+    "tune": Tune,
+    "evaluate": Evaluate,
+    "translate": Translate,
+    "serve": Serve,
+}
+
+
+def _show(read: int, tally: Any, rows: dict[str, int]) -> None:
+    """What a preparation would do, as a table and examples."""
+    from s2s.corpus.clean import RULES
+
+    console = Console(highlight=False)
+    table = Table(title=f"{read:,} rows read; nothing is written")
+    table.add_column("rows", justify="right")
+    table.add_column("left out by", overflow="fold")
+    table.add_column("because of", overflow="fold")
+    for rule, count in tally.drops.most_common():
+        table.add_row(f"{count:,}", rule, RULES[rule])
+    for part, count in rows.items():
+        table.add_row(f"{count:,}", "", f"kept in {part}")
+    console.print(table)
+    for rule, examples in tally.examples.items():
+        print(f"\n{rule}:")
+        for source, target in examples:
+            print(f"  {source}\t{target}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that takes its name when all of it is written."""
+    if path is None:
+        yield sys.stdout
+        return
+    if path.exists() and not path.is_file():  # a device or a pipe
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+        return
+    with new_file(path) as scratch, scratch.open("w", encoding="utf-8") as file:
+        yield file
