@@ -92,6 +92,11 @@ def test_line_breaks_within_a_sentence_are_spaces() -> None:
     assert Cleaner(CleanConfig(), ("en", "fr"))(table)["source"].to_pylist() == ["a  b"]
 
 
+def test_a_key_is_blind_to_case_marks_and_forms_of_a_letter() -> None:
+    for spellings in (["Straße!", "« STRASSE »"], ["l'été", "L’E\u0301TE\u0301"], ["ﬁve", "Five."]):
+        assert len({key(spelling) for spelling in spellings}) == 1
+
+
 @given(st.lists(st.text(max_size=12), max_size=20))
 def test_many_keys_are_those_of_each(sentences: list[str]) -> None:
     assert keys(pa.array(sentences, pa.string())).to_pylist() == [key(s) for s in sentences]

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import tempfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from html import escape
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2s.config import CleanConfig, CorpusConfig, DataConfig
-from s2s.corpus import Corpus, Manifest, Source, prepare
+from s2s.corpus import Corpus, Manifest, Source, prepare, readers, sources
 from s2s.corpus.job import Silent
 from s2s.errors import BadInput
 from tests.conftest import Pairs, prepare_file
@@ -208,6 +209,36 @@ def test_tmx_may_have_a_namespace(tmp_path: Path) -> None:
     content = tmx(PAIRS).replace('<tmx version="1.4">', '<tmx version="1.4" xmlns="http://x.org">')
     prepare_file(write(tmp_path / "p.tmx", content), KEEP_ALL, tmp_path / "out")
     assert sorted(rows_of(tmp_path / "out")) == sorted(PAIRS)
+
+
+@pytest.mark.parametrize("span", [1, 40, 1_000])
+@pytest.mark.parametrize("header", ["", "en\tfr\n", "\ufeffen\tfr\n"])
+def test_a_file_read_in_ranges_gives_the_same_rows(
+    span: int, header: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "SPAN", span)
+    rows = PAIRS[:60]
+    body = "".join(f"{s}\t{t}\r\n" for s, t in rows).removesuffix("\r\n")
+    manifest = prepare_file(write(tmp_path / "p.tsv", header + body), KEEP_ALL, tmp_path / "out")
+    assert manifest.read == 60
+    assert sorted(rows_of(tmp_path / "out")) == sorted(rows)
+    assert manifest.sources == (str(tmp_path / "p.tsv"),)
+
+
+def test_the_memory_of_reading_tmx_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    def peak(units: int) -> int:
+        path = write(tmp_path / f"{units}.tmx", tmx([("a sentence", "une phrase")] * units))
+        source = Source(source=(str(path),), source_language="en", target_language="fr")
+        (origin,) = sources.find(source, tmp_path)
+        (tmp_path / f"folder{units}").mkdir()
+        tracemalloc.start()
+        for _ in readers.read(origin, source, tmp_path / f"folder{units}"):
+            pass
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(30_000) < 1.5 * peak(6_000)
 
 
 def test_gettext_gives_its_messages(tmp_path: Path) -> None:

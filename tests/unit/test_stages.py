@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 import s2s.corpus.pipeline as stages
 from s2s.config import CleanConfig, CorpusConfig, DataConfig, TextConfig
-from s2s.corpus import Corpus
+from s2s.corpus import Corpus, tables
 from s2s.corpus.keys import bounds, hashes, key
+from s2s.corpus.tables import cut
+from s2s.errors import BadInput
 from s2s.text import EOS, UNK, Vocabulary
 from tests.conftest import Pairs, prepare_file
 
@@ -157,16 +159,56 @@ def test_an_interruption_at_any_point_leaves_no_trace(tmp_path: Path) -> None:
     whole = contents(tmp_path / "whole")
     prepare_file(rows, config, tmp_path / "back", piece_rows=30, execute=backwards)
     assert contents(tmp_path / "back") == whole
-    points = 0
-    while True:
-        out = tmp_path / f"cut{points}"
-        try:
-            prepare_file(rows, config, out, piece_rows=30, execute=Cut(points))
-        except KeyboardInterrupt:
-            assert not out.exists()
-            assert prepare_file(rows, config, out, piece_rows=30) == wanted
-            assert contents(out) == whole
-            points += 1
-        else:
-            break
-    assert points > 15
+    every = Cut(1_000)
+    prepare_file(rows, config, tmp_path / "counted", piece_rows=30, execute=every)
+    items = 1_000 - every.left
+    assert items > 15
+    for point in range(items):
+        out, rest = (
+            tmp_path / f"cut{point}",
+            Cut(items - point),
+        )  # enough only if none is done again
+        with pytest.raises(KeyboardInterrupt):
+            prepare_file(rows, config, out, piece_rows=30, execute=Cut(point))
+        assert not out.exists()
+        assert prepare_file(rows, config, out, piece_rows=30, execute=rest) == wanted
+        assert contents(out) == whole
+
+
+def test_a_run_whose_sources_have_changed_is_refused_and_kept(tmp_path: Path) -> None:
+    rows = write(FILLING, tmp_path)
+    config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_file(rows, config, tmp_path / "out", execute=Cut(3))
+    before = contents(tmp_path / "out.run")
+    write(FILLING[1:], tmp_path)
+    with pytest.raises(BadInput, match="have changed since"):
+        prepare_file(rows, config, tmp_path / "out")
+    assert contents(tmp_path / "out.run") == before
+    manifest = prepare_file(rows, config, tmp_path / "out", restart=True)
+    assert manifest.read == len(FILLING) - 1
+
+
+def test_shards_are_bounded_and_keep_the_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "SHARD_BYTES", 6_000)
+    config = DataConfig(corpus=CorpusConfig(valid=0.1, test=0.1))
+    prepare_file(write(FILLING, tmp_path), config, tmp_path / "out", piece_rows=10)
+    shards = sorted((tmp_path / "out" / "train").glob("*.arrow"))
+    assert len(shards) > 1
+    assert [shard.name for shard in shards] == [
+        f"data-{n:05}-of-{len(shards):05}.arrow" for n in range(len(shards))
+    ]
+    assert all(shard.stat().st_size <= 6_000 for shard in shards)
+    train = Corpus.open(tmp_path / "out").part("train")
+    got = list(zip(train["source"], train["target"], strict=True))
+    assert got == [row for row in FILLING if row in set(got)]
+
+
+def test_pieces_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    short = pa.table({"source": ["x"] * 100})
+    long = pa.table({"source": ["x" * 1_000] * 100})
+    assert [piece.num_rows for piece in cut([short, short, short], 128)] == [128, 128, 44]
+    monkeypatch.setattr(tables, "PIECE_BYTES", 100_000)
+    assert [piece.num_rows for piece in cut([short, long, long], 10_000)] == [200, 100]
