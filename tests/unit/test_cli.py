@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sacrebleu.metrics import BLEU
 from safetensors.torch import load_file, save_file
 
 from s2s.cli import VERBS, main, run
@@ -381,6 +382,25 @@ def test_evaluate_finds_what_training_found(
     assert result["loss"] == pytest.approx(last["valid_loss"], rel=1e-5)
     assert result["token_accuracy"] == pytest.approx(last["valid_token_accuracy"])
     assert result["padded_accuracy"] == pytest.approx(last["valid_padded_accuracy"])
+
+
+def test_evaluate_scores_against_all_references_of_a_sentence(
+    model_dir: Path, pairs: Pairs, prepared: Prepare, translator: Translator, capsys: Captured
+) -> None:
+    more = [(source, f"{target} vraiment") for source, target in pairs[::2]]
+    corpus = prepared([*pairs, *more])
+    assert main(["evaluate", str(model_dir), "--corpus", str(corpus.path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    rows = corpus.part("valid")
+    references: dict[str, list[str]] = {}
+    for source, target in zip(rows["source"], rows["target"], strict=True):
+        references.setdefault(source, []).append(target)
+    assert told["sentences"] == len(references) < told["pairs"] == len(rows)
+    first = [group[0] for group in references.values()]
+    second = [group[1] if len(group) > 1 else None for group in references.values()]
+    direct = BLEU(force=True).corpus_score(translator.translate(list(references)), [first, second])
+    assert told["scores"][0]["score"] == pytest.approx(direct.score)
+    assert "nrefs:var" in told["scores"][0]["signature"]
 
 
 def test_evaluate_prints_a_table_for_people(
