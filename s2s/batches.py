@@ -3,17 +3,22 @@
 Shapes: B sentences of a batch, S source tokens, T target tokens.
 """
 
+import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
+from itertools import pairwise
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
 
-from s2s.ragged import Ints, Ragged
+from s2s.ragged import Column, Ints, Ragged
 from s2s.text import PAD, SOS
+
+Item = TypeVar("Item")
 
 # Batches of a pool within which rows are sorted by length. Sorting the whole corpus saves a little
 # more padding and costs accuracy (docs/log.md).
@@ -40,6 +45,31 @@ class Batch:
             self.sentences,
         )
 
+    def pinned(self) -> Self:
+        """The batch in page-locked memory, from which a GPU reads while others compute."""
+        return type(self)(
+            self.source.pin_memory(),
+            self.source_lengths,
+            self.target_in.pin_memory(),
+            self.target_out.pin_memory(),
+            self.sentences,
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step sees: a worker's share of a global batch, and facts of the whole."""
+
+    shares: list[Batch]  # whose gradients are accumulated
+    rows: Ints  # of the whole global batch
+    tokens: int  # target tokens of the whole global batch
+    source_words: Tensor  # (words,) int64, the different ones that the global batch reads
+    target_words: Tensor  # (words,) int64, <sos> among them
+
+    def pinned(self) -> Self:
+        """The step with its shares in page-locked memory."""
+        return replace(self, shares=[share.pinned() for share in self.shares])
+
 
 def padded(lists: Ragged, rows: Ints) -> Tensor:
     """Some of the lists as rows, (B, longest) int64, PAD at their ends."""
@@ -54,68 +84,168 @@ def padded(lists: Ragged, rows: Ints) -> Tensor:
 class Batches:
     """The batches of one part of a corpus, for one of `world` workers.
 
-    A global batch is a set of rows chosen by (seed, epoch, position) alone; the worker of rank r
-    takes every `world`-th of its rows, beginning with the r-th. So all workers together see the
-    same batches whatever their number, and take the same number of steps.
+    A global batch is a set of rows chosen by (seed, epoch, position) alone. It is dealt out, row by
+    row, to the shares of all workers, so all workers together see the same batches whatever their
+    number and that of their shares, and take the same number of steps.
+
+    Args:
+        rows: columns `source_ids` and `target_ids`; memory-mapped rows are read where they lie.
+        batch_size: sentence pairs of a global batch.
+        batch_tokens: if given, the target tokens of a global batch instead, padding included.
+        accumulate: shares in which a worker takes its part of a global batch.
     """
 
     def __init__(
-        self, rows: Dataset, batch_size: int, seed: int = 0, rank: int = 0, world: int = 1
+        self,
+        rows: Dataset,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        batch_tokens: int | None = None,
+        accumulate: int = 1,
     ) -> None:
-        table = rows.with_format("arrow")[:]
+        # The table of a selection holds other rows, too: it is copied.
+        table = rows.data if rows._indices is None else rows.with_format("arrow")[:]
         self._source, self._target = (
-            Ragged.from_arrow(table[column].combine_chunks())
-            for column in ("source_ids", "target_ids")
+            Column(table.column(name)) for name in ("source_ids", "target_ids")
         )
-        self._batch_size, self._seed = batch_size, seed
-        self._rank, self._world = rank, world
+        self._batch_size, self._batch_tokens, self._seed = batch_size, batch_tokens, seed
+        self._rank, self._world, self._accumulate = rank, world, accumulate
         self.pairs = len(rows)
-        self.tokens = int(self._target.lengths.sum())
+        self.tokens = self._target.total
+        if batch_tokens is not None:
+            batch_size = max(1, batch_tokens * self.pairs // self.tokens)
+        self._pool = POOL * batch_size
 
     @property
     def longest_target(self) -> int:
         """Tokens of the longest target, `<eos>` included."""
-        return int(self._target.lengths.max())
+        return self._target.longest
 
-    def __len__(self) -> int:
-        """Batches of an epoch."""
-        return -(-self.pairs // self._batch_size)
+    def steps(self, epoch: int) -> int:
+        """Global batches of an epoch."""
+        if self._batch_tokens is None:
+            return -(-self.pairs // self._batch_size)
+        return sum(
+            len(self._cut(self._target.lengths(rows[order])))
+            for rows in self._pools(epoch)
+            for order in [self._sorted(rows)]
+        )
 
-    def rows(self, epoch: int) -> list[Ints]:
-        """The rows of each global batch of an epoch.
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Step]:
+        """The worker's part of each global batch of an epoch.
 
         Rows are shuffled and cut into pools; each pool is sorted by length and cut into batches,
-        and all batches are shuffled: little padding, and batches that still mix lengths.
+        which are shuffled: little padding, and batches that still mix lengths.
+
+        Args:
+            skip: global batches from the start that are passed over.
         """
-        random = np.random.default_rng((self._seed, epoch))
-        order = random.permutation(self.pairs)
-        pool = np.arange(self.pairs) // (POOL * self._batch_size)
-        source, target = self._source.lengths[order], self._target.lengths[order]
-        order = order[np.lexsort((source, target, pool))]
-        starts = random.permutation(len(self)) * self._batch_size
-        return [order[start : start + self._batch_size] for start in starts]
+        for number, rows in enumerate(self._pools(epoch)):
+            if self._batch_tokens is None and skip >= POOL:
+                skip -= POOL  # without reading it
+                continue
+            rows = rows[self._sorted(rows)]
+            source, target = self._source.take(rows), self._target.take(rows)
+            batches = self._cut(target.lengths)
+            order = np.random.default_rng((self._seed, epoch, number)).permutation(len(batches))
+            for place in order[skip:]:
+                yield self._step(source, target, batches[place], rows)
+            skip = max(0, skip - len(batches))
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Batch, int]]:
-        """The worker's share of each global batch, with the target tokens of the whole batch."""
-        for rows in self.rows(epoch):
-            yield self._collate(rows[self._rank :: self._world], rows), self._count(rows)
+    def _pools(self, epoch: int) -> Iterator[Ints]:
+        order = np.arange(self.pairs, dtype=np.int32)  # half of what int64 takes
+        np.random.default_rng((self._seed, epoch)).shuffle(order)
+        for start in range(0, self.pairs, self._pool):
+            yield order[start : start + self._pool].astype(np.int64)
 
-    def _count(self, rows: Ints) -> int:
-        return int(self._target.lengths[rows].sum())
+    def _sorted(self, rows: Ints) -> Ints:
+        return np.lexsort((self._target.lengths(rows), self._source.lengths(rows)))
 
-    def _collate(self, share: Ints, rows: Ints) -> Batch:
-        if not len(share):
-            # Fewer rows than workers: the worker takes its step on a row without targets, so
-            # that it meets the others in the all-reduce and adds nothing to it.
-            batch = self._collate(rows[:1], rows)
-            return replace(batch, target_out=torch.full_like(batch.target_out, PAD), sentences=0)
-        target_out = padded(self._target, share)  # (B, T)
-        target_in = target_out.roll(1, dims=1)  # (B, T)
-        target_in[:, 0] = SOS
-        return Batch(
-            source=padded(self._source, share),
-            source_lengths=torch.from_numpy(self._source.lengths[share]),
-            target_in=target_in,
-            target_out=target_out,
-            sentences=len(share),
+    def _cut(self, lengths: Ints) -> list[Ints]:
+        """The rows of each batch of a pool, by the target lengths of its rows, shortest first."""
+        ends = [0]
+        while ends[-1] < len(lengths):
+            if self._batch_tokens is None:
+                size = self._batch_size
+            else:
+                rest = lengths[ends[-1] :]
+                places = rest * np.arange(1, len(rest) + 1)  # a batch is as wide as its last row
+                size = max(1, int(np.searchsorted(places, self._batch_tokens, side="right")))
+            ends.append(min(ends[-1] + size, len(lengths)))
+        return [np.arange(start, end) for start, end in pairwise(ends)]
+
+    def _step(self, source: Ragged, target: Ragged, batch: Ints, rows: Ints) -> Step:
+        """The step on a batch of the rows of a pool, whose tokens these are."""
+        shares = self._world * self._accumulate
+        read, said = source.take(batch), target.take(batch)
+        return Step(
+            shares=[
+                _collate(read, said, np.arange(share, len(batch), shares))
+                for share in range(self._rank, shares, self._world)
+            ],
+            rows=rows[batch],
+            tokens=len(said.values),
+            source_words=torch.from_numpy(np.unique(read.values).astype(np.int64)),
+            target_words=torch.from_numpy(np.union1d(said.values, [SOS]).astype(np.int64)),
         )
+
+
+def _collate(source: Ragged, target: Ragged, rows: Ints) -> Batch:
+    if not len(rows):
+        # Fewer rows than shares: the worker takes its step on a row without targets, so that it
+        # meets the others in the all-reduce and adds nothing to it.
+        batch = _collate(source, target, np.arange(1))
+        return replace(batch, target_out=torch.full_like(batch.target_out, PAD), sentences=0)
+    target_out = padded(target, rows)  # (B, T)
+    target_in = target_out.roll(1, dims=1)  # (B, T)
+    target_in[:, 0] = SOS
+    return Batch(
+        source=padded(source, rows),
+        source_lengths=torch.from_numpy(source.lengths[rows]),
+        target_in=target_in,
+        target_out=target_out,
+        sentences=len(rows),
+    )
+
+
+def ahead(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
+    """The items of an iterator, made by a thread of their own before they are asked for.
+
+    An error of the iterator is raised where its item would have been; a caller that stops early
+    ends the thread.
+    """
+    made: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
+    left = threading.Event()
+
+    def put(item: Item | None, error: BaseException | None) -> bool:
+        while not left.is_set():
+            try:
+                made.put((item, error), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put(item, None):
+                    return
+            put(None, StopIteration())
+        except BaseException as error:  # it is raised in the thread that asked
+            put(None, error)
+
+    threading.Thread(target=make, name="s2s-batches", daemon=True).start()
+    try:
+        while True:
+            item, error = made.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        left.set()

@@ -157,11 +157,77 @@ class TrainConfig(Section):
     batch_size: int = Field(default=128, gt=0)
     """Sentence pairs that one optimizer step sees, over all workers together."""
 
-    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    """Step size of Adam."""
+    batch_tokens: int | None = Field(default=None, gt=0)
+    """Target tokens, padding included, that one optimizer step sees over all workers together,
+    instead of `batch_size` pairs. None counts pairs."""
 
-    seed: int = Field(default=0, ge=0, lt=2**64)
+    accumulate: int = Field(default=1, gt=0)
+    """Parts in which a worker computes its share of a batch, one after the other: less memory,
+    the same gradient."""
+
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    """Step size of Adam, the highest that the schedule reaches."""
+
+    schedule: Literal["constant", "cosine", "inverse_sqrt", "plateau"] = "constant"
+    """How the learning rate falls after the warm-up: not at all, along half a cosine to zero
+    (Loshchilov and Hutter, 2017), with the root of the step (Vaswani et al., 2017; needs a
+    warm-up), or by a factor whenever the loss on `valid` has stopped falling."""
+
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which the learning rate rises from zero."""
+
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    """What `plateau` multiplies the learning rate by."""
+
+    plateau_patience: int = Field(default=1, gt=0)
+    """Epochs without a new best loss on `valid` after which `plateau` does so."""
+
+    patience: int | None = Field(default=None, gt=0)
+    """Epochs without a new best loss on `valid` after which the run ends early. None never does."""
+
+    clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Norm to which a larger gradient is scaled down. None never scales."""
+
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target word's probability that training spreads over all words."""
+
+    average: Literal["none", "best", "last"] = "none"
+    """The weights of the model directory: those of the best epoch, or the mean of those of some
+    epochs, the best or the last."""
+
+    average_epochs: int = Field(default=5, gt=1)
+    """Epochs of which the mean is taken."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """What matrix products are computed in; weights and sums are always kept in fp32. `auto` takes
+    bf16 where the hardware has it, else fp16 on a GPU, else fp32."""
+
+    compress_gradients: bool = False
+    """Send gradients between workers in bf16: half the bytes, rounded."""
+
+    checkpoint_steps: int | None = Field(default=None, gt=0)
+    """Steps after which a checkpoint is written, beside the one at the end of every epoch."""
+
+    checkpoint_minutes: float | None = Field(default=10.0, gt=0)
+    """Minutes after which a checkpoint is written, beside those."""
+
+    keep_last: int = Field(default=2, gt=0)
+    """Newest checkpoints that are kept."""
+
+    keep_best: int = Field(default=1, gt=0)
+    """Checkpoints that are kept of the epochs with the least loss on `valid`."""
+
+    log_steps: int = Field(default=50, gt=0)
+    """Steps after which loss, rate and times are logged."""
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides the first weights and the order of the batches."""
+
+    @model_validator(mode="after")
+    def _root_needs_a_warmup(self) -> Self:
+        if self.schedule == "inverse_sqrt" and not self.warmup_steps:
+            raise ValueError("schedule inverse_sqrt needs warmup_steps")
+        return self
 
 
 class DecodeConfig(Section):

@@ -60,7 +60,7 @@ def evaluate(
     if not spoken:
         raise BadInput(f"{corpus}: no source sentence of {part!r} has a word that {model} reads")
     batches = Batches(encoded.select(spoken), bundle.config.train.batch_size)
-    sums = validate(bundle.model, batches.epoch(0), torch.device("cpu"))
+    sums = validate(bundle.model, batches, torch.device("cpu"))
     longest = max(opened.manifest.longest["target"], batches.longest_target)
 
     references: dict[str, list[str]] = {}

@@ -1,198 +1,461 @@
 """Training and validation: torch and torch.distributed only.
 
 The loop asks torch.distributed whether there are other workers; who started them (Ray, torchrun)
-it does not know. Everything that it decides on is summed over all workers first.
+it does not know, but for what it tells its `Host`. Everything that it decides on is the same on all
+workers: it is a function of the cursor, or has been summed over all of them.
 """
 
+import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-import torch.distributed as dist
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
+from torch.profiler import record_function
 
-from s2s import __version__
-from s2s.batches import Batch, Batches
+from s2s import __version__, precision
+from s2s.batches import Batches, Step, ahead
 from s2s.bundle import Bundle
+from s2s.checkpoints import Checkpoints, Kept
 from s2s.config import Config
 from s2s.corpus import Corpus
-from s2s.errors import BadInput, Failed
-from s2s.loss import Sums, cross_entropy, totals
-from s2s.text import PAD
+from s2s.errors import Failed
+from s2s.files import write_text
+from s2s.loss import Objective, Sums, totals
+from s2s.model import Seq2Seq
+from s2s.schedule import exhausted, learning_rate
+from s2s.state import Cursor, Epoch, State
+from s2s.tracking import Several, Tracker
+from s2s.workers import Workers, summed
 
-STATE = "train_state.pt"
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The record of one pass over the training part."""
-
-    epoch: int  # from 1
-    train_loss: float  # nats per real target token, while the weights were moving
-    valid_loss: float  # nats per real target token
-    valid_token_accuracy: float
-    valid_padded_accuracy: float
-    pairs_per_second: float  # of training, over all workers
-    target_tokens_per_second: float  # of training, real tokens, over all workers
-    seconds: float  # of training, first batch fetched to last optimizer step
-    valid_seconds: float
+# A step whose loss is so many times that of guessing blindly has lost its way.
+_EXPLODED = 3.0
 
 
 @dataclass(frozen=True)
-class Run:
-    """A training run at the end of an epoch, which can be saved and gone on from."""
+class Wish:
+    """What is asked of a run."""
 
-    bundle: Bundle
-    optimizer: torch.optim.Optimizer
-    epochs: list[Epoch]
-    facts: dict[str, Any]
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        """What `metrics.json` says of the run."""
-        best = min(self.epochs, key=lambda record: record.valid_loss)
-        return {
-            "epochs": [asdict(record) for record in self.epochs],
-            "best": asdict(best),
-            **self.facts,
-        }
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint: a model directory with `train_state.pt` in it."""
-        self.bundle.save(path, self.metrics)
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "epochs": [asdict(record) for record in self.epochs],
-        }
-        torch.save(state, path / STATE)
-
-    def restore(self, path: Path) -> None:
-        """Take over weights, optimizer and record of a checkpoint.
-
-        Raises:
-            BadInput: `path` holds no complete checkpoint.
-        """
-        saved = Bundle.load(path)
-        try:
-            # weights_only: a checkpoint can hold tensors and numbers, never code.
-            state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-        except Exception as error:  # zip, pickle and OS errors alike mean a broken file
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise BadInput(
-                f"{path / STATE} cannot be loaded ({reason}); --restart begins anew"
-            ) from None
-        self.bundle.model.load_state_dict(saved.model.state_dict())
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.epochs[:] = [Epoch(**record) for record in state["epochs"]]
+    stop: bool = False  # save, then end
+    save: bool = False
 
 
-def train(
-    corpus: Corpus,
-    config: Config,
-    device: torch.device,
-    on_epoch: Callable[[Run], None],
-    on_step: Callable[[int, int, int], None] = lambda epoch, step, steps: None,
-    resume: Path | None = None,
-) -> dict[str, Any]:
-    """Train a model on a corpus, as one of the workers of the current process group, or alone.
+@dataclass(frozen=True)
+class Progress:
+    """How far an epoch is, for showing."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float  # nats per token, of the last steps
+    pairs_per_second: float
+
+
+class Host(Protocol):
+    """Whoever started the workers, as the loop of each of them sees it."""
+
+    def line(self, text: str) -> None:
+        """Tell the user something."""
+
+    def progress(self, progress: Progress) -> None:
+        """Told every `log_steps` steps."""
+
+    def epoch(self, record: Epoch) -> None:
+        """Told after every epoch, by all workers."""
+
+    def wish(self) -> Wish:
+        """What this worker was asked for; asked before every step, so it must not wait."""
+
+    def saved(self) -> None:
+        """Told when a checkpoint that was wished for is written."""
+
+
+class Alone:
+    """The host of a run that nobody watches."""
+
+    def line(self, text: str) -> None:
+        """Say nothing."""
+
+    def progress(self, progress: Progress) -> None:
+        """Say nothing."""
+
+    def epoch(self, record: Epoch) -> None:
+        """Say nothing."""
+
+    def wish(self) -> Wish:
+        """Want nothing."""
+        return Wish()
+
+    def saved(self) -> None:
+        """Say nothing."""
+
+
+@dataclass
+class _Window:
+    """What was measured since it was last told of."""
+
+    loss: float = 0.0
+    tokens: int = 0
+    pairs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0  # seconds for batches
+    norm: float = 0.0  # largest norm of a gradient
+
+
+class Training:
+    """A training run, as one of the workers of the current process group, or alone.
 
     Args:
-        on_epoch: called by every worker after every epoch.
-        on_step: called after every step with the epoch, the step and the steps of the epoch.
-        resume: checkpoint to go on from.
-
-    Returns:
-        What `metrics.json` says of the run.
-
-    Raises:
-        Failed: the loss is no number any more.
+        checkpoints: where the run keeps its own; the newest whole one is gone on from.
+        folder: gets `bad-batch.json` if the loss explodes.
+        start: a model to begin with, instead of fresh weights.
+        track: makes the tracker, told after which step; called by one worker alone.
+        after_step: called after every step.
     """
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    settings = config.train
 
-    def batches(part: str) -> Batches:
-        return Batches(corpus.part(part), settings.batch_size, settings.seed, rank, world)
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: Config,
+        device: torch.device,
+        checkpoints: Checkpoints,
+        folder: Path,
+        *,
+        host: Host | None = None,
+        start: Bundle | None = None,
+        track: Callable[[int], Tracker] = lambda after: Several(()),
+        after_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings, self._device, self._corpus = config.train, device, corpus
+        self._checkpoints, self._folder = checkpoints, folder
+        self._host: Host = host or Alone()
+        self._after_step = after_step
+        self._precision = precision.choose(config.train.precision, device)
 
-    train_batches, valid_batches = batches("train"), batches("valid")
-    torch.manual_seed(settings.seed)
-    bundle = Bundle.new(config, corpus.source, corpus.target)
-    bundle.model.to(device)
-    optimizer = torch.optim.Adam(bundle.model.parameters(), settings.learning_rate, fused=True)
-    facts = {
-        "workers": world,
-        "device": device.type,
-        "seed": settings.seed,
-        "corpus": {"sources": corpus.manifest.sources, "pairs": train_batches.pairs},
-        "versions": {"s2s": __version__, "torch": str(torch.__version__)},
-    }
-    run = Run(bundle, optimizer, [], facts)
-    if resume is not None:
-        run.restore(resume)
-    # The wrapper, not the model, must be called: it meets the other workers in the backward pass.
-    network: nn.Module = DistributedDataParallel(bundle.model) if world > 1 else bundle.model
-
-    for epoch in range(len(run.epochs) + 1, settings.epochs + 1):
-        start = time.perf_counter()
-        bundle.model.train()
-        summed = torch.zeros((), dtype=torch.float64, device=device)
-        for step, (batch, tokens) in enumerate(train_batches.epoch(epoch), start=1):
-            loss, _, _ = _forward(network, batch.to(device))
-            optimizer.zero_grad()
-            # DDP divides the summed gradient by the number of workers; this makes it the gradient
-            # of the mean over the global batch's real tokens.
-            (loss * (world / tokens)).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            summed += loss.detach()
-            on_step(epoch, step, len(train_batches))
-        train_loss = _over_workers(summed).item() / train_batches.tokens
-        seconds = time.perf_counter() - start
-        valid = validate(bundle.model, valid_batches.epoch(0), device)
-        run.epochs.append(
-            Epoch(
-                epoch=epoch,
-                train_loss=train_loss,
-                valid_loss=valid.mean_loss,
-                valid_token_accuracy=valid.token_accuracy,
-                valid_padded_accuracy=valid.padded_accuracy(corpus.manifest.longest["target"]),
-                pairs_per_second=train_batches.pairs / seconds,
-                target_tokens_per_second=train_batches.tokens / seconds,
-                seconds=seconds,
-                valid_seconds=time.perf_counter() - start - seconds,
-            )
+        torch.manual_seed(config.train.seed)
+        bundle = Bundle.new(config, corpus.source, corpus.target)
+        if start is not None:
+            bundle.model.load_state_dict(start.model.state_dict())
+        self._model = bundle.model.to(device)
+        optimizer = torch.optim.Adam(
+            self._model.parameters(), config.train.learning_rate, fused=True
         )
-        if not math.isfinite(train_loss + valid.mean_loss):
-            raise Failed(
-                f"the loss is no number any more in epoch {epoch} (train {train_loss}, valid "
-                f"{valid.mean_loss}); a smaller --train.learning-rate may help"
+        objective = Objective(self._model, config.train.label_smoothing)
+        self._workers = Workers(objective, device, config.train)
+        self._train, self._valid = (self._batches(part) for part in ("train", "valid"))
+        facts = {
+            "workers": self._workers.world,
+            "device": device.type,
+            "threads": torch.get_num_threads(),
+            "precision": self._precision.name,
+            "seed": config.train.seed,
+            "corpus": {"sources": corpus.manifest.sources, "pairs": self._train.pairs},
+            "versions": {"s2s": __version__, "torch": str(torch.__version__)},
+        }
+        self._state = State(bundle, optimizer, self._precision.scaler(), facts)
+        self._resume()
+        self._first = self._workers.rank == 0
+        self._tracker = track(self._cursor.steps) if self._first else Several(())
+        self._window = _Window()
+        self._recent: deque[tuple[Step, float]] = deque(maxlen=2)
+        self._saved = time.monotonic()
+        self._flags = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], device=device)
+
+    @property
+    def _cursor(self) -> Cursor:
+        return self._state.cursor
+
+    def _batches(self, part: str) -> Batches:
+        settings, workers = self._settings, self._workers
+        return Batches(
+            self._corpus.part(part),
+            settings.batch_size,
+            settings.seed,
+            workers.rank,
+            workers.world,
+            batch_tokens=settings.batch_tokens,
+            accumulate=settings.accumulate if part == "train" else 1,
+        )
+
+    def _resume(self) -> None:
+        kept = self._workers.agree(self._checkpoints.newest)
+        if kept is None:
+            return
+        with self._checkpoints.open(kept) as path:
+            changed = self._state.restore(path)
+        self._host.line(f"going on from the {kept}")
+        if changed:
+            self._host.line(changed)
+
+    # ---- the run ----
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end, or until the host wants to stop.
+
+        Returns:
+            What `metrics.json` says of the run; if it has not ended, also the steps, `stopped`.
+
+        Raises:
+            Failed: the loss exploded, or the last checkpoint could not be written.
+        """
+        used = f"{self._precision.name} ({self._precision.why})"
+        world, threads = self._workers.world, torch.get_num_threads()
+        self._host.line(
+            f"{world} worker{'s' * (world > 1)} of {threads} thread{'s' * (threads > 1)} "
+            f"on {self._device.type}, precision {used}"
+        )
+        finished = False
+        try:
+            while not self._ended and self._epoch():
+                self._end_epoch()
+            if (reason := self._checkpoints.wait()) is not None:
+                raise Failed(
+                    f"the last checkpoint could not be written ({reason}); "
+                    "the same command goes on from the one before"
+                )
+            finished = self._ended
+        finally:
+            self._tracker.close(finished)
+        told = self._state.metrics
+        return told if finished else {**told, "stopped": self._cursor.steps}
+
+    @property
+    def _ended(self) -> bool:
+        return self._cursor.epoch > self._settings.epochs or exhausted(
+            self._settings, self._state.losses
+        )
+
+    def _epoch(self) -> bool:
+        """Take the steps that are left of an epoch; returns whether all were taken."""
+        cursor, settings = self._cursor, self._settings
+        steps = self._train.steps(cursor.epoch)
+        batches = self._train.epoch(cursor.epoch, cursor.step)
+        if self._device.type == "cuda":  # a CPU has no core to spare for it (docs/log.md)
+            batches = ahead(_pinned(batches))
+        self._model.train()
+        numbers: Tensor | None = None
+        clock = time.perf_counter()
+        while True:
+            # The numbers of a step are looked at one step later: a GPU need not be waited for.
+            if numbers is not None:
+                stop, save = self._account(numbers)
+                if cursor.step < steps and (stop or save or self._checkpoint_is_due()):
+                    self._lap(clock)
+                    self._save(wished=stop or save)
+                    clock = time.perf_counter()
+                if cursor.step < steps and stop:
+                    return False
+            if cursor.step == steps:
+                self._lap(clock)
+                return True
+            fetched = time.perf_counter()
+            step = next(batches)
+            self._window.waited += time.perf_counter() - fetched
+            numbers = self._step(step, cursor.steps + 1, (cursor.epoch - 1 + cursor.step / steps))
+            cursor.step += 1
+            cursor.steps += 1
+            clock = self._lap(clock)
+            if cursor.steps % settings.log_steps == 0:
+                self._log(steps)
+            self._after_step()
+
+    def _checkpoint_is_due(self) -> bool:
+        every = self._settings.checkpoint_steps
+        return every is not None and self._cursor.steps % every == 0
+
+    def _step(self, step: Step, number: int, epochs: float) -> Tensor:
+        """Take an optimizer step.
+
+        Args:
+            number: of the step in the run, from 1.
+            epochs: that lie before it, with the fraction of the current one.
+
+        Returns:
+            (3,) summed over all workers: loss in nats, wishes to stop, wishes to save.
+        """
+        state, workers, settings = self._state, self._workers, self._settings
+        # Random numbers depend on where the run stands, so there is no stream of them to save.
+        key = np.random.SeedSequence((settings.seed, number, workers.rank))
+        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
+        rate = learning_rate(settings, number, epochs / settings.epochs, state.losses)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.zero_grad()
+        loss = torch.zeros(1, device=self._device)
+        for left, batch in zip(range(len(step.shares))[::-1], step.shares, strict=True):
+            with workers.adding(last=left == 0):
+                with record_function("s2s forward"), self._precision.autocast():
+                    part = workers.network(batch.to(self._device))
+                with record_function("s2s backward"):
+                    # DDP divides the summed gradient by the number of workers; this makes it that
+                    # of the mean over the global batch's real tokens.
+                    state.scaler.scale(part * (workers.world / step.tokens)).backward()
+            loss += part.detach()
+        with record_function("s2s exchange"):
+            numbers = workers.exchange(step, torch.cat([loss, self._flags[self._wishes()]]))
+        with record_function("s2s optimizer"):
+            if settings.clip_norm is not None:
+                state.scaler.unscale_(state.optimizer)
+                norm = torch.nn.utils.clip_grad_norm_(
+                    self._model.parameters(), settings.clip_norm, foreach=True
+                )
+                self._window.norm = max(self._window.norm, float(norm))
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+        self._recent.append((step, rate))
+        return numbers
+
+    def _wishes(self) -> int:
+        """The row of `_flags` that says what this worker was asked for."""
+        wish, minutes = self._host.wish(), self._settings.checkpoint_minutes
+        due = minutes is not None and time.monotonic() - self._saved > 60 * minutes
+        return 2 * wish.stop + (wish.save or (due and self._first))
+
+    def _account(self, numbers: Tensor) -> tuple[bool, bool]:
+        """Take in the numbers of the step before; returns whether to stop, and to save."""
+        loss, stop, save = numbers.tolist()
+        step, _ = self._recent[-1]
+        if not loss / step.tokens < _EXPLODED * math.log(len(self._state.bundle.target)):
+            self._explode(loss / step.tokens)
+        self._cursor.loss += loss
+        self._window.loss += loss
+        self._window.tokens += step.tokens
+        self._window.pairs += len(step.rows)
+        self._window.steps += 1
+        return stop > 0, save > 0
+
+    def _lap(self, clock: float) -> float:
+        """Count the time since then as training; returns the time now."""
+        now = time.perf_counter()
+        self._cursor.seconds += now - clock
+        self._window.seconds += now - clock
+        return now
+
+    def _end_epoch(self) -> None:
+        """Validate, record, save."""
+        cursor, begin = self._cursor, time.perf_counter()
+        valid = self._validate()
+        record = Epoch(
+            epoch=cursor.epoch,
+            steps=cursor.steps,
+            train_loss=cursor.loss / self._train.tokens,
+            valid_loss=valid.mean_loss,
+            valid_token_accuracy=valid.token_accuracy,
+            valid_padded_accuracy=valid.padded_accuracy(self._corpus.manifest.longest["target"]),
+            pairs_per_second=self._train.pairs / cursor.seconds,
+            target_tokens_per_second=self._train.tokens / cursor.seconds,
+            seconds=cursor.seconds,
+            valid_seconds=time.perf_counter() - begin,
+            checkpoint_seconds=cursor.checkpoint_seconds,
+        )
+        if not math.isfinite(record.valid_loss):
+            self._explode(record.valid_loss)
+        self._state.epochs.append(record)
+        self._state.cursor = Cursor(epoch=cursor.epoch + 1, steps=cursor.steps)
+        self._save(record)
+        told = asdict(record)
+        self._tracker.log(
+            record.steps,
+            {
+                "valid/loss": record.valid_loss,
+                "valid/token_accuracy": record.valid_token_accuracy,
+                "valid/padded_accuracy": record.valid_padded_accuracy,
+                **{f"epoch/{k}": v for k, v in told.items() if not k.startswith("valid_")},
+            },
+        )
+        self._host.epoch(record)
+
+    def _validate(self) -> Sums:
+        return validate(self._model, self._valid, self._device)
+
+    def _save(self, ended: Epoch | None = None, *, wished: bool = False) -> None:
+        """Begin to write a checkpoint; training goes on as soon as there is a copy of the run.
+
+        One that was wished for is waited for: who wished it may end this worker next.
+        """
+        begin = time.perf_counter()
+        if self._first:
+            kept = Kept(
+                steps=self._cursor.steps,
+                epoch=ended.epoch if ended else self._cursor.epoch,
+                valid_loss=ended.valid_loss if ended else None,
             )
-        on_epoch(run)
-    return run.metrics
+            self._checkpoints.save(kept, self._state.snapshot().save)
+            if wished:
+                self._checkpoints.wait()
+                self._host.saved()
+        self._saved = time.monotonic()
+        self._cursor.checkpoint_seconds += time.perf_counter() - begin
+
+    def _log(self, steps: int) -> None:
+        """Tell tracker and host of the steps since the last time."""
+        window, self._window = self._window, _Window()
+        if not self._first or not window.tokens or not window.seconds:
+            return
+        cursor, (_, rate) = self._cursor, self._recent[-1]
+        per_second = window.pairs / window.seconds
+        values = {
+            "train/loss": window.loss / window.tokens,
+            "train/learning_rate": rate,
+            "train/epoch": cursor.epoch - 1 + cursor.step / steps,
+            "train/pairs_per_second": per_second,
+            "train/target_tokens_per_second": window.tokens / window.seconds,
+            "train/step_seconds": window.seconds / window.steps,
+            "train/data_wait_share": window.waited / window.seconds,
+        }
+        if self._settings.clip_norm is not None:
+            values["train/gradient_norm"] = window.norm
+        self._tracker.log(cursor.steps, values)
+        self._host.progress(
+            Progress(cursor.epoch, cursor.step, steps, window.loss / window.tokens, per_second)
+        )
+
+    def _explode(self, loss: float) -> None:
+        """End the run, and keep the batches of its last steps.
+
+        Raises:
+            Failed: always; by all workers at the same step.
+        """
+        file = self._folder / "bad-batch.json"
+        if self._first:
+            rows = self._corpus.part("train")
+            told = []
+            for step, rate in self._recent:
+                pairs = rows.select(step.rows)
+                sides = zip(step.rows.tolist(), pairs["source"][:], pairs["target"][:], strict=True)
+                told.append(
+                    {
+                        "learning_rate": rate,
+                        "tokens": step.tokens,
+                        "pairs": [{"row": r, "source": s, "target": t} for r, s, t in sides],
+                    }
+                )
+            write_text(file, json.dumps({"loss": loss, "steps": told}, indent=2) + "\n")
+        raise Failed(
+            f"the loss exploded at step {self._cursor.steps} (epoch {self._cursor.epoch}): "
+            f"{loss:.4g} nats per token. The batches of the last steps are in {file}; a smaller "
+            "--train.learning-rate, --train.clip-norm or --train.warmup-steps may help"
+        )
+
+
+def _pinned(steps: Iterator[Step]) -> Iterator[Step]:
+    for step in steps:
+        yield step.pinned()
 
 
 @torch.inference_mode()
-def validate(model: nn.Module, batches: Iterator[tuple[Batch, int]], device: torch.device) -> Sums:
-    """The sums of all workers' batches under teacher forcing."""
+def validate(model: Seq2Seq, batches: Batches, device: torch.device) -> Sums:
+    """The sums of all workers' batches under teacher forcing, computed in float32."""
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=device)
-    for batch, _ in batches:
-        sums += totals(*_forward(model, batch.to(device)), batch.sentences)
-    return Sums.of(_over_workers(sums))
-
-
-def _forward(network: nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Summed loss of a batch, a scalar, with the logits (N, V) and targets (N,) it is of."""
-    predicted = batch.target_out != PAD  # (B, T)
-    targets = batch.target_out[predicted]  # (N,)
-    logits = network(batch.source, batch.source_lengths, batch.target_in, predicted)  # (N, V)
-    return cross_entropy(logits, targets), logits, targets
-
-
-def _over_workers(sums: torch.Tensor) -> torch.Tensor:
-    if dist.is_initialized():
-        dist.all_reduce(sums)
-    return sums
+    for step in batches.epoch(0):
+        for batch in step.shares:
+            sums += totals(model, batch.to(device))
+    return Sums.of(summed(sums))

@@ -1,13 +1,30 @@
 """Cross-entropy and accuracy as sums and counts, which add up over batches and workers.
 
-A mean of means would weigh a short batch like a long one; sums are divided once, at the end.
+A mean of means would weigh a short batch like a long one; sums are divided once, at the end. The
+output layer is part of the loss: its logits are by far the largest thing in training, and here they
+never exist all at once.
+
+Shapes: N target tokens without padding, C of them in a chunk, H hidden size, V target words.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from s2s.batches import Batch
+from s2s.model import Seq2Seq
+from s2s.text import PAD
+
+# Bytes of logits that exist at a time. Small enough that a vocabulary of any size fits, large
+# enough that a matrix product is worth its start (measured: from 4 to 32 MB the same).
+CHUNK_BYTES = 16_000_000
+
+# A chunk's rows are a multiple of this.
+ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -43,13 +60,146 @@ class Sums:
         return (self.correct + positions - self.tokens) / positions
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The summed cross-entropy in nats of logits (N, V) against words (N,); a scalar."""
-    return F.cross_entropy(logits, targets, reduction="sum")
+class Objective(nn.Module):
+    """The summed cross-entropy of a model under teacher forcing, as it is trained on."""
+
+    def __init__(self, model: Seq2Seq, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.model, self.smoothing = model, smoothing
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Nats over all real target tokens of a batch; a scalar, float32."""
+        hidden, targets = _predictions(self.model, batch)  # (N, H), (N,)
+        output = self.model.decoder.output
+        return cross_entropy(hidden, output.weight, output.bias, targets, self.smoothing)
 
 
-def totals(loss: Tensor, logits: Tensor, targets: Tensor, sentences: int) -> Tensor:
-    """The numbers of `Sums` for one batch, (4,) float64, on the device of the logits."""
-    correct = (logits.argmax(dim=1) == targets).sum()
-    counts = torch.tensor([len(targets), sentences], device=logits.device)
-    return torch.cat([torch.stack([loss.detach().double(), correct.double()]), counts.double()])
+@torch.inference_mode()
+def totals(model: Seq2Seq, batch: Batch) -> Tensor:
+    """The numbers of `Sums` for one batch, (4,) float64, on the device of the batch."""
+    hidden, targets = _predictions(model, batch)  # (N, H), (N,)
+    output = model.decoder.output
+    loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
+    correct = torch.zeros_like(loss)
+    for chunk in _chunks(len(targets), output.weight):
+        logits, words = output(hidden[chunk]), targets[chunk]  # (C, V), (C,)
+        loss += nn.functional.cross_entropy(logits, words, reduction="sum").double()
+        correct += (logits.argmax(dim=1) == words).sum()
+    counts = torch.tensor([len(targets), batch.sentences], device=hidden.device).double()
+    return torch.cat([torch.stack([loss, correct]), counts])
+
+
+def _predictions(model: Seq2Seq, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The states (N, H) from which the real target tokens are predicted, and the tokens (N,)."""
+    predicted = batch.target_out != PAD  # (B, T)
+    hidden = model(batch.source, batch.source_lengths, batch.target_in)  # (B, T, H)
+    # Selecting before the projection saves the largest product of all for the padding.
+    return hidden[predicted], batch.target_out[predicted]
+
+
+def _chunks(tokens: int, weight: Tensor) -> Iterator[slice]:
+    """Slices of the target tokens whose logits, by a weight (V, H), take `CHUNK_BYTES`."""
+    size = max(ROWS, CHUNK_BYTES // (len(weight) * weight.element_size()) // ROWS * ROWS)
+    return (slice(start, start + size) for start in range(0, tokens, size))
+
+
+def cross_entropy(
+    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """The summed cross-entropy, in nats, of the logits that an output layer makes.
+
+    The same number and gradients as `F.cross_entropy(F.linear(hidden, weight, bias), targets,
+    reduction="sum", label_smoothing=smoothing)`, but the logits are made a chunk at a time, in the
+    dtype of autocast where that is on, and each chunk's gradients are taken at once, while it is
+    there (as in Liger Kernel, Hsu et al., 2024, https://arxiv.org/abs/2410.10989).
+
+    Args:
+        hidden: (N, H) states of the decoder.
+        weight: (V, H) of the output layer.
+        bias: (V,) of the output layer.
+        targets: (N,) words.
+        smoothing: share of the target's probability that is spread over all V words (Szegedy et
+            al., 2016, https://arxiv.org/abs/1512.00567).
+
+    Returns:
+        A scalar, float32.
+    """
+    loss: Tensor = _ProjectedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, bias, targets, smoothing
+    )
+    return loss
+
+
+class _ProjectedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+    ) -> Tensor:
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        with torch.autocast(device, enabled=False):
+            loss, *gradients = _loss_and_gradients(
+                hidden, weight, bias, targets, smoothing, dtype or hidden.dtype
+            )
+        ctx.save_for_backward(*gradients)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+        d_hidden, d_weight, d_bias = ctx.saved_tensors
+        # In place: they are nobody else's, and this is the only backward pass they can have.
+        return d_hidden.mul_(above), d_weight.mul_(above), d_bias.mul_(above), None, None
+
+
+def _loss_and_gradients(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    smoothing: float,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The loss, and its gradients by hidden (N, H), weight (V, H) and bias (V,)."""
+    low_weight, low_bias = weight.to(dtype), bias.to(dtype)
+    spread = smoothing / len(weight)
+    loss = torch.zeros((), device=hidden.device)
+    d_hidden = torch.empty_like(hidden)
+    d_weight = d_bias = logits = None
+    for chunk in _chunks(len(targets), low_weight):
+        words = targets[chunk]  # (C,)
+        rows = torch.arange(len(words), device=words.device)
+        # Products of few different sizes: a CPU library compiles its code for each anew.
+        part = low_weight.new_zeros(-len(words) % ROWS + len(words), hidden.shape[1])
+        part[: len(words)] = hidden[chunk]  # (C + …, H)
+        if logits is None:
+            logits = low_weight.new_empty(len(part), len(weight))  # (C + …, V): no other is larger
+        logits = torch.addmm(low_bias, part, low_weight.t(), out=logits[: len(part)])
+        wanted = logits[rows, words].float()  # (C,)
+        probabilities = torch.softmax(logits, dim=1, out=logits)
+        surprise = -_log(probabilities[rows, words])  # (C,)
+        loss += surprise.sum()
+        difference = probabilities  # by which they differ from the wanted ones: the gradient
+        if smoothing:
+            # All words' surprise, from the sum of all logits: no second pass over the chunk.
+            all_logits = part[: len(words)].float() @ weight.sum(0) + bias.sum()  # (C,)
+            everyone = len(weight) * (wanted + surprise) - all_logits  # (C,)
+            loss += (spread * everyone - smoothing * surprise).sum()
+            difference -= spread
+        difference[rows, words] -= 1 - smoothing
+        difference[len(words) :] = 0
+        d_hidden[chunk] = (difference @ low_weight)[: len(words)]
+        more_weight, more_bias = difference.t() @ part, difference.sum(0)
+        if d_weight is None or d_bias is None:
+            d_weight, d_bias = more_weight.to(weight.dtype), more_bias.to(bias.dtype)
+        else:
+            d_weight += more_weight
+            d_bias += more_bias
+    if d_weight is None or d_bias is None:  # no target token at all
+        d_weight, d_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+    return loss, d_hidden, d_weight, d_bias
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    """Logarithms in float32; what a low precision rounds to zero counts as its least number."""
+    return probabilities.float().clamp_min(torch.finfo(probabilities.dtype).tiny).log()

@@ -1,7 +1,7 @@
 """The encoder–decoder of Sutskever et al. (2014), https://arxiv.org/abs/1409.3215, at any size.
 
-Shapes: B sentences, S source tokens, T target tokens, N target tokens without padding,
-E embedding size, H hidden size, L layers, V target words.
+Shapes: B sentences, S source tokens, T target tokens, E embedding size, H hidden size, L layers,
+V target words.
 """
 
 from collections.abc import Callable
@@ -74,24 +74,20 @@ class Seq2Seq(nn.Module):
         self.encoder = Encoder(source_words, config)
         self.decoder = Decoder(target_words, config)
 
-    def forward(
-        self, source: Tensor, source_lengths: Tensor, target_in: Tensor, predicted: Tensor
-    ) -> Tensor:
+    def forward(self, source: Tensor, source_lengths: Tensor, target_in: Tensor) -> Tensor:
         """Teacher forcing: the decoder reads the true target, whatever it would have said.
 
         Args:
             source: (B, S) tokens, padded at the end.
             source_lengths: (B,) true lengths, each at least 1, on the CPU.
             target_in: (B, T) tokens, `<sos>` first.
-            predicted: (B, T) bool, the positions whose next word is wanted.
 
         Returns:
-            (N, V) logits of the wanted positions, row by row.
+            (B, T, H) states; `decoder.output` makes the logits of the next words of them.
         """
-        hidden, _ = self.decoder(target_in, self.encode(source, source_lengths))  # (B, T, H)
-        # Selecting before the projection saves the largest product of all for the padding.
-        logits: Tensor = self.decoder.output(hidden[predicted])  # (N, V)
-        return logits
+        hidden: Tensor
+        hidden, _ = self.decoder(target_in, self.encode(source, source_lengths))
+        return hidden
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> State:
         """The state in which the decoder begins, for source tokens (B, S) of lengths (B,)."""

@@ -57,10 +57,9 @@ class EpochBar:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def step(self, epoch: int, epochs: int, step: int, steps: int) -> None:
+    def show(self, description: str, step: int, steps: int) -> None:
         """Show how far an epoch is."""
-        said = f"epoch {epoch}/{epochs}"
-        self._bars.update(self._bar, description=said, completed=step, total=steps)
+        self._bars.update(self._bar, description=description, completed=step, total=steps)
 
     def line(self, text: str) -> None:
         """Print a line that stays, above the bar."""

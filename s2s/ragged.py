@@ -1,6 +1,6 @@
 """Lists of numbers of different lengths as one flat array, handled without a loop."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Self
@@ -49,9 +49,8 @@ class Ragged:
 
     def take(self, rows: Ints) -> Self:
         """Some of the lists, in the order of `rows`."""
-        starts = _starts(self.lengths[rows])
-        places = np.repeat(self.starts[rows] - starts[:-1], np.diff(starts))
-        return type(self)(self.values[places + np.arange(starts[-1])], starts)
+        lengths = self.starts[rows + 1] - self.starts[rows]
+        return type(self)(self.values[_spans(self.starts[rows], lengths)], _starts(lengths))
 
     def joined(self, parts: Self) -> Self:
         """Lists of lists, flattened: each number of a list stands for the list of it in `parts`."""
@@ -65,6 +64,64 @@ class Ragged:
             np.insert(self.values, ends, last).astype(np.int32),
             self.starts + np.arange(len(self.starts)),
         )
+
+
+class Column:
+    """The lists of an Arrow column, read where they lie, however many there are.
+
+    Only the bounds of its chunks are held; a memory-mapped column costs no memory of its own.
+    """
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._chunks = [chunk for chunk in column.chunks if len(chunk)]
+        self._views = [
+            (chunk.values.to_numpy(), chunk.offsets.to_numpy()) for chunk in self._chunks
+        ]
+        self._bounds = _starts(np.array([len(chunk) for chunk in self._chunks], np.int64))
+
+    def __len__(self) -> int:
+        """Number of lists."""
+        return int(self._bounds[-1])
+
+    @property
+    def total(self) -> int:
+        """Sum of the lengths of all lists."""
+        return sum(int(offsets[-1]) - int(offsets[0]) for _, offsets in self._views)
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest list."""
+        return max(int(np.diff(offsets).max()) for _, offsets in self._views)
+
+    def lengths(self, rows: Ints) -> Ints:
+        """Numbers in each of some lists, in the order of `rows`."""
+        found = np.empty(len(rows), np.int64)
+        for (_, offsets), places, own in self._by_chunk(rows):
+            found[places] = offsets[own + 1] - offsets[own]
+        return found
+
+    def take(self, rows: Ints) -> Ragged:
+        """Some of the lists, in the order of `rows`."""
+        starts = _starts(self.lengths(rows))
+        found = np.empty(starts[-1], np.int32)
+        for (values, offsets), places, own in self._by_chunk(rows):
+            mine = Ragged(values, offsets).take(own)
+            found[_spans(starts[:-1][places], mine.lengths)] = mine.values
+        return Ragged(found, starts)
+
+    def _by_chunk(self, rows: Ints) -> Iterator[tuple[tuple[Any, Any], Ints, Ints]]:
+        """For each chunk that has any: its views, places in `rows`, and their numbers in it."""
+        order = np.argsort(rows, kind="stable")
+        cuts = np.searchsorted(rows[order], self._bounds)
+        for number in np.flatnonzero(np.diff(cuts)):
+            places = order[cuts[number] : cuts[number + 1]]
+            yield self._views[number], places, rows[places] - self._bounds[number]
+
+
+def _spans(starts: Ints, lengths: Ints) -> Ints:
+    """The places start, start + 1, … of each span, one span after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
 
 
 def _starts(lengths: Ints) -> Ints:

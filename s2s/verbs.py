@@ -190,11 +190,28 @@ class Train:
     train: TrainConfig
     decode: DecodeConfig
 
-    workers: int = 1
-    """Ray workers that share each batch."""
+    workers: str = "1"
+    """Ray workers that share each batch: a number, or MIN:MAX to grow and shrink with the
+    cluster."""
+
+    cpus: int = 1
+    """CPUs of each worker, and so the threads that it computes with."""
 
     gpu: bool = False
     """Give each worker a GPU."""
+
+    init_from: Path | None = None
+    """Model directory whose weights training begins with; its model settings hold, and the corpus
+    must have been prepared with its vocabularies."""
+
+    checkpoints: str | None = None
+    """Folder or URI (of an object store, say) for the checkpoints, instead of OUT.run."""
+
+    mlflow: str | None = None
+    """MLflow tracking server to tell of the run, such as http://localhost:5000."""
+
+    profile: bool = False
+    """Record some steps, and tell where their time goes; the trace is in OUT.run/profile."""
 
     restart: bool = False
     """Begin anew: drop the checkpoints of an earlier run, and replace OUT if it is there."""
@@ -207,10 +224,11 @@ class Train:
         from s2s.distributed.cluster import Workers
         from s2s.distributed.train import train
 
-        workers = Workers(self.workers, self.gpu, self.wait)
         train(
             self.corpus, self.out, self.model, self.train, self.decode,
-            workers=workers, restart=self.restart,
+            workers=Workers.parse(self.workers, gpu=self.gpu, cpus=self.cpus, wait=self.wait),
+            start=self.init_from, checkpoints=self.checkpoints, mlflow=self.mlflow,
+            profile=self.profile, restart=self.restart,
         )  # fmt: skip
 
 
@@ -255,7 +273,7 @@ class Tune:
         from s2s.distributed.tune import tune
 
         sizes = [(h, e) for h in self.hidden_sizes for e in self.embedding_sizes]
-        workers = Workers(self.workers, self.gpu, self.wait)
+        workers = Workers.parse(str(self.workers), gpu=self.gpu, wait=self.wait)
         tune(
             self.corpus, self.out, self.model, self.train, self.decode,
             sizes=sizes, trials=self.trials, workers=workers, restart=self.restart,

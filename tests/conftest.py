@@ -10,6 +10,7 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
 )
 
+import tempfile
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -19,6 +20,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from s2s.bundle import Bundle
+from s2s.checkpoints import Checkpoints
 from s2s.config import (
     Config,
     CorpusConfig,
@@ -28,7 +31,7 @@ from s2s.config import (
     TrainConfig,
 )
 from s2s.corpus import Corpus, Manifest, Source, prepare
-from s2s.loop import Run, train
+from s2s.loop import Training
 from s2s.translator import Translator
 
 torch.set_num_threads(1)
@@ -50,6 +53,16 @@ def prepare_file(path: Path | str, config: DataConfig, out: Path, **options: obj
     """Prepare one source of English and French into the corpus directory `out`."""
     source = Source(source=(str(path),), source_language="en", target_language="fr")
     return prepare(source, config, out, **options)
+
+
+def train_model(corpus: Corpus, config: Config, out: Path) -> None:
+    """Train in this process and make the model directory `out` of the best epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(f"{folder}/checkpoints")
+        metrics = Training(corpus, config, torch.device("cpu"), checkpoints, Path(folder)).run()
+        with checkpoints.open(checkpoints.best(1)[0]) as best:
+            out.mkdir(exist_ok=True)
+            Bundle.load(best).save(out, metrics)
 
 
 @pytest.fixture(scope="session")
@@ -110,12 +123,7 @@ def tiny() -> Config:
 def model_dir(corpus: Corpus, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory trained on the corpus."""
     path = tmp_path_factory.mktemp("models") / "model"
-    path.mkdir()
-
-    def save(run: Run) -> None:
-        run.bundle.save(path, run.metrics)
-
-    train(corpus, tiny, torch.device("cpu"), save)
+    train_model(corpus, tiny, path)
     return path
 
 
@@ -123,3 +131,9 @@ def model_dir(corpus: Corpus, tiny: Config, tmp_path_factory: pytest.TempPathFac
 def translator(model_dir: Path) -> Translator:
     """The translator of the model directory."""
     return Translator.load(model_dir)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Self
 
 import ray
 import ray._private.worker
@@ -75,16 +76,40 @@ def _set_address(address: str | None) -> None:
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers of a run: one CPU each, or one GPU."""
+    """The workers of a run, and what each of them owns."""
 
     number: int
+    most: int | None = None  # of an elastic run, which begins with `number` or more
     gpu: bool = False
-    wait: float = 600.0
+    cpus: int = 1  # of each
+    wait: float = 600.0  # seconds for an autoscaling cluster to grow
+
+    @classmethod
+    def parse(cls, text: str, *, gpu: bool = False, cpus: int = 1, wait: float = 600.0) -> Self:
+        """The workers that a command line names: `4`, or `1:4` for one to four.
+
+        Raises:
+            BadInput: the text is neither.
+        """
+        try:
+            least, *rest = map(int, text.split(":"))
+            if least < 1 or len(rest) > 1 or (rest and rest[0] < least) or cpus < 1:
+                raise ValueError
+        except ValueError:
+            raise BadInput(
+                f"--workers {text} with {cpus} CPUs: at least 1, or MIN:MAX such as 1:4, is needed"
+            ) from None
+        return cls(least, rest[0] if rest else None, gpu, cpus, wait)
+
+    @property
+    def each(self) -> dict[str, float]:
+        """The resources of a worker."""
+        return {"CPU": float(self.cpus), **({"GPU": 1.0} if self.gpu else {})}
 
     @property
     def bundles(self) -> list[dict[str, float]]:
         """What Ray must find room for."""
-        return [{"GPU": 1.0, "CPU": 1.0} if self.gpu else {"CPU": 1.0}] * self.number
+        return [self.each] * self.number
 
     def require(self, say: Callable[[str], None]) -> None:
         """Return once the cluster has the resources of the workers.

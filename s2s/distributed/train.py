@@ -1,10 +1,15 @@
-"""Data-parallel training on Ray Train: Ray starts the workers, `s2s.loop` trains."""
+"""Data-parallel training on Ray Train: Ray starts the workers, `s2s.loop` trains.
 
+Checkpoints are the loop's own (`s2s.checkpoints`): a worker group that Ray starts anew, and a run
+whose driver is gone, both go on from what they find there. Ray Train is told of none.
+"""
+
+import json
 import shutil
-import tempfile
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -12,22 +17,32 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, Result, RunConfig, ScalingConfig
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.v2._internal.execution.context import get_train_context
 
-from s2s.bundle import write_metrics
+from s2s.bundle import Bundle, read_config, write_metrics
+from s2s.checkpoints import Checkpoints, Kept
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
+from s2s.distributed.board import Pin, ask_to_stop, shown
 from s2s.distributed.cluster import Workers, cluster, pin_address
-from s2s.errors import BadInput, Failed
+from s2s.distributed.group import GroupKeeper, release
+from s2s.distributed.metrics import RayMetrics
+from s2s.errors import BadInput, Failed, Stopped
 from s2s.evaluate import evaluate
-from s2s.files import new_directory
-from s2s.loop import STATE, Epoch, Run
-from s2s.loop import train as train_loop
+from s2s.files import new_directory, write_text
+from s2s.loop import Alone, Training, Wish
+from s2s.profile import Profile
 from s2s.progress import EpochBar
-from s2s.runs import claim, interruptible
+from s2s.runs import claim
+from s2s.state import Epoch
+from s2s.tracking import JsonLines, MLflow, Several, TensorBoard, Tracker
 
-Step = tuple[int, int, int]  # epoch, step, steps of the epoch
+_NOTICE = 5.0  # seconds between two checkpoints while a node is about to go
+_RESIZE = 10.0  # seconds between two looks at whether an elastic run can grow
+_SAVING = 60.0  # seconds that a run which was asked to stop has for its checkpoint
 
 
 def train(
@@ -38,11 +53,21 @@ def train(
     decode: DecodeConfig,
     *,
     workers: Workers,
+    start: Path | None = None,
+    checkpoints: str | None = None,
+    mlflow: str | None = None,
+    profile: bool = False,
     restart: bool = False,
 ) -> None:
-    """Train on a corpus directory and make the model directory `out` of the best epoch.
+    """Train on a corpus directory and make the model directory `out`.
 
-    Checkpoints live in `OUT.run` beside it. A run found there is gone on with, if it is the same.
+    The run lives in `OUT.run` beside it. A run found there is gone on with, if it is the same.
+
+    Args:
+        start: model directory whose weights the run begins with.
+        checkpoints: folder or URI for the checkpoints, instead of `OUT.run/checkpoints`.
+        mlflow: tracking server that is told of the run.
+        profile: record some steps and tell where their time goes.
 
     Raises:
         BadInput: the corpus is broken, `out` is there already, `OUT.run` holds another run, or the
@@ -52,24 +77,51 @@ def train(
     """
     begin = time.perf_counter()
     opened = Corpus.open(corpus.resolve())
+    if start is not None:
+        model = model_of(start, opened)
     config = make_config(opened, model, settings, decode)
-    run = {"corpus": opened.sha256, "config": config.model_dump(mode="json")}
+    run = {
+        "corpus": opened.sha256,
+        "config": config.model_dump(mode="json"),
+        "start": start and str(start.resolve()),
+        "checkpoints": checkpoints,
+    }
     with cluster(), EpochBar() as bar:
         workers.require(bar.line)
         folder = claim(out, "model.safetensors", run, restart)
         out = out.resolve()
-        bar.line(f"checkpoints: {folder}")
-        with _shown(bar, settings.epochs) as board:
-            result = _fit(make_trainer(opened.path, config, workers, folder, board=board))
-        outcome: dict[str, Any] = result.return_value
+        store = checkpoints_of(folder, config.train, checkpoints, bar.line)
+        if restart:
+            store.clear()
+        bar.line(f"checkpoints: {store.root}")
+        with shown(bar, settings.epochs) as board:
+            trainer = make_trainer(
+                opened.path,
+                config,
+                workers,
+                folder,
+                board=board,
+                start=start and str(start.resolve()),
+                checkpoints=checkpoints,
+                mlflow=mlflow,
+                profile=profile,
+            )
+            with _released(trainer, folder):
+                outcome = _fit(trainer, board, bar.line)
         if "failed" in outcome:
             raise Failed(outcome["failed"])
-        bar.line("scoring the best epoch on valid")
-        checkpoint = result.get_best_checkpoint("valid_loss", "min")
-        metrics = export(checkpoint, outcome, opened.path, out, time.perf_counter() - begin)
-    best, scores = metrics["best"], metrics["scores"]
+        if "stopped" in outcome:
+            raise Stopped(
+                f"stopped after step {outcome['stopped']:,}, which is saved; "
+                "the same command goes on from there"
+            )
+        bar.line("scoring the model on valid")
+        metrics = export(
+            store, outcome, config.train, opened.path, out, time.perf_counter() - begin
+        )
+    scores = metrics["scores"]
     told = ", ".join(f"{s['name']} {s['score']:.2f} (references {s['references']})" for s in scores)
-    bar.line(f"best epoch {best['epoch']}: valid loss {best['valid_loss']:.4f}, {told}")
+    bar.line(f"{metrics['weights']}: valid loss {metrics['valid']['valid_loss']:.4f}, {told}")
     bar.line(f"model directory: {out}")
 
 
@@ -86,6 +138,36 @@ def make_config(
     return Config(**dict(corpus.manifest.config), model=model, train=settings, decode=decode)
 
 
+def model_of(start: Path, corpus: Corpus) -> ModelConfig:
+    """The settings of a model that training is to begin with.
+
+    Raises:
+        BadInput: it is no model directory, or the corpus was not prepared with its vocabularies.
+    """
+    config = read_config(start)
+    for side in ("source", "target"):
+        if (start / f"{side}.json").read_bytes() != (corpus.path / f"{side}.json").read_bytes():
+            raise BadInput(
+                f"{corpus.path} has another {side} vocabulary than {start}; "
+                f"prepare the corpus with --vocabularies {start}"
+            )
+    return config.model
+
+
+def checkpoints_of(
+    folder: Path, settings: TrainConfig, uri: str | None, say: Any = lambda line: None
+) -> Checkpoints:
+    """The checkpoints of the run in a folder, as many as its settings need."""
+    number = settings.average_epochs
+    return Checkpoints(
+        uri or folder / "checkpoints",
+        say,
+        last=settings.keep_last,
+        best=max(settings.keep_best, number if settings.average == "best" else 1),
+        last_epochs=number if settings.average == "last" else 0,
+    )
+
+
 def make_trainer(
     corpus: Path,
     config: Config,
@@ -93,39 +175,56 @@ def make_trainer(
     folder: Path,
     *,
     board: Any = None,
-    callbacks: list[Any] | None = None,
-    max_failures: int = 2,
+    callbacks: Sequence[Any] = (),
+    max_failures: int = 10,
+    **others: Any,
 ) -> TorchTrainer:
-    """The Ray trainer of one run, whose checkpoints go to `folder`.
+    """The Ray trainer of the run in `folder`.
 
     Args:
-        max_failures: times that a group of workers is started anew when one of it has gone.
+        max_failures: times that a group of workers is started anew when one of it has gone; that
+            of preempted nodes are not counted.
+        others: `start`, `checkpoints`, `mlflow` and `profile` as `train` takes them.
     """
     pin_address()
+    elastic = workers.most is not None
+    # What Ray keeps of a run (its own checkpoints) would only mislead a later one.
+    shutil.rmtree(folder / "ray", ignore_errors=True)
     return TorchTrainer(
         _worker,
-        train_loop_config={"corpus": str(corpus), "config": config.to_json(), "board": board},
-        scaling_config=ScalingConfig(num_workers=workers.number, use_gpu=workers.gpu),
+        train_loop_config={
+            "corpus": str(corpus),
+            "config": config.to_json(),
+            "folder": str(folder),
+            "threads": workers.cpus,
+            "board": board,
+            **others,
+        },
+        scaling_config=ScalingConfig(
+            num_workers=(workers.number, workers.most or 0) if elastic else workers.number,
+            use_gpu=workers.gpu,
+            resources_per_worker=workers.each,
+            elastic_resize_monitor_interval_s=_RESIZE,
+        ),
         torch_config=TorchConfig(backend="nccl" if workers.gpu else "gloo"),
         run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
-            # The best epoch for the model directory; Ray keeps the latest too, to go on from.
-            checkpoint_config=CheckpointConfig(
-                num_to_keep=1,
-                checkpoint_score_attribute="valid_loss",
-                checkpoint_score_order="min",
-            ),
+            name="ray",
+            storage_path=str(folder),
             failure_config=FailureConfig(max_failures=max_failures),
-            callbacks=callbacks or [],
+            callbacks=[GroupKeeper(board, elastic=elastic), *callbacks],
         ),
     )
 
 
 def export(
-    checkpoint: Checkpoint, outcome: dict[str, Any], corpus: Path, out: Path, seconds: float
+    checkpoints: Checkpoints,
+    outcome: dict[str, Any],
+    settings: TrainConfig,
+    corpus: Path,
+    out: Path,
+    seconds: float,
 ) -> dict[str, Any]:
-    """Make the model directory `out` of a run's best checkpoint, scored on `valid`.
+    """Make the model directory `out` of a run's checkpoints, scored on `valid`.
 
     Args:
         outcome: what the run's `metrics.json` says so far.
@@ -133,15 +232,22 @@ def export(
 
     Returns:
         What the `metrics.json` of `out` says.
+
+    Raises:
+        BadInput: a checkpoint is damaged.
     """
-    with new_directory(out) as scratch:
-        with checkpoint.as_directory() as saved:
-            shutil.copytree(
-                saved, scratch, dirs_exist_ok=True, ignore=shutil.ignore_patterns(STATE, ".*")
-            )
+    chosen, weights = _chosen(checkpoints, settings)
+    with new_directory(out) as scratch, ExitStack() as opened:
+        paths = [opened.enter_context(checkpoints.open(kept)) for kept in chosen]
+        Bundle.mean(paths).save(scratch, outcome)
+        scores = evaluate(scratch, corpus, "valid")
         metrics = {
             **outcome,
-            "scores": evaluate(scratch, corpus, "valid")["scores"],
+            "weights": weights,
+            "valid": {
+                f"valid_{key}": scores[key] for key in ("loss", "token_accuracy", "padded_accuracy")
+            },
+            "scores": scores["scores"],
             "total_seconds": seconds,
             "versions": {**outcome["versions"], "ray": ray.__version__},
         }
@@ -149,58 +255,98 @@ def export(
     return metrics
 
 
+def _chosen(checkpoints: Checkpoints, settings: TrainConfig) -> tuple[list[Kept], str]:
+    """The checkpoints that a model is made of, and what to call their weights."""
+    match settings.average:
+        case "none":
+            [best] = checkpoints.best(1)
+            return [best], f"those of epoch {best.epoch}"
+        case "best":
+            chosen = checkpoints.best(settings.average_epochs)
+        case "last":
+            ended = [kept for kept in checkpoints.all() if kept.valid_loss is not None]
+            chosen = ended[-settings.average_epochs :]
+    return (
+        chosen,
+        f"the mean of epochs {', '.join(str(e) for e in sorted(k.epoch for k in chosen))}",
+    )
+
+
+# ---- the worker ---------------------------------------------------------------------------------
+
+
 def _worker(settings: dict[str, Any]) -> dict[str, Any]:
     """The run as one of its workers: returns what `metrics.json` says, or why the run failed."""
+    torch.set_num_threads(settings["threads"])
     config = Config.from_json(settings["config"], "config")
-    rank = ray.train.get_context().get_world_rank()
-    pin = _Pin(settings["board"] if rank == 0 else None)
+    folder, rank = Path(settings["folder"]), ray.train.get_context().get_world_rank()
+    board = settings["board"] if rank == 0 else None
+    host = _Host(None if board is None else Pin(board), config.train.epochs)
+    start = settings.get("start")
 
-    def on_epoch(run: Run) -> None:
-        record = asdict(run.epochs[-1])
-        pin.line(_told(run.epochs[-1], config.train.epochs))
-        if rank:
-            ray.train.report(record)
-            return
-        with tempfile.TemporaryDirectory(prefix="s2s-checkpoint-") as folder:
-            run.save(Path(folder))
-            ray.train.report(record, checkpoint=Checkpoint.from_directory(folder))
+    def track(after: int) -> Tracker:
+        trackers: list[Tracker] = [
+            JsonLines(folder / "metrics.jsonl", after),
+            TensorBoard(folder / "tensorboard", after),
+            RayMetrics(folder.name, after),
+        ]
+        if uri := settings.get("mlflow"):
+            parameters = _flat(json.loads(config.to_json()))
+            memory = folder / "mlflow-run"
+            trackers.append(MLflow(uri, "s2s", folder.name, parameters, memory, host.line))
+        return Several(trackers, host.line)
 
-    with ExitStack() as stack:
-        resume = None
-        if (checkpoint := ray.train.get_checkpoint()) is not None:
-            resume = Path(stack.enter_context(checkpoint.as_directory()))
-            pin.line("going on from the run's last checkpoint")
-        try:
-            corpus = Corpus.open(Path(settings["corpus"]))
-            return train_loop(corpus, config, get_device(), on_epoch, pin.step, resume)
-        except (BadInput, Failed) as error:
-            # All workers meet this together. Raised, it would be tried again in vain.
-            return {"failed": str(error)}
+    profile = (
+        Profile(folder / "profile", host.line) if settings.get("profile") and not rank else None
+    )
+    try:
+        return Training(
+            Corpus.open(Path(settings["corpus"])),
+            config,
+            get_device(),
+            checkpoints_of(folder, config.train, settings.get("checkpoints"), host.line),
+            folder,
+            host=host,
+            start=Bundle.load(Path(start)) if start else None,
+            track=track,
+            after_step=profile.step if profile else lambda: None,
+        ).run()
+    except (BadInput, Failed) as error:
+        # All workers meet this together. Raised, it would be tried again in vain.
+        return {"failed": str(error)}
 
 
-def _fit(trainer: TorchTrainer) -> Result:
-    """Run a trainer to its end.
+class _Host(Alone):
+    """Ray Train, as the loop sees it.
 
-    Raises:
-        Failed: a worker raised an error, or went away more often than is forgiven.
-        Stopped: the run was interrupted.
+    Args:
+        pin: of the first worker, where anybody looks at its board.
+        epochs: of the run.
     """
-    with interruptible():
-        try:
-            return trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            failures = getattr(error, "worker_failures", None) or {0: error}
-            raise Failed(f"training failed: {last_line(next(iter(failures.values())))}") from None
-        except ray.exceptions.RayError as error:
-            raise Failed(
-                f"training could not go on: {last_line(error)}; --restart begins anew"
-            ) from None
 
+    def __init__(self, pin: Pin | None, epochs: int) -> None:
+        self._pin, self._epochs = pin, epochs
+        self._context = get_train_context().preemption_context
+        self._preempted = 0.0  # when to save next
+        if pin is not None:
+            self.line, self.progress = pin.line, pin.progress  # type: ignore[method-assign]
+            self.saved = pin.saved  # type: ignore[method-assign]
 
-def last_line(error: BaseException) -> str:
-    """What happened, without the traceback that Ray quotes before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    def epoch(self, record: Epoch) -> None:
+        """Tell driver and Ray Train."""
+        self.line(_told(record, self._epochs))
+        ray.train.report(asdict(record))
+
+    def wish(self) -> Wish:
+        """What the driver wants; while a node is about to go, a checkpoint every few seconds."""
+        wish = self._pin.wish() if self._pin is not None else Wish()
+        # Every worker's own copy of the notice: the public get_preemption_info makes all workers
+        # wait for each other, which the exchange of wishes in every step does anyway.
+        if self._context.preemption_info is None or time.monotonic() < self._preempted:
+            return wish
+        self._preempted = time.monotonic() + _NOTICE
+        self.line("a node is about to go: saving")
+        return Wish(stop=wish.stop, save=True)
 
 
 def _told(record: Epoch, epochs: int) -> str:
@@ -212,67 +358,81 @@ def _told(record: Epoch, epochs: int) -> str:
     )
 
 
-@ray.remote(num_cpus=0)
-class _Board:
-    """Where the worker of rank 0 pins what the driver shows."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._step: Step | None = None
-
-    def pin_line(self, line: str) -> None:
-        self._lines.append(line)
-
-    def pin_step(self, step: Step) -> None:
-        self._step = step
-
-    def read(self) -> tuple[list[str], Step | None]:
-        """The lines since the last reading, and the latest step."""
-        lines, self._lines = self._lines, []
-        return lines, self._step
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return flat
 
 
-class _Pin:
-    """A worker's way to a board: lines at once, steps at most twice a second."""
+# ---- the driver ---------------------------------------------------------------------------------
 
-    def __init__(self, board: Any) -> None:
-        self._board, self._due = board, 0.0
 
-    def line(self, text: str) -> None:
-        if self._board is not None:
-            self._board.pin_line.remote(text)
+def _fit(trainer: TorchTrainer, board: Any, say: Any) -> dict[str, Any]:
+    """Run a trainer to its end, or until Ctrl-C or SIGTERM, which let it save first.
 
-    def step(self, *step: int) -> None:
-        if self._board is not None and (now := time.monotonic()) >= self._due:
-            self._board.pin_step.remote(step)
-            self._due = now + 0.5
+    Raises:
+        Failed: a worker raised an error, or went away more often than is forgiven.
+        Stopped: the run was interrupted and did not save in time.
+    """
+    ended: list[Any] = []
+
+    def fit() -> None:
+        try:
+            ended.append(trainer.fit().return_value)
+        except BaseException as error:  # it is raised in the main thread
+            ended.append(error)
+
+    # Not in the main thread: there Ray would answer Ctrl-C itself, by ending the workers unsaved.
+    thread = threading.Thread(target=fit, name="s2s-fit", daemon=True)
+    asked: list[float] = []
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, lambda *_: asked.append(time.monotonic()))
+    try:
+        thread.start()
+        told = False
+        while thread.is_alive():
+            thread.join(0.1)
+            if asked and not told:
+                say("stopping: saving a checkpoint first (again to stop at once)")
+                ask_to_stop(board)
+                told = True
+            if len(asked) > 1 or (asked and time.monotonic() - asked[0] > _SAVING):
+                raise Stopped(
+                    "stopped without saving; the same command goes on from the last checkpoint"
+                )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    [outcome] = ended
+    if isinstance(outcome, ray.train.TrainingFailedError):
+        failures = getattr(outcome, "worker_failures", None) or {0: outcome}
+        raise Failed(f"training failed: {last_line(next(iter(failures.values())))}") from None
+    if isinstance(outcome, ray.exceptions.RayError):
+        raise Failed(f"training could not go on: {last_line(outcome)}") from None
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _shown(bar: EpochBar, epochs: int) -> Iterator[Any]:
-    """A board whose lines and steps are shown until the end of the block."""
-    board, ended = _Board.remote(), threading.Event()
-
-    def show() -> None:
-        try:
-            lines, step = ray.get(board.read.remote(), timeout=10)
-        except ray.exceptions.RayError:
-            return  # the board's node has gone; training goes on unseen
-        for line in lines:
-            bar.line(line)
-        if step is not None:
-            bar.step(step[0], epochs, *step[1:])
-
-    def watch() -> None:
-        while not ended.wait(0.5):
-            show()
-
-    watcher = threading.Thread(target=watch, name="s2s-progress", daemon=True)
-    watcher.start()
+def _released(trainer: TorchTrainer, folder: Path) -> Iterator[None]:
+    """Give back what this run, or one before it that was killed, has reserved for growing."""
+    file = folder / "ray-run"
+    if file.exists():
+        release(file.read_text("utf-8"))
+    write_text(file, trainer.train_run_context.run_id)
     try:
-        yield board
+        yield
     finally:
-        ended.set()
-        watcher.join()
-        show()
-        ray.kill(board)
+        release(trainer.train_run_context.run_id)
+
+
+def last_line(error: BaseException) -> str:
+    """What happened, without the traceback that Ray quotes before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

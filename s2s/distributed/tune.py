@@ -8,14 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 import ray
 import ray.tune
-from ray.train import Result
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 
+from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.distributed.cluster import Workers, cluster
-from s2s.distributed.train import export, last_line, make_config, make_trainer
+from s2s.distributed.train import checkpoints_of, export, last_line, make_config, make_trainer
 from s2s.errors import BadInput, Failed
 from s2s.files import new_directory
 from s2s.progress import SweepTable
@@ -68,7 +68,7 @@ def tune(
         with interruptible():
             grid = tuner.fit()
         table.line("scoring the best trial on valid")
-        sweep = _export(grid, opened.path, out, folder, time.perf_counter() - begin)
+        sweep = _export(grid, config, opened.path, out, folder, time.perf_counter() - begin)
     best = sweep["trials"][sweep["best"]]
     table.line(f"best: hidden {best['hidden_size']}, embedding {best['embedding_size']}")
     table.line(f"model directory: {out / 'best'}")
@@ -93,7 +93,7 @@ def _make_tuner(
     if ray.tune.Tuner.can_restore(folder / "tune"):
         return ray.tune.Tuner.restore(str(folder / "tune"), trainable, resume_errored=True)
     kind = "GPU" if workers.gpu else "CPU"
-    at_once = int(ray.cluster_resources().get(kind, 0) // workers.number)
+    at_once = int(ray.cluster_resources().get(kind, 0) // (workers.number * workers.each[kind]))
     return ray.tune.Tuner(
         trainable,
         param_space={"sizes": ray.tune.grid_search(sizes)},
@@ -132,7 +132,12 @@ def _trial(
 
 
 def _export(
-    grid: ray.tune.ResultGrid, corpus: Path, out: Path, folder: Path, seconds: float
+    grid: ray.tune.ResultGrid,
+    config: Config,
+    corpus: Path,
+    out: Path,
+    folder: Path,
+    seconds: float,
 ) -> dict[str, Any]:
     """Make `out` from the trials' runs, and return what `sweep.json` says.
 
@@ -140,24 +145,25 @@ def _export(
         Failed: no trial reached the end of an epoch.
     """
     trials: list[dict[str, Any]] = []
-    checkpoints = []
+    runs: list[tuple[float, int, Checkpoints, dict[str, Any]]] = []
     for result in grid:
         hidden, embedding = result.config["sizes"]
         row: dict[str, Any] = {"hidden_size": hidden, "embedding_size": embedding}
         if result.error is None and result.metrics and "trial_id" in result.metrics:
-            run = Result.from_path(str(folder / "trials" / result.metrics["trial_id"]))
-            checkpoint, best = min(run.best_checkpoints, key=lambda kept: kept[1]["valid_loss"])
-            row |= {"epochs": result.metrics["epoch"], **{f"best_{k}": v for k, v in best.items()}}
-            checkpoints.append((len(trials), checkpoint, best))
+            run = checkpoints_of(folder / "trials" / result.metrics["trial_id"], config.train, None)
+            [best] = run.best(1)
+            with run.open(best) as path:
+                outcome = json.loads((path / "metrics.json").read_bytes())
+            record = {f"best_{key}": value for key, value in outcome["best"].items()}
+            row |= {"epochs": result.metrics["epoch"], **record}
+            runs.append((outcome["best"]["valid_loss"], len(trials), run, outcome))
         trials.append({**row, "error": last_line(result.error) if result.error else None})
-    if not checkpoints:
+    if not runs:
         raise Failed(f"every trial failed; the first: {trials[0]['error']}")
-    number, checkpoint, _ = min(checkpoints, key=lambda kept: kept[2]["valid_loss"])
+    _, number, run, outcome = min(runs, key=lambda found: found[:2])
 
     with new_directory(out) as scratch:
-        with checkpoint.as_directory() as saved:
-            outcome = json.loads((Path(saved) / "metrics.json").read_bytes())
-        export(checkpoint, outcome, corpus, scratch / "best", seconds)
+        export(run, outcome, config.train, corpus, scratch / "best", seconds)
         sweep = {"trials": trials, "best": number, "total_seconds": seconds}
         (scratch / "sweep.json").write_text(json.dumps(sweep, indent=2) + "\n", encoding="utf-8")
     return sweep

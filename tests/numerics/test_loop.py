@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,23 +18,32 @@ from safetensors.torch import load_file, save_file
 
 from s2s.batches import Batch, Batches
 from s2s.bundle import Bundle
+from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.errors import BadInput, Failed
-from s2s.loop import STATE, Run, train, validate
+from s2s.loop import Alone, Progress, Training, Wish, validate
 from s2s.loss import Sums
+from s2s.state import STATE, Epoch
 from s2s.text import PAD
+from s2s.tracking import JsonLines
 from tests.conftest import Prepare
 
 CPU = torch.device("cpu")
-SPEEDS = ("pairs_per_second", "target_tokens_per_second", "seconds", "valid_seconds")
+SPEEDS = (
+    "pairs_per_second",
+    "target_tokens_per_second",
+    "seconds",
+    "valid_seconds",
+    "checkpoint_seconds",
+)
 Pairs = list[tuple[str, str]]
 Weights = dict[str, torch.Tensor]
 
 
 def settings(**changes: Any) -> Config:
     """A small config with some training settings."""
-    values = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, **changes}
+    values = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32", **changes}
     return Config(
         model=ModelConfig(embedding_size=16, hidden_size=16),
         train=TrainConfig(**values),
@@ -41,16 +51,49 @@ def settings(**changes: Any) -> Config:
     )
 
 
-def trained(corpus: Corpus, config: Config, **others: Any) -> tuple[Weights, dict[str, Any]]:
-    """The last weights of a run and what it says of itself."""
-    runs: list[Run] = []
-    metrics = train(corpus, config, CPU, runs.append, **others)
-    return runs[-1].bundle.model.state_dict(), metrics
+class Watcher(Alone):
+    """A host that remembers what it is told, and asks once for something."""
+
+    def __init__(self, wish: Wish | None = None, at: int = 0) -> None:
+        self.lines: list[str] = []
+        self.told: list[Progress] = []
+        self.epochs: list[Epoch] = []
+        self._wish, self._left = wish, at
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def progress(self, progress: Progress) -> None:
+        self.told.append(progress)
+
+    def epoch(self, record: Epoch) -> None:
+        self.epochs.append(record)
+
+    def wish(self) -> Wish:
+        self._left -= 1
+        return self._wish if self._wish is not None and self._left == 0 else Wish()
+
+
+def trained(
+    corpus: Corpus, config: Config, folder: Path, **others: Any
+) -> tuple[Weights, dict[str, Any]]:
+    """The last weights of a run in a folder, and what it says of itself."""
+    checkpoints = Checkpoints(folder / "checkpoints", last=99)
+    training = Training(corpus, config, CPU, checkpoints, folder, **others)
+    metrics = training.run()
+    [*_, newest] = checkpoints.all()
+    with checkpoints.open(newest) as path:
+        return load_file(path / "model.safetensors"), metrics
 
 
 def facts(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """The epochs of a run without their speeds, which differ each time."""
     return [{k: v for k, v in e.items() if k not in SPEEDS} for e in metrics["epochs"]]
+
+
+def same(one: Weights, other: Weights) -> bool:
+    """Whether weights are equal to the bit."""
+    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +104,10 @@ def odd(pairs: Pairs, prepared: Prepare) -> Corpus:
     return corpus
 
 
-@pytest.fixture
-def checkpoint(odd: Corpus, tmp_path: Path) -> Path:
-    """A checkpoint after two epochs."""
-    train(odd, settings(epochs=2), CPU, lambda run: run.save(tmp_path))
-    return tmp_path
-
-
 # ---- learning -----------------------------------------------------------------------------------
 
 
-def test_copying_is_learned(prepared: Prepare) -> None:
+def test_copying_is_learned(prepared: Prepare, tmp_path: Path) -> None:
     chance = random.Random(0)  # noqa: S311
     words = ["ab", "cd", "ef", "gh", "ij", "kl"]
     lines = {" ".join(chance.choices(words, k=chance.randint(2, 4))) for _ in range(2_000)}
@@ -80,101 +116,300 @@ def test_copying_is_learned(prepared: Prepare) -> None:
         model=ModelConfig(embedding_size=32, hidden_size=64),
         train=TrainConfig(epochs=30, batch_size=32, learning_rate=5e-3),
     )
-    _, metrics = trained(corpus, config)
+    _, metrics = trained(corpus, config, tmp_path)
     assert metrics["best"]["valid_token_accuracy"] >= 0.98
 
 
-def test_a_seed_decides_the_weights_to_the_bit(odd: Corpus) -> None:
-    (first, said), (second, again) = (trained(odd, settings(seed=1)) for _ in range(2))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_a_seed_decides_the_weights_to_the_bit(odd: Corpus, tmp_path: Path) -> None:
+    first, said = trained(odd, settings(seed=1), tmp_path / "one")
+    second, again = trained(odd, settings(seed=1), tmp_path / "two")
+    assert same(first, second)
     assert facts(said) == facts(again)
 
 
-def test_another_seed_gives_other_weights(odd: Corpus) -> None:
-    first, second = (trained(odd, settings(seed=seed, epochs=1))[0] for seed in (1, 2))
+def test_another_seed_gives_other_weights(odd: Corpus, tmp_path: Path) -> None:
+    first, second = (
+        trained(odd, settings(seed=seed, epochs=1), tmp_path / str(seed))[0] for seed in (1, 2)
+    )
     assert not torch.equal(first["decoder.output.weight"], second["decoder.output.weight"])
 
 
-def test_the_record_tells_every_epoch_and_the_best(odd: Corpus) -> None:
-    _, metrics = trained(odd, settings(epochs=3))
+def test_the_record_tells_every_epoch_and_the_best(odd: Corpus, tmp_path: Path) -> None:
+    host = Watcher()
+    _, metrics = trained(odd, settings(epochs=3), tmp_path, host=host)
     assert [record["epoch"] for record in metrics["epochs"]] == [1, 2, 3]
+    assert [record["steps"] for record in metrics["epochs"]] == [7, 14, 21]
+    assert [record.epoch for record in host.epochs] == [1, 2, 3]
     assert metrics["best"] == min(metrics["epochs"], key=lambda record: record["valid_loss"])
     assert metrics["epochs"][-1]["train_loss"] < metrics["epochs"][0]["train_loss"]
     assert metrics["workers"] == 1
     assert metrics["corpus"]["pairs"] == 49
 
 
-def test_every_step_is_told(odd: Corpus) -> None:
-    told: list[tuple[int, int, int]] = []
-    train(odd, settings(), CPU, lambda run: None, lambda *step: told.append(step))
-    assert told == [(epoch, step, 7) for epoch in (1, 2) for step in range(1, 8)]
+def test_the_train_loss_is_the_mean_over_the_epochs_tokens(odd: Corpus, tmp_path: Path) -> None:
+    # With a learning rate of next to nothing, it is the loss of the first weights.
+    config = settings(epochs=1, learning_rate=1e-12)
+    weights, metrics = trained(odd, config, tmp_path)
+    bundle = Bundle.new(config, odd.source, odd.target)
+    bundle.model.load_state_dict(weights)
+    sums = validate(bundle.model, Batches(odd.part("train"), 16), CPU)
+    assert metrics["epochs"][0]["train_loss"] == pytest.approx(sums.mean_loss, rel=1e-5)
 
 
-def test_a_learning_rate_that_is_far_too_large_fails(odd: Corpus) -> None:
+def test_steps_are_told_and_logged(odd: Corpus, tmp_path: Path) -> None:
+    host, file = Watcher(), tmp_path / "metrics.jsonl"
+    config = settings(log_steps=3, clip_norm=0.5)
+    trained(odd, config, tmp_path, host=host, track=lambda after: JsonLines(file, after))
+    assert [(p.epoch, p.step, p.steps) for p in host.told] == [
+        (1, 3, 7), (1, 6, 7), (2, 2, 7), (2, 5, 7),
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 6, 7, 9, 12, 14]
+    assert lines[0]["train/learning_rate"] == 1e-2
+    assert lines[0]["train/gradient_norm"] > 0
+    assert 0 <= lines[0]["train/data_wait_share"] <= 1
+    assert lines[2]["valid/loss"] == host.epochs[0].valid_loss
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole(odd: Corpus, tmp_path: Path) -> None:
+    whole, said = trained(odd, settings(), tmp_path / "whole")
+    parts, also = trained(odd, settings(accumulate=3), tmp_path / "parts")
+    for name, weight in whole.items():
+        torch.testing.assert_close(parts[name], weight, rtol=1e-3, atol=1e-4)
+    for one, other in zip(facts(said), facts(also), strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
+
+
+def test_a_budget_of_tokens_trains_on_every_row(odd: Corpus, tmp_path: Path) -> None:
+    _, metrics = trained(odd, settings(batch_tokens=40, epochs=3), tmp_path)
+    assert metrics["epochs"][-1]["train_loss"] < metrics["epochs"][0]["train_loss"]
+    assert metrics["epochs"][0]["steps"] > 7
+
+
+def test_a_run_without_patience_left_ends_early(odd: Corpus, tmp_path: Path) -> None:
+    # So small a step changes nothing, so the second epoch is not better than the first.
+    _, metrics = trained(odd, settings(epochs=9, learning_rate=1e-12, patience=2), tmp_path)
+    losses = [record["valid_loss"] for record in metrics["epochs"]]
+    assert len(losses) < 9
+    assert "stopped" not in metrics
+
+
+def test_bf16_trains_nearly_as_fp32_does(odd: Corpus, tmp_path: Path) -> None:
+    _, exact = trained(odd, settings(epochs=5), tmp_path / "fp32")
+    _, rounded = trained(odd, settings(epochs=5, precision="bf16"), tmp_path / "bf16")
+    assert rounded["precision"] == "bf16"
+    assert rounded["best"]["valid_loss"] == pytest.approx(exact["best"]["valid_loss"], rel=0.05)
+
+
+def test_fp16_on_a_cpu_is_bad_input(odd: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="precision"):
+        trained(odd, settings(precision="fp16"), tmp_path)
+
+
+@pytest.mark.gpu
+def test_a_gpu_trains_as_a_cpu_does(odd: Corpus, tmp_path: Path) -> None:
+    _, said = trained(odd, settings(epochs=3), tmp_path / "cpu")
+    checkpoints = Checkpoints(tmp_path / "gpu")
+    told = Training(odd, settings(epochs=3), torch.device("cuda"), checkpoints, tmp_path).run()
+    for one, other in zip(facts(said), facts(told), strict=True):
+        assert other == pytest.approx(one, rel=1e-2)
+
+
+# ---- explosions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_size", [8, 64])  # of one step an epoch, only the validation tells
+def test_an_exploding_loss_fails_and_keeps_its_batches(
+    batch_size: int, odd: Corpus, tmp_path: Path
+) -> None:
+    config = settings(learning_rate=1e38, batch_size=batch_size)
     with pytest.raises(Failed, match="learning-rate") as caught:
-        train(odd, settings(learning_rate=1e38), CPU, lambda run: None)
+        trained(odd, config, tmp_path)
     assert len(str(caught.value).splitlines()) == 1
-
-
-def test_an_epoch_whose_last_step_ruined_the_weights_is_not_kept(odd: Corpus) -> None:
-    # One step: its own loss is still that of the first weights, only the validation's is not.
-    kept: list[Run] = []
-    with pytest.raises(Failed):
-        train(odd, settings(batch_size=64, epochs=1, learning_rate=3e38), CPU, kept.append)
-    assert kept == []
+    told = json.loads((tmp_path / "bad-batch.json").read_text())
+    rows = odd.part("train")
+    for pair in told["steps"][-1]["pairs"]:
+        assert rows[pair["row"]]["source"] == pair["source"]
+    assert told["steps"][-1]["learning_rate"] == 1e38
+    assert Checkpoints(tmp_path / "checkpoints").all() == []
 
 
 # ---- workers ------------------------------------------------------------------------------------
 
 
 def work(rank: int, world: int, corpus: Path, config: str, folder: Path) -> None:
-    """Train as one of several processes; each leaves its weights and its record."""
+    """Train as one of several processes; the first leaves its weights, and each its record."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    meet = f"file://{folder}/meet"
+    meet = f"file://{folder}/meet-{world}"
     dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
     try:
-        weights, metrics = trained(Corpus.open(corpus), Config.from_json(config, "here"))
+        weights, metrics = trained(Corpus.open(corpus), Config.from_json(config, "here"), folder)
     finally:
         dist.destroy_process_group()
+        (folder / f"meet-{world}").unlink(missing_ok=True)
     (folder / f"{rank}.json").write_text(json.dumps(metrics))
     save_file(weights, folder / f"{rank}.safetensors")
 
 
-def test_two_workers_train_as_one_does(odd: Corpus, tmp_path: Path) -> None:
-    config = settings(epochs=3)
-    alone, said = trained(odd, config)
-    shared = (2, odd.path, config.to_json(), tmp_path)
-    other = mp.get_context("spawn").Process(target=work, args=(1, *shared))
-    other.start()
+def together(world: int, corpus: Corpus, config: Config, folder: Path) -> tuple[Weights, Any]:
+    """What several worker processes make of a run: this one, and others."""
+    folder.mkdir(exist_ok=True)
+    shared = (world, corpus.path, config.to_json(), folder)
+    others = [
+        mp.get_context("spawn").Process(target=work, args=(rank, *shared))
+        for rank in range(1, world)
+    ]
+    for other in others:
+        other.start()
     work(0, *shared)
-    other.join()
-    assert other.exitcode == 0
-    for rank in range(2):
-        weights = load_file(tmp_path / f"{rank}.safetensors")
-        record = json.loads((tmp_path / f"{rank}.json").read_text())
-        for name, weight in alone.items():
-            torch.testing.assert_close(weights[name], weight, rtol=1e-3, atol=1e-4)
-        assert record["workers"] == 2
-        for one, two in zip(facts(said), facts(record), strict=True):
-            assert two == pytest.approx(one, rel=1e-4)
+    for other in others:
+        other.join()
+        assert other.exitcode == 0
+    records = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
+    assert all(facts(record) == facts(records[0]) for record in records)
+    assert records[0]["workers"] == world
+    return load_file(folder / "0.safetensors"), records[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tolerance"),
+    [
+        ({}, 1e-4),
+        ({"accumulate": 2, "clip_norm": 0.5, "label_smoothing": 0.1, "batch_tokens": 60}, 1e-4),
+        ({"compress_gradients": True}, 3e-2),
+    ],
+    ids=["plain", "crafted", "compressed"],
+)
+def test_two_workers_train_as_one_does(
+    changes: dict[str, Any], tolerance: float, odd: Corpus, tmp_path: Path
+) -> None:
+    config = settings(epochs=3, **changes)
+    alone, said = trained(odd, config, tmp_path / "one")
+    shared, told = together(2, odd, config, tmp_path / "two")
+    for name, weight in alone.items():
+        torch.testing.assert_close(shared[name], weight, rtol=10 * tolerance, atol=tolerance)
+    for one, two in zip(facts(said), facts(told), strict=True):
+        assert two == pytest.approx(one, rel=tolerance)
+
+
+def test_a_run_goes_on_with_another_number_of_workers(odd: Corpus, tmp_path: Path) -> None:
+    _, said = trained(odd, settings(epochs=3), tmp_path / "one")
+    folder = tmp_path / "elastic"
+    for epochs, world in ((1, 1), (2, 2), (3, 1)):
+        config = settings(epochs=epochs)
+        if world == 1:
+            _, told = trained(odd, config, folder)
+        else:
+            together(world, odd, config, folder)
+    for one, other in zip(facts(said), facts(told), strict=True):
+        assert other == pytest.approx(one, rel=1e-4)
 
 
 # ---- resuming -----------------------------------------------------------------------------------
 
 
-def test_a_resumed_run_equals_one_that_never_stopped(odd: Corpus, checkpoint: Path) -> None:
-    weights, said = trained(odd, settings(epochs=4))
-    resumed, also_said = trained(odd, settings(epochs=4), resume=checkpoint)
-    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
-    assert facts(also_said) == facts(said)
+@pytest.mark.parametrize("step", [1, 3, 6, 8, 13])
+def test_a_stopped_run_goes_on_to_the_same_weights(step: int, odd: Corpus, tmp_path: Path) -> None:
+    config = settings(epochs=3, schedule="cosine", warmup_steps=4)
+    weights, said = trained(odd, config, tmp_path / "whole")
+    host = Watcher(Wish(stop=True), at=step)
+    _, stopped = trained(odd, config, tmp_path / "parts", host=host)
+    assert stopped["stopped"] == step
+    host = Watcher()
+    resumed, told = trained(odd, config, tmp_path / "parts", host=host)
+    assert any(f"going on from the checkpoint of step {step} " in line for line in host.lines)
+    assert same(resumed, weights)
+    assert facts(told) == facts(said)
 
 
-def test_a_finished_run_resumed_trains_no_more(odd: Corpus, checkpoint: Path) -> None:
-    ended: list[Run] = []
-    metrics = train(odd, settings(epochs=2), CPU, ended.append, resume=checkpoint)
-    assert ended == []
+@pytest.mark.parametrize("every", [1, 3, 10])
+def test_a_run_that_lost_its_last_steps_goes_on_to_the_same_weights(
+    every: int, odd: Corpus, tmp_path: Path
+) -> None:
+    config = settings(epochs=2, checkpoint_steps=every, batch_tokens=50)
+    weights, said = trained(odd, config, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    kept = Checkpoints(tmp_path / "cut/checkpoints", last=99).all()
+    assert len(kept) >= 2
+    for checkpoint in kept[len(kept) // 2 :]:
+        shutil.rmtree(tmp_path / "cut/checkpoints" / checkpoint.name)
+    resumed, told = trained(odd, config, tmp_path / "cut")
+    assert same(resumed, weights)
+    assert facts(told) == facts(said)
+
+
+def test_random_numbers_depend_on_where_a_run_stands(odd: Corpus, tmp_path: Path) -> None:
+    trained(odd, settings(), tmp_path / "whole")
+    whole = torch.get_rng_state()
+    trained(odd, settings(), tmp_path / "parts", host=Watcher(Wish(stop=True), at=9))
+    torch.rand(5)
+    trained(odd, settings(), tmp_path / "parts")
+    assert torch.equal(torch.get_rng_state(), whole)
+
+
+def test_a_checkpoint_that_is_wished_for_is_there_at_once(odd: Corpus, tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+
+    class Asking(Watcher):
+        def saved(self) -> None:
+            seen.append([kept.steps for kept in Checkpoints(tmp_path / "checkpoints").all()])
+
+    trained(odd, settings(epochs=1), tmp_path, host=Asking(Wish(save=True), at=4))
+    assert seen == [[4]]
+
+
+def test_minutes_between_checkpoints_are_kept(odd: Corpus, tmp_path: Path) -> None:
+    trained(odd, settings(epochs=1, checkpoint_minutes=1e-9), tmp_path)
+    kept = Checkpoints(tmp_path / "checkpoints").all()
+    assert [checkpoint.steps for checkpoint in kept] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_finished_run_resumed_trains_no_more(odd: Corpus, tmp_path: Path) -> None:
+    trained(odd, settings(), tmp_path)
+    host = Watcher()
+    _, metrics = trained(odd, settings(), tmp_path, host=host)
+    assert host.epochs == []
     assert len(metrics["epochs"]) == 2
+
+
+def test_a_model_to_begin_with_gives_its_weights(odd: Corpus, tmp_path: Path) -> None:
+    first, said = trained(odd, settings(epochs=3), tmp_path / "first")
+    [*_, newest] = Checkpoints(tmp_path / "first/checkpoints").all()
+    start = Bundle.load(tmp_path / "first/checkpoints" / newest.name)
+    config = settings(epochs=1, learning_rate=1e-12)
+    second, told = trained(odd, config, tmp_path / "second", start=start)
+    for name, weight in first.items():
+        torch.testing.assert_close(second[name], weight, rtol=0, atol=1e-9)
+    assert told["best"]["valid_loss"] == pytest.approx(said["epochs"][-1]["valid_loss"], rel=1e-5)
+
+
+@pytest.fixture
+def checkpoint(odd: Corpus, tmp_path: Path) -> Path:
+    """The folder of a run's one checkpoint, after two epochs, whose hashes are not looked at."""
+    trained(odd, settings(epochs=2), tmp_path)
+    folder = tmp_path / "checkpoints"
+    shutil.rmtree(folder / "step-000000007")
+    manifest = folder / "step-000000014/checkpoint.json"
+    told = json.loads(manifest.read_text())
+    told["files"] = {}
+    manifest.write_text(json.dumps(told))
+    return manifest.parent
+
+
+def rehash(checkpoint: Path) -> None:
+    """Make the manifest tell of the files as they are."""
+    from s2s.checkpoints import File
+    from s2s.files import sha256
+
+    manifest = checkpoint / "checkpoint.json"
+    told = json.loads(manifest.read_text())
+    told["files"] = {
+        path.name: File(bytes=path.stat().st_size, sha256=sha256(path)).model_dump()
+        for path in checkpoint.iterdir()
+        if path != manifest
+    }
+    manifest.write_text(json.dumps(told))
 
 
 def test_a_checkpoint_is_a_model_directory(checkpoint: Path) -> None:
@@ -184,15 +419,16 @@ def test_a_checkpoint_is_a_model_directory(checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"junk", "cut"])
-def test_a_broken_checkpoint_is_bad_input(
+def test_a_checkpoint_that_was_written_wrongly_is_bad_input(
     content: bytes | str | None, odd: Corpus, checkpoint: Path
 ) -> None:
     whole = (checkpoint / STATE).read_bytes()
     (checkpoint / STATE).unlink()
     if content is not None:
         (checkpoint / STATE).write_bytes(whole[:999] if isinstance(content, str) else content)
+    rehash(checkpoint)
     with pytest.raises(BadInput, match=STATE):
-        train(odd, settings(epochs=3), CPU, lambda run: None, resume=checkpoint)
+        trained(odd, settings(epochs=3), checkpoint.parents[1])
 
 
 class Mischief:
@@ -207,11 +443,13 @@ class Mischief:
 
 def test_a_checkpoint_cannot_run_code(odd: Corpus, checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / STATE).write_bytes(pickle.dumps(Mischief(tmp_path / "touched"), 2))
+    rehash(checkpoint)
     with pytest.raises(BadInput):
-        train(odd, settings(epochs=3), CPU, lambda run: None, resume=checkpoint)
+        trained(odd, settings(epochs=3), checkpoint.parents[1])
     torch.save({"optimizer": Mischief(tmp_path / "touched")}, checkpoint / STATE)
+    rehash(checkpoint)
     with pytest.raises(BadInput):
-        train(odd, settings(epochs=3), CPU, lambda run: None, resume=checkpoint)
+        trained(odd, settings(epochs=3), checkpoint.parents[1])
     assert not (tmp_path / "touched").exists()
 
 
@@ -231,27 +469,26 @@ def bundle(model_dir: Path) -> Bundle:
 
 def predictions(bundle: Bundle, batch: Batch) -> torch.Tensor:
     """The logits of all positions, padding included, (B, T, V)."""
-    everywhere = torch.ones_like(batch.target_out, dtype=torch.bool)
     with torch.no_grad():
-        flat = bundle.model(batch.source, batch.source_lengths, batch.target_in, everywhere)
-    return flat.view(*batch.target_out.shape, -1)
+        hidden = bundle.model(batch.source, batch.source_lengths, batch.target_in)
+        logits: torch.Tensor = bundle.model.decoder.output(hidden)
+    return logits
 
 
 def test_sums_are_the_same_however_the_rows_are_batched(bundle: Bundle, corpus: Corpus) -> None:
     rows = corpus.part("train")
-    whole = validate(bundle.model, Batches(rows, len(rows)).epoch(0), CPU)
+    whole = validate(bundle.model, Batches(rows, len(rows)), CPU)
     for size in (1, 7, 16):
-        sums = validate(bundle.model, Batches(rows, size).epoch(0), CPU)
+        sums = validate(bundle.model, Batches(rows, size), CPU)
         assert sums.loss == pytest.approx(whole.loss, rel=1e-5)
         assert replace(sums, loss=0.0) == replace(whole, loss=0.0)
 
 
 def test_sums_of_the_parts_add_up_to_the_sums_of_all(bundle: Bundle, corpus: Corpus) -> None:
     rows = corpus.part("train")
-    whole = validate(bundle.model, Batches(rows, 16).epoch(0), CPU)
+    whole = validate(bundle.model, Batches(rows, 16), CPU)
     shares = [
-        validate(bundle.model, Batches(rows, 16, rank=rank, world=3).epoch(0), CPU)
-        for rank in range(3)
+        validate(bundle.model, Batches(rows, 16, rank=rank, world=3), CPU) for rank in range(3)
     ]
     assert sum(share.loss for share in shares) == pytest.approx(whole.loss, rel=1e-5)
     assert sum(share.correct for share in shares) == whole.correct
@@ -262,11 +499,12 @@ def test_sums_of_the_parts_add_up_to_the_sums_of_all(bundle: Bundle, corpus: Cor
 def test_the_loss_is_the_mean_over_real_tokens(bundle: Bundle, corpus: Corpus) -> None:
     rows = corpus.part("valid")
     losses = []
-    for batch, _ in Batches(rows, len(rows)).epoch(0):
+    [step] = Batches(rows, len(rows)).epoch(0)
+    for batch in step.shares:
         surprise = -predictions(bundle, batch).log_softmax(dim=-1)
         for row, target in zip(surprise, batch.target_out.tolist(), strict=True):
             losses += [float(row[i, word]) for i, word in enumerate(target) if word != PAD]
-    sums = validate(bundle.model, Batches(rows, 4).epoch(0), CPU)
+    sums = validate(bundle.model, Batches(rows, 4), CPU)
     assert sums.mean_loss == pytest.approx(math.fsum(losses) / len(losses), rel=1e-5)
 
 
@@ -275,13 +513,14 @@ def test_both_accuracies_equal_a_count_over_the_whole_padded_matrix(
 ) -> None:
     rows = corpus.part("valid")
     longest = corpus.manifest.longest["target"] + 3
-    [(batch, _)] = Batches(rows, len(rows)).epoch(0)
+    [step] = Batches(rows, len(rows)).epoch(0)
+    [batch] = step.shares
     width = batch.target_out.shape[1]
     target = torch.nn.functional.pad(batch.target_out, (0, longest - width), value=PAD)
     said = torch.full_like(target, PAD)
     said[:, :width] = predictions(bundle, batch).argmax(dim=-1)
     said[target == PAD] = PAD  # decoding has stopped
-    sums = validate(bundle.model, Batches(rows, 4).epoch(0), CPU)
+    sums = validate(bundle.model, Batches(rows, 4), CPU)
     assert sums.padded_accuracy(longest) == pytest.approx(float((said == target).double().mean()))
     real = target != PAD
     assert sums.token_accuracy == pytest.approx(float((said == target)[real].double().mean()))

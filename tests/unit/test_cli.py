@@ -5,16 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from sacrebleu.metrics import BLEU
 from safetensors.torch import load_file, save_file
 
 from s2s.cli import VERBS, main, run
 from s2s.config import PRESETS, Config, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
-from s2s.loop import train
 from s2s.translator import Translator
-from tests.conftest import Pairs, Prepare
+from tests.conftest import Pairs, Prepare, train_model
 
 Captured = pytest.CaptureFixture[str]
 
@@ -445,7 +443,7 @@ def test_evaluate_counts_sentences_that_the_model_has_no_word_of(
     config = tiny.model_copy(
         update={"text": tutorial.manifest.config.text, "train": TrainConfig(epochs=1)}
     )
-    train(tutorial, config, torch.device("cpu"), lambda run: run.bundle.save(tmp_path, run.metrics))
+    train_model(tutorial, config, tmp_path)
     numbers = prepared([*pairs, *((f"{n}", f"{n} mots") for n in range(200))])
     assert main(["evaluate", str(tmp_path), "--corpus", str(numbers.path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["pairs"] == numbers.manifest.rows["valid"]
@@ -458,7 +456,7 @@ def test_evaluate_scores_a_normalising_model_on_both_kinds_of_references(
     config = tiny.model_copy(
         update={"text": corpus.manifest.config.text, "train": TrainConfig(epochs=1)}
     )
-    train(corpus, config, torch.device("cpu"), lambda run: run.bundle.save(tmp_path, run.metrics))
+    train_model(corpus, config, tmp_path)
     assert main(["evaluate", str(tmp_path), "--corpus", str(corpus.path), "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)["scores"]
     assert [(score["name"], score["references"]) for score in scores] == [
