@@ -1,80 +1,200 @@
-"""Training speed: the plain loop against Ray Train, side by side in one run.
+"""Training speed: ours on Ray, the same loop without Ray, and the tutorial's program in Keras.
 
-`python -m benchmarks.train` (the short form is `make bench`) trains the `seed` model on the demo
-corpus, so it needs no data; `--corpus` takes another corpus directory. Rounds are interleaved,
-since a shared machine is noisy: compare within a run only.
+`make bench` runs the short form, which needs no data: the `seed` model on the demo corpus, without
+Keras. The long form wants the tutorial's corpus and makes a virtual environment for TensorFlow:
+
+    s2s prepare seed --source fra-eng.zip --out corpora/seed
+    python -m benchmarks.train --corpus corpora/seed --keras build/keras --full
+
+Rounds are interleaved, since a shared machine is noisy: compare within a run only. Every rate is
+wall time from the first batch fetched to the last optimizer step of an epoch; each round gives its
+median epoch, the first of the compiled programs included.
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from s2s.checkpoints import Checkpoints
 from s2s.config import PRESETS
 from s2s.corpus import Corpus
-from s2s.loop import train
+from s2s.loop import Training
 
-SETTINGS = ["--train.epochs", "3"]
+Record = dict[str, Any]
+Way = Callable[[Path, int], list[Record]]  # corpus, epochs → the record of each epoch
 
 
 def main() -> None:
-    """Print a row for each way of training."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__)
+    """Print a table of rates, and with --full one of what ten epochs reach."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--corpus", type=Path, help="corpus directory; the demo corpus by default")
     parser.add_argument("--rounds", type=int, default=2, help="interleaved repetitions")
+    parser.add_argument("--epochs", type=int, default=3, help="of each round")
+    parser.add_argument("--keras", type=Path, help="virtual environment for TensorFlow, made here")
+    parser.add_argument("--full", action="store_true", help="also ten epochs of Keras and of ours")
+    parser.add_argument("--hidden", type=int, default=64, help="width, as --model.hidden-size")
+    parser.add_argument("--batch", type=int, default=128, help="pairs of a global batch")
     parser.add_argument("--plain", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    sizes = (arguments.hidden, arguments.batch)
     if arguments.plain:
-        _plain(arguments.corpus, arguments.plain)
+        print(json.dumps(_train_here(arguments.corpus, arguments.plain, arguments.epochs, *sizes)))
         return
+    ways: dict[str, Way] = {}
+    if arguments.keras:
+        python = _with_tensorflow(arguments.keras)
+        ways["Keras, 2 threads"] = lambda corpus, epochs: _keras(python, corpus, epochs)
+    for threads in (1, 2):
+        ways[f"plain loop, {threads} thread{'s' * (threads > 1)}"] = (
+            lambda corpus, epochs, threads=threads: _plain(corpus, threads, epochs, *sizes)
+        )  # fmt: skip
+    for workers in (1, 2):
+        ways[f"Ray Train, {workers} worker{'s' * (workers > 1)} of 1 thread"] = (
+            lambda corpus, epochs, workers=workers: _ray(corpus, workers, epochs, *sizes)
+        )  # fmt: skip
+
     with tempfile.TemporaryDirectory() as folder:
         corpus = arguments.corpus or Path(folder) / "corpus"
         if not arguments.corpus:
             _s2s("prepare", "demo", "--source", "demo", "--out", corpus)
-        rates: dict[str, list[float]] = {}
-        for number in range(arguments.rounds):
-            for threads in (1, 2):
-                command = [sys.executable, "-m", "benchmarks.train", "--plain", str(threads)]
-                done = subprocess.run(
-                    [*command, "--corpus", corpus], check=True, capture_output=True, text=True
-                )
-                rates.setdefault(f"plain loop, {threads} threads", []).append(float(done.stdout))
-            for workers in (1, 2):
-                out = Path(folder) / f"model-{number}-{workers}"
-                _s2s("train", "seed", "--corpus", corpus, "--out", out, "--workers", workers,
-                     *SETTINGS)  # fmt: skip
-                told = json.loads((out / "metrics.json").read_bytes())["epochs"]
-                rate = max(epoch["pairs_per_second"] for epoch in told)
-                rates.setdefault(f"Ray Train, {workers} workers of 1 thread", []).append(rate)
-    print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}")
-    print(
-        "| way | pairs/s, median of the rounds' best epochs | of the first |\n| --- | --- | --- |"
-    )
+        print(f"{_cpu()}, torch {torch.__version__}, {date.today()}; {' '.join(sys.argv[1:])}\n")
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        for _ in range(arguments.rounds):
+            for way, train in ways.items():
+                told = train(corpus, arguments.epochs)
+                rates[way].append(statistics.median(e["pairs_per_second"] for e in told))
+        _rates(rates)
+        if arguments.full and arguments.keras:
+            keras = ways["Keras, 2 threads"](corpus, 10)
+            ours = ways["Ray Train, 2 workers of 1 thread"](corpus, 10)
+            _reached(keras, ours)
+
+
+def _rates(rates: dict[str, list[float]]) -> None:
     first = statistics.median(next(iter(rates.values())))
-    for way, values in rates.items():
-        middle = statistics.median(values)
-        print(f"| {way} | {middle:,.0f} | {middle / first:.2f} |")
+    print("| way | pairs/s, median of the rounds | lowest to highest | of the first |")
+    print("| --- | --- | --- | --- |")
+    for way, found in rates.items():
+        middle = statistics.median(found)
+        spread = f"{min(found):,.0f} to {max(found):,.0f}"
+        print(f"| {way} | {middle:,.0f} | {spread} | {middle / first:.2f} |")
 
 
-def _plain(corpus: Path, threads: int) -> None:
-    """Train without Ray and print the best epoch's pairs per second."""
+def _reached(keras: list[Record], ours: list[Record]) -> None:
+    print("\n| after 10 epochs | Keras | ours | ratio |\n| --- | --- | --- | --- |")
+    for name in ("valid_padded_accuracy", "valid_token_accuracy", "valid_loss"):
+        print(f"| {name} | {keras[-1][name]:.4f} | {ours[-1][name]:.4f} | |")
+    pairs = [statistics.median(e["pairs_per_second"] for e in run) for run in (keras, ours)]
+    print(
+        f"| pairs/s, median epoch | {pairs[0]:,.0f} | {pairs[1]:,.0f} | {pairs[1] / pairs[0]:.2f} |"
+    )
+    for name in ("valid_padded_accuracy", "valid_token_accuracy"):
+        best = max(record[name] for record in keras)
+        spent = [_seconds_to(run, name, best) for run in (keras, ours)]
+        ratio = spent[0] / spent[1]
+        print(f"| seconds to {name} {best:.4f} | {spent[0]:.1f} | {spent[1]:.1f} | {ratio:.2f} |")
+
+
+def _seconds_to(run: list[Record], name: str, wanted: float) -> float:
+    """Seconds of training until the end of the first epoch that reaches an accuracy."""
+    spent = 0.0
+    for record in run:
+        spent += record["seconds"]
+        if record[name] >= wanted:
+            return spent
+    return float("inf")
+
+
+# ---- the ways -----------------------------------------------------------------------------------
+
+
+def _with_tensorflow(folder: Path) -> Path:
+    """The Python of a virtual environment that has TensorFlow."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        packages = ["tensorflow-cpu==2.21.0", "pyarrow"]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python
+
+
+def _keras(python: Path, corpus: Path, epochs: int) -> list[Record]:
+    program = Path(__file__).with_name("keras_tutorial.py")
+    command = [python, program, "--corpus", corpus, "--epochs", str(epochs), "--threads", "2"]
+    done = subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE, text=True)
+    told: list[Record] = json.loads(done.stdout.splitlines()[-1])["epochs"]
+    return told
+
+
+def _plain(corpus: Path, threads: int, epochs: int, hidden: int, batch: int) -> list[Record]:
+    command = [
+        sys.executable, "-m", "benchmarks.train", "--plain", str(threads), "--corpus", corpus,
+        "--epochs", str(epochs), "--hidden", str(hidden), "--batch", str(batch),
+    ]  # fmt: skip
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    told: list[Record] = json.loads(done.stdout)
+    return told
+
+
+def _train_here(corpus: Path, threads: int, epochs: int, hidden: int, batch: int) -> list[Record]:
+    """Train in this process, without Ray."""
     torch.set_num_threads(threads)
-    opened, preset = Corpus.open(corpus), PRESETS["seed"]()
-    config = preset.model_copy(update={"train": preset.train.model_copy(update={"epochs": 3})})
-    metrics = train(opened, config, torch.device("cpu"), lambda run: None)
-    print(max(epoch["pairs_per_second"] for epoch in metrics["epochs"]))
+    preset = PRESETS["seed"]()
+    config = preset.model_copy(
+        update={
+            "train": preset.train.model_copy(update={"epochs": epochs, "batch_size": batch}),
+            "model": preset.model.model_copy(update={"hidden_size": hidden}),
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(f"{folder}/checkpoints")
+        cpu = torch.device("cpu")
+        run = Training(Corpus.open(corpus), config, cpu, checkpoints, Path(folder)).run()
+    told: list[Record] = run["epochs"]
+    return told
+
+
+def _ray(corpus: Path, workers: int, epochs: int, hidden: int, batch: int) -> list[Record]:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "model"
+        _s2s(
+            "train", "seed", "--corpus", corpus, "--out", out, "--workers", workers,
+            "--train.epochs", epochs, "--model.hidden-size", hidden, "--train.batch-size", batch,
+        )  # fmt: skip
+        told: list[Record] = json.loads((out / "metrics.json").read_bytes())["epochs"]
+    return told
 
 
 def _s2s(*arguments: object) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "s2s.cli", *map(str, arguments)], check=True, capture_output=True
-    )
+    command = [sys.executable, "-m", "s2s.cli", *map(str, arguments)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
+
+
+def _cpu() -> str:
+    """What the machine computes with."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    model = next((line.split(":")[1].strip() for line in lines if "model name" in line), "CPU")
+    return f"{model}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

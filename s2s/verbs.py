@@ -73,6 +73,10 @@ class Prepare:
     columns: tuple[str, str] | None = None
     """Names or numbers (from 1) of the columns of source and target, where they are not plain."""
 
+    vocabularies: Path | None = None
+    """Model directory whose vocabularies and text settings are taken, so that its training can go
+    on with this corpus (`s2s train --init-from`)."""
+
     dry_run: bool = False
     """Write nothing; show how many rows each rule leaves out, with ten examples. Scratch files are
     kept beside OUT, or in the system's temporary directory."""
@@ -106,9 +110,15 @@ class Prepare:
             raise BadInput("--out names the corpus directory to make (or --dry-run makes none)")
         datasets.disable_progress_bars()
         one, two = languages
-        config = DataConfig(
-            source_language=one, target_language=two, text=self.text, corpus=self.corpus
-        )
+        text = self.text
+        if self.vocabularies is not None:
+            from s2s.bundle import read_config
+
+            model = read_config(self.vocabularies)
+            if [model.source_language, model.target_language] != languages:
+                raise BadInput(f"{self.vocabularies} is no model for --languages {self.languages}")
+            text = model.text
+        config = DataConfig(source_language=one, target_language=two, text=text, corpus=self.corpus)
         source = Source(
             source=self.source,
             valid=self.valid_source,
@@ -122,7 +132,11 @@ class Prepare:
                 near = None if self.out is None else self.out.resolve().parent
                 _show(*dry_run(source, config, bars, execute, near))
                 return
-            manifest = prepare(source, config, self.out, bars, execute, restart=self.restart)
+            manifest = prepare(
+                source, config, self.out, bars, execute,
+                vocabularies=self.vocabularies and self.vocabularies.resolve(),
+                restart=self.restart,
+            )  # fmt: skip
             for reason, rows in manifest.drops.items():
                 bars.line(f"left out {rows:,} rows: {reason}")
             bars.line(f"corpus directory: {self.out}")
@@ -194,6 +208,10 @@ class Train:
     """Ray workers that share each batch: a number, or MIN:MAX to grow and shrink with the
     cluster."""
 
+    resize: float = 30.0
+    """Seconds between two looks at whether an elastic run can grow; every growth starts all workers
+    anew."""
+
     cpus: int = 1
     """CPUs of each worker, and so the threads that it computes with."""
 
@@ -226,7 +244,9 @@ class Train:
 
         train(
             self.corpus, self.out, self.model, self.train, self.decode,
-            workers=Workers.parse(self.workers, gpu=self.gpu, cpus=self.cpus, wait=self.wait),
+            workers=Workers.parse(
+                self.workers, cpus=self.cpus, gpu=self.gpu, wait=self.wait, resize=self.resize
+            ),
             start=self.init_from, checkpoints=self.checkpoints, mlflow=self.mlflow,
             profile=self.profile, restart=self.restart,
         )  # fmt: skip

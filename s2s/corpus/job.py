@@ -61,6 +61,7 @@ class Job:
     folder: Path
     origins: tuple[Origin, ...]
     piece_rows: int = PIECE_ROWS
+    vocabularies: Path | None = None  # directory whose vocabularies are taken instead of learned
     pieces: tuple[Piece, ...] = ()
     kept: tuple[int, ...] = ()  # rows of each piece that cleaning keeps
     buckets: int = 1

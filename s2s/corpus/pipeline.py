@@ -60,6 +60,7 @@ def prepare(
     watch: Watch = _SILENT,
     execute: Execute = in_process,
     *,
+    vocabularies: Path | None = None,
     restart: bool = False,
     piece_rows: int = PIECE_ROWS,
 ) -> Manifest:
@@ -69,6 +70,8 @@ def prepare(
 
     Args:
         execute: how the stages are run; the result does not depend on it.
+        vocabularies: model or corpus directory whose vocabularies are taken instead of learned; it
+            must have been made with the text settings of `config`.
         restart: begin anew, and replace `out` if it is there.
         piece_rows: rows that a task holds at once; part of the result, as shards follow it.
 
@@ -81,6 +84,8 @@ def prepare(
         "piece_rows": piece_rows,
         "versions": _versions(),
     }
+    if vocabularies is not None:
+        described["vocabularies"] = [sha256(vocabularies / f"{side}.json") for side in SIDES]
     if "::" in str(out.resolve()):
         raise BadInput(f"--out {out}: a path with :: is taken for a chain of file systems")
     folder = claim(out, MANIFEST, described, restart)
@@ -88,7 +93,7 @@ def prepare(
     fresh = not (folder / _ORIGINS).exists()
     try:
         job, tally = _select(_start(source, config, folder, piece_rows, watch), execute, watch)
-        manifest = _write(job, tally, execute, watch)
+        manifest = _write(replace(job, vocabularies=vocabularies), tally, execute, watch)
     except BadInput:
         if fresh:  # the same input will fail again
             shutil.rmtree(folder, ignore_errors=True)
@@ -183,7 +188,7 @@ def _write(job: Job, tally: Tally, execute: Execute, watch: Watch) -> Manifest:
     learned = run(job, "learn", range(1 if job.config.text.shared else 2))
     vocabulary = {side: n for outcome in learned for side, n in outcome["vocabulary"].items()}
     watch.line(
-        "learned "
+        ("learned " if job.vocabularies is None else "took ")
         + ", ".join(f"{vocabulary[side]:,} {side} {_units(job.config)}" for side in SIDES)
     )
     encoded = run(job, "encode", range(len(job.pieces)))

@@ -187,7 +187,10 @@ def _learn(job: Job, number: int) -> Outcome:
         seen = np.flatnonzero(times)
         words = table["word"].take(seen).to_pylist()
         total.update(dict(zip(words, times[seen].tolist(), strict=True)))
-    vocabulary = Vocabulary.of(total, job.config.text)
+    if job.vocabularies is not None:
+        vocabulary = Vocabulary.load(job.vocabularies / f"{sides[0]}.json")
+    else:
+        vocabulary = Vocabulary.of(total, job.config.text)
     for name in sides:
         with new_file(job.corpus / f"{name}.json") as file:
             vocabulary.save(file)

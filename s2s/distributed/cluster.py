@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import ray
 import ray._private.worker
@@ -83,9 +83,10 @@ class Workers:
     gpu: bool = False
     cpus: int = 1  # of each
     wait: float = 600.0  # seconds for an autoscaling cluster to grow
+    resize: float = 30.0  # seconds between two looks at whether an elastic run can grow
 
     @classmethod
-    def parse(cls, text: str, *, gpu: bool = False, cpus: int = 1, wait: float = 600.0) -> Self:
+    def parse(cls, text: str, *, cpus: int = 1, **others: Any) -> Self:
         """The workers that a command line names: `4`, or `1:4` for one to four.
 
         Raises:
@@ -99,7 +100,7 @@ class Workers:
             raise BadInput(
                 f"--workers {text} with {cpus} CPUs: at least 1, or MIN:MAX such as 1:4, is needed"
             ) from None
-        return cls(least, rest[0] if rest else None, gpu, cpus, wait)
+        return cls(least, rest[0] if rest else None, cpus=cpus, **others)
 
     @property
     def each(self) -> dict[str, float]:

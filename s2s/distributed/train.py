@@ -41,7 +41,6 @@ from s2s.state import Epoch
 from s2s.tracking import JsonLines, MLflow, Several, TensorBoard, Tracker
 
 _NOTICE = 5.0  # seconds between two checkpoints while a node is about to go
-_RESIZE = 10.0  # seconds between two looks at whether an elastic run can grow
 _SAVING = 60.0  # seconds that a run which was asked to stop has for its checkpoint
 
 
@@ -204,7 +203,7 @@ def make_trainer(
             num_workers=(workers.number, workers.most or 0) if elastic else workers.number,
             use_gpu=workers.gpu,
             resources_per_worker=workers.each,
-            elastic_resize_monitor_interval_s=_RESIZE,
+            elastic_resize_monitor_interval_s=workers.resize,
         ),
         torch_config=TorchConfig(backend="nccl" if workers.gpu else "gloo"),
         run_config=RunConfig(

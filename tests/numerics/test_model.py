@@ -35,15 +35,21 @@ def model(request: pytest.FixtureRequest) -> Seq2Seq:
 
 
 def forced(model: Seq2Seq, source_padding: int = 0, target_padding: int = 0) -> dict[str, Any]:
-    """Logits and loss of one batch under teacher forcing, with extra padding."""
+    """States, logits and loss of one batch under teacher forcing, with extra padding."""
     source = tokens(LENGTHS, max(LENGTHS) + source_padding, seed=1)
     target_out = tokens(TARGETS, max(TARGETS) + target_padding, seed=2)
     target_in = target_out.roll(1, dims=1)
     target_in[:, 0] = SOS
     predicted = target_out != PAD
-    logits = model(source, torch.tensor(LENGTHS), target_in, predicted)
-    loss = cross_entropy(logits, target_out[predicted])
-    return {"logits": logits, "loss": loss, "source": source, "target_in": target_in}
+    hidden = model(source, torch.tensor(LENGTHS), target_in)
+    output = model.decoder.output
+    return {
+        "hidden": hidden,
+        "logits": output(hidden[predicted]),
+        "loss": cross_entropy(hidden[predicted], output.weight, output.bias, target_out[predicted]),
+        "source": source,
+        "target_in": target_in,
+    }
 
 
 def test_teacher_forcing_equals_decoding_step_by_step(model: Seq2Seq) -> None:
@@ -89,11 +95,10 @@ def test_what_follows_a_word_does_not_change_its_prediction(model: Seq2Seq) -> N
     target = tokens([6, 6, 6], 6, seed=3)
     other = target.clone()
     other[:, 4:] = 9
-    first = torch.zeros_like(target, dtype=torch.bool)
-    first[:, :4] = True
-    torch.testing.assert_close(
-        model(source, lengths, other, first), model(source, lengths, target, first)
-    )
+    changed, plain = (model(source, lengths, words)[:, :4] for words in (other, target))
+    torch.testing.assert_close(changed, plain)
+    output = model.decoder.output
+    torch.testing.assert_close(output(changed), output(plain))
 
 
 def test_the_padding_has_no_gradient_and_stays_zero(model: Seq2Seq) -> None:
@@ -114,15 +119,19 @@ def test_every_weight_takes_part(model: Seq2Seq) -> None:
 
 
 def test_only_wanted_positions_are_projected(model: Seq2Seq) -> None:
-    assert forced(model)["logits"].shape == (sum(TARGETS), 20)
+    # The network leaves the projection to the loss, which knows the padding.
+    batch = forced(model)
+    assert batch["hidden"].shape == (len(TARGETS), max(TARGETS), 8)
+    assert batch["logits"].shape == (sum(TARGETS), 20)
 
 
 def test_the_loss_of_nothing_is_zero_with_a_gradient(model: Seq2Seq) -> None:
     # A worker without rows takes its step all the same (batches.py).
     source, target_in = tokens([2], 2, seed=1), tokens([3], 3, seed=2)
     nothing = torch.zeros_like(target_in, dtype=torch.bool)
-    logits = model(source, torch.tensor([2]), target_in, nothing)
-    loss = cross_entropy(logits, target_in[nothing])
+    hidden = model(source, torch.tensor([2]), target_in)[nothing]
+    output = model.decoder.output
+    loss = cross_entropy(hidden, output.weight, output.bias, target_in[nothing])
     loss.backward()
     assert loss == 0
     for weight in model.parameters():

@@ -33,6 +33,7 @@ class Cluster:
     address: str
     dashboard: str
     env: dict[str, str] = field(repr=False)
+    pid: int  # of the head's process
 
     def s2s(self, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run an `s2s` command on this cluster to its end."""
@@ -100,7 +101,7 @@ def start_head(
         command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
     head = Head(process)
-    cluster = Cluster(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env)
+    cluster = Cluster(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, process.pid)
     for _ in range(120):
         try:
             httpx.get(f"{cluster.dashboard}/api/version", timeout=2).raise_for_status()
