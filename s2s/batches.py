@@ -162,7 +162,7 @@ class Batches:
             yield order[start : start + self._pool].astype(np.int64)
 
     def _sorted(self, rows: Ints) -> Ints:
-        return np.lexsort((self._target.lengths(rows), self._source.lengths(rows)))
+        return np.lexsort((self._source.lengths(rows), self._target.lengths(rows)))
 
     def _cut(self, lengths: Ints) -> list[Ints]:
         """The rows of each batch of a pool, by the target lengths of its rows, shortest first."""

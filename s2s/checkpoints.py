@@ -8,6 +8,7 @@ and has the hash of every file: so it works on any storage, with or without atom
 """
 
 import hashlib
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -138,14 +139,16 @@ class Checkpoints:
             except Exception:
                 self._remove(kept.name)  # what there is of it takes room that others need
                 raise
-        self._prune()
+        self._prune(kept)
 
-    def _prune(self) -> None:
+    def _prune(self, written: Kept) -> None:
         """Remove what need not be kept, and what was never finished."""
-        whole = self.all()
+        # What lies after the one just written is of work that was lost.
+        whole = [kept for kept in self.all() if kept.steps <= written.steps]
         ended = [kept for kept in whole if kept.valid_loss is not None]
-        stay = {kept.name for kept in [*whole[-self._last :], *self.best(self._best)]}
-        stay |= {kept.name for kept in ended[len(ended) - self._last_epochs :]}
+        best = sorted(ended, key=_loss)[: self._best]
+        last = ended[max(0, len(ended) - self._last_epochs) :]
+        stay = {kept.name for kept in [*whole[-self._last :], *best, *last]}
         for name in self._names():
             if name not in stay:
                 self._remove(name)
@@ -173,8 +176,7 @@ class Checkpoints:
 
     def best(self, number: int) -> list[Kept]:
         """Those of least loss on `valid` among the ends of epochs, the best first."""
-        ended = [kept for kept in self.all() if kept.valid_loss is not None]
-        return sorted(ended, key=lambda kept: (kept.valid_loss, kept.steps))[:number]
+        return sorted((k for k in self.all() if k.valid_loss is not None), key=_loss)[:number]
 
     def newest(self) -> Kept | None:
         """The newest checkpoint whose files are what they were when it was written.
@@ -182,14 +184,19 @@ class Checkpoints:
         Raises:
             BadInput: there are checkpoints, and none is whole.
         """
-        found = self.all()[::-1]
-        for kept in found:
+        damaged = False
+        for name in reversed(self._names()):
+            kept = self._manifest(name)
+            if kept is None:
+                self._say(f"{name} was never finished: going back to the one before")
+                continue
             try:
                 with self.open(kept):
                     return kept
             except BadInput as error:
+                damaged = True
                 self._say(f"{error}; going back to the one before")
-        if found:
+        if damaged:
             raise BadInput(f"{self._root}: no checkpoint is whole; --restart begins anew")
         return None
 
@@ -219,12 +226,19 @@ class Checkpoints:
         try:
             with self._fs.open_input_stream(path) as file:
                 return Kept.from_json(file.read(), path)
-        except (OSError, BadInput):
+        except (FileNotFoundError, BadInput):
             return None  # it was not finished
+        except OSError as error:
+            raise BadInput(f"{path} cannot be read: {error}") from None
 
     def _names(self) -> list[str]:
         found = self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
         return sorted(info.base_name for info in found if info.base_name.startswith("step-"))
+
+
+def _loss(kept: Kept) -> tuple[float, int]:
+    """What checkpoints at the ends of epochs are sorted by, the best first."""
+    return math.inf if kept.valid_loss is None else kept.valid_loss, kept.steps
 
 
 def _storage(root: str) -> tuple[fs.FileSystem, str]:

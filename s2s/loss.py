@@ -176,8 +176,11 @@ def _loss_and_gradients(
             logits = low_weight.new_empty(len(part), len(weight))  # (C + …, V): no other is larger
         logits = torch.addmm(low_bias, part, low_weight.t(), out=logits[: len(part)])
         wanted = logits[rows, words].float()  # (C,)
+        if dtype == torch.float16:  # whose probabilities are zero from 17 nats on
+            surprise = logits[: len(words)].float().logsumexp(1) - wanted  # (C,)
         probabilities = torch.softmax(logits, dim=1, out=logits)
-        surprise = -_log(probabilities[rows, words])  # (C,)
+        if dtype != torch.float16:  # the same from what is there, without another pass
+            surprise = -_log(probabilities[rows, words])  # (C,)
         loss += surprise.sum()
         difference = probabilities  # by which they differ from the wanted ones: the gradient
         if smoothing:
@@ -201,5 +204,5 @@ def _loss_and_gradients(
 
 
 def _log(probabilities: Tensor) -> Tensor:
-    """Logarithms in float32; what a low precision rounds to zero counts as its least number."""
+    """Logarithms in float32; what is rounded to zero counts as the least number there is."""
     return probabilities.float().clamp_min(torch.finfo(probabilities.dtype).tiny).log()

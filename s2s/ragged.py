@@ -91,7 +91,7 @@ class Column:
     @property
     def longest(self) -> int:
         """Length of the longest list."""
-        return max(int(np.diff(offsets).max()) for _, offsets in self._views)
+        return max((int(np.diff(offsets).max()) for _, offsets in self._views), default=0)
 
     def lengths(self, rows: Ints) -> Ints:
         """Numbers in each of some lists, in the order of `rows`."""

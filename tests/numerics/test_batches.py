@@ -102,6 +102,19 @@ def test_another_seed_or_epoch_gives_another_order(
     assert [set(batch) for batch in orders[0]] != [set(batch) for batch in orders[1]]
 
 
+def test_every_epoch_mixes_other_rows_into_its_batches() -> None:
+    batches = Batches(rows_of(120), 2)
+    one, other = ({frozenset(step.rows.tolist()) for step in batches.epoch(e)} for e in (1, 2))
+    assert len(one & other) < len(one) / 2
+
+
+def test_every_epoch_takes_the_lengths_in_another_order() -> None:
+    batches = Batches(rows_of(120), 6)  # one pool: the same lengths, whatever the rows
+    one, other = ([whole(step).target_out.shape for step in batches.epoch(e)] for e in (1, 2))
+    assert sorted(one) == sorted(other)
+    assert one != other
+
+
 # ---- skipping -------------------------------------------------------------------------------
 
 
@@ -144,6 +157,12 @@ def test_no_batch_is_over_its_budget_of_tokens(count: int, budget: int, seed: in
     for step in steps:
         assert whole(step).target_out.numel() <= budget or len(step.rows) == 1
     assert sorted(row for step in steps for row in seen(whole(step))) == list(range(count))
+
+
+def test_a_batch_may_have_exactly_its_budget_of_tokens() -> None:
+    rows = Dataset.from_dict({"source_ids": [[4]] * 24, "target_ids": [[4, 4, 4, 4, EOS]] * 24})
+    steps = list(Batches(rows, 1, batch_tokens=20).epoch(1))
+    assert [len(step.rows) for step in steps] == [4] * 6
 
 
 def test_batches_by_tokens_are_well_filled() -> None:

@@ -240,6 +240,7 @@ class Logits(TorchDispatchMode):
         super().__init__()
         self.words, self.largest, self.peak, self.rows = words, 0, 0, 0
         self.made: list[weakref.ref[Tensor]] = []
+        self.dtypes: set[torch.dtype] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -253,6 +254,7 @@ class Logits(TorchDispatchMode):
 
     def _record(self, made: Tensor) -> None:
         self.made.append(weakref.ref(made))
+        self.dtypes.add(made.dtype)
         live = [tensor.untyped_storage() for ref in self.made if (tensor := ref()) is not None]
         sizes = {storage.data_ptr(): storage.nbytes() for storage in live}
         self.largest = max(self.largest, made.untyped_storage().nbytes())
@@ -279,6 +281,7 @@ def test_the_logits_of_a_large_vocabulary_never_exist_all_at_once(
         torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
     ):
         cross_entropy(*leaves, targets, smoothing).backward()
+    assert logits.dtypes == {dtype}
     assert CHUNK_BYTES / 2 < logits.largest <= CHUNK_BYTES
     assert logits.peak <= CHUNK_BYTES
     assert count <= logits.rows < count + ROWS  # each is computed once

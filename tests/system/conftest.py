@@ -34,6 +34,7 @@ class Cluster:
     dashboard: str
     env: dict[str, str] = field(repr=False)
     pid: int  # of the head's process
+    metrics: str  # where it tells Prometheus
 
     def s2s(self, *arguments: object, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run an `s2s` command on this cluster to its end."""
@@ -77,7 +78,7 @@ def start_head(
     **extra: str,
 ) -> tuple[Cluster, "Head"]:
     """Start a head node with ports and a folder of its own; `before` is told its address."""
-    gcs, dashboard = free_port(), free_port()
+    gcs, dashboard, metrics = free_port(), free_port(), free_port()
     env = {
         **os.environ,
         "RAY_AUTH_MODE": "disabled",
@@ -92,7 +93,7 @@ def start_head(
         f"--temp-dir={folder}", f"--ray-client-server-port={free_port()}",
         "--dashboard-host=127.0.0.1",
         f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}",
-        f"--dashboard-agent-grpc-port={free_port()}", f"--metrics-export-port={free_port()}",
+        f"--dashboard-agent-grpc-port={free_port()}", f"--metrics-export-port={metrics}",
         *options,
     ]  # fmt: skip
     before(f"127.0.0.1:{gcs}")
@@ -101,7 +102,13 @@ def start_head(
         command, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
     head = Head(process)
-    cluster = Cluster(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, process.pid)
+    cluster = Cluster(
+        f"127.0.0.1:{gcs}",
+        f"http://127.0.0.1:{dashboard}",
+        env,
+        process.pid,
+        f"http://127.0.0.1:{metrics}/metrics",
+    )
     for _ in range(120):
         try:
             httpx.get(f"{cluster.dashboard}/api/version", timeout=2).raise_for_status()
