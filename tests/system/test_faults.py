@@ -200,7 +200,8 @@ def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
 ) -> None:
     cluster, add = growing
     add()
-    long = (*RUN, "--train.epochs", "60", "--train.precision", "fp32")
+    long = (*RUN, "--train.epochs", "150", "--train.learning-rate", "5e-4",
+            "--train.precision", "fp32")  # fmt: skip
     whole, out = tmp_path / "whole", tmp_path / "elastic"
     done = cluster.s2s("train", "demo", "--corpus", small_corpus, "--out", whole, *long)
     assert done.returncode == 0, done.stderr
@@ -241,8 +242,9 @@ def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
     rest, _ = process.communicate(timeout=300)
     assert process.returncode == 0, [*told, rest]
     for (train, valid), (other, other_valid) in zip(losses(out), losses(whole), strict=True):
-        assert train == pytest.approx(other, rel=1e-3)
-        assert valid == pytest.approx(other_valid, rel=1e-3)
+        # Sums in another order, over 17,000 steps.
+        assert train == pytest.approx(other, rel=1e-3, abs=2e-4)
+        assert valid == pytest.approx(other_valid, rel=1e-3, abs=2e-4)
 
 
 @pytest.mark.slow

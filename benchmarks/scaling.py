@@ -1,0 +1,154 @@
+"""How a training step scales from one worker to two: computing, exchanging, fetching.
+
+`python -m benchmarks.scaling --corpus CORPUS` takes steps of the plain loop with one process of one
+thread, and with two that share each batch over gloo on loopback, for models of several widths.
+Computing is what one worker takes for half of each batch; what two workers take beyond that is the
+exchange. Rounds are interleaved; the median counts.
+"""
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from s2s.checkpoints import Checkpoints
+from s2s.config import PRESETS
+from s2s.corpus import Corpus
+from s2s.loop import Training
+
+CASES = [  # hidden size, pairs of a global batch, precision
+    (64, 128, "bf16"),
+    (256, 128, "bf16"),
+    (512, 128, "bf16"),
+    (512, 128, "fp32"),
+    (512, 512, "bf16"),
+    (512, 512, "fp32"),
+]
+
+
+def main() -> None:
+    """Print a row for each model."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=40, help="measured in each round")
+    parser.add_argument("--compress", action="store_true", help="send gradients in bf16")
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.case:
+        print(json.dumps(_steps(**json.loads(arguments.case))))
+        return
+    print(f"{torch.get_num_threads()} cores, torch {torch.__version__}, {' '.join(sys.argv[1:])}\n")
+    print(
+        "| hidden | batch | precision | MB exchanged | of it rows | 1 worker, ms | 2 workers, ms "
+        "| computing | exchange | batches | 2 over 1 |"
+    )
+    print("| " + "--- | " * 11)
+    for hidden, batch, precision in CASES:
+        case = {
+            "corpus": str(arguments.corpus), "steps": arguments.steps, "hidden": hidden,
+            "precision": precision, "compress": arguments.compress,
+        }  # fmt: skip
+        found: dict[str, list[dict[str, Any]]] = {"one": [], "half": [], "two": []}
+        for _ in range(arguments.rounds):
+            found["one"].append(_run(1, **case, batch=batch))
+            found["half"].append(_run(1, **case, batch=batch // 2))
+            found["two"].append(_run(2, **case, batch=batch))
+        one, half, two = (statistics.median(told["ms"] for told in runs) for runs in found.values())
+        last = found["two"][-1]
+        print(
+            f"| {hidden} | {batch} | {precision} | {last['dense'] + last['rows']:.2f} "
+            f"| {last['rows']:.2f} | {one:.1f} | {two:.1f} | {half:.1f} | {two - half:.1f} "
+            f"| {last['waited']:.2f} | {one / two:.2f} |",
+            flush=True,
+        )
+
+
+def _run(world: int, **case: Any) -> dict[str, Any]:
+    """What the first of some processes tells."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.scaling", "--corpus", case["corpus"],
+             "--case", json.dumps({**case, "rank": rank, "world": world, "port": port})],
+            stdout=subprocess.PIPE, text=True, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+    outputs = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
+        raise SystemExit("a worker failed")
+    told: dict[str, Any] = json.loads(outputs[0].splitlines()[-1])
+    return told
+
+
+def _steps(
+    corpus: str,
+    hidden: int,
+    batch: int,
+    precision: str,
+    compress: bool,
+    steps: int,
+    rank: int,
+    world: int,
+    port: int,
+) -> dict[str, float]:
+    """Milliseconds of a step, and megabytes that it exchanges, as one of some workers."""
+    torch.set_num_threads(1)
+    if world > 1:
+        meet = f"tcp://127.0.0.1:{port}"
+        dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
+    preset = PRESETS["seed"]()
+    train = {"batch_size": batch, "precision": precision, "compress_gradients": compress}
+    config = preset.model_copy(
+        update={
+            "train": preset.train.model_copy(update=train),
+            "model": preset.model.model_copy(update={"hidden_size": hidden}),
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        training = Training(
+            Corpus.open(Path(corpus)),
+            config,
+            torch.device("cpu"),
+            Checkpoints(folder),
+            Path(folder),
+        )
+        batches = training._train.epoch(1)
+        for step in islice(batches, 15):  # kernels are compiled
+            training._step(step, 1, 0.0)
+        waited, rows, begin = 0.0, 0, time.perf_counter()
+        for _ in range(steps):
+            asked = time.perf_counter()
+            step = next(batches)
+            waited += time.perf_counter() - asked
+            training._step(step, 1, 0.0)
+            rows += len(step.source_words) + len(step.target_words)
+        spent = time.perf_counter() - begin
+        model = training._model
+        embedded = sum(m.weight.numel() for m in (model.encoder.embedding, model.decoder.embedding))
+        dense = sum(weight.numel() for weight in model.parameters()) - embedded
+    width = config.model.embedding_size
+    return {
+        "ms": spent / steps * 1e3,
+        "waited": waited / steps * 1e3,
+        "dense": dense * (2 if compress else 4) / 1e6,
+        "rows": rows / steps * width * 4 / 1e6,
+    }
+
+
+if __name__ == "__main__":
+    main()
