@@ -46,6 +46,9 @@ class Kept(Section):
     epoch: int
     """Epoch in which the run stood, from 1."""
 
+    run: str = ""
+    """Name of the run, where runs could be taken for each other."""
+
     valid_loss: float | None = None
     """Loss on `valid` in nats per token, if the epoch had ended."""
 
@@ -68,6 +71,8 @@ class Checkpoints:
     Args:
         root: a folder, or a URI that pyarrow or fsspec reads.
         say: told of a checkpoint that could not be written or read.
+        run: name of the run. A place that has checkpoints of another one is not touched.
+        background: go on while a checkpoint is being written.
         last: newest checkpoints to keep.
         best: checkpoints at the ends of epochs to keep, those of least loss on `valid`.
         last_epochs: checkpoints at the ends of epochs to keep, the newest of them.
@@ -78,12 +83,15 @@ class Checkpoints:
         root: str | Path,
         say: Callable[[str], None] = lambda line: None,
         *,
+        run: str = "",
+        background: bool = True,
         last: int = 2,
         best: int = 1,
         last_epochs: int = 0,
     ) -> None:
         self._fs, self._root = _storage(str(root))
-        self.root = str(root)
+        self.root = self._root if isinstance(self._fs, fs.LocalFileSystem) else str(root)
+        self._run, self._background = run, background
         self._say = say
         self._last, self._best, self._last_epochs = last, best, last_epochs
         self._writer = ThreadPoolExecutor(1, "s2s-checkpoint")
@@ -101,7 +109,10 @@ class Checkpoints:
             write: fills a folder, in another thread.
         """
         self.wait()
+        kept = kept.model_copy(update={"run": self._run})
         self._pending = kept, self._writer.submit(self._write, kept, write)
+        if not self._background:
+            self.wait()
 
     def wait(self) -> str | None:
         """Wait until the last checkpoint is written.
@@ -154,7 +165,12 @@ class Checkpoints:
                 self._remove(name)
 
     def clear(self) -> None:
-        """Remove all checkpoints."""
+        """Remove all checkpoints.
+
+        Raises:
+            BadInput: some are of another run.
+        """
+        self.all()
         for name in self._names():
             self._remove(name)
 
@@ -225,11 +241,14 @@ class Checkpoints:
         path = f"{self._root}/{name}/{MANIFEST}"
         try:
             with self._fs.open_input_stream(path) as file:
-                return Kept.from_json(file.read(), path)
+                kept = Kept.from_json(file.read(), path)
         except (FileNotFoundError, BadInput):
             return None  # it was not finished
         except OSError as error:
             raise BadInput(f"{path} cannot be read: {error}") from None
+        if kept.run != self._run:
+            raise BadInput(f"{self.root} has checkpoints of another run; name another place")
+        return kept
 
     def _names(self) -> list[str]:
         found = self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))

@@ -203,7 +203,7 @@ class TrainConfig(Section):
     bf16 where the hardware has it, else fp16 on a GPU, else fp32."""
 
     compress_gradients: bool = False
-    """Send gradients between workers in bf16: half the bytes, rounded."""
+    """Send gradients between workers in bf16, but for those of embeddings: half the bytes."""
 
     checkpoint_steps: int | None = Field(default=None, gt=0)
     """Steps after which a checkpoint is written, beside the one at the end of every epoch."""

@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +33,7 @@ from s2s.model import Seq2Seq
 from s2s.schedule import exhausted, learning_rate
 from s2s.state import Cursor, Epoch, State
 from s2s.tracking import Several, Tracker
-from s2s.workers import Workers, summed
+from s2s.workers import Workers, agreed, summed, together
 
 # A step whose loss is so many times that of guessing blindly has lost its way.
 _EXPLODED = 3.0
@@ -106,7 +107,7 @@ class _Window:
     steps: int = 0
     seconds: float = 0.0
     waited: float = 0.0  # seconds for batches
-    norm: float = 0.0  # largest norm of a gradient
+    norm: Tensor | float = 0.0  # largest norm of a gradient
 
 
 class Training:
@@ -138,6 +139,7 @@ class Training:
         self._host: Host = host or Alone()
         self._after_step = after_step
         self._precision = precision.choose(config.train.precision, device)
+        self._stopping = False
 
         torch.manual_seed(config.train.seed)
         bundle = Bundle.new(config, corpus.source, corpus.target)
@@ -149,7 +151,9 @@ class Training:
         )
         objective = Objective(self._model, config.train.label_smoothing)
         self._workers = Workers(objective, device, config.train)
-        self._train, self._valid = (self._batches(part) for part in ("train", "valid"))
+        self._train, self._valid = together(
+            lambda: (self._batches("train"), self._batches("valid"))
+        )
         facts = {
             "workers": self._workers.world,
             "device": device.type,
@@ -162,11 +166,12 @@ class Training:
         self._state = State(bundle, optimizer, self._precision.scaler(), facts)
         self._resume()
         self._first = self._workers.rank == 0
-        self._tracker = track(self._cursor.steps) if self._first else Several(())
+        self._tracker = together(lambda: track(self._cursor.steps) if self._first else Several(()))
         self._window = _Window()
         self._recent: deque[tuple[Step, float]] = deque(maxlen=2)
         self._saved = time.monotonic()
-        self._flags = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], device=device)
+        # Every combination of three flags, there already, so that a GPU need not wait for one.
+        self._flags = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).to(device)  # (8, 3)
 
     @property
     def _cursor(self) -> Cursor:
@@ -185,11 +190,15 @@ class Training:
         )
 
     def _resume(self) -> None:
-        kept = self._workers.agree(self._checkpoints.newest)
+        kept = agreed(self._checkpoints.newest)
         if kept is None:
             return
-        with self._checkpoints.open(kept) as path:
-            changed = self._state.restore(path)
+
+        def restore() -> str | None:
+            with self._checkpoints.open(kept) as path:
+                return self._state.restore(path)
+
+        changed = together(restore)
         self._host.line(f"going on from the {kept}")
         if changed:
             self._host.line(changed)
@@ -213,7 +222,7 @@ class Training:
         )
         finished = False
         try:
-            while not self._ended and self._epoch():
+            while not (self._ended or self._stopping) and self._epoch():
                 self._end_epoch()
             if (reason := self._checkpoints.wait()) is not None:
                 raise Failed(
@@ -238,17 +247,20 @@ class Training:
         steps = self._train.steps(cursor.epoch)
         batches = self._train.epoch(cursor.epoch, cursor.step)
         if self._device.type == "cuda":  # a CPU has no core to spare for it (docs/log.md)
-            batches = ahead(_pinned(batches))
+            batches = ahead(_pinned(batches, self._device))
         self._model.train()
         numbers: Tensor | None = None
         clock = time.perf_counter()
         while True:
             # The numbers of a step are looked at one step later: a GPU need not be waited for.
             if numbers is not None:
-                stop, save = self._account(numbers)
-                if cursor.step < steps and (stop or save or self._checkpoint_is_due()):
+                stop, wished, due = self._account(numbers)
+                if cursor.steps % settings.log_steps == 0:
+                    self._log(steps)
+                self._stopping |= stop
+                if cursor.step < steps and (stop or wished or due or self._checkpoint_is_due()):
                     self._lap(clock)
-                    self._save(wished=stop or save)
+                    self._save(wished=stop or wished)
                     clock = time.perf_counter()
                 if cursor.step < steps and stop:
                     return False
@@ -262,8 +274,6 @@ class Training:
             cursor.step += 1
             cursor.steps += 1
             clock = self._lap(clock)
-            if cursor.steps % settings.log_steps == 0:
-                self._log(steps)
             self._after_step()
 
     def _checkpoint_is_due(self) -> bool:
@@ -278,7 +288,8 @@ class Training:
             epochs: that lie before it, with the fraction of the current one.
 
         Returns:
-            (3,) summed over all workers: loss in nats, wishes to stop, wishes to save.
+            (4,) summed over all workers: loss in nats, and how many of them were asked to stop, to
+            save, and find that minutes have passed since the last checkpoint.
         """
         state, workers, settings = self._state, self._workers, self._settings
         # Random numbers depend on where the run stands, so there is no stream of them to save.
@@ -306,7 +317,7 @@ class Training:
                 norm = torch.nn.utils.clip_grad_norm_(
                     self._model.parameters(), settings.clip_norm, foreach=True
                 )
-                self._window.norm = max(self._window.norm, float(norm))
+                self._window.norm = torch.maximum(norm, torch.as_tensor(self._window.norm).to(norm))
             state.scaler.step(state.optimizer)
             state.scaler.update()
         self._recent.append((step, rate))
@@ -316,11 +327,11 @@ class Training:
         """The row of `_flags` that says what this worker was asked for."""
         wish, minutes = self._host.wish(), self._settings.checkpoint_minutes
         due = minutes is not None and time.monotonic() - self._saved > 60 * minutes
-        return 2 * wish.stop + (wish.save or (due and self._first))
+        return 4 * wish.stop + 2 * wish.save + (due and self._first)
 
-    def _account(self, numbers: Tensor) -> tuple[bool, bool]:
-        """Take in the numbers of the step before; returns whether to stop, and to save."""
-        loss, stop, save = numbers.tolist()
+    def _account(self, numbers: Tensor) -> tuple[bool, bool, bool]:
+        """Take in the numbers of the step before; returns whether to stop, to save, and if due."""
+        loss, stop, save, due = numbers.tolist()
         step, _ = self._recent[-1]
         if not loss / step.tokens < _EXPLODED * math.log(len(self._state.bundle.target)):
             self._explode(loss / step.tokens)
@@ -329,7 +340,7 @@ class Training:
         self._window.tokens += step.tokens
         self._window.pairs += len(step.rows)
         self._window.steps += 1
-        return stop > 0, save > 0
+        return stop > 0, save > 0, due > 0
 
     def _lap(self, clock: float) -> float:
         """Count the time since then as training; returns the time now."""
@@ -411,7 +422,7 @@ class Training:
             "train/data_wait_share": window.waited / window.seconds,
         }
         if self._settings.clip_norm is not None:
-            values["train/gradient_norm"] = window.norm
+            values["train/gradient_norm"] = float(window.norm)
         self._tracker.log(cursor.steps, values)
         self._host.progress(
             Progress(cursor.epoch, cursor.step, steps, window.loss / window.tokens, per_second)
@@ -437,7 +448,8 @@ class Training:
                         "pairs": [{"row": r, "source": s, "target": t} for r, s, t in sides],
                     }
                 )
-            write_text(file, json.dumps({"loss": loss, "steps": told}, indent=2) + "\n")
+            with suppress(OSError):  # a full disk; the others must not be left alone
+                write_text(file, json.dumps({"loss": loss, "steps": told}, indent=2) + "\n")
         raise Failed(
             f"the loss exploded at step {self._cursor.steps} (epoch {self._cursor.epoch}): "
             f"{loss:.4g} nats per token. The batches of the last steps are in {file}; a smaller "
@@ -445,7 +457,8 @@ class Training:
         )
 
 
-def _pinned(steps: Iterator[Step]) -> Iterator[Step]:
+def _pinned(steps: Iterator[Step], device: torch.device) -> Iterator[Step]:
+    torch.cuda.set_device(device)  # the thread that makes them has its own
     for step in steps:
         yield step.pinned()
 

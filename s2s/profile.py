@@ -42,6 +42,13 @@ class Profile:
             self._profile.stop()
             self._profile = None
 
+    def close(self) -> None:
+        """Told at the end of the run."""
+        if self._profile is not None:
+            self._profile = None
+            needed = _PASSED + _WARM + _RECORDED
+            self._say(f"no profile: it takes {needed} steps, and there were {self._steps}")
+
     def _tell(self, found: profile) -> None:
         wall = (time.perf_counter() - self._begin) * 1e3 / _RECORDED  # milliseconds a step
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,7 @@ class EpochBar:
 
     def line(self, text: str) -> None:
         """Print a line that stays, above the bar."""
-        self._bars.console.print(text)
+        self._bars.console.print(text, markup=False)
 
 
 class StageBars:
@@ -137,7 +137,7 @@ class SweepTable:
 
     def line(self, text: str) -> None:
         """Print a line that stays, above the table."""
-        self._console.print(text)
+        self._console.print(text, markup=False)
 
     def _table(self) -> Table:
         table = Table()

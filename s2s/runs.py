@@ -1,5 +1,6 @@
 """Runs that can be interrupted: the folder where one keeps its checkpoints, and how it stops."""
 
+import fcntl
 import json
 import os
 import re
@@ -35,7 +36,7 @@ def claim(out: Path, marker: str, run: dict[str, Any], restart: bool) -> Path:
         raise BadInput(f"{out} exists already, and no earlier run made it; name another --out")
     if out.exists() and not restart:
         raise BadInput(f"{out} exists already; --restart begins anew and replaces it")
-    folder = out.with_name(f"{out.name}.run")
+    folder = run_folder(out)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").is_file():
         raise BadInput(f"{folder} exists already, and no run made it; name another --out")
     if restart:
@@ -53,6 +54,27 @@ def claim(out: Path, marker: str, run: dict[str, Any], restart: bool) -> Path:
     except (OSError, ValueError) as error:
         raise BadInput(f"{file}: {error}") from None
     return folder
+
+
+def run_folder(out: Path) -> Path:
+    """Where the run that makes `out` lives."""
+    out = out.resolve()
+    return out.with_name(f"{out.name}.run")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a run folder for this process; a killed one lets go of it by itself.
+
+    Raises:
+        BadInput: another process has it.
+    """
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadInput(f"{folder} is in use: the same command runs already") from None
+        yield
 
 
 @contextmanager

@@ -36,7 +36,7 @@ class Epoch:
 class Cursor:
     """Where a run stands: in which epoch, and what the steps of that epoch have summed up so far.
 
-    It decides every batch and every random number to come, whatever the number of workers.
+    It decides every batch to come, whatever the number of workers, and every random number.
     """
 
     epoch: int = 1
@@ -103,7 +103,8 @@ class State:
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
             self.bundle.model.load_state_dict(saved.model.state_dict())
             self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
+            if state["scaler"]:  # of fp16, which alone has one
+                self.scaler.load_state_dict(state["scaler"])
             self.cursor = Cursor(**state["cursor"])
             self.epochs[:] = [Epoch(**record) for record in state["epochs"]]
             before, now = state["precision"], self.facts["precision"]

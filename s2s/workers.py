@@ -57,25 +57,6 @@ class Workers:
         if settings.compress_gradients:
             self.network.register_comm_hook(self.world, _in_bf16)
 
-    def agree(self, decide: Callable[[], T]) -> T:
-        """What the first worker decides, for all.
-
-        Raises:
-            BadInput: by all, if the first worker meets it.
-        """
-        if self.world == 1:
-            return decide()
-        box: list[T | BadInput | None] = [None]
-        if self.rank == 0:
-            try:
-                box = [decide()]
-            except BadInput as error:
-                box = [error]
-        dist.broadcast_object_list(box)
-        if isinstance(box[0], BadInput):
-            raise box[0]
-        return box[0]  # type: ignore[return-value]
-
     def adding(self, *, last: bool) -> AbstractContextManager[None]:
         """The context of a backward pass; before the last one of a step nothing is sent."""
         if last or self.world == 1:
@@ -104,6 +85,43 @@ class Workers:
             # DDP divides what it sums by the number of workers, so these are, too.
             gradient[read] = total.view(len(read), -1) / self.world
         return numbers
+
+
+def together(make: Callable[[], T]) -> T:
+    """What each worker makes, if all of them can.
+
+    One that raised alone would leave the others waiting for it in the next exchange.
+
+    Raises:
+        BadInput: by all, with what one of them met.
+    """
+    made: list[T] = []
+    fault: str | None = None
+    try:
+        made.append(make())
+    except (BadInput, OSError) as error:
+        fault = str(error) or type(error).__name__
+    faults = [fault]
+    if dist.is_initialized():
+        faults = [None] * dist.get_world_size()
+        dist.all_gather_object(faults, fault)
+    for met in faults:
+        if met is not None:
+            raise BadInput(met)
+    return made[0]
+
+
+def agreed(decide: Callable[[], T]) -> T:
+    """What the first worker decides, for all.
+
+    Raises:
+        BadInput: by all, if the first worker meets it.
+    """
+    first = not dist.is_initialized() or dist.get_rank() == 0
+    box = [together(lambda: decide() if first else None)]
+    if dist.is_initialized():
+        dist.broadcast_object_list(box)
+    return box[0]  # type: ignore[return-value]
 
 
 def _in_bf16(world: int, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:

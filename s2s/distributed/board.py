@@ -124,3 +124,12 @@ def shown(bar: EpochBar, epochs: int) -> Iterator[Any]:
 def ask_to_stop(board: Any) -> None:
     """Ask the run to save and end."""
     board.ask.remote(Wish(stop=True))
+
+
+def answers(board: Any) -> bool:
+    """Whether the cluster of the board is still there; it may have been ended with the driver."""
+    try:
+        ray.get(board.saved.remote(), timeout=5)
+    except ray.exceptions.RayError:
+        return False
+    return True

@@ -94,12 +94,15 @@ class Workers:
         """
         try:
             least, *rest = map(int, text.split(":"))
-            if least < 1 or len(rest) > 1 or (rest and rest[0] < least) or cpus < 1:
-                raise ValueError
+            fine = least > 0 and cpus > 0 and (not rest or [least, *rest] == sorted([least, *rest]))
         except ValueError:
+            fine = False
+        if not fine or len(rest) > 1:
             raise BadInput(
                 f"--workers {text} with {cpus} CPUs: at least 1, or MIN:MAX such as 1:4, is needed"
-            ) from None
+            )
+        if others.get("resize", 1) <= 0:
+            raise BadInput(f"--resize {others['resize']}: seconds, more than 0, are needed")
         return cls(least, rest[0] if rest else None, cpus=cpus, **others)
 
     @property

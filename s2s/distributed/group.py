@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+from ray.train.v2._internal.execution.failure_handling import FailureDecision
 
 _SAVED = 10.0  # seconds that a resize waits for a checkpoint
 _DEAD = 5.0  # seconds that a failure waits for a node to be known as dead
@@ -53,8 +54,10 @@ class GroupKeeper(ControllerCallback, WorkerGroupCallback):
 
     def before_controller_execute_failure_decision(self, failure_decision: Any) -> None:
         """Tell the user, and look at what the cluster has left."""
+        if failure_decision != FailureDecision.RETRY:
+            return
         with suppress(Exception):
-            self._say("a worker has gone: starting workers anew from the last checkpoint")
+            self._say("a worker has failed: starting workers anew from the last checkpoint")
             if not self._elastic:
                 return
             end = time.monotonic() + _DEAD

@@ -9,7 +9,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -23,10 +23,10 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.execution.context import get_train_context
 
 from s2s.bundle import Bundle, read_config, write_metrics
-from s2s.checkpoints import Checkpoints, Kept
+from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
-from s2s.distributed.board import Pin, ask_to_stop, shown
+from s2s.distributed.board import Pin, answers, ask_to_stop, shown
 from s2s.distributed.cluster import Workers, cluster, pin_address
 from s2s.distributed.group import GroupKeeper, release
 from s2s.distributed.metrics import RayMetrics
@@ -36,12 +36,13 @@ from s2s.files import new_directory, write_text
 from s2s.loop import Alone, Training, Wish
 from s2s.profile import Profile
 from s2s.progress import EpochBar
-from s2s.runs import claim
+from s2s.runs import claim, held, interruptible, run_folder
 from s2s.state import Epoch
 from s2s.tracking import JsonLines, MLflow, Several, TensorBoard, Tracker
+from s2s.workers import together
 
 _NOTICE = 5.0  # seconds between two checkpoints while a node is about to go
-_SAVING = 60.0  # seconds that a run which was asked to stop has for its checkpoint
+_SAVING = 300.0  # seconds that a run which was asked to stop has for its checkpoint
 
 
 def train(
@@ -85,39 +86,45 @@ def train(
         "start": start and str(start.resolve()),
         "checkpoints": checkpoints,
     }
-    with cluster(), EpochBar() as bar:
+    with interruptible(), cluster(), EpochBar() as bar:
         workers.require(bar.line)
+        # A place that cannot be used is told of before anything is made or dropped.
+        store = checkpoints_of(run_folder(out), config.train, checkpoints, bar.line)
+        store.all()
         folder = claim(out, "model.safetensors", run, restart)
         out = out.resolve()
-        store = checkpoints_of(folder, config.train, checkpoints, bar.line)
-        if restart:
-            store.clear()
-        bar.line(f"checkpoints: {store.root}")
-        with shown(bar, settings.epochs) as board:
-            trainer = make_trainer(
-                opened.path,
-                config,
-                workers,
-                folder,
-                board=board,
-                start=start and str(start.resolve()),
-                checkpoints=checkpoints,
-                mlflow=mlflow,
-                profile=profile,
-            )
-            with _released(trainer, folder):
-                outcome = _fit(trainer, board, bar.line)
-        if "failed" in outcome:
-            raise Failed(outcome["failed"])
-        if "stopped" in outcome:
-            raise Stopped(
-                f"stopped after step {outcome['stopped']:,}, which is saved; "
-                "the same command goes on from there"
-            )
-        bar.line("scoring the model on valid")
-        metrics = export(
-            store, outcome, config.train, opened.path, out, time.perf_counter() - begin
-        )
+        with held(folder):
+            if restart:
+                store.clear()
+            bar.line(f"checkpoints: {store.root}")
+            with shown(bar, settings.epochs) as board:
+                trainer = make_trainer(
+                    opened.path,
+                    config,
+                    workers,
+                    folder,
+                    board=board,
+                    start=start and str(start.resolve()),
+                    checkpoints=checkpoints and store.root,
+                    mlflow=mlflow,
+                    profile=profile,
+                )
+                with _released(trainer, folder):
+                    outcome = _fit(trainer, board, bar.line)
+            if "refused" in outcome:
+                if not store.all():
+                    shutil.rmtree(folder, ignore_errors=True)  # the same input will fail again
+                raise BadInput(outcome["refused"])
+            if "failed" in outcome:
+                raise Failed(outcome["failed"])
+            if "stopped" in outcome:
+                raise Stopped(
+                    f"stopped after step {outcome['stopped']:,}, which is saved; "
+                    "the same command goes on from there"
+                )
+            bar.line("scoring the model on valid")
+            seconds = time.perf_counter() - begin
+            metrics = export(store, outcome, config.train, opened.path, out, seconds, bar.line)
     scores = metrics["scores"]
     told = ", ".join(f"{s['name']} {s['score']:.2f} (references {s['references']})" for s in scores)
     bar.line(f"{metrics['weights']}: valid loss {metrics['valid']['valid_loss']:.4f}, {told}")
@@ -154,13 +161,27 @@ def model_of(start: Path, corpus: Corpus) -> ModelConfig:
 
 
 def checkpoints_of(
-    folder: Path, settings: TrainConfig, uri: str | None, say: Any = lambda line: None
+    folder: Path,
+    settings: TrainConfig,
+    place: str | None,
+    say: Callable[[str], None] = lambda line: None,
+    *,
+    background: bool = True,
 ) -> Checkpoints:
-    """The checkpoints of the run in a folder, as many as its settings need."""
+    """The checkpoints of the run in a folder, as many as its settings need.
+
+    Args:
+        place: folder or URI that other runs might name, too; None for the run's own.
+
+    Raises:
+        BadInput: nothing here reads such a URI.
+    """
     number = settings.average_epochs
     return Checkpoints(
-        uri or folder / "checkpoints",
+        place or folder / "checkpoints",
         say,
+        run=str(folder) if place else "",
+        background=background,
         last=settings.keep_last,
         best=max(settings.keep_best, number if settings.average == "best" else 1),
         last_epochs=number if settings.average == "last" else 0,
@@ -222,27 +243,40 @@ def export(
     corpus: Path,
     out: Path,
     seconds: float,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Make the model directory `out` of a run's checkpoints, scored on `valid`.
 
     Args:
         outcome: what the run's `metrics.json` says so far.
         seconds: wall time that the run took.
+        say: told of checkpoints that are left out since they are damaged.
 
     Returns:
         What the `metrics.json` of `out` says.
 
     Raises:
-        BadInput: a checkpoint is damaged.
+        Failed: no checkpoint of the end of an epoch is whole.
     """
-    chosen, weights = _chosen(checkpoints, settings)
+    ended = [kept for kept in checkpoints.all() if kept.valid_loss is not None]
+    wanted = 1 if settings.average == "none" else settings.average_epochs
+    candidates = ended[::-1] if settings.average == "last" else checkpoints.best(len(ended))
     with new_directory(out) as scratch, ExitStack() as opened:
-        paths = [opened.enter_context(checkpoints.open(kept)) for kept in chosen]
-        Bundle.mean(paths).save(scratch, outcome)
+        chosen: dict[int, Path] = {}  # by epoch
+        for kept in candidates:
+            if len(chosen) < wanted:
+                try:
+                    chosen[kept.epoch] = opened.enter_context(checkpoints.open(kept))
+                except BadInput as error:
+                    say(f"{error}; it is left out")
+        if not chosen:
+            raise Failed(f"{checkpoints.root} has no whole checkpoint of the end of an epoch")
+        epochs = ", ".join(map(str, sorted(chosen)))
+        Bundle.mean(list(chosen.values())).save(scratch, outcome)
         scores = evaluate(scratch, corpus, "valid")
         metrics = {
             **outcome,
-            "weights": weights,
+            "weights": f"{'the mean' if len(chosen) > 1 else 'those'} of epoch {epochs}",
             "valid": {
                 f"valid_{key}": scores[key] for key in ("loss", "token_accuracy", "padded_accuracy")
             },
@@ -252,23 +286,6 @@ def export(
         }
         write_metrics(scratch, metrics)
     return metrics
-
-
-def _chosen(checkpoints: Checkpoints, settings: TrainConfig) -> tuple[list[Kept], str]:
-    """The checkpoints that a model is made of, and what to call their weights."""
-    match settings.average:
-        case "none":
-            [best] = checkpoints.best(1)
-            return [best], f"those of epoch {best.epoch}"
-        case "best":
-            chosen = checkpoints.best(settings.average_epochs)
-        case "last":
-            ended = [kept for kept in checkpoints.all() if kept.valid_loss is not None]
-            chosen = ended[-settings.average_epochs :]
-    return (
-        chosen,
-        f"the mean of epochs {', '.join(str(e) for e in sorted(k.epoch for k in chosen))}",
-    )
 
 
 # ---- the worker ---------------------------------------------------------------------------------
@@ -295,24 +312,35 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
             trackers.append(MLflow(uri, "s2s", folder.name, parameters, memory, host.line))
         return Several(trackers, host.line)
 
-    profile = (
-        Profile(folder / "profile", host.line) if settings.get("profile") and not rank else None
-    )
+    profiled = settings.get("profile") and rank == 0
+    profile = Profile(folder / "profile", host.line) if profiled else None
     try:
-        return Training(
-            Corpus.open(Path(settings["corpus"])),
+        outcome = Training(
+            together(lambda: Corpus.open(Path(settings["corpus"]))),
             config,
             get_device(),
-            checkpoints_of(folder, config.train, settings.get("checkpoints"), host.line),
+            checkpoints_of(
+                folder,
+                config.train,
+                settings.get("checkpoints"),
+                host.line,
+                # A trial may be ended as soon as it has told of an epoch.
+                background=settings["board"] is not None,
+            ),
             folder,
             host=host,
-            start=Bundle.load(Path(start)) if start else None,
+            start=together(lambda: Bundle.load(Path(start)) if start else None),
             track=track,
             after_step=profile.step if profile else lambda: None,
         ).run()
-    except (BadInput, Failed) as error:
-        # All workers meet this together. Raised, it would be tried again in vain.
+    # All workers meet these together. Raised, they would be tried again in vain.
+    except BadInput as error:
+        return {"refused": str(error)}
+    except Failed as error:
         return {"failed": str(error)}
+    if profile is not None:
+        profile.close()
+    return outcome
 
 
 class _Host(Alone):
@@ -370,7 +398,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 # ---- the driver ---------------------------------------------------------------------------------
 
 
-def _fit(trainer: TorchTrainer, board: Any, say: Any) -> dict[str, Any]:
+def _fit(trainer: TorchTrainer, board: Any, say: Callable[[str], None]) -> dict[str, Any]:
     """Run a trainer to its end, or until Ctrl-C or SIGTERM, which let it save first.
 
     Raises:
@@ -400,7 +428,8 @@ def _fit(trainer: TorchTrainer, board: Any, say: Any) -> dict[str, Any]:
                 say("stopping: saving a checkpoint first (again to stop at once)")
                 ask_to_stop(board)
                 told = True
-            if len(asked) > 1 or (asked and time.monotonic() - asked[0] > _SAVING):
+            late = bool(asked) and time.monotonic() - asked[0] > _SAVING
+            if len(asked) > 1 or late or (asked and not answers(board)):
                 raise Stopped(
                     "stopped without saving; the same command goes on from the last checkpoint"
                 )

@@ -19,7 +19,7 @@ from s2s.distributed.train import checkpoints_of, export, last_line, make_config
 from s2s.errors import BadInput, Failed
 from s2s.files import new_directory
 from s2s.progress import SweepTable
-from s2s.runs import claim, interruptible
+from s2s.runs import claim, held, interruptible
 
 Sizes = tuple[int, int]  # hidden, embedding
 
@@ -65,7 +65,7 @@ def tune(
         table.line(f"{len(tried)} trials in {folder}")
         _Watcher.table = table
         tuner = _make_tuner(opened.path, config, workers, folder, tried)
-        with interruptible():
+        with held(folder), interruptible():
             grid = tuner.fit()
         table.line("scoring the best trial on valid")
         sweep = _export(grid, config, opened.path, out, folder, time.perf_counter() - begin)
@@ -128,7 +128,10 @@ def _trial(
     trainer = make_trainer(
         corpus, trial, workers, own, callbacks=[TuneReportCallback()], max_failures=0
     )
-    trainer.fit()
+    outcome = trainer.fit().return_value
+    for told in ("refused", "failed"):
+        if told in outcome:
+            raise RuntimeError(outcome[told])
 
 
 def _export(
@@ -151,8 +154,10 @@ def _export(
         row: dict[str, Any] = {"hidden_size": hidden, "embedding_size": embedding}
         if result.error is None and result.metrics and "trial_id" in result.metrics:
             run = checkpoints_of(folder / "trials" / result.metrics["trial_id"], config.train, None)
-            [best] = run.best(1)
-            with run.open(best) as path:
+            if not (found := run.best(1)):
+                trials.append({**row, "error": "it has left no checkpoint"})
+                continue
+            with run.open(found[0]) as path:
                 outcome = json.loads((path / "metrics.json").read_bytes())
             record = {f"best_{key}": value for key, value in outcome["best"].items()}
             row |= {"epochs": result.metrics["epoch"], **record}

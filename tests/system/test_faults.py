@@ -84,7 +84,7 @@ def test_a_killed_worker_a_killed_driver_and_ctrl_c_leave_the_weights_as_they_ar
     wait_for(reached(out, chance.randint(550, 900)))
     process.kill()
     told, _ = process.communicate(timeout=30)
-    assert "a worker has gone" in told
+    assert "a worker has failed" in told
     assert told.count("going on from the checkpoint of step") == 1
 
     process = cluster.start(*command, out)
@@ -236,7 +236,7 @@ def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
     heard("epoch ")
     heard("epoch ")
     second.kill()
-    heard("a worker has gone")
+    heard("a worker has failed")
     heard("going on from the checkpoint of step")
     heard("1 worker of 1 thread")
     rest, _ = process.communicate(timeout=300)

@@ -112,7 +112,7 @@ def test_a_model_is_tuned_further_on_another_corpus(
     done = cluster.s2s(*train)
     assert done.returncode == 0, done.stderr
     told = json.loads((tmp_path / "tuned/metrics.json").read_text())
-    assert told["weights"] == "the mean of epochs 2, 3"
+    assert told["weights"] == "the mean of epoch 2, 3"
     assert (tmp_path / "tuned/source.json").read_bytes() == (
         one_worker / "source.json"
     ).read_bytes()

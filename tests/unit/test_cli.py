@@ -376,10 +376,10 @@ def test_evaluate_finds_what_training_found(
 ) -> None:
     assert main(["evaluate", str(model_dir), "--corpus", str(corpus.path), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    last = json.loads((model_dir / "metrics.json").read_text())["epochs"][-1]
-    assert result["loss"] == pytest.approx(last["valid_loss"], rel=1e-5)
-    assert result["token_accuracy"] == pytest.approx(last["valid_token_accuracy"])
-    assert result["padded_accuracy"] == pytest.approx(last["valid_padded_accuracy"])
+    best = json.loads((model_dir / "metrics.json").read_text())["best"]
+    assert result["loss"] == pytest.approx(best["valid_loss"], rel=1e-5)
+    assert result["token_accuracy"] == pytest.approx(best["valid_token_accuracy"])
+    assert result["padded_accuracy"] == pytest.approx(best["valid_padded_accuracy"])
 
 
 def test_evaluate_scores_against_all_references_of_a_sentence(
