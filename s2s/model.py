@@ -6,6 +6,7 @@ V target words.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -35,6 +36,11 @@ class Recurrent(nn.Module):
     def last_state(self, inputs: Tensor, lengths: Tensor) -> State:
         """The state after each row's own last input, (B, S, E) and (B,); padding is never read."""
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        if inputs.device.type == "cpu":
+            # Sentences drop out step by step, and oneDNN would compile, and keep, code for every
+            # number of them that is left; float32 takes another library (docs/log.md).
+            with torch.autocast("cpu", enabled=False):
+                return _state(self.layers(packed)[1])
         return _state(self.layers(packed)[1])
 
 

@@ -130,6 +130,8 @@ def answers(board: Any) -> bool:
     """Whether the cluster of the board is still there; it may have been ended with the driver."""
     try:
         ray.get(board.saved.remote(), timeout=5)
+    except ray.exceptions.GetTimeoutError:
+        return True  # slow, as all is while workers start
     except ray.exceptions.RayError:
         return False
     return True
