@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.errors import Failed
 from s2s.files import write_text
+from s2s.host import Alone, Host, Progress
 from s2s.loss import Objective, Sums, totals
 from s2s.model import Seq2Seq
 from s2s.schedule import exhausted, learning_rate
@@ -37,64 +38,6 @@ from s2s.workers import Workers, agreed, summed, together
 
 # A step whose loss is so many times that of guessing blindly has lost its way.
 _EXPLODED = 3.0
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of a run."""
-
-    stop: bool = False  # save, then end
-    save: bool = False
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an epoch is, for showing."""
-
-    epoch: int
-    step: int
-    steps: int
-    loss: float  # nats per token, of the last steps
-    pairs_per_second: float
-
-
-class Host(Protocol):
-    """Whoever started the workers, as the loop of each of them sees it."""
-
-    def line(self, text: str) -> None:
-        """Tell the user something."""
-
-    def progress(self, progress: Progress) -> None:
-        """Told every `log_steps` steps."""
-
-    def epoch(self, record: Epoch) -> None:
-        """Told after every epoch, by all workers."""
-
-    def wish(self) -> Wish:
-        """What this worker was asked for; asked before every step, so it must not wait."""
-
-    def saved(self) -> None:
-        """Told when a checkpoint that was wished for is written."""
-
-
-class Alone:
-    """The host of a run that nobody watches."""
-
-    def line(self, text: str) -> None:
-        """Say nothing."""
-
-    def progress(self, progress: Progress) -> None:
-        """Say nothing."""
-
-    def epoch(self, record: Epoch) -> None:
-        """Say nothing."""
-
-    def wish(self) -> Wish:
-        """Want nothing."""
-        return Wish()
-
-    def saved(self) -> None:
-        """Say nothing."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from s2s.loop import Progress, Wish
+from s2s.host import Progress, Wish
 from s2s.progress import EpochBar
 
 _EVERY = 0.5  # seconds between two looks

@@ -4,44 +4,34 @@ Checkpoints are the loop's own (`s2s.checkpoints`): a worker group that Ray star
 whose driver is gone, both go on from what they find there. Ray Train is told of none.
 """
 
-import json
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
-import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.train.v2._internal.execution.context import get_train_context
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from s2s.bundle import Bundle, read_config, write_metrics
 from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
-from s2s.distributed.board import Pin, answers, ask_to_stop, shown
+from s2s.distributed.board import answers, ask_to_stop, shown
 from s2s.distributed.cluster import Workers, cluster, pin_address
 from s2s.distributed.group import GroupKeeper, release
-from s2s.distributed.metrics import RayMetrics
+from s2s.distributed.worker import checkpoints_of, work
 from s2s.errors import BadInput, Failed, Stopped
 from s2s.evaluate import evaluate
 from s2s.files import new_directory, write_text
-from s2s.loop import Alone, Training, Wish
-from s2s.profile import Profile
 from s2s.progress import EpochBar
 from s2s.runs import claim, held, interruptible, run_folder
-from s2s.state import Epoch
-from s2s.tracking import JsonLines, MLflow, Several, TensorBoard, Tracker
-from s2s.workers import together
 
-_NOTICE = 5.0  # seconds between two checkpoints while a node is about to go
 _SAVING = 300.0  # seconds that a run which was asked to stop has for its checkpoint
 
 
@@ -160,34 +150,6 @@ def model_of(start: Path, corpus: Corpus) -> ModelConfig:
     return config.model
 
 
-def checkpoints_of(
-    folder: Path,
-    settings: TrainConfig,
-    place: str | None,
-    say: Callable[[str], None] = lambda line: None,
-    *,
-    background: bool = True,
-) -> Checkpoints:
-    """The checkpoints of the run in a folder, as many as its settings need.
-
-    Args:
-        place: folder or URI that other runs might name, too; None for the run's own.
-
-    Raises:
-        BadInput: nothing here reads such a URI.
-    """
-    number = settings.average_epochs
-    return Checkpoints(
-        place or folder / "checkpoints",
-        say,
-        run=str(folder) if place else "",
-        background=background,
-        last=settings.keep_last,
-        best=max(settings.keep_best, number if settings.average == "best" else 1),
-        last_epochs=number if settings.average == "last" else 0,
-    )
-
-
 def make_trainer(
     corpus: Path,
     config: Config,
@@ -211,7 +173,7 @@ def make_trainer(
     # What Ray keeps of a run (its own checkpoints) would only mislead a later one.
     shutil.rmtree(folder / "ray", ignore_errors=True)
     return TorchTrainer(
-        _worker,
+        work,
         train_loop_config={
             "corpus": str(corpus),
             "config": config.to_json(),
@@ -286,113 +248,6 @@ def export(
         }
         write_metrics(scratch, metrics)
     return metrics
-
-
-# ---- the worker ---------------------------------------------------------------------------------
-
-
-def _worker(settings: dict[str, Any]) -> dict[str, Any]:
-    """The run as one of its workers: returns what `metrics.json` says, or why the run failed."""
-    torch.set_num_threads(settings["threads"])
-    config = Config.from_json(settings["config"], "config")
-    folder, rank = Path(settings["folder"]), ray.train.get_context().get_world_rank()
-    board = settings["board"] if rank == 0 else None
-    host = _Host(None if board is None else Pin(board), config.train.epochs)
-    start = settings.get("start")
-
-    def track(after: int) -> Tracker:
-        trackers: list[Tracker] = [
-            JsonLines(folder / "metrics.jsonl", after),
-            TensorBoard(folder / "tensorboard", after),
-            RayMetrics(folder.name, after),
-        ]
-        if uri := settings.get("mlflow"):
-            parameters = _flat(json.loads(config.to_json()))
-            memory = folder / "mlflow-run"
-            trackers.append(MLflow(uri, "s2s", folder.name, parameters, memory, host.line))
-        return Several(trackers, host.line)
-
-    profiled = settings.get("profile") and rank == 0
-    profile = Profile(folder / "profile", host.line) if profiled else None
-    try:
-        outcome = Training(
-            together(lambda: Corpus.open(Path(settings["corpus"]))),
-            config,
-            get_device(),
-            checkpoints_of(
-                folder,
-                config.train,
-                settings.get("checkpoints"),
-                host.line,
-                # A trial may be ended as soon as it has told of an epoch.
-                background=settings["board"] is not None,
-            ),
-            folder,
-            host=host,
-            start=together(lambda: Bundle.load(Path(start)) if start else None),
-            track=track,
-            after_step=profile.step if profile else lambda: None,
-        ).run()
-    # All workers meet these together. Raised, they would be tried again in vain.
-    except BadInput as error:
-        return {"refused": str(error)}
-    except Failed as error:
-        return {"failed": str(error)}
-    if profile is not None:
-        profile.close()
-    return outcome
-
-
-class _Host(Alone):
-    """Ray Train, as the loop sees it.
-
-    Args:
-        pin: of the first worker, where anybody looks at its board.
-        epochs: of the run.
-    """
-
-    def __init__(self, pin: Pin | None, epochs: int) -> None:
-        self._pin, self._epochs = pin, epochs
-        self._context = get_train_context().preemption_context
-        self._preempted = 0.0  # when to save next
-        if pin is not None:
-            self.line, self.progress = pin.line, pin.progress  # type: ignore[method-assign]
-            self.saved = pin.saved  # type: ignore[method-assign]
-
-    def epoch(self, record: Epoch) -> None:
-        """Tell driver and Ray Train."""
-        self.line(_told(record, self._epochs))
-        ray.train.report(asdict(record))
-
-    def wish(self) -> Wish:
-        """What the driver wants; while a node is about to go, a checkpoint every few seconds."""
-        wish = self._pin.wish() if self._pin is not None else Wish()
-        # Every worker's own copy of the notice: the public get_preemption_info makes all workers
-        # wait for each other, which the exchange of wishes in every step does anyway.
-        if self._context.preemption_info is None or time.monotonic() < self._preempted:
-            return wish
-        self._preempted = time.monotonic() + _NOTICE
-        self.line("a node is about to go: saving")
-        return Wish(stop=wish.stop, save=True)
-
-
-def _told(record: Epoch, epochs: int) -> str:
-    return (
-        f"epoch {record.epoch}/{epochs}  train loss {record.train_loss:.4f}  "
-        f"valid loss {record.valid_loss:.4f}  token accuracy {record.valid_token_accuracy:.4f}  "
-        f"padded accuracy {record.valid_padded_accuracy:.4f}  "
-        f"{record.pairs_per_second:,.0f} pairs/s  {record.seconds:.1f} s"
-    )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-        )
-    return flat
 
 
 # ---- the driver ---------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.distributed.cluster import Workers, cluster
-from s2s.distributed.train import checkpoints_of, export, last_line, make_config, make_trainer
+from s2s.distributed.train import export, last_line, make_config, make_trainer
+from s2s.distributed.worker import checkpoints_of
 from s2s.errors import BadInput, Failed
 from s2s.files import new_directory
 from s2s.progress import SweepTable

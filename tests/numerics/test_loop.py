@@ -22,7 +22,8 @@ from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.errors import BadInput, Failed
-from s2s.loop import Alone, Progress, Training, Wish, validate
+from s2s.host import Alone, Progress, Wish
+from s2s.loop import Training, validate
 from s2s.loss import Sums
 from s2s.state import STATE, Epoch
 from s2s.text import PAD
