@@ -401,9 +401,9 @@ class Training:
 
 
 def _pinned(steps: Iterator[Step], device: torch.device) -> Iterator[Step]:
-    torch.cuda.set_device(device)  # the thread that makes them has its own
-    for step in steps:
-        yield step.pinned()
+    with torch.cuda.device(device):  # the thread that makes them has a current one of its own
+        for step in steps:
+            yield step.pinned()
 
 
 @torch.inference_mode()

@@ -250,9 +250,6 @@ def export(
     return metrics
 
 
-# ---- the driver ---------------------------------------------------------------------------------
-
-
 def _fit(trainer: TorchTrainer, board: Any, say: Callable[[str], None]) -> dict[str, Any]:
     """Run a trainer to its end, or until Ctrl-C or SIGTERM, which let it save first.
 
