@@ -22,7 +22,7 @@ from s2s.text import Vocabulary
 class _ConfigFile(Config):
     """`config.json`: the config, with the version of the directory's layout."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,13 @@ class Bundle:
 
     @classmethod
     def new(cls, config: Config, source: Vocabulary, target: Vocabulary) -> Self:
-        """A bundle with fresh weights, drawn from torch's current random state."""
+        """A bundle with fresh weights, drawn from torch's current random state.
+
+        Raises:
+            BadInput: the model needs one vocabulary, and these are two.
+        """
+        if config.model.tie == "all" and source.words != target.words:
+            raise BadInput("model.tie all needs a corpus that was prepared with text.shared")
         return cls(config, source, target, Seq2Seq(len(source), len(target), config.model))
 
     @classmethod
@@ -50,7 +56,7 @@ class Bundle:
         source = Vocabulary.load(path / "source.json")
         bundle = cls.new(config, source, Vocabulary.load(path / "target.json"))
         try:
-            bundle.model.load_state_dict(load_file(path / "model.safetensors"))
+            bundle.model.load(load_file(path / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise BadInput(f"{path / 'model.safetensors'} cannot be loaded: {reason}") from None
@@ -67,9 +73,9 @@ class Bundle:
             BadInput: one of them is no complete model directory.
         """
         bundles = [cls.load(path) for path in paths]
-        weights = [bundle.model.state_dict() for bundle in bundles]
+        weights = [bundle.model.weights() for bundle in bundles]
         mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
-        bundles[0].model.load_state_dict(mean)
+        bundles[0].model.load(mean)
         return bundles[0]
 
     def save(
@@ -85,7 +91,7 @@ class Bundle:
         """
         text = _ConfigFile(**dict(self.config)).to_json()
         (path / "config.json").write_text(text, encoding="utf-8")
-        save_file(dict(weights or self.model.state_dict()), path / "model.safetensors")
+        save_file(dict(weights or self.model.weights()), path / "model.safetensors")
         self.source.save(path / "source.json")
         self.target.save(path / "target.json")
         write_metrics(path, metrics)

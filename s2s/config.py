@@ -47,9 +47,10 @@ class Section(BaseModel):
 class TextConfig(Section):
     """How sentences become words."""
 
-    normaliser: Literal["tutorial", "lossless"] = "lossless"
+    normaliser: Literal["tutorial", "lossless", "tokenised"] = "lossless"
     """`tutorial` lower-cases, strips accents and keeps only letters and `! . ?`; `lossless` keeps
-    every character, and a decoded sentence is the one that was encoded."""
+    every character, and a decoded sentence is the one that was encoded; `tokenised` takes what
+    stands between spaces as words, for text that another program has split."""
 
     units: Literal["word", "bpe", "unigram"] = "word"
     """What a token is: a whole word, or a part of one, as byte pair encoding (Sennrich, 2016) or
@@ -144,8 +145,44 @@ class ModelConfig(Section):
     hidden_size: int = Field(default=64, gt=0)
     """Width of the recurrent state, which is also the context vector's."""
 
-    attention: Literal["none"] = "none"
-    """How the decoder looks back at the source; `none` gives it the context vector alone."""
+    bidirectional: bool = False
+    """The encoder reads both ways, each with half of the hidden size, and a linear bridge makes the
+    context vector of both halves (Bahdanau et al., 2015)."""
+
+    reverse_source: bool = False
+    """The encoder reads the source backwards (Sutskever et al., 2014)."""
+
+    attention: Literal["none", "dot", "general", "additive"] = "none"
+    """How the decoder looks back at the source: not at all, so that it has the context vector
+    alone; by the product of states, or a learned one (Luong et al., 2015); or by a small network
+    (Bahdanau et al., 2015)."""
+
+    input_feeding: bool = False
+    """The decoder also reads what it predicted its last word from (Luong et al., 2015): training
+    goes word by word, which is slow. Needs attention."""
+
+    residual: bool = False
+    """Layers above the first add their input to their output (Wu et al., 2016)."""
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the features that training drops of embeddings, between layers and before the output
+    layer, the same ones for all words of a sentence (Gal and Ghahramani, 2016)."""
+
+    word_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the words that training hides from encoder and decoder."""
+
+    tie: Literal["none", "target", "all"] = "none"
+    """Weights that are one: `target`, those of the decoder's embedding and output layer (Press and
+    Wolf, 2017); `all`, those of the encoder's embedding, too, which needs a vocabulary that both
+    languages share."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.bidirectional and self.hidden_size % 2:
+            raise ValueError("bidirectional needs an even hidden_size")
+        if self.input_feeding and self.attention == "none":
+            raise ValueError("input_feeding needs attention")
+        return self
 
 
 class TrainConfig(Section):
@@ -233,11 +270,58 @@ class TrainConfig(Section):
 class DecodeConfig(Section):
     """How a trained model translates."""
 
+    beam: int = Field(default=1, gt=0)
+    """Hypotheses that the search keeps at a time; 1 is greedy decoding."""
+
+    n_best: int = Field(default=1, gt=0)
+    """Translations given for each sentence, best first; no more than `beam`, unless sampled."""
+
+    length_penalty: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Exponent of the length by which hypotheses' log-probabilities are divided (Wu et al., 2016);
+    0 favours short ones."""
+
     max_length: int = Field(default=50, gt=0)
     """Target words after which a translation is cut, `<eos>` or not."""
 
+    max_ratio: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """The same, for each source word."""
+
+    min_ratio: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Target words for each source word before which a translation does not end."""
+
+    unknown: Literal["mark", "copy", "avoid"] = "mark"
+    """What becomes of `<unk>`: it is shown; replaced by the source word that the decoder looked at
+    most, as it was written (Luong et al., 2015b; needs attention, else it is shown); or another
+    word is said instead."""
+
+    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Words are drawn by chance, from logits divided by this. None draws none."""
+
+    top_k: int | None = Field(default=None, gt=0)
+    """Likeliest words that are drawn from. None draws from all."""
+
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """Probability of the likeliest words that are drawn from. None draws from all."""
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Decides what is drawn."""
+
     batch_size: int = Field(default=64, gt=0)
     """Sentences translated together."""
+
+    max_source: int = Field(default=50, gt=0)
+    """Source words above which a text is cut into sentences that are translated apart."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if self.temperature is None:
+            if self.n_best > self.beam:
+                raise ValueError(f"n_best {self.n_best} needs a beam at least as wide")
+            if self.top_k is not None or self.top_p is not None:
+                raise ValueError("top_k and top_p need a temperature")
+        elif self.beam > 1:
+            raise ValueError("a temperature draws words: it needs beam 1")
+        return self
 
 
 class DataConfig(Section):

@@ -87,7 +87,7 @@ class Training:
         torch.manual_seed(config.train.seed)
         bundle = Bundle.new(config, corpus.source, corpus.target)
         if start is not None:
-            bundle.model.load_state_dict(start.model.state_dict())
+            bundle.model.load(start.model.weights())
         self._model = bundle.model.to(device)
         optimizer = torch.optim.Adam(
             self._model.parameters(), config.train.learning_rate, fused=True

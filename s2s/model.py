@@ -1,47 +1,148 @@
-"""The encoder–decoder of Sutskever et al. (2014), https://arxiv.org/abs/1409.3215, at any size.
+"""The encoder–decoder: of Sutskever et al. (2014), and with attention of Luong et al. (2015).
 
-Shapes: B sentences, S source tokens, T target tokens, E embedding size, H hidden size, L layers,
-V target words.
+https://arxiv.org/abs/1409.3215 and https://arxiv.org/abs/1508.04025.
+
+Shapes: B sentences, K hypotheses of each (one in training), N = B × K, grouped by sentence;
+S source tokens, T target tokens, E embedding size, H hidden size, L layers, V target words;
+R = E where the output layer's weights are those of the embedding, else H.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from s2s.config import ModelConfig
 from s2s.text import PAD
 
-# The recurrent state: hidden and cell state of an LSTM, the hidden state alone of other cells.
-State = tuple[Tensor, ...]  # each (L, B, H)
+# What recurrent layers carry from word to word: hidden and cell state of an LSTM, the hidden state
+# alone of other cells.
+Cells = tuple[Tensor, ...]  # each (L, N, H)
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_PARTS = {"lstm": 2, "gru": 1, "rnn": 1}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What attention looks back at: the encoder's outputs, and what never changes of them."""
+
+    values: Tensor  # (B, S, H)
+    keys: Tensor  # (B, S, H), what queries are compared with
+    padding: Tensor  # (B, S) bool, True where there is no word
+
+
+@dataclass(frozen=True)
+class State:
+    """All that the decoder knows before a step."""
+
+    cells: Cells
+    memory: Memory | None = None  # with attention
+    fed: Tensor | None = None  # (N, R), with input feeding: what the step before predicted from
+
+    def moved(self, rows: Tensor) -> "State":
+        """Each hypothesis in the place of another one of its sentence, `rows` (N,)."""
+        fed = None if self.fed is None else self.fed[rows]
+        return State(tuple(part[:, rows] for part in self.cells), self.memory, fed)
+
+    def taken(self, sentences: Tensor, hypotheses: int = 1) -> "State":
+        """The state of some of the sentences, (any,), which have so many hypotheses each."""
+        memory = self.memory
+        if memory is not None:
+            parts = (memory.values, memory.keys, memory.padding)
+            memory = Memory(*(part[sentences] for part in parts))
+        each = torch.arange(hypotheses, device=sentences.device)
+        rows = (sentences[:, None] * hypotheses + each).flatten()
+        return replace(self, memory=memory).moved(rows)
+
+
+class LockedDropout(nn.Module):
+    """Dropout with one mask for all words of a sentence (Gal and Ghahramani, 2016).
+
+    https://arxiv.org/abs/1512.05287
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs (N, T, any), some of their features zero and the others scaled up."""
+        if not self.training or not self.rate:
+            return inputs
+        return inputs * self._mask(inputs[:, :1])
+
+    def packed(self, inputs: PackedSequence) -> PackedSequence:
+        """The same for packed sentences."""
+        if not self.training or not self.rate:
+            return inputs
+        sizes = inputs.batch_sizes.tolist()
+        mask = self._mask(inputs.data[: sizes[0]])  # (N, any)
+        mask = torch.cat([mask[:size] for size in sizes])
+        return inputs._replace(data=inputs.data * mask)
+
+    def _mask(self, like: Tensor) -> Tensor:
+        return torch.empty_like(like).bernoulli_(1 - self.rate).div_(1 - self.rate)
 
 
 class Recurrent(nn.Module):
     """A stack of recurrent layers with one form of state for all cells."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, inputs: int, config: ModelConfig, *, bidirectional: bool = False) -> None:
         super().__init__()
-        self.layers = _CELLS[config.cell](
-            config.embedding_size, config.hidden_size, config.layers, batch_first=True
+        cell, hidden = _CELLS[config.cell], config.hidden_size
+        width = hidden // 2 if bidirectional else hidden
+        self.layers = nn.ModuleList(
+            cell(
+                inputs if layer == 0 else hidden,
+                width,
+                batch_first=True,
+                bidirectional=bidirectional,
+            )
+            for layer in range(config.layers)
         )
+        self.dropout = LockedDropout(config.dropout)
+        self.residual = config.residual
 
-    def forward(self, inputs: Tensor, state: State) -> tuple[Tensor, State]:
-        """Outputs (B, T, H) and last state for inputs (B, T, E)."""
-        outputs, last = self.layers(inputs, state if len(state) > 1 else state[0])
-        return outputs, _state(last)
+    def forward(self, inputs: Tensor, cells: Cells) -> tuple[Tensor, Cells]:
+        """Outputs (N, T, H) and last state for inputs (N, T, any)."""
+        lasts = []
+        for number, layer in enumerate(self.layers):
+            if number:
+                inputs = self.dropout(inputs)
+            first = tuple(part[number : number + 1] for part in cells)
+            outputs, last = layer(inputs, first if len(first) > 1 else first[0])
+            lasts.append(_parts(last))
+            inputs = outputs + inputs if self.residual and number else outputs
+        return inputs, _stacked(lasts)
 
-    def last_state(self, inputs: Tensor, lengths: Tensor) -> State:
-        """The state after each row's own last input, (B, S, E) and (B,); padding is never read."""
+    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[PackedSequence, Cells]:
+        """Outputs and the state after each row's own last input, of inputs (B, S, any).
+
+        Padding is never read: `lengths` (B,) are on the CPU. In a bidirectional stack each
+        direction has half of every state, and the backward one's last input is the first word.
+        """
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
         if inputs.device.type == "cpu":
             # Sentences drop out step by step, and oneDNN would compile, and keep, code for every
             # number of them that is left; float32 takes another library (docs/log.md).
             with torch.autocast("cpu", enabled=False):
-                return _state(self.layers(packed)[1])
-        return _state(self.layers(packed)[1])
+                return self._read(packed._replace(data=packed.data.float()))
+        return self._read(packed)
+
+    def _read(self, packed: PackedSequence) -> tuple[PackedSequence, Cells]:
+        lasts = []
+        for number, layer in enumerate(self.layers):
+            if number:
+                packed = self.dropout.packed(packed)
+            outputs, last = layer(packed)
+            lasts.append(tuple(torch.cat([*part], dim=1)[None] for part in _parts(last)))
+            if self.residual and number:
+                outputs = outputs._replace(data=outputs.data + packed.data)
+            packed = outputs
+        return packed, _stacked(lasts)
 
 
 class Encoder(nn.Module):
@@ -50,11 +151,67 @@ class Encoder(nn.Module):
     def __init__(self, words: int, config: ModelConfig) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, config.embedding_size, padding_idx=PAD)
-        self.recurrent = Recurrent(config)
+        self.recurrent = Recurrent(
+            config.embedding_size, config, bidirectional=config.bidirectional
+        )
+        self.dropout, self.word_dropout = LockedDropout(config.dropout), config.word_dropout
+        self.backwards = config.reverse_source
+        # Halves that know one direction each become a state that knows both (Bahdanau et al., 2015,
+        # https://arxiv.org/abs/1409.0473, appendix A.2.2).
+        self.bridge = nn.ModuleList(
+            nn.Linear(config.hidden_size, config.hidden_size)
+            for _ in range(_PARTS[config.cell] if config.bidirectional else 0)
+        )
 
-    def forward(self, source: Tensor, lengths: Tensor) -> State:
-        """The context vector of source tokens (B, S) of true lengths (B,), which are on the CPU."""
-        return self.recurrent.last_state(self.embedding(source), lengths)
+    def forward(self, source: Tensor, lengths: Tensor) -> tuple[PackedSequence, Cells]:
+        """Outputs and context vector of source tokens (B, S) of lengths (B,), on the CPU."""
+        if self.backwards:
+            source = source.gather(1, mirrored(source, lengths))
+        words = _words(self.embedding, source, self.word_dropout if self.training else 0.0)
+        outputs, cells = self.recurrent.read(self.dropout(words), lengths)
+        if self.bridge:
+            cells = tuple(
+                torch.tanh(bridge(part)) for bridge, part in zip(self.bridge, cells, strict=True)
+            )
+        return outputs, cells
+
+    def unpacked(self, outputs: PackedSequence, source: Tensor, lengths: Tensor) -> Tensor:
+        """The outputs (B, S, H), each in the place of the word that it is of."""
+        places, _ = pad_packed_sequence(outputs, batch_first=True, total_length=source.shape[1])
+        if not self.backwards:
+            return places
+        return places.gather(1, mirrored(source, lengths)[:, :, None].expand_as(places))
+
+
+class Attention(nn.Module):
+    """Weighs the source words by how well they fit what the decoder looks for.
+
+    `dot` and `general` are Luong's scores, `additive` is Bahdanau's; all are used as Luong does,
+    after the recurrent layers, so that training needs no loop over the words.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        additive = config.attention == "additive"
+        self.key = nn.Linear(hidden, hidden, bias=False) if config.attention != "dot" else None
+        self.query = nn.Linear(hidden, hidden, bias=False) if additive else None
+        self.energy = nn.Linear(hidden, 1, bias=False) if additive else None
+
+    def memory(self, values: Tensor, padding: Tensor) -> Memory:
+        """What is looked back at, made once for each sentence, of (B, S, H) and (B, S)."""
+        return Memory(values, values if self.key is None else self.key(values), padding)
+
+    def forward(self, queries: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Context vectors (B, Q, H) and weights (B, Q, S) for queries (B, Q, H)."""
+        if self.query is None or self.energy is None:
+            scores = queries @ memory.keys.to(queries.dtype).mT  # (B, Q, S)
+        else:
+            sums = self.query(queries)[:, :, None] + memory.keys[:, None]  # (B, Q, S, H)
+            scores = self.energy(torch.tanh(sums))[..., 0]  # (B, Q, S)
+        scores = scores.float().masked_fill(memory.padding[:, None], -torch.inf)
+        weights = scores.softmax(dim=2)  # (B, Q, S)
+        return weights.to(queries.dtype) @ memory.values.to(queries.dtype), weights
 
 
 class Decoder(nn.Module):
@@ -62,14 +219,66 @@ class Decoder(nn.Module):
 
     def __init__(self, words: int, config: ModelConfig) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(words, config.embedding_size, padding_idx=PAD)
-        self.recurrent = Recurrent(config)
-        self.output = nn.Linear(config.hidden_size, words)
+        embedding, hidden = config.embedding_size, config.hidden_size
+        predicted_from = hidden if config.tie == "none" else embedding
+        self.embedding = nn.Embedding(words, embedding, padding_idx=PAD)
+        fed = predicted_from if config.input_feeding else 0
+        self.recurrent = Recurrent(embedding + fed, config)
+        attends = config.attention != "none"
+        self.attention = Attention(config) if attends else None
+        self.readout = (
+            nn.Linear(2 * hidden if attends else hidden, predicted_from)
+            if attends or predicted_from != hidden
+            else None
+        )
+        self.dropout, self.word_dropout = LockedDropout(config.dropout), config.word_dropout
+        self.input_feeding = config.input_feeding
+        self.output = nn.Linear(predicted_from, words)
+        if config.tie != "none":
+            self.output.weight = self.embedding.weight
 
-    def forward(self, target_in: Tensor, state: State) -> tuple[Tensor, State]:
-        """Hidden states (B, T, H) and last state after reading target tokens (B, T)."""
-        hidden, state = self.recurrent(self.embedding(target_in), state)
-        return hidden, state
+    def begin(self, cells: Cells, memory: Memory | None) -> State:
+        """The state before the first word."""
+        fed = cells[0].new_zeros(cells[0].shape[1], self.output.in_features)
+        return State(cells, memory, fed if self.input_feeding else None)
+
+    def forward(self, target_in: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+        """Reads target tokens (N, T).
+
+        Returns:
+            What the next words are predicted from, (N, T, R); weights of the source words, (N, T,
+            S), with attention; the state after the last token.
+        """
+        words = _words(self.embedding, target_in, self.word_dropout if self.training else 0.0)
+        words = self.dropout(words)  # (N, T, E)
+        if state.fed is None:
+            hidden, cells = self.recurrent(words, state.cells)  # (N, T, H)
+            hidden, weights = self._look(hidden, state.memory)
+            return self.dropout(hidden), weights, State(cells, state.memory)
+        steps, looks, cells, fed = [], [], state.cells, state.fed
+        for word in words.unbind(1):
+            inputs = torch.cat([word, fed.to(word.dtype)], dim=1)[:, None]  # (N, 1, E + R)
+            hidden, cells = self.recurrent(inputs, cells)  # (N, 1, H)
+            hidden, weights = self._look(hidden, state.memory)  # (N, 1, R), (N, 1, S)
+            fed = hidden[:, 0]
+            steps.append(fed)
+            if weights is not None:
+                looks.append(weights)
+        hidden = self.dropout(torch.stack(steps, dim=1))  # (N, T, R)
+        weights = torch.cat(looks, dim=1) if looks else None  # (N, T, S)
+        return hidden, weights, State(cells, state.memory, fed)
+
+    def _look(self, hidden: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor | None]:
+        """What words are predicted from, (N, T, R), and weights (N, T, S), of (N, T, H)."""
+        weights = None
+        if self.attention is not None and memory is not None:
+            queries = hidden.reshape(len(memory.values), -1, hidden.shape[2])  # (B, K × T, H)
+            context, weights = self.attention(queries, memory)
+            weights = weights.view(*hidden.shape[:2], -1)
+            hidden = torch.cat([context.view_as(hidden), hidden], dim=2)  # (N, T, 2 H)
+        if self.readout is not None:
+            hidden = torch.tanh(self.readout(hidden))  # (N, T, R)
+        return hidden, weights
 
 
 class Seq2Seq(nn.Module):
@@ -79,6 +288,13 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.encoder = Encoder(source_words, config)
         self.decoder = Decoder(target_words, config)
+        if config.tie != "none":
+            # As an output layer's, so that the first logits are small.
+            nn.init.normal_(self.decoder.embedding.weight, std=config.embedding_size**-0.5)
+            with torch.no_grad():
+                self.decoder.embedding.weight[PAD] = 0
+        if config.tie == "all":
+            self.encoder.embedding.weight = self.decoder.embedding.weight
 
     def forward(self, source: Tensor, source_lengths: Tensor, target_in: Tensor) -> Tensor:
         """Teacher forcing: the decoder reads the true target, whatever it would have said.
@@ -89,23 +305,79 @@ class Seq2Seq(nn.Module):
             target_in: (B, T) tokens, `<sos>` first.
 
         Returns:
-            (B, T, H) states; `decoder.output` makes the logits of the next words of them.
+            (B, T, R) states; `decoder.output` makes the logits of the next words of them.
         """
         hidden: Tensor
-        hidden, _ = self.decoder(target_in, self.encode(source, source_lengths))
+        hidden, _, _ = self.decoder(target_in, self.encode(source, source_lengths))
         return hidden
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> State:
         """The state in which the decoder begins, for source tokens (B, S) of lengths (B,)."""
-        state: State = self.encoder(source, source_lengths)
-        return state
+        outputs, cells = self.encoder(source, source_lengths)
+        memory = None
+        if self.decoder.attention is not None:
+            values = self.encoder.unpacked(outputs, source, source_lengths)
+            memory = self.decoder.attention.memory(values, source == PAD)
+        return self.decoder.begin(cells, memory)
 
-    def step(self, words: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits (B, V) of the word after words (B,), and the state after them."""
-        hidden, state = self.decoder(words[:, None], state)  # (B, 1, H)
-        logits: Tensor = self.decoder.output(hidden[:, 0])  # (B, V)
-        return logits, state
+    def weights(self) -> dict[str, Tensor]:
+        """All weights by name, tied ones once."""
+        return {name: weight.detach() for name, weight in self.named_parameters()}
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over what `weights` gave.
+
+        Raises:
+            RuntimeError: names or shapes are others.
+        """
+        own = self.weights()
+        if own.keys() != weights.keys():
+            odd = ", ".join(sorted(own.keys() ^ weights.keys()))
+            raise RuntimeError(f"its weights are those of another kind of model ({odd})")
+        for name, weight in own.items():
+            if weight.shape != weights[name].shape:
+                raise RuntimeError(
+                    f"{name} has the shape {tuple(weights[name].shape)}, not {tuple(weight.shape)}"
+                )
+            weight.copy_(weights[name])
+
+    def step(self, words: Tensor, state: State) -> tuple[Tensor, Tensor | None, State]:
+        """One word further.
+
+        Args:
+            words: (N,), each the last one of its hypothesis.
+
+        Returns:
+            Logits (N, V) of the next words; with attention, the weights (N, S) of the source words;
+            the state after `words`.
+        """
+        hidden, weights, state = self.decoder(words[:, None], state)  # (N, 1, R)
+        logits: Tensor = self.decoder.output(hidden[:, 0])  # (N, V)
+        return logits, None if weights is None else weights[:, 0], state
 
 
-def _state(state: Tensor | State) -> State:
-    return (state,) if isinstance(state, Tensor) else state
+def mirrored(source: Tensor, lengths: Tensor) -> Tensor:
+    """The place (B, S) of each word if every row of lengths (B,) is turned round, padding apart."""
+    places = torch.arange(source.shape[1], device=source.device)  # (S,)
+    turned = lengths.to(source.device)[:, None] - 1 - places  # (B, S)
+    return torch.where(turned < 0, places, turned)
+
+
+def _words(embedding: nn.Embedding, tokens: Tensor, dropped: float) -> Tensor:
+    """The vectors (N, T, E) of tokens (N, T), a share of them dropped as if they were not known."""
+    vectors: Tensor = embedding(tokens)
+    if dropped:
+        kept = torch.empty_like(vectors[:, :, :1]).bernoulli_(1 - dropped)
+        vectors = vectors * kept / (1 - dropped)
+    return vectors
+
+
+def _parts(last: Tensor | Cells) -> Cells:
+    return (last,) if isinstance(last, Tensor) else last
+
+
+def _stacked(lasts: list[Cells]) -> Cells:
+    """The states of all layers as one."""
+    if len(lasts) == 1:
+        return lasts[0]
+    return tuple(torch.cat(parts) for parts in zip(*lasts, strict=True))

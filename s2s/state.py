@@ -77,7 +77,7 @@ class State:
         """A copy that stays as it is while training goes on."""
         return Snapshot(
             bundle=self.bundle,
-            weights=_copied(self.bundle.model.state_dict()),
+            weights=_copied(self.bundle.model.weights()),
             metrics=self.metrics,
             state={
                 "optimizer": _copied(self.optimizer.state_dict()),
@@ -101,7 +101,7 @@ class State:
         try:
             # weights_only: a checkpoint can hold tensors and numbers, never code.
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-            self.bundle.model.load_state_dict(saved.model.state_dict())
+            self.bundle.model.load(saved.model.weights())
             self.optimizer.load_state_dict(state["optimizer"])
             if state["scaler"]:  # of fp16, which alone has one
                 self.scaler.load_state_dict(state["scaler"])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -71,6 +72,9 @@ The join idea is OpenNMT Tokenizer's joiner annotation; here a mark carries it r
 wherever there is a choice, so that a word is one entry of the vocabulary.
 """
 
+_TOKENISED = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+_NORMALISERS = {"tutorial": _TUTORIAL, "lossless": _LOSSLESS, "tokenised": _TOKENISED}
+
 
 def _pipeline(config: TextConfig) -> Tokenizer:
     """A tokenizer that normalises and splits, and can go back, but has no vocabulary yet."""
@@ -89,7 +93,7 @@ def _pipeline(config: TextConfig) -> Tokenizer:
             ]
         )
         spaced = [decoders.Fuse(), decoders.Replace(START, " ")]
-    tokenizer.normalizer = normalizers.Sequence(_LOSSLESS if lossless else _TUTORIAL)
+    tokenizer.normalizer = normalizers.Sequence(_NORMALISERS[config.normaliser])
     joined = rf" {JOIN}|{JOIN} |\A " if lossless else r"\A "
     tokenizer.decoder = decoders.Sequence(
         [*spaced, decoders.Replace(Regex(joined), ""), decoders.Replace(SPACE, " ")]
@@ -150,7 +154,10 @@ class Vocabulary:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         numbers = tokenizer.get_vocab()
-        self._words = sorted(numbers, key=numbers.__getitem__)
+        self.words = sorted(numbers, key=numbers.__getitem__)
+        (begun, _), *_ = tokenizer.pre_tokenizer.pre_tokenize_str("a")
+        self._begin = begun[:-1]  # of every word, where words are cut into parts
+        self._lowers = tokenizer.normalizer.normalize_str("A") == "a"
 
     @classmethod
     def learn(cls, sentences: Iterable[str], config: TextConfig) -> Self:
@@ -208,7 +215,7 @@ class Vocabulary:
         except Exception as error:  # the library raises bare Exception for all its faults
             raise BadInput(f"{path}: no readable tokenizer ({error})") from None
         vocabulary = cls(tokenizer)
-        if tuple(vocabulary._words[: len(SPECIALS)]) != SPECIALS:
+        if tuple(vocabulary.words[: len(SPECIALS)]) != SPECIALS:
             raise BadInput(f"{path}: a tokenizer whose first words are not {' '.join(SPECIALS)}")
         return vocabulary
 
@@ -218,7 +225,7 @@ class Vocabulary:
 
     def __len__(self) -> int:
         """Number of ids, the specials included."""
-        return len(self._words)
+        return len(self.words)
 
     def encode(self, sentences: list[str]) -> list[list[int]]:
         """Ids of each sentence's tokens, without `<sos>` or `<eos>`; unknown ones are `UNK`."""
@@ -226,13 +233,39 @@ class Vocabulary:
 
     def ids(self, words: list[str]) -> list[list[int]]:
         """Ids of each word's tokens, of words as a `Splitter` of the same settings gives them."""
-        (begun, _), *_ = self._tokenizer.pre_tokenizer.pre_tokenize_str("a")
-        begin, cut = begun[:-1], self._tokenizer.model.tokenize
-        return [[token.id for token in cut(begin + word)] for word in words]
+        cut = self._tokenizer.model.tokenize
+        return [[token.id for token in cut(self._begin + word)] for word in words]
 
-    def decode(self, ids: list[int]) -> str:
-        """The sentence that ids spell, an unknown word as `<unk>`."""
-        return self._spell([self._words[i] for i in ids])
+    def decode(self, ids: list[int], instead: Mapping[int, str] = MappingProxyType({})) -> str:
+        """The sentence that ids spell, an unknown word as `<unk>`.
+
+        Args:
+            instead: what to write in some places, counted from 0, instead of the word there.
+        """
+        words = [self.words[i] for i in ids]
+        for place, text in instead.items():
+            words[place] = self._begin + text
+        return self._spell(words)
+
+    def shown(self, word: int) -> str:
+        """A word, or part of one, without the marks of its spacing."""
+        return _bare(self.words[word])
+
+    def surfaces(self, sentence: str) -> list[str]:
+        """What stands in a sentence for each of its tokens, as it is written there.
+
+        A token is shown without the marks of its spacing, and the part of a word that is unknown as
+        the whole word.
+        """
+        encoded = self._tokenizer.encode(sentence)
+        if self._lowers:
+            return [sentence[start:end] for start, end in encoded.offsets]
+        normalised = self._tokenizer.normalizer.normalize_str(sentence)
+        words = [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalised)]
+        return [
+            _bare(words[place or 0] if token == SPECIALS[UNK] else token)
+            for token, place in zip(encoded.tokens, encoded.word_ids, strict=True)
+        ]
 
     def normalise(self, sentence: str) -> str:
         """The sentence as it would come back if every word of it were known."""
@@ -243,6 +276,11 @@ class Vocabulary:
     def _spell(self, words: list[str]) -> str:
         spelled: str = self._tokenizer.decoder.decode(words) if words else ""
         return spelled
+
+
+def _bare(word: str) -> str:
+    """A token as a reader wants it; a space that is a token of its own stays one."""
+    return word.replace(JOIN, "").replace(START, "").replace(SPACE, " ")
 
 
 def _shown(ranked: list[tuple[str, int]]) -> Iterator[str]:

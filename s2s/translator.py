@@ -1,24 +1,52 @@
 """A trained model as a function from sentences to sentences."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
+from pydantic import ValidationError
 from torch.nn.utils.rnn import pad_sequence
 
 from s2s.bundle import Bundle
-from s2s.config import Config
-from s2s.decode import greedy
-from s2s.text import PAD
+from s2s.config import Config, DecodeConfig, describe
+from s2s.decode import Hypothesis, decode
+from s2s.errors import BadInput
+from s2s.passages import pieces, put_back
+from s2s.text import EOS, PAD, SPECIALS, UNK
+
+Told = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translation of a sentence, and how sure the model is of it."""
+
+    text: str
+    score: float  # the sum of the scores over the length penalty: the best has the highest
+    words: list[str]  # as the model said them, `<eos>` at the end if it was said
+    word_scores: list[float]  # nats, the log-probability of each
+    source_words: list[str]  # as they were written
+    attention: list[list[float]] | None  # of each word, a weight for each source word
 
 
 class Translator:
-    """Translates with the model of a model directory."""
+    """Translates with the model of a model directory.
 
-    def __init__(self, bundle: Bundle, device: torch.device | str = "cpu") -> None:
+    Args:
+        decode: how, instead of the model's own settings.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        device: torch.device | str = "cpu",
+        decode: DecodeConfig | None = None,
+    ) -> None:
         self._bundle = bundle
         self._device = torch.device(device)
+        self._decode = decode or bundle.config.decode
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
@@ -29,34 +57,126 @@ class Translator:
         """
         return cls(Bundle.load(path, device), device)
 
+    def using(self, **settings: object) -> Self:
+        """The same translator with other `DecodeConfig` settings; None leaves one as it is.
+
+        Raises:
+            BadInput: a setting is out of range, or does not go with another one.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        try:
+            decode = DecodeConfig.model_validate({**self._decode.model_dump(), **given})
+        except ValidationError as error:
+            raise BadInput(describe(error)) from None
+        return type(self)(self._bundle, self._device, decode)
+
     @property
     def config(self) -> Config:
-        """The model's config."""
-        return self._bundle.config
+        """The model's config, with the settings that are used."""
+        return self._bundle.config.model_copy(update={"decode": self._decode})
 
-    def translate(
-        self, sentences: list[str], on_batch: Callable[[int], None] = lambda sentences: None
-    ) -> list[str]:
-        """A translation for each sentence; a sentence without words gives an empty one.
+    def translate(self, texts: list[str], on_batch: Told = lambda texts: None) -> list[str]:
+        """A translation for each text; a text without words gives an empty one.
+
+        A text of several lines, or of more words than `decode.max_source`, is cut into sentences,
+        and their translations are put where they were.
 
         Args:
-            on_batch: told the number of sentences of each batch when it is done.
+            on_batch: told how many more texts are done when a batch is.
         """
-        ids = self._bundle.source.encode([sentence.strip() for sentence in sentences])
-        translations = [""] * len(sentences)
+        cut = self._cut([text.strip() for text in texts])
+        owners = [text for text, parts in enumerate(cut) for _ in parts]
+        left = [len(parts) for parts in cut]
+        on_batch(left.count(0))
+
+        def done(parts: list[int]) -> None:
+            for part in parts:
+                left[owners[part]] -= 1
+            on_batch(sum(left[text] == 0 for text in {owners[part] for part in parts}))
+
+        sentences = [part.strip() for parts in cut for part in parts]
+        ids = self._bundle.source.encode(sentences)
+        found = iter(self._decoded(ids, done, details=False))
+        translated = iter(sentences)
+        return [
+            "".join(put_back(part, self._text(next(translated), next(found)[:1])) for part in parts)
+            for parts in cut
+        ]
+
+    def hypotheses(self, sentences: list[str]) -> list[list[Translation]]:
+        """The `decode.n_best` translations of each sentence, best first, with all that is known.
+
+        A sentence without words has one empty translation.
+        """
+        sentences = [sentence.strip() for sentence in sentences]
+        ids = self._bundle.source.encode(sentences)
+        found = self._decoded(ids, lambda parts: None, details=True)
+        told = []
+        for sentence, hypotheses in zip(sentences, found, strict=True):
+            source_words = self._bundle.source.surfaces(sentence)
+            told.append(
+                [
+                    Translation(
+                        text=self._text(sentence, [hypothesis]),
+                        score=hypothesis.score,
+                        words=self._said(hypothesis),
+                        word_scores=hypothesis.scores,
+                        source_words=source_words,
+                        attention=hypothesis.attention,
+                    )
+                    for hypothesis in hypotheses or [Hypothesis([], [], 0.0, None)]
+                ]
+            )
+        return told
+
+    def _cut(self, texts: list[str]) -> list[list[str]]:
+        """The sentences of each text, with the space around them."""
+        longest, language = self._decode.max_source, self._bundle.config.source_language
+        # A word has a letter at least, so a short text need not be counted.
+        suspects = [text for text in texts if len(text) > longest or "\n" in text]
+        counts = dict(zip(suspects, map(len, self._bundle.source.encode(suspects)), strict=True))
+        return [
+            pieces(text, language)
+            if "\n" in text or counts.get(text, 0) > longest
+            else [text] * bool(text)
+            for text in texts
+        ]
+
+    def _decoded(
+        self, ids: list[list[int]], done: Callable[[list[int]], None], *, details: bool
+    ) -> list[list[Hypothesis]]:
+        """The hypotheses of each sentence, none of one without words."""
+        found: list[list[Hypothesis]] = [[] for _ in ids]
         # Sentences of one length together: a batch takes as many steps as its longest needs.
         order = sorted((row for row, words in enumerate(ids) if words), key=lambda r: len(ids[r]))
-        size = self.config.decode.batch_size
-        on_batch(len(sentences) - len(order))
+        done([row for row, words in enumerate(ids) if not words])
+        size = self._decode.batch_size
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            for row, words in zip(rows, self._decode([ids[r] for r in rows]), strict=True):
-                translations[row] = self._bundle.target.decode(words)
-            on_batch(len(rows))
-        return translations
+            source = pad_sequence([torch.tensor(ids[row]) for row in rows], True, PAD)  # (B, S)
+            lengths = torch.tensor([len(ids[row]) for row in rows])  # (B,)
+            source = source.to(self._device)
+            made = decode(self._bundle.model, source, lengths, self._decode, details)
+            for row, hypotheses in zip(rows, made, strict=True):
+                found[row] = hypotheses
+            done(rows)
+        return found
 
-    def _decode(self, ids: list[list[int]]) -> list[list[int]]:
-        source = pad_sequence([torch.tensor(row) for row in ids], True, PAD)  # (B, S)
-        lengths = torch.tensor([len(row) for row in ids])  # (B,)
-        cap = self.config.decode.max_length
-        return greedy(self._bundle.model, source.to(self._device), lengths, cap)
+    def _text(self, sentence: str, hypotheses: list[Hypothesis]) -> str:
+        """The text of a hypothesis, if there is one, of a sentence."""
+        if not hypotheses:
+            return ""
+        words, attention = hypotheses[0].words, hypotheses[0].attention
+        copied = {}
+        if self._decode.unknown == "copy" and attention is not None and UNK in words:
+            surfaces = self._bundle.source.surfaces(sentence)
+            for place, word in enumerate(words):
+                if word == UNK:
+                    look = attention[place]
+                    copied[place] = surfaces[look.index(max(look))]
+        return self._bundle.target.decode(words, copied)
+
+    def _said(self, hypothesis: Hypothesis) -> list[str]:
+        shown = [self._bundle.target.shown(word) for word in hypothesis.words]
+        ended = len(hypothesis.scores) > len(hypothesis.words)
+        return [*shown, SPECIALS[EOS]] if ended else shown

@@ -177,7 +177,8 @@ class Inspect:
 
     def run(self) -> None:
         """Print or write the page."""
-        from s2s.inspect import as_html, as_json, inspect, show
+        from s2s.inspect import inspect
+        from s2s.pages import as_html, as_json, show
 
         page = inspect(self.directory)
         if self.html is not None:
@@ -313,31 +314,164 @@ class Evaluate:
     split: Literal["train", "valid", "test"] = "valid"
     """Part of the corpus."""
 
+    beam: int | None = None
+    """Hypotheses that decoding keeps at a time, 1 for greedy. None takes the model's setting."""
+
+    intervals: bool = False
+    """Give the scores 95 % confidence intervals, from 1000 bootstrap resamples of the sentences."""
+
+    worst: int = 10
+    """Sentences shown of those with the lowest chrF."""
+
+    output: Path | None = None
+    """File to write the translations to, a line for each different source: what `s2s compare`
+    reads."""
+
     json: bool = False
-    """Print JSON instead of a table."""
+    """Print JSON instead of tables."""
 
     def run(self) -> None:
-        """Print loss, accuracies, BLEU and chrF."""
+        """Print loss, accuracies, BLEU, chrF and TER, and where the model is good and bad."""
         from s2s.evaluate import evaluate
 
+        if self.worst < 0:
+            raise BadInput(f"--worst {self.worst}: 0 or more is expected")
         with counting("translated") as count:
-            result = evaluate(self.model, self.corpus, self.split, count)
+            result = evaluate(
+                self.model, self.corpus, self.split, count,
+                beam=self.beam, intervals=self.intervals, breakdowns=True, worst=self.worst,
+                translations=True,
+            )  # fmt: skip
+        translations = result.pop("translations")
+        if self.output is not None:
+            with _opened(self.output) as file:
+                file.writelines(translation + "\n" for translation in translations)
         if self.json:
             print(json.dumps(result, indent=2))
             return
         told = f"{result['pairs']:,} pairs ({result['sentences']:,} sources) of {self.split}"
-        table = Table(title=f"{self.model} on {told}")
+        # Sentences may hold brackets: nothing is markup.
+        console = Console(highlight=False, markup=False)
+        console.print(self._scores(f"{self.model} on {told}", result))
+        for name, rows in result["breakdowns"].items():
+            _print_rows(console, f"by {name}", rows)
+        _print_rows(console, "by times of the token in train", result["token_accuracies"], 4)
+        for number, row in enumerate(result.get("worst", []), start=1):
+            console.print(f"{number}. chrF2 {row['score']:.2f}: {row['source']}")
+            console.print(f"   translation: {row['translation']}")
+            for reference in row["references"]:
+                console.print(f"   reference:   {reference}")
+
+    @staticmethod
+    def _scores(title: str, result: dict[str, Any]) -> Table:
+        table = Table(title=title)
         for heading in ("measure", "value", "how"):
             table.add_column(
                 heading, justify="right" if heading == "value" else "left", overflow="fold"
             )
         table.add_row("loss", f"{result['loss']:.4f}", "nats per real token, teacher forcing")
+        table.add_row("perplexity", f"{result['perplexity']:.2f}", "of real tokens")
         table.add_row("token accuracy", f"{result['token_accuracy']:.4f}", "real tokens")
         table.add_row("padded accuracy", f"{result['padded_accuracy']:.4f}", "the Keras metric")
         for score in result["scores"]:
-            how = f"greedy, references {score['references']}; {score['signature']}"
-            table.add_row(score["name"], f"{score['score']:.2f}", how)
-        Console().print(table)
+            value = f"{score['score']:.2f}"
+            if score["low"] is not None:
+                value += f" ({score['low']:.2f} to {score['high']:.2f})"
+            how = f"{result['decoding']}, references {score['references']}; {score['signature']}"
+            table.add_row(score["name"], value, how)
+        return table
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Tell which of two systems translates better, and whether by more than chance."""
+
+    a: Annotated[Path, tyro.conf.Positional]
+    """Model directory, or a text file of translations: a line for each different source of the part
+    in the order of first appearance, or for each row."""
+
+    b: Annotated[Path, tyro.conf.Positional]
+    """The same of the other system."""
+
+    corpus: Path
+    """Corpus directory."""
+
+    split: Literal["train", "valid", "test"] = "test"
+    """Part of the corpus."""
+
+    beam: int | None = None
+    """Hypotheses that models keep at a time, 1 for greedy. None takes each model's setting."""
+
+    samples: int = 1000
+    """Bootstrap resamples of the sentences; the smallest p-value is 1 / (samples + 1)."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> None:
+        """Print both systems' scores, and the significance of their differences."""
+        from s2s.compare import compare
+
+        if self.samples < 1:
+            raise BadInput(f"--samples {self.samples}: at least 1 is needed")
+        with counting("translated") as count:
+            result = compare(
+                self.a, self.b, self.corpus, self.split, count,
+                beam=self.beam, samples=self.samples,
+            )  # fmt: skip
+        if self.json:
+            print(json.dumps(result, indent=2))
+            return
+        console = Console(highlight=False, markup=False)
+        told = f"{result['different']:,} of {result['sentences']:,} sentences of {self.split}"
+        table = Table(title=f"{told} are translated differently")
+        for heading in ("measure", "A", "B", "B - A", "p", "better", "how"):
+            text = heading in ("measure", "better", "how")
+            table.add_column(heading, justify="left" if text else "right", overflow="fold")
+        for row in result["scores"]:
+            values = (f"{row['a']:.2f}", f"{row['b']:.2f}", f"{row['difference']:+.2f}")
+            better = row["better"].upper() if row["better"] else "neither, at p < 0.05"
+            table.add_row(row["name"], *values, f"{row['p_value']:.4f}", better, row["signature"])
+        console.print(f"A: {self.a}\nB: {self.b}", soft_wrap=True)
+        console.print(table)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a page of what a model is, how it learned and how good it is."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model directory."""
+
+    corpus: Path | None = None
+    """Corpus directory to measure the model on; without it, the page shows what was measured when
+    the model was trained."""
+
+    split: Literal["valid", "test"] = "valid"
+    """Part of the corpus."""
+
+    sentence: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Sentence to translate and to show the attention of, instead of some of the corpus; may be
+    given several times."""
+
+    out: Path | None = None
+    """HTML file to write; the default is the name of the model directory with `.html`, beside
+    it."""
+
+    def run(self) -> None:
+        """Write the page."""
+        from s2s.report import report
+
+        model = self.model.resolve()
+        out = self.out or model.with_name(f"{model.name}.html")
+        with _opened(out) as file, counting("translated") as count:
+            file.write(
+                report(
+                    self.model, corpus=self.corpus, part=self.split, sentences=self.sentence,
+                    on_batch=count,
+                )
+            )  # fmt: skip
+        _say(f"page: {out}")
 
 
 @dataclass(frozen=True)
@@ -428,6 +562,8 @@ VERBS: dict[str, type[Verb]] = {
     "train": Train,
     "tune": Tune,
     "evaluate": Evaluate,
+    "report": Report,
+    "compare": Compare,
     "translate": Translate,
     "serve": Serve,
 }
@@ -451,6 +587,20 @@ def _show(read: int, tally: Any, rows: dict[str, int]) -> None:
         print(f"\n{rule}:")
         for source, target in examples:
             print(f"  {source}\t{target}")
+
+
+def _print_rows(
+    console: Console, title: str, rows: list[dict[str, Any]], decimals: int = 2
+) -> None:
+    """Print rows of the same keys as a table: a label, then numbers."""
+    table = Table(title=title)
+    for number, heading in enumerate(rows[0] if rows else ()):
+        table.add_column(heading if number else "", justify="right" if number else "left")
+    for row in rows:
+        label, *values = row.values()
+        cells = (f"{v:.{decimals}f}" if isinstance(v, float) else f"{v:,}" for v in values)
+        table.add_row(label, *cells)
+    console.print(table)
 
 
 def _say(line: str) -> None:

@@ -36,13 +36,22 @@ class Workers:
         self.rank, self.world = 0, 1
         self.network: nn.Module = objective
         model = objective.model
-        self._embeddings = [model.encoder.embedding.weight, model.decoder.embedding.weight]
+        embeddings = {
+            "source_words": model.encoder.embedding.weight,
+            "target_words": model.decoder.embedding.weight,
+        }
+        # One that is also the output layer's has a dense gradient, which DDP takes.
+        self._embeddings: dict[str, Tensor] = {
+            words: weight
+            for words, weight in embeddings.items()
+            if weight is not model.decoder.output.weight
+        }
         if not dist.is_initialized():
             return
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         if self.world == 1:
             return
-        ours = {id(weight) for weight in self._embeddings}
+        ours = {id(weight) for weight in self._embeddings.values()}
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
             objective, [n for n, weight in objective.named_parameters() if id(weight) in ours]
         )
@@ -75,8 +84,8 @@ class Workers:
         """
         if self.world == 1:
             return numbers
-        words = [step.source_words.to(numbers.device), step.target_words.to(numbers.device)]
-        gradients = [weight.grad for weight in self._embeddings if weight.grad is not None]
+        words = [getattr(step, name).to(numbers.device) for name in self._embeddings]
+        gradients = [weight.grad for weight in self._embeddings.values() if weight.grad is not None]
         rows = [grad[read] for grad, read in zip(gradients, words, strict=True)]  # (W, E)
         flat = torch.cat([numbers, *(part.flatten() for part in rows)])
         dist.all_reduce(flat)

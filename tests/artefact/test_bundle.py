@@ -63,7 +63,7 @@ def test_a_model_directory_has_the_documented_files_and_no_pickle(model_dir: Pat
 
 def test_the_config_comes_back_as_it_was(model_dir: Path, tiny: Config) -> None:
     assert read_config(model_dir) == tiny
-    assert json.loads((model_dir / "config.json").read_text())["format_version"] == 1
+    assert json.loads((model_dir / "config.json").read_text())["format_version"] == 2
 
 
 def test_a_saved_model_loads_and_saves_to_the_same_bytes(model_dir: Path, tmp_path: Path) -> None:

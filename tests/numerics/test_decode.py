@@ -1,15 +1,20 @@
-"""Greedy decoding against the plainest loop, and translation of many as of one."""
+"""Decoding against the plainest loops, and translation of many as of one."""
 
+import math
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from s2s.bundle import Bundle
 from s2s.config import Config, DecodeConfig, ModelConfig, TextConfig
-from s2s.decode import greedy
+from s2s.decode import Hypothesis, beam, bounds, decode, greedy, penalty
+from s2s.errors import BadInput
 from s2s.model import Seq2Seq
-from s2s.text import EOS, PAD, SOS, Vocabulary
+from s2s.text import EOS, PAD, SOS, UNK, Vocabulary
 from s2s.translator import Translator
 from tests.conftest import Pairs
 
@@ -20,9 +25,15 @@ def one_by_one(model: Seq2Seq, words: list[int], max_length: int) -> list[int]:
         state = model.encode(torch.tensor([words]), torch.tensor([len(words)]))
         said = [SOS]
         while said[-1] != EOS and len(said) <= max_length:
-            logits, state = model.step(torch.tensor(said[-1:]), state)
+            logits, _, state = model.step(torch.tensor(said[-1:]), state)
+            logits[0, [PAD, SOS]] = -torch.inf
             said.append(int(logits[0].argmax()))
     return [word for word in said[1:] if word != EOS]
+
+
+def words_of(hypotheses: list[Hypothesis]) -> list[list[int]]:
+    """The words of each hypothesis."""
+    return [hypothesis.words for hypothesis in hypotheses]
 
 
 def sources(bundle: Bundle, pairs: Pairs) -> tuple[list[list[int]], torch.Tensor, torch.Tensor]:
@@ -39,8 +50,8 @@ def sources(bundle: Bundle, pairs: Pairs) -> tuple[list[list[int]], torch.Tensor
 def test_greedy_equals_the_plain_loop(max_length: int, model_dir: Path, pairs: Pairs) -> None:
     bundle = Bundle.load(model_dir)
     ids, padded, lengths = sources(bundle, pairs)
-    together = greedy(bundle.model, padded, lengths, max_length)
-    assert together == [one_by_one(bundle.model, words, max_length) for words in ids]
+    together = greedy(bundle.model, padded, lengths, DecodeConfig(max_length=max_length))
+    assert words_of(together) == [one_by_one(bundle.model, words, max_length) for words in ids]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
@@ -53,7 +64,8 @@ def test_greedy_equals_the_plain_loop_for_every_cell(cell: str) -> None:
     lengths = torch.randint(1, 7, (20,))
     source = torch.randint(4, 12, (20, 6)) * (torch.arange(6) < lengths[:, None])
     wanted = [one_by_one(model, r[:n].tolist(), 9) for r, n in zip(source, lengths, strict=True)]
-    assert greedy(model, source, lengths, 9) == wanted
+    found = greedy(model, source, lengths, DecodeConfig(max_length=9))
+    assert words_of(found) == wanted
 
 
 def test_no_translation_is_longer_than_the_cap(tiny: Config) -> None:
@@ -62,8 +74,9 @@ def test_no_translation_is_longer_than_the_cap(tiny: Config) -> None:
     bundle = Bundle.new(tiny, words, words)
     with torch.no_grad():
         bundle.model.decoder.output.bias[EOS] = -1e9
-    said = greedy(bundle.model, torch.tensor([[4, 5]]), torch.tensor([2]), 7)
-    assert [len(sentence) for sentence in said] == [7]
+    settings = DecodeConfig(max_length=7)
+    [said] = greedy(bundle.model, torch.tensor([[4, 5]]), torch.tensor([2]), settings)
+    assert len(said.words) == 7
 
 
 def test_the_cap_is_the_configs(model_dir: Path, pairs: Pairs) -> None:
@@ -112,3 +125,313 @@ def test_the_tiny_model_has_learned_something(translator: Translator, pairs: Pai
     translations = translator.translate([source for source, _ in pairs])
     right = sum(t == target for t, (_, target) in zip(translations, pairs, strict=True))
     assert right > len(pairs) / 4
+
+
+# ---- beam search, sampling, lengths -------------------------------------------------------------
+
+KINDS: dict[str, dict[str, object]] = {
+    "none": {},
+    "gru": {"cell": "gru", "layers": 2},
+    "general": {"attention": "general", "bidirectional": True},
+    "feeding": {"attention": "additive", "input_feeding": True, "layers": 2},
+    "tied": {"attention": "dot", "tie": "all", "reverse_source": True},
+}
+
+
+def made(name: str, words: int = 12, sharpness: float = 4.0) -> Seq2Seq:
+    """A model of a kind, with random weights that make it surer than fresh ones are."""
+    torch.manual_seed(3)
+    config = ModelConfig.model_validate({"embedding_size": 8, "hidden_size": 16, **KINDS[name]})
+    model = Seq2Seq(words, words, config).eval()
+    with torch.no_grad():
+        model.decoder.output.bias.normal_()
+        for weight in model.parameters():
+            weight *= sharpness
+    return model
+
+
+def some_sources(count: int = 12, words: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random sentences of 1 to 6 words."""
+    random = torch.Generator().manual_seed(4)
+    lengths = torch.randint(1, 7, (count,), generator=random)
+    source = torch.randint(4, words, (count, 6), generator=random)
+    return source * (torch.arange(6) < lengths[:, None]), lengths
+
+
+def log_probabilities(model: Seq2Seq, source: list[int], said: list[int]) -> torch.Tensor:
+    """Of all words that may follow what was said; the slow way, from the start."""
+    with torch.no_grad():
+        hidden = model(
+            torch.tensor([source]), torch.tensor([len(source)]), torch.tensor([[SOS, *said]])
+        )
+        logits = model.decoder.output(hidden[0, -1])
+        logits[[PAD, SOS]] = -math.inf
+        return logits.log_softmax(0)
+
+
+def plain_beam(
+    model: Seq2Seq, source: list[int], settings: DecodeConfig
+) -> list[tuple[list[int], float]]:
+    """Beam search of one sentence as a textbook has it, without any early stop."""
+    live: list[tuple[list[int], float]] = [([], 0.0)]
+    ended: list[tuple[list[int], float]] = []
+    for step in range(1, settings.max_length + 1):
+        candidates = [
+            ([*said, word], total + float(value))
+            for said, total in live
+            for word, value in enumerate(log_probabilities(model, source, said))
+            if value > -math.inf
+        ]
+        candidates.sort(key=lambda candidate: -candidate[1])
+        live = []
+        for said, total in candidates[: settings.beam - len(ended)]:
+            if said[-1] == EOS or step == settings.max_length:
+                ended.append((said, total / penalty(step, settings.length_penalty)))
+            else:
+                live.append((said, total))
+        if not live:
+            break
+    ended.sort(key=lambda candidate: -candidate[1])
+    return [([w for w in said if w != EOS], score) for said, score in ended[: settings.n_best]]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_beam_of_width_one_is_greedy(name: str) -> None:
+    model = made(name)
+    source, lengths = some_sources()
+    settings = DecodeConfig(max_length=8)
+    wanted = greedy(model, source, lengths, settings, details=True)
+    found = beam(model, source, lengths, settings, details=True)
+    for [one], other in zip(found, wanted, strict=True):
+        assert one.words == other.words
+        assert one.score == pytest.approx(other.score, abs=1e-4)
+        assert one.scores == pytest.approx(other.scores, abs=1e-4)
+        assert (one.attention is None) == (other.attention is None)
+        if one.attention is not None and other.attention is not None:
+            torch.testing.assert_close(torch.tensor(one.attention), torch.tensor(other.attention))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 1.5])
+@pytest.mark.parametrize("width", [2, 5])
+@pytest.mark.parametrize("name", KINDS)
+def test_the_beam_finds_what_a_plain_one_without_early_stop_does(
+    name: str, width: int, alpha: float
+) -> None:
+    model = made(name)
+    source, lengths = some_sources()
+    settings = DecodeConfig(beam=width, n_best=width, max_length=7, length_penalty=alpha)
+    found = beam(model, source, lengths, settings)
+    for row, hypotheses in enumerate(found):
+        wanted = plain_beam(model, source[row, : lengths[row]].tolist(), settings)
+        assert [h.words for h in hypotheses] == [words for words, _ in wanted]
+        assert [h.score for h in hypotheses] == pytest.approx([s for _, s in wanted], abs=1e-3)
+    # Asking for fewer lets sentences end earlier, and changes nothing about these.
+    best = beam(model, source, lengths, settings.model_copy(update={"n_best": 1}))
+    assert [h.words for [h] in best] == [hypotheses[0].words for hypotheses in found]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["none", "general"])
+def test_a_beam_that_holds_everything_is_exhaustive_search(name: str, alpha: float) -> None:
+    words, longest = 7, 3  # <unk>, <eos> and three more can be said
+    model = made(name, words, sharpness=1.5)
+    source, lengths = some_sources(4, words)
+    settings = DecodeConfig(beam=200, n_best=5, max_length=longest, length_penalty=alpha)
+    sayable = [word for word in range(words) if word not in (PAD, SOS)]
+    for row, hypotheses in enumerate(beam(model, source, lengths, settings)):
+        own = source[row, : lengths[row]].tolist()
+        every = []
+        for size in range(1, longest + 1):
+            for said in product(sayable, repeat=size):
+                if EOS in said[:-1] or (said[-1] != EOS and size < longest):
+                    continue
+                total = sum(
+                    float(log_probabilities(model, own, list(said[:at]))[said[at]])
+                    for at in range(size)
+                )
+                every.append((total / penalty(size, alpha), [w for w in said if w != EOS]))
+        every.sort(reverse=True)
+        assert [h.words for h in hypotheses] == [said for _, said in every[:5]]
+        assert [h.score for h in hypotheses] == pytest.approx([s for s, _ in every[:5]], abs=1e-3)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=10)
+@given(rows=st.lists(st.integers(0, 11), min_size=1, max_size=12))
+def test_any_company_gives_a_sentence_the_same_translation(
+    name: str, width: int, rows: list[int]
+) -> None:
+    model = made(name)
+    source, lengths = some_sources()
+    how = DecodeConfig(beam=width, n_best=width, max_length=8)
+    together = decode(model, source[rows], lengths[rows], how)
+    for row, found in zip(rows, together, strict=True):
+        [alone] = decode(model, source[row : row + 1, : lengths[row]], lengths[row : row + 1], how)
+        assert words_of(found) == words_of(alone)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_scores_are_log_probabilities(width: int) -> None:
+    model = made("general")
+    source, lengths = some_sources()
+    how = DecodeConfig(beam=width, n_best=width, max_length=8, length_penalty=0.6)
+    for row, found in enumerate(decode(model, source, lengths, how, details=True)):
+        own = source[row, : lengths[row]].tolist()
+        for hypothesis in found:
+            said = hypothesis.words + [EOS] * (len(hypothesis.scores) - len(hypothesis.words))
+            wanted = [
+                float(log_probabilities(model, own, said[:at])[w]) for at, w in enumerate(said)
+            ]
+            assert hypothesis.scores == pytest.approx(wanted, abs=1e-3)
+            total = sum(wanted) / penalty(len(wanted), 0.6)
+            assert hypothesis.score == pytest.approx(total, abs=1e-3)
+            assert hypothesis.attention is not None
+            assert len(hypothesis.attention) == len(said)
+            for look in hypothesis.attention:
+                assert len(look) == len(own)
+                assert sum(look) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("eagerness", [-30.0, 30.0])
+@pytest.mark.parametrize("width", [1, 3])
+def test_lengths_follow_the_source(width: int, eagerness: float) -> None:
+    model = made("none")
+    with torch.no_grad():
+        model.decoder.output.bias[EOS] += eagerness
+    source, lengths = some_sources()
+    how = DecodeConfig(beam=width, min_ratio=0.5, max_ratio=1.5, max_length=7)
+    shortest, longest = bounds(lengths, how)
+    assert shortest.tolist() == [math.ceil(n / 2) for n in lengths.tolist()]
+    assert longest.tolist() == [min(7, math.ceil(n * 1.5)) for n in lengths.tolist()]
+    found = [len(h.words) for [h] in decode(model, source, lengths, how)]
+    assert found == (longest if eagerness < 0 else shortest).tolist()
+
+
+def test_an_unknown_word_can_be_avoided() -> None:
+    model = made("none")
+    with torch.no_grad():
+        model.decoder.output.bias[UNK] += 30
+        model.decoder.output.bias[EOS] -= 20
+    source, lengths = some_sources()
+    said = {w for [h] in decode(model, source, lengths, DecodeConfig()) for w in h.words}
+    assert UNK in said
+    how = DecodeConfig(unknown="avoid")
+    said = {w for [h] in decode(model, source, lengths, how) for w in h.words}
+    assert said
+    assert UNK not in said
+
+
+def test_what_is_drawn_follows_the_probabilities() -> None:
+    model = made("none", sharpness=1.5)
+    source, lengths = some_sources(1)
+    how = DecodeConfig(temperature=2.0, n_best=4000, max_length=1, seed=1)
+    [drawn] = decode(model, source, lengths, how)
+    own = source[0, : lengths[0]].tolist()
+    wanted = (log_probabilities(model, own, []) / 2).softmax(0)
+    first = torch.tensor([h.words[0] if h.words else EOS for h in drawn])
+    found = torch.bincount(first, minlength=12) / len(drawn)
+    torch.testing.assert_close(found, wanted, atol=0.03, rtol=0)
+    assert [h.score for h in drawn] == sorted((h.score for h in drawn), reverse=True)
+
+
+def test_only_the_likeliest_words_are_drawn_from() -> None:
+    model = made("none", sharpness=1.5)
+    source, lengths = some_sources(1)
+    shares = log_probabilities(model, source[0, : lengths[0]].tolist(), []).exp()
+    order = shares.argsort(descending=True).tolist()
+    one = DecodeConfig(temperature=1.0, n_best=500, max_length=1)
+    for how, kept in (
+        (one.model_copy(update={"top_k": 3}), order[:3]),
+        (one.model_copy(update={"top_k": 1}), order[:1]),
+        (one.model_copy(update={"top_p": float(shares[order[:2]].sum()) - 1e-4}), order[:2]),
+        (one.model_copy(update={"top_p": 1e-6}), order[:1]),
+    ):
+        [drawn] = decode(model, source, lengths, how)
+        assert {h.words[0] if h.words else EOS for h in drawn} == set(kept)
+
+
+def test_the_same_seed_draws_the_same() -> None:
+    model = made("general", sharpness=1.5)
+    source, lengths = some_sources()
+
+    def drawn(seed: int) -> list[list[list[int]]]:
+        how = DecodeConfig(temperature=1.0, n_best=3, seed=seed)
+        return [words_of(found) for found in decode(model, source, lengths, how)]
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+# ---- texts --------------------------------------------------------------------------------------
+
+
+def test_a_passage_is_cut_and_put_back_with_its_spacing(translator: Translator) -> None:
+    one, two = "I see trees.", "you want bread!"
+    first, second = translator.translate([one, two])
+    text = f"{one}  {two}\n\n\t{two} {one}\r\n{one}"
+    wanted = f"{first}  {second}\n\n\t{second} {first}\r\n{first}"
+    short = translator.using(max_source=3)
+    told: list[int] = []
+    assert short.translate([text, one, f"  {one}\n"], told.append) == [wanted, first, first]
+    assert sum(told) == 3
+
+
+def test_a_line_is_cut_only_if_it_is_long(translator: Translator) -> None:
+    text = "I see trees. you want bread!"
+    parts = translator.translate(["I see trees.", "you want bread!"])
+    assert translator.using(max_source=7).translate([text]) == [" ".join(parts)]
+    [whole] = translator.hypotheses([text])
+    assert translator.using(max_source=50).translate([text]) == [whole[0].text]
+
+
+def test_an_unknown_word_is_copied_as_it_was_written() -> None:
+    torch.manual_seed(0)
+    for units in ({}, {"units": "bpe", "vocabulary_size": 8}):
+        text = TextConfig.model_validate(units)
+        words = Vocabulary.learn(["a b c , ."], text)
+        model = ModelConfig(embedding_size=8, hidden_size=8, attention="dot")
+        config = Config(text=text, model=model, decode=DecodeConfig(max_length=3, unknown="copy"))
+        bundle = Bundle.new(config, words, words)
+        bundle.model.eval()
+        with torch.no_grad():
+            bundle.model.decoder.output.bias[UNK] = 99
+        translator = Translator(bundle)
+        [[found]] = translator.hypotheses(["Zoé1985"])
+        assert found.text == "Zoé1985 Zoé1985 Zoé1985"
+        assert set(found.source_words) == {"Zoé1985"} or "Zoé1985" in found.source_words
+        assert translator.translate(["Zoé1985"]) == [found.text]
+        [[marked]] = translator.using(unknown="mark").hypotheses(["Zoé1985"])
+        assert "<unk>" in marked.text
+
+
+def test_hypotheses_tell_all_that_is_known(translator: Translator) -> None:
+    wide = translator.using(beam=4, n_best=3)
+    [found, [nothing]] = wide.hypotheses(["I see trees.", " "])
+    assert len(found) == 3
+    assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
+    assert found[0].text == wide.translate(["I see trees."])[0]
+    assert found[0].words[-1] == "<eos>"
+    assert len(found[0].words) == len(found[0].word_scores)
+    assert found[0].source_words == ["I", "see", "trees", "."]
+    assert found[0].attention is None
+    assert nothing.text == ""
+    assert nothing.words == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"beam": 0},
+        {"n_best": 2},
+        {"top_k": 3},
+        {"top_p": 0.5},
+        {"beam": 2, "temperature": 1.0},
+        {"temperature": 0.0},
+        {"unknown": "guess"},
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(
+    settings: dict[str, object], translator: Translator
+) -> None:
+    with pytest.raises(BadInput):
+        translator.using(**settings)

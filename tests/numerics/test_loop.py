@@ -52,6 +52,15 @@ def settings(**changes: Any) -> Config:
     )
 
 
+def looking(config: Config, **others: Any) -> Config:
+    """The config with a model that has all there is but the loop over words."""
+    model = {
+        **{"attention": "general", "bidirectional": True, "layers": 2, "residual": True},
+        **{"embedding_size": 16, "hidden_size": 16, "tie": "target", **others},
+    }
+    return config.model_copy(update={"model": ModelConfig.model_validate(model)})
+
+
 class Watcher(Alone):
     """A host that remembers what it is told, and asks once for something."""
 
@@ -294,6 +303,16 @@ def test_two_workers_train_as_one_does(
         assert two == pytest.approx(one, rel=tolerance)
 
 
+def test_two_workers_train_attention_and_tied_weights_as_one_does(
+    odd: Corpus, tmp_path: Path
+) -> None:
+    config = looking(settings(epochs=2))
+    alone, _ = trained(odd, config, tmp_path / "one")
+    shared, _ = together(2, odd, config, tmp_path / "two")
+    for name, weight in alone.items():
+        torch.testing.assert_close(shared[name], weight, rtol=1e-3, atol=1e-4)
+
+
 def test_a_run_goes_on_with_another_number_of_workers(odd: Corpus, tmp_path: Path) -> None:
     _, said = trained(odd, settings(epochs=3), tmp_path / "one")
     folder = tmp_path / "elastic"
@@ -322,6 +341,20 @@ def test_a_stopped_run_goes_on_to_the_same_weights(step: int, odd: Corpus, tmp_p
     assert any(f"going on from the checkpoint of step {step} " in line for line in host.lines)
     assert same(resumed, weights)
     assert facts(told) == facts(said)
+
+
+def test_dropout_drops_the_same_after_a_stop(odd: Corpus, tmp_path: Path) -> None:
+    config = looking(settings(epochs=2), dropout=0.3, word_dropout=0.1, input_feeding=True)
+    weights, _ = trained(odd, config, tmp_path / "whole")
+    trained(odd, config, tmp_path / "parts", host=Watcher(Wish(stop=True), at=5))
+    resumed, _ = trained(odd, config, tmp_path / "parts")
+    assert same(resumed, weights)
+    assert not same(weights, trained(odd, looking(settings(epochs=2)), tmp_path / "plain")[0])
+
+
+def test_one_vocabulary_is_needed_to_tie_all(odd: Corpus, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"text\.shared"):
+        trained(odd, looking(settings(), tie="all"), tmp_path)
 
 
 @pytest.mark.parametrize("every", [1, 3, 10])

@@ -321,7 +321,7 @@ def test_weights_with_a_tensor_missing_are_bad_input(broken: Path, capsys: Captu
     ("section", "key", "value"),
     [
         (None, "flavour", "vanilla"),
-        (None, "format_version", 2),
+        (None, "format_version", 1),
         ("model", "heads", 8),
         ("model", "hidden_size", 0),
         ("model", "cell", "transformer"),
@@ -365,7 +365,7 @@ def test_evaluate_prints_json_with_both_accuracies_and_signed_scores(
     assert result["pairs"] == corpus.manifest.rows["test"]
     assert result["loss"] > 0
     assert 0 < result["token_accuracy"] <= result["padded_accuracy"] <= 1
-    assert [score["name"] for score in result["scores"]] == ["BLEU", "chrF2"]
+    assert [score["name"] for score in result["scores"]] == ["BLEU", "chrF2", "TER"]
     for score in result["scores"]:
         assert 0 <= score["score"] <= 100
         assert "version:" in score["signature"]
@@ -462,6 +462,8 @@ def test_evaluate_scores_a_normalising_model_on_both_kinds_of_references(
     assert [(score["name"], score["references"]) for score in scores] == [
         ("BLEU", "as read"),
         ("chrF2", "as read"),
+        ("TER", "as read"),
         ("BLEU", "normalised"),
         ("chrF2", "normalised"),
+        ("TER", "normalised"),
     ]

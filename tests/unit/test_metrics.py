@@ -1,0 +1,140 @@
+"""Scores are sacreBLEU's and those of a pencil, and chance is told from skill."""
+
+import pytest
+from sacrebleu.metrics import BLEU, CHRF, TER
+
+from s2s.metrics import Difference, compare, score, sentence_scores
+
+HYPOTHESES = ["the cat sat on the mat", "a dog barks loudly at night .", "it rains again today"]
+REFERENCES = [
+    ["the cat sat on a mat", "there is a cat on the mat"],
+    ["a dog is barking at night .", "a dog barks at night .", "dogs bark at night ."],
+    ["today it rains again"],
+]
+# As sacreBLEU wants them: the first of each, the second of each, ...
+FIRST, SECOND, THIRD = (
+    [group[rank] if rank < len(group) else None for group in REFERENCES] for rank in range(3)
+)
+
+
+def test_scores_are_those_of_sacrebleu_with_any_number_of_references() -> None:
+    scores = score(HYPOTHESES, REFERENCES, "as read")
+    assert [s.name for s in scores] == ["BLEU", "chrF2", "TER"]
+    for found, metric in zip(scores, (BLEU(force=True), CHRF(), TER()), strict=True):
+        wanted = metric.corpus_score(HYPOTHESES, [FIRST, SECOND, THIRD]).score
+        assert found.score == pytest.approx(wanted)
+        assert found.references == "as read"
+        assert "nrefs:var" in found.signature
+        assert "version:" in found.signature
+        assert found.low is found.high is None
+
+
+def test_scores_are_those_of_a_pencil() -> None:
+    # Of 6, 5, 4 and 3 runs of one to four words, 5, 3, 2 and 1 are in the reference.
+    bleu, _, ter = score(["the cat sat on the mat"], [["the cat sat on a mat"]], "")
+    assert bleu.score == pytest.approx(100 * (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25)
+    assert ter.score == pytest.approx(100 / 6)  # one of six words to replace
+    # Of runs of one to three letters, 2 of 3, 1 of 2 and 0 of 1 are in the reference.
+    assert sentence_scores(["abc"], [["abd"]]) == [pytest.approx(100 * (2 / 3 + 1 / 2 + 0) / 3)]
+
+
+def test_a_reference_more_can_only_help_a_translation_that_it_equals() -> None:
+    alone = {s.name: s.score for s in score(["a b c d e"], [["a b x d e"]], "")}
+    more = {s.name: s.score for s in score(["a b c d e"], [["a b x d e", "a b c d e"]], "")}
+    assert more["BLEU"] == pytest.approx(100)
+    assert more["chrF2"] == pytest.approx(100)
+    assert more["TER"] == 0 < alone["TER"]
+    assert alone["BLEU"] < 100
+
+
+def test_text_that_is_split_already_is_left_alone() -> None:
+    said, wanted = ["a b c-d e f."], [["a b c-d e f ."]]
+    split, alone = (
+        score(said, wanted, "", measures=["BLEU"], tokenize=how)[0] for how in ("13a", "none")
+    )
+    assert split.score == pytest.approx(100)  # the last point becomes a word of its own
+    assert alone.score < 100
+    assert "tok:13a" in split.signature
+    assert "tok:none" in alone.signature
+
+
+def test_only_the_measures_asked_for_are_computed() -> None:
+    assert [s.name for s in score(HYPOTHESES, REFERENCES, "", measures=["chrF"])] == ["chrF2"]
+
+
+def test_intervals_hold_the_score_and_are_the_same_each_time() -> None:
+    said, wanted = HYPOTHESES * 20, REFERENCES * 20
+    one, two = (score(said, wanted, "", samples=200) for _ in range(2))
+    assert one == two
+    for found in one:
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < found.score < found.high
+        assert "bs:200" in found.signature
+        assert "seed:12345" in found.signature
+
+
+def test_intervals_of_sentences_that_are_all_alike_are_points() -> None:
+    for found in score(HYPOTHESES[:1] * 10, REFERENCES[:1] * 10, "", samples=50):
+        assert found.low == pytest.approx(found.score)
+        assert found.high == pytest.approx(found.score)
+
+
+def test_single_sentences_are_scored_against_their_own_references() -> None:
+    wanted = [
+        CHRF().sentence_score(hypothesis, group).score
+        for hypothesis, group in zip(HYPOTHESES, REFERENCES, strict=True)
+    ]
+    assert sentence_scores(HYPOTHESES, REFERENCES) == pytest.approx(wanted)
+    assert sentence_scores([""], [["a word"]]) == [0]
+
+
+# ---- two systems --------------------------------------------------------------------------------
+
+GOOD = [f"sentence {n} is about the number {n} ." for n in range(60)]
+WANTED = [[sentence] for sentence in GOOD]
+BAD = [f"nothing of that {n}" if n % 2 else sentence for n, sentence in enumerate(GOOD)]
+
+
+def significance(a: list[str], b: list[str]) -> dict[str, Difference]:
+    return {row.name: row for row in compare(a, b, WANTED, samples=200)}
+
+
+@pytest.mark.parametrize("system", [GOOD, BAD])
+def test_a_system_never_differs_from_itself(system: list[str]) -> None:
+    for row in significance(system, list(system)).values():
+        assert row.difference == 0
+        assert row.p_value == 1
+        assert row.better is None
+
+
+def test_systems_that_no_measure_tells_apart_do_not_differ() -> None:
+    rows = significance(["x"] * 60, ["y"] * 60)
+    assert rows["BLEU"].p_value == rows["TER"].p_value == 1
+
+
+def test_a_much_better_system_is_found_by_every_measure_on_either_side() -> None:
+    for name, row in significance(GOOD, BAD).items():
+        assert row.better == "a"
+        assert row.p_value == pytest.approx(1 / 201)
+        assert (row.difference > 0) == (name == "TER")  # where less is better
+        assert "bs:200" in row.signature
+        assert "seed:12345" in row.signature
+    assert {row.better for row in significance(BAD, GOOD).values()} == {"b"}
+
+
+def test_the_sides_are_alike_and_the_scores_those_of_each_alone() -> None:
+    alone = {s.name: s.score for s in score(BAD, WANTED, "")}
+    there, back = significance(GOOD, BAD), significance(BAD, GOOD)
+    for name in there:
+        assert there[name].b == back[name].a == pytest.approx(alone[name])
+        assert there[name].difference == -back[name].difference
+        assert there[name].p_value == back[name].p_value
+
+
+def test_one_sentence_of_many_is_chance() -> None:
+    slip = ["sentence 0 is about a number 0 .", *GOOD[1:]]
+    for row in significance(GOOD, slip).values():
+        assert row.difference != 0
+        assert row.p_value > 0.05
+        assert row.better is None

@@ -1,0 +1,346 @@
+"""The report is one page with all its parts, needs nothing else, and shows what is true."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from s2s.bundle import Bundle
+from s2s.cli import main
+from s2s.config import Config
+from s2s.corpus import Corpus
+from s2s.evaluate import evaluate
+from s2s.report import MAPS, SAMPLES, WORST, report
+from s2s.translator import Translator
+from tests.conftest import Prepare, train_model
+
+HOSTILE = "<script>alert(1)</script> & \"quotes\" 'and' <img src=x onerror=alert(2)>"
+ALWAYS = ["Scores", "Training", "Attention", "Data", "Settings", "Run and versions"]
+MEASURED = ["Lengths", "Breakdowns", "Samples", "Worst sentences"]
+VOID = {"meta", "link", "img", "br", "hr", "input", "base"}
+
+
+@dataclass
+class Element:
+    """An element of the page, as a browser would find it."""
+
+    name: str
+    attributes: dict[str, str]
+    children: list["Element | str"] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "".join(c if isinstance(c, str) else c.text for c in self.children)
+
+    def find(self, name: str, class_: str = "") -> list["Element"]:
+        """All elements of a name, and a class, inside this one."""
+        found = []
+        for child in self.children:
+            if isinstance(child, Element):
+                fits = class_ in child.attributes.get("class", "").split() or not class_
+                found += [child] * (fits and name in (child.name, "*")) + child.find(name, class_)
+        return found
+
+
+class Tree(HTMLParser):
+    """Reads a page, and finds tags that are not closed in their order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.root = Element("", {})
+        self._open = [self.root]
+        self.feed(page)
+        self.close()
+        assert self._open == [self.root]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = Element(tag, {name: value or "" for name, value in attrs})
+        self._open[-1].children.append(found)
+        if tag not in VOID:
+            self._open.append(found)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._open[-1].children.append(Element(tag, {n: v or "" for n, v in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop().name == tag
+
+    def handle_data(self, data: str) -> None:
+        self._open[-1].children.append(data)
+
+
+def read(page: str) -> Element:
+    return Tree(page).root
+
+
+def titles(page: str) -> list[str]:
+    return [heading.text for heading in read(page).find("h2")]
+
+
+def section(page: str, title: str) -> Element:
+    [found] = [s for s in read(page).find("section") if s.find("h2")[0].text == title]
+    return found
+
+
+@pytest.fixture(scope="module")
+def looking(corpus: Corpus, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a model with attention."""
+    model = tiny.model.model_copy(update={"attention": "general"})
+    path = tmp_path_factory.mktemp("models") / "looking"
+    train_model(corpus, tiny.model_copy(update={"model": model}), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(looking: Path, corpus: Corpus) -> str:
+    return report(looking, corpus=corpus.path, part="test")
+
+
+# ---- the page as a file -------------------------------------------------------------------------
+
+
+def test_a_page_needs_nothing_and_runs_nothing(page: str) -> None:
+    for element in read(page).find("*"):
+        assert element.name not in {"script", "link", "img", "iframe", "object", "embed", "base"}
+        for name, value in element.attributes.items():
+            assert not name.startswith("on")
+            assert name not in {"src", "srcset", "action"}
+            assert "href" not in name or value.startswith("#"), (element.name, value)
+            assert "url(" not in value.replace("url(#", ""), (element.name, value)
+    [style] = read(page).find("style")
+    assert "url(" not in style.text
+    assert "@import" not in style.text
+    [policy] = [m for m in read(page).find("meta") if "http-equiv" in m.attributes]
+    assert policy.attributes["content"].startswith("default-src 'none'")
+
+
+def test_a_page_has_all_its_parts_and_links_to_them(page: str) -> None:
+    assert sorted(titles(page)) == sorted(ALWAYS + MEASURED)
+    [links] = read(page).find("nav")
+    anchors = {s.attributes["id"] for s in read(page).find("section")}
+    assert {link.attributes["href"] for link in links.find("a")} == {f"#{to}" for to in anchors}
+    assert read(page).find("h1")[0].text == "English → French"
+    assert len(section(page, "Training").find("svg")) == 4
+    assert len(section(page, "Lengths").find("svg")) == 2
+    assert len(section(page, "Attention").find("table", "map")) == MAPS
+    assert len(section(page, "Samples").find("article")) == SAMPLES
+    assert len(section(page, "Worst sentences").find("article")) == WORST
+
+
+def test_no_page_says_when_it_was_made(page: str, looking: Path, corpus: Corpus) -> None:
+    assert report(looking, corpus=corpus.path, part="test") == page
+
+
+def test_without_a_corpus_a_page_shows_what_metrics_say(looking: Path) -> None:
+    told = report(looking)
+    assert sorted(titles(told)) == sorted(ALWAYS)
+    metrics = json.loads((looking / "metrics.json").read_text("utf-8"))
+    loss = f"{metrics['best']['valid_loss']:.3f}"
+    assert loss in section(told, "Scores").text
+    assert "--sentence or --corpus" in section(told, "Attention").text
+    rows = section(told, "Training").find("tr")[1:]
+    assert len(rows) == len(metrics["epochs"])
+    assert [f"{metrics['best']['epoch']} (best)"] == [b.text for r in rows for b in r.find("b")]
+
+
+# ---- what it tells ------------------------------------------------------------------------------
+
+
+def test_scores_are_those_of_evaluate(page: str, looking: Path, corpus: Corpus) -> None:
+    result = evaluate(looking, corpus.path, "test", intervals=True)
+    told = section(page, "Scores").text
+    for score in result["scores"]:
+        assert f"{score['score']:.2f}" in told
+        assert f"{score['low']:.1f}–{score['high']:.1f}" in told
+        assert score["signature"] in told
+    assert f"{result['token_accuracy']:.1%}" in told
+    assert f"{result['padded_accuracy']:.1%}" in told
+    assert f"{result['perplexity']:,.2f}" in told
+
+
+def test_cells_of_a_map_are_the_weights_of_attention(looking: Path) -> None:
+    sentence = "they want the trees!"
+    [[translation]] = Translator.load(looking).hypotheses([sentence])
+    assert translation.attention is not None
+    [table] = section(report(looking, sentences=[sentence]), "Attention").find("table", "map")
+    head, *rows = table.find("tr")
+    assert [h.text for h in head.find("th")] == [*translation.source_words, "sure"]
+    assert [row.find("th")[0].text for row in rows] == translation.words
+    shown = [[cell.attributes for cell in row.find("td") if "title" in cell.attributes]
+             for row in rows]  # fmt: skip
+    weights = [[float(c["style"].removeprefix("--weight: ")) for c in row] for row in shown]
+    assert np.allclose(weights, translation.attention, atol=1e-4)
+    assert np.allclose(np.sum(weights, axis=1), 1, atol=1e-3)
+    first = f"{translation.words[0]} ← {translation.source_words[0]}: "
+    assert shown[0][0]["title"] == first + f"{translation.attention[0][0]:.1%}"
+
+
+def test_a_model_without_attention_is_said_to_have_none(model_dir: Path, corpus: Corpus) -> None:
+    told = section(report(model_dir, corpus=corpus.path), "Attention")
+    assert "no attention" in told.text
+    assert not told.find("table")
+
+
+def test_sentences_of_the_user_are_translated_and_mapped(looking: Path, corpus: Corpus) -> None:
+    sentences = ["I see bread.", "you want trees?"]
+    told = report(looking, corpus=corpus.path, sentences=sentences)
+    titled = [f.find("b")[0].text for f in section(told, "Attention").find("figure")]
+    assert titled == sentences
+    cards = section(told, "Samples").find("article")
+    assert len(cards) == SAMPLES + len(sentences)
+    for sentence, translation, card in zip(
+        sentences, Translator.load(looking).translate(sentences), cards, strict=False
+    ):
+        assert [line.text for line in card.find("dd")] == [sentence, translation]
+
+
+def test_every_setting_is_in_the_page(page: str, looking: Path) -> None:
+    told = section(page, "Settings")
+    names = {span.text for span in told.find("span")}
+    config = Bundle.load(looking).config
+    for name in ("text", "corpus", "model", "train", "decode"):
+        for key, value in getattr(config, name):
+            assert key in names or {f"{key}.{inner}" for inner, _ in value} <= names
+    assert "general" in told.text
+
+
+def test_a_checkpoint_in_its_first_epoch_can_be_told(model_dir: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    metrics = json.loads((model / "metrics.json").read_text("utf-8"))
+    (model / "metrics.json").write_text(json.dumps({**metrics, "epochs": [], "best": None}))
+    assert "Training" not in titles(report(model))
+
+
+# ---- hostile text -------------------------------------------------------------------------------
+
+
+def test_sentences_are_text_and_never_markup(looking: Path) -> None:
+    told = report(looking, sentences=[HOSTILE])
+    assert not read(told).find("script")
+    assert not read(told).find("img")
+    assert section(told, "Attention").find("figure")[0].find("b")[0].text == HOSTILE
+    assert section(told, "Samples").find("dd")[0].text == HOSTILE
+
+
+def test_a_corpus_and_its_vocabulary_are_text_and_never_markup(
+    prepared: Prepare, tiny: Config, tmp_path: Path
+) -> None:
+    mark = '<b onclick="alert(1)">'
+    pairs = [(f"{mark} tone {n} </title>", f"{mark} son {n} </style>") for n in range(80)]
+    corpus = prepared(pairs, clean={"markup": False})
+    one = tiny.train.model_copy(update={"epochs": 1})
+    train_model(corpus, tiny.model_copy(update={"train": one}), tmp_path / "<i>model")
+    told = report(tmp_path / "<i>model", corpus=corpus.path)
+    assert "onclick" not in {name for e in read(told).find("*") for name in e.attributes}
+    assert not [e for e in read(told).find("i") if "model" in e.text]
+    assert mark in section(told, "Samples").text
+
+
+# ---- the command --------------------------------------------------------------------------------
+
+
+def test_the_command_writes_beside_the_model_directory(
+    model_dir: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(model_dir, tmp_path / "model.v2"))
+    before = sorted(model.iterdir())
+    assert main(["report", str(model), "--corpus", str(corpus.path), "--sentence", "I see."]) == 0
+    assert capsys.readouterr().out == f"page: {tmp_path / 'model.v2.html'}\n"
+    assert "I see." in (tmp_path / "model.v2.html").read_text("utf-8")
+    assert sorted(model.iterdir()) == before
+
+
+def test_sentences_may_be_given_several_times(model_dir: Path, tmp_path: Path) -> None:
+    flags = ["--sentence", "I see bread.", "--sentence", "you want trees.", "--out"]
+    assert main(["report", str(model_dir), *flags, str(tmp_path / "page.html")]) == 0
+    cards = section((tmp_path / "page.html").read_text("utf-8"), "Samples").find("article")
+    assert [c.find("dd")[0].text for c in cards] == ["I see bread.", "you want trees."]
+
+
+@pytest.mark.parametrize("given", ["nothing", "corpus", "metrics", "other corpus"])
+def test_bad_directories_are_told_in_a_line_and_no_page_is_left(
+    given: str, model_dir: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = Path(shutil.copytree(model_dir, tmp_path / "broken"))
+    (broken / "metrics.json").write_text("{")
+    arguments = {
+        "nothing": [str(tmp_path / "absent")],
+        "corpus": [str(corpus.path)],
+        "metrics": [str(broken)],
+        "other corpus": [str(model_dir), "--corpus", str(model_dir)],
+    }[given]
+    out = tmp_path / "page.html"
+    out.write_text("an older page")
+    assert main(["report", *arguments, "--out", str(out)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("s2s: ")
+    assert out.read_text() == "an older page"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken", "page.html"]
+
+
+# ---- in a browser -------------------------------------------------------------------------------
+
+BROWSER = shutil.which("chromium")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on the path")
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_shows_the_page(page: str, scheme: str, width: int, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page, "utf-8")
+    picture = tmp_path / "page.png"
+    said = subprocess.run(
+        [
+            str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+            "--no-first-run", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--hide-scrollbars",
+            f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
+            "--enable-logging=stderr", f"--screenshot={picture}", f"--window-size={width},2400",
+            (tmp_path / "page.html").as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert not [line for line in said.stderr.splitlines() if "CONSOLE" in line]
+    shown = imread(picture)[..., :3]  # (height, width, 3), 0 to 1
+    assert shown.shape[1] == width
+    ground = np.median(shown, axis=(0, 1))
+    assert (ground > 0.9).all() if scheme == "light" else (ground < 0.2).all()
+    inked = np.abs(shown - ground).max(axis=2) > 0.3
+    assert 0.01 < inked.mean() < 0.5
+    for third in np.array_split(inked, 3):  # text and plots all the way down
+        assert third.any(axis=1).mean() > 0.2
+    coloured = np.ptp(shown, axis=2) > 0.3  # the lines of the plots
+    assert coloured.mean() > 0.001
+    assert not inked[:, -3:].any()  # nothing runs out of a narrow window
+
+
+def test_colours_of_text_have_contrast_in_both_schemes(page: str) -> None:
+    [style] = read(page).find("style")
+    schemes = [dict(re.findall(r"(--[a-z]+(?:-\d)?): (#[0-9a-f]+)", block))
+               for block in re.findall(r":root \{(.*?)\}", style.text, re.DOTALL)]  # fmt: skip
+    assert len(schemes) == 2
+    for colours in schemes:
+        for name in ("--ink", "--muted", "--accent", "--series-0", "--series-1"):
+            for ground in ("--page", "--panel"):
+                least = 4.5 if "series" not in name else 3.0
+                assert contrast(colours[name], colours[ground]) >= least, (name, ground)
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours as WCAG 2 defines it, 1 to 21."""
+    dark, light = sorted(map(_luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * d for d in colour[1:])
+    parts = [int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
