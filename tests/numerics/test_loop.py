@@ -54,9 +54,15 @@ def settings(**changes: Any) -> Config:
 
 def looking(config: Config, **others: Any) -> Config:
     """The config with a model that has all there is but the loop over words."""
-    model = {
-        **{"attention": "general", "bidirectional": True, "layers": 2, "residual": True},
-        **{"embedding_size": 16, "hidden_size": 16, "tie": "target", **others},
+    model: dict[str, Any] = {
+        "attention": "general",
+        "bidirectional": True,
+        "layers": 2,
+        "residual": True,
+        "embedding_size": 16,
+        "hidden_size": 16,
+        "tie": "target",
+        **others,
     }
     return config.model_copy(update={"model": ModelConfig.model_validate(model)})
 
