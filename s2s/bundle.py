@@ -130,7 +130,10 @@ def _card(config: Config, metrics: Mapping[str, Any]) -> str:
     scores = metrics.get("valid") or metrics["best"] or {}
     rows = [(name, f"{scores[key]:.4f}") for name, key in _SCORES.items() if key in scores]
     rows += [
-        (f"{score['name']}, greedy, references {score['references']}", f"{score['score']:.2f}")
+        (
+            f"{score['name']}, {metrics['decoding']}, references {score['references']}",
+            f"{score['score']:.2f}",
+        )
         for score in metrics.get("scores", [])
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
@@ -139,7 +142,7 @@ def _card(config: Config, metrics: Mapping[str, Any]) -> str:
 
 A {model.cell.upper()} encoder–decoder made by s2s {metrics["versions"]["s2s"]}:
 layers {model.layers}, embedding {model.embedding_size}, hidden {model.hidden_size},
-attention {model.attention}. Its weights are {weights}.
+{"bidirectional, " * model.bidirectional}attention {model.attention}. Its weights are {weights}.
 
 | on the `valid` part | |
 | --- | --- |

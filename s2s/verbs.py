@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TextIO
@@ -490,6 +490,37 @@ class Translate:
     output: Path | None = None
     """File to write; standard output if not given."""
 
+    beam: int | None = None
+    """Hypotheses that the search keeps at a time, 1 for greedy. None takes the model's setting, as
+    for the options below."""
+
+    n_best: int | None = None
+    """Translations of each line. More than one are written as a line each: number of the line read,
+    score, translation, separated by tabs."""
+
+    length_penalty: float | None = None
+    """Exponent of the length by which hypotheses' log-probabilities are divided."""
+
+    unknown: Literal["mark", "copy", "avoid"] | None = None
+    """What becomes of unknown words: shown as `<unk>`, the source word that was looked at, or none
+    is said."""
+
+    temperature: float | None = None
+    """Draw words by chance, from logits divided by this; needs beam 1."""
+
+    top_k: int | None = None
+    """Likeliest words that are drawn from."""
+
+    top_p: float | None = None
+    """Probability of the likeliest words that are drawn from."""
+
+    seed: int | None = None
+    """Decides what is drawn."""
+
+    json: bool = False
+    """Write a JSON object for each line: its translations with scores, words and attention. Lines
+    are not cut into sentences."""
+
     # Lines read, translated and written at a time: memory stays flat however long the input is.
     CHUNK: ClassVar[int] = 4096
 
@@ -501,14 +532,31 @@ class Translate:
             raise BadInput("give a sentence or --input, not both")
         if self.input is not None and not self.input.is_file():
             raise BadInput(f"{self.input}: no such file")
-        translator = Translator.load(self.model)
+        translator = Translator.load(self.model).using(
+            beam=self.beam, n_best=self.n_best, length_penalty=self.length_penalty,
+            unknown=self.unknown, temperature=self.temperature, top_k=self.top_k,
+            top_p=self.top_p, seed=self.seed,
+        )  # fmt: skip
+        detailed = self.json or translator.config.decode.n_best > 1
         with _opened(self.output) as output, counting("translated") as count:
             size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
-            lines = self._lines()
+            lines, number = self._lines(), 0
             while chunk := list(islice(lines, size)):
-                for translation in translator.translate(chunk, count):
-                    output.write(translation + "\n")
+                if detailed:
+                    for line, told in zip(chunk, translator.hypotheses(chunk), strict=True):
+                        number += 1
+                        output.write(self._details(number, line, told))
+                    count(len(chunk))
+                else:
+                    output.writelines(t + "\n" for t in translator.translate(chunk, count))
                 output.flush()
+
+    def _details(self, number: int, line: str, translations: list[Any]) -> str:
+        """The translations of a line, for a program to read."""
+        if not self.json:
+            return "".join(f"{number}\t{t.score:.4f}\t{t.text}\n" for t in translations)
+        told = {"line": number, "source": line, "translations": [*map(asdict, translations)]}
+        return json.dumps(told, ensure_ascii=False) + "\n"
 
     def _lines(self) -> Iterator[str]:
         if self.sentence is not None:

@@ -117,6 +117,7 @@ def train(
             metrics = export(store, outcome, config.train, opened.path, out, seconds, bar.line)
     scores = metrics["scores"]
     told = ", ".join(f"{s['name']} {s['score']:.2f} (references {s['references']})" for s in scores)
+    told = f"{metrics['decoding']}: {told}"
     bar.line(f"{metrics['weights']}: valid loss {metrics['valid']['valid_loss']:.4f}, {told}")
     bar.line(f"model directory: {out}")
 
@@ -242,6 +243,7 @@ def export(
             "valid": {
                 f"valid_{key}": scores[key] for key in ("loss", "token_accuracy", "padded_accuracy")
             },
+            "decoding": scores["decoding"],
             "scores": scores["scores"],
             "total_seconds": seconds,
             "versions": {**outcome["versions"], "ray": ray.__version__},

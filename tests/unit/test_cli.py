@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -307,6 +308,58 @@ def test_truncated_weights_are_bad_input(share: float, broken: Path, capsys: Cap
     (broken / "model.safetensors").write_bytes(weights[: int(len(weights) * share)])
     assert main(["translate", str(broken), "I see trees."]) == 2
     assert "model.safetensors" in complaint(capsys)
+
+
+def test_several_translations_are_written_with_numbers_and_scores(
+    model_dir: Path, translator: Translator, tmp_path: Path, capsys: Captured
+) -> None:
+    lines = ["I see trees.", "", "you want bread!"]
+    (tmp_path / "in.txt").write_text("\n".join(lines) + "\n")
+    asked = [str(model_dir), "--input", str(tmp_path / "in.txt"), "--beam", "3", "--n-best", "2"]
+    assert main(["translate", *asked]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    found = translator.using(beam=3, n_best=2).hypotheses(lines)
+    assert rows == [
+        [str(number), f"{t.score:.4f}", t.text]
+        for number, told in enumerate(found, start=1)
+        for t in told
+    ]
+    assert [number for number, *_ in rows] == ["1", "1", "2", "3", "3"]
+
+
+def test_all_that_is_known_of_a_translation_is_json(
+    model_dir: Path, translator: Translator, capsys: Captured
+) -> None:
+    assert main(["translate", str(model_dir), "I see trees.", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    [[found]] = translator.hypotheses(["I see trees."])
+    assert told["source"] == "I see trees."
+    assert told["translations"] == [asdict(found)]
+
+
+def test_words_are_drawn_by_the_seed(model_dir: Path, capsys: Captured) -> None:
+    def drawn(seed: int) -> str:
+        options = ["--temperature", "3", "--n-best", "8", "--seed", str(seed)]
+        assert main(["translate", str(model_dir), "I see trees.", *options]) == 0
+        return capsys.readouterr().out
+
+    assert drawn(1) == drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--n-best", "3"], "n_best 3 needs a beam"),
+        (["--beam", "0"], "beam: "),
+        (["--top-k", "2"], "need a temperature"),
+        (["--temperature", "1", "--beam", "2"], "beam 1"),
+    ],
+)
+def test_ways_of_decoding_that_do_not_go_together_are_bad_input(
+    options: list[str], told: str, model_dir: Path, capsys: Captured
+) -> None:
+    assert main(["translate", str(model_dir), "I see trees.", *options]) == 2
+    assert told in complaint(capsys)
 
 
 def test_weights_with_a_tensor_missing_are_bad_input(broken: Path, capsys: Captured) -> None:
