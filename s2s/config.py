@@ -306,6 +306,10 @@ class DecodeConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides what is drawn."""
 
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the output layer is computed in. bf16 is faster where the hardware has it; its rounding
+    may choose another word where two are nearly as likely."""
+
     batch_size: int = Field(default=64, gt=0)
     """Sentences translated together."""
 

@@ -23,6 +23,11 @@ Cells = tuple[Tensor, ...]  # each (L, N, H)
 
 _CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 _PARTS = {"lstm": 2, "gru": 1, "rnn": 1}
+_STEPS: dict[str, Callable[..., Tensor | Cells]] = {
+    "lstm": torch.lstm_cell,
+    "gru": torch.gru_cell,
+    "rnn": torch.rnn_tanh_cell,
+}
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ class Recurrent(nn.Module):
         )
         self.dropout = LockedDropout(config.dropout)
         self.residual = config.residual
+        self._step = _STEPS[config.cell]
 
     def forward(self, inputs: Tensor, cells: Cells) -> tuple[Tensor, Cells]:
         """Outputs (N, T, H) and last state for inputs (N, T, any)."""
@@ -113,8 +119,16 @@ class Recurrent(nn.Module):
             if number:
                 inputs = self.dropout(inputs)
             first = tuple(part[number : number + 1] for part in cells)
-            outputs, last = layer(inputs, first if len(first) > 1 else first[0])
-            lasts.append(_parts(last))
+            if inputs.shape[1] == 1 and not torch.is_grad_enabled():
+                # A sequence of one word has much to set up and little to compute: the bare cell
+                # takes a third of the time for one sentence (docs/log.md).
+                word, before = inputs[:, 0], _given(tuple(part[0] for part in first))
+                last = self._step(word, before, *_weights(layer))
+                lasts.append(tuple(part[None] for part in _parts(last)))
+                outputs = lasts[-1][0].transpose(0, 1)
+            else:
+                outputs, last = layer(inputs, _given(first))
+                lasts.append(_parts(last))
             inputs = outputs + inputs if self.residual and number else outputs
         return inputs, _stacked(lasts)
 
@@ -370,6 +384,16 @@ def _words(embedding: nn.Embedding, tokens: Tensor, dropped: float) -> Tensor:
         kept = torch.empty_like(vectors[:, :, :1]).bernoulli_(1 - dropped)
         vectors = vectors * kept / (1 - dropped)
     return vectors
+
+
+def _given(cells: Cells) -> Tensor | Cells:
+    """The state of a layer as torch wants it."""
+    return cells if len(cells) > 1 else cells[0]
+
+
+def _weights(layer: nn.Module) -> list[Tensor]:
+    """The weights of a recurrent layer that reads one way, in the order of torch's cells."""
+    return [weight for _, weight in layer.named_parameters()]
 
 
 def _parts(last: Tensor | Cells) -> Cells:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 from s2s.errors import BadInput
 
@@ -77,3 +78,23 @@ def _probe(device: torch.device) -> tuple[Name, str]:
         if has.get(feature):
             return "bf16", f"the CPU has {name}"
     return "fp32", "the CPU has no bf16"
+
+
+class Projection(nn.Module):
+    """An output layer in bf16, for decoding alone: products in bf16, sums in float32."""
+
+    # Rows are filled up to a multiple of this: a CPU library compiles its code for each number.
+    ROWS = 16
+
+    def __init__(self, exact: nn.Linear) -> None:
+        super().__init__()
+        self.in_features = exact.in_features
+        self.weight = exact.weight.detach().to(torch.bfloat16)
+        self.bias = exact.bias.detach().float()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Logits (N, V), float32, of states (N, R)."""
+        rows = len(hidden)
+        filled = self.weight.new_zeros(-rows % self.ROWS + rows, hidden.shape[1])
+        filled[:rows] = hidden
+        return (filled @ self.weight.t())[:rows].float().add_(self.bias)

@@ -1,5 +1,6 @@
 """A trained model as a function from sentences to sentences."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from s2s.config import Config, DecodeConfig, describe
 from s2s.decode import Hypothesis, decode
 from s2s.errors import BadInput
 from s2s.passages import pieces, put_back
+from s2s.precision import Projection
 from s2s.text import EOS, PAD, SPECIALS, UNK
 
 Told = Callable[[int], None]
@@ -47,6 +49,10 @@ class Translator:
         self._bundle = bundle
         self._device = torch.device(device)
         self._decode = decode or bundle.config.decode
+        self._model = bundle.model
+        if self._decode.precision == "bf16":
+            self._model = copy.deepcopy(bundle.model)  # the bundle's own stays what it is
+            self._model.decoder.add_module("output", Projection(bundle.model.decoder.output))
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
@@ -156,7 +162,7 @@ class Translator:
             source = pad_sequence([torch.tensor(ids[row]) for row in rows], True, PAD)  # (B, S)
             lengths = torch.tensor([len(ids[row]) for row in rows])  # (B,)
             source = source.to(self._device)
-            made = decode(self._bundle.model, source, lengths, self._decode, details)
+            made = decode(self._model, source, lengths, self._decode, details)
             for row, hypotheses in zip(rows, made, strict=True):
                 found[row] = hypotheses
             done(rows)

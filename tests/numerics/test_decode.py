@@ -14,6 +14,7 @@ from s2s.config import Config, DecodeConfig, ModelConfig, TextConfig
 from s2s.decode import Hypothesis, beam, bounds, decode, greedy, penalty
 from s2s.errors import BadInput
 from s2s.model import Seq2Seq
+from s2s.precision import Projection
 from s2s.text import EOS, PAD, SOS, UNK, Vocabulary
 from s2s.translator import Translator
 from tests.conftest import Pairs
@@ -360,6 +361,38 @@ def test_the_same_seed_draws_the_same() -> None:
         return [words_of(found) for found in decode(model, source, lengths, how)]
 
     assert drawn(1) == drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_step_by_the_bare_cell_is_that_of_the_layer(name: str) -> None:
+    model = made(name, sharpness=1.0)
+    source, lengths = some_sources()
+    words = torch.arange(len(source)) % 8 + 4
+    with torch.no_grad():  # the bare cell
+        logits, _, state = model.step(words, model.encode(source, lengths))
+    wanted, _, after = model.step(words, model.encode(source, lengths))  # the layer
+    assert wanted.requires_grad
+    torch.testing.assert_close(logits, wanted)
+    torch.testing.assert_close(state.cells, after.cells)
+
+
+@pytest.mark.parametrize("rows", [1, 16, 37])
+def test_the_output_layer_in_bf16_is_nearly_the_exact_one(rows: int) -> None:
+    torch.manual_seed(0)
+    exact = torch.nn.Linear(64, 300)
+    hidden = torch.randn(rows, 64)
+    found, wanted = Projection(exact)(hidden), exact(hidden)
+    assert found.dtype == torch.float32
+    assert found.shape == wanted.shape
+    torch.testing.assert_close(found, wanted, atol=0.03, rtol=0.02)
+
+
+def test_decoding_in_bf16_says_nearly_the_same(translator: Translator, pairs: Pairs) -> None:
+    sentences = [source for source, _ in pairs]
+    exact, low = translator.translate(sentences), translator.using(precision="bf16")
+    same = sum(a == b for a, b in zip(exact, low.translate(sentences), strict=True))
+    assert same >= 0.95 * len(pairs)
+    assert translator.translate(sentences) == exact  # which is not changed by it
 
 
 # ---- texts --------------------------------------------------------------------------------------
