@@ -18,6 +18,7 @@ def describe(error: ValidationError) -> str:
     for fault in error.errors(include_url=False):
         key = ".".join(str(part) for part in fault["loc"]) or "value"
         what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
+        what = what.removeprefix("Value error, ")  # pydantic's name for our own words
         faults.append(f"{key}: {what}")
     return "; ".join(faults)
 
@@ -270,23 +271,23 @@ class TrainConfig(Section):
 class DecodeConfig(Section):
     """How a trained model translates."""
 
-    beam: int = Field(default=1, gt=0)
+    beam: int = Field(default=1, gt=0, le=1000)
     """Hypotheses that the search keeps at a time; 1 is greedy decoding."""
 
     n_best: int = Field(default=1, gt=0)
     """Translations given for each sentence, best first; no more than `beam`, unless sampled."""
 
-    length_penalty: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    length_penalty: float = Field(default=1.0, ge=0, le=10)
     """Exponent of the length by which hypotheses' log-probabilities are divided (Wu et al., 2016);
     0 favours short ones."""
 
     max_length: int = Field(default=50, gt=0)
     """Target words after which a translation is cut, `<eos>` or not."""
 
-    max_ratio: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    max_ratio: float | None = Field(default=None, gt=0, le=1000)
     """The same, for each source word."""
 
-    min_ratio: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    min_ratio: float = Field(default=0.0, ge=0, le=1000)
     """Target words for each source word before which a translation does not end."""
 
     unknown: Literal["mark", "copy", "avoid"] = "mark"
@@ -294,7 +295,7 @@ class DecodeConfig(Section):
     most, as it was written (Luong et al., 2015b; needs attention, else it is shown); or another
     word is said instead."""
 
-    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    temperature: float | None = Field(default=None, ge=1e-3, le=1e3)
     """Words are drawn by chance, from logits divided by this. None draws none."""
 
     top_k: int | None = Field(default=None, gt=0)
@@ -314,7 +315,7 @@ class DecodeConfig(Section):
     """Sentences translated together."""
 
     max_source: int = Field(default=50, gt=0)
-    """Source words above which a text is cut into sentences that are translated apart."""
+    """Source tokens above which a text is cut into sentences that are translated apart."""
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

@@ -310,10 +310,15 @@ def bounds(source_lengths: Tensor, settings: DecodeConfig) -> tuple[Tensor, Tens
     """The fewest and most words (B,) of translations of sources of lengths (B,)."""
     longest = torch.full_like(source_lengths, settings.max_length)
     if settings.max_ratio is not None:
-        most = (source_lengths * settings.max_ratio).ceil().long().clamp_min(1)
+        most = _times(source_lengths, settings.max_ratio).clamp_min(1)
         longest = torch.minimum(longest, most)
-    shortest = (source_lengths * settings.min_ratio).ceil().long()
+    shortest = _times(source_lengths, settings.min_ratio)
     return torch.minimum(shortest, longest), longest
+
+
+def _times(lengths: Tensor, ratio: float) -> Tensor:
+    """Lengths (B,) times a ratio, rounded up, but for what the rounding of floats adds."""
+    return (lengths.double() * ratio - 1e-9).ceil().long()
 
 
 def _forbid(logits: Tensor, step: int, shortest: Tensor, settings: DecodeConfig) -> None:

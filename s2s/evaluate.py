@@ -90,8 +90,9 @@ def evaluate(
 
     The sentences of the corpus are encoded anew with the model's own vocabularies, so a model can
     be scored on a corpus that it was not trained on. Rows of one source are one sentence with
-    several references, which are the sentences as read; where the model is of normaliser
-    `tutorial`, a second set of scores has normalised references. BLEU takes the words of a corpus
+    several references, which are the sentences as read; where there are several, another set of
+    scores has the first of each source alone, and where the model is of normaliser `tutorial`,
+    another one has normalised references. BLEU takes the words of a corpus
     of normaliser `tokenised` as they stand. A source without a word for the model ("123" under
     `tutorial`) is counted as wordless: it has an empty translation, and no part in loss and
     accuracies.
@@ -131,6 +132,10 @@ def evaluate(
     said = translator.translate(asked.sources, on_batch)
     samples = SAMPLES if intervals else 0
     scores = score(said, asked.references, "as read", tokenize=asked.tokenize, samples=samples)
+    if any(len(group) > 1 for group in asked.references):
+        # For those who have one reference, to compare with.
+        alone = [group[:1] for group in asked.references]
+        scores += score(said, alone, "first alone", tokenize=asked.tokenize, samples=samples)
     if bundle.config.text.normaliser == "tutorial":
         normalised = [[*map(bundle.target.normalise, group)] for group in asked.references]
         scores += score(said, normalised, "normalised", tokenize=asked.tokenize, samples=samples)
@@ -140,7 +145,7 @@ def evaluate(
         "sentences": len(asked.sources),
         "wordless": len(rows) - len(spoken),
         "loss": sums.mean_loss,
-        "perplexity": math.exp(sums.mean_loss),
+        "perplexity": math.exp(min(sums.mean_loss, 700.0)),
         "token_accuracy": sums.token_accuracy,
         "padded_accuracy": sums.padded_accuracy(longest),
         "decoding": _decoding(translator.config.decode),

@@ -7,7 +7,7 @@ S source tokens, T target tokens, E embedding size, H hidden size, L layers, V t
 R = E where the output layer's weights are those of the embedding, else H.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -73,22 +73,27 @@ class LockedDropout(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs (N, T, any), some of their features zero and the others scaled up."""
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Inputs (N, T, any), some of their features zero and the others scaled up.
+
+        Args:
+            mask: (N, 1, any) of `mask`, where the words of a sentence come one by one.
+        """
         if not self.training or not self.rate:
             return inputs
-        return inputs * self._mask(inputs[:, :1])
+        return inputs * (self.mask(inputs[:, :1]) if mask is None else mask)
 
     def packed(self, inputs: PackedSequence) -> PackedSequence:
         """The same for packed sentences."""
         if not self.training or not self.rate:
             return inputs
         sizes = inputs.batch_sizes.tolist()
-        mask = self._mask(inputs.data[: sizes[0]])  # (N, any)
+        mask = self.mask(inputs.data[: sizes[0]])  # (N, any)
         mask = torch.cat([mask[:size] for size in sizes])
         return inputs._replace(data=inputs.data * mask)
 
-    def _mask(self, like: Tensor) -> Tensor:
+    def mask(self, like: Tensor) -> Tensor:
+        """What features are multiplied by, of the shape of some."""
         return torch.empty_like(like).bernoulli_(1 - self.rate).div_(1 - self.rate)
 
 
@@ -112,12 +117,19 @@ class Recurrent(nn.Module):
         self.residual = config.residual
         self._step = _STEPS[config.cell]
 
-    def forward(self, inputs: Tensor, cells: Cells) -> tuple[Tensor, Cells]:
-        """Outputs (N, T, H) and last state for inputs (N, T, any)."""
+    def forward(
+        self, inputs: Tensor, cells: Cells, masks: Sequence[Tensor | None] | None = None
+    ) -> tuple[Tensor, Cells]:
+        """Outputs (N, T, H) and last state for inputs (N, T, any).
+
+        Args:
+            masks: of the dropout before each layer but the first; drawn here if not given.
+        """
         lasts = []
+        masks = masks or [None] * len(self.layers)
         for number, layer in enumerate(self.layers):
             if number:
-                inputs = self.dropout(inputs)
+                inputs = self.dropout(inputs, masks[number - 1])
             first = tuple(part[number : number + 1] for part in cells)
             if inputs.shape[1] == 1 and not torch.is_grad_enabled():
                 # A sequence of one word has much to set up and little to compute: the bare cell
@@ -270,9 +282,11 @@ class Decoder(nn.Module):
             hidden, weights = self._look(hidden, state.memory)
             return self.dropout(hidden), weights, State(cells, state.memory)
         steps, looks, cells, fed = [], [], state.cells, state.fed
+        ones = torch.ones_like(cells[0][:1].transpose(0, 1))  # (N, 1, H)
+        masks = [self.dropout.mask(ones) for _ in self.recurrent.layers[1:]]
         for word in words.unbind(1):
             inputs = torch.cat([word, fed.to(word.dtype)], dim=1)[:, None]  # (N, 1, E + R)
-            hidden, cells = self.recurrent(inputs, cells)  # (N, 1, H)
+            hidden, cells = self.recurrent(inputs, cells, masks)  # (N, 1, H)
             hidden, weights = self._look(hidden, state.memory)  # (N, 1, R), (N, 1, S)
             fed = hidden[:, 0]
             steps.append(fed)
@@ -331,7 +345,9 @@ class Seq2Seq(nn.Module):
         memory = None
         if self.decoder.attention is not None:
             values = self.encoder.unpacked(outputs, source, source_lengths)
-            memory = self.decoder.attention.memory(values, source == PAD)
+            places = torch.arange(source.shape[1], device=source.device)  # (S,)
+            padding = places >= source_lengths.to(source.device)[:, None]  # (B, S)
+            memory = self.decoder.attention.memory(values, padding)
         return self.decoder.begin(cells, memory)
 
     def weights(self) -> dict[str, Tensor]:

@@ -1,17 +1,21 @@
 """Long texts as sentences, which is what a model was trained on, and back."""
 
+import re
+
 import sentencex
+
+_LINES = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
 
 
 def pieces(text: str, language: str) -> list[str]:
     """The sentences of a text, each with the space around it: joined, they are the text.
 
-    By sentencex (Wikimedia), which knows the abbreviations of many languages; a text in a language
-    that it does not know is cut at line breaks alone.
+    Lines are cut into sentences by sentencex (Wikimedia), which knows the abbreviations of many
+    languages, and takes a language that it does not know for English.
     """
     cut: list[str] = []
-    for line in text.splitlines(keepends=True):
-        cut += sentencex.segment(language, line) if line.strip() else [line]
+    for line in _LINES.split(text):
+        cut += _sentences(line, language.split("-")[0]) if line.strip() else [line] * bool(line)
     return cut
 
 
@@ -20,3 +24,19 @@ def put_back(piece: str, translation: str) -> str:
     core = piece.strip()
     begin = piece.find(core)
     return piece[:begin] + translation + piece[begin + len(core) :]
+
+
+def _sentences(line: str, language: str) -> list[str]:
+    # The library fails where a space of several bytes stands before a mark: it is shown plain ones.
+    plain = re.sub(r"\s", " ", line)
+    try:
+        lengths = [len(sentence) for sentence in sentencex.segment(language, plain)]
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a panic in its Rust code is no Exception; a whole line is no loss
+        return [line]
+    cut, begin = [], 0
+    for length in lengths:
+        cut.append(line[begin : begin + length])
+        begin += length
+    return [*cut, line[begin:]] if begin < len(line) else cut

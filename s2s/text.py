@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<sos>", "<eos>")
+_WRITTEN = {PAD, SOS, EOS}  # which a user may write, but not mean
 
 # Three private-use characters carry spacing through the tokens. A token that starts (ends)
 # with JOIN had no space before (after) it; SPACE stands for a space that no word needs, such as a
@@ -176,7 +177,11 @@ class Vocabulary:
         size = config.vocabulary_size or len(counts)
         ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
         if config.units == "word":
-            kept = [word for word, n in ranked[:size] if n >= config.min_frequency]
+            kept = [
+                word
+                for word, n in ranked[:size]
+                if n >= config.min_frequency and word not in SPECIALS
+            ]
             # The specials are plain entries, never "added tokens": those would be looked for in
             # raw text, and a user who writes <eos> would end the sentence.
             entries = [*SPECIALS, *kept]
@@ -212,9 +217,9 @@ class Vocabulary:
         """
         try:
             tokenizer = Tokenizer.from_file(str(path))
+            vocabulary = cls(tokenizer)
         except Exception as error:  # the library raises bare Exception for all its faults
             raise BadInput(f"{path}: no readable tokenizer ({error})") from None
-        vocabulary = cls(tokenizer)
         if tuple(vocabulary.words[: len(SPECIALS)]) != SPECIALS:
             raise BadInput(f"{path}: a tokenizer whose first words are not {' '.join(SPECIALS)}")
         return vocabulary
@@ -229,12 +234,20 @@ class Vocabulary:
 
     def encode(self, sentences: list[str]) -> list[list[int]]:
         """Ids of each sentence's tokens, without `<sos>` or `<eos>`; unknown ones are `UNK`."""
-        return [e.ids for e in self._tokenizer.encode_batch_fast(sentences)]
+        return [
+            [UNK if i in _WRITTEN else i for i in encoded.ids] if "<" in sentence else encoded.ids
+            for sentence, encoded in zip(
+                sentences, self._tokenizer.encode_batch_fast(sentences), strict=True
+            )
+        ]
 
     def ids(self, words: list[str]) -> list[list[int]]:
         """Ids of each word's tokens, of words as a `Splitter` of the same settings gives them."""
         cut = self._tokenizer.model.tokenize
-        return [[token.id for token in cut(self._begin + word)] for word in words]
+        return [
+            [UNK if token.id in _WRITTEN else token.id for token in cut(self._begin + word)]
+            for word in words
+        ]
 
     def decode(self, ids: list[int], instead: Mapping[int, str] = MappingProxyType({})) -> str:
         """The sentence that ids spell, an unknown word as `<unk>`.
@@ -258,14 +271,27 @@ class Vocabulary:
         the whole word.
         """
         encoded = self._tokenizer.encode(sentence)
+        whole = self.written(sentence)
+        return [
+            _bare(word if self._lowers or i == UNK else self.words[i])
+            for i, word in zip(encoded.ids, whole, strict=True)
+        ]
+
+    def written(self, sentence: str) -> list[str]:
+        """The whole word that each token of a sentence is of, as it is written there.
+
+        It keeps the marks of its spacing, so that another sentence can take it over.
+        """
+        encoded = self._tokenizer.encode(sentence)
         if self._lowers:
-            return [sentence[start:end] for start, end in encoded.offsets]
+            spans: dict[int | None, tuple[int, int]] = {}
+            for place, (start, end) in zip(encoded.word_ids, encoded.offsets, strict=True):
+                first, last = spans.get(place, (start, end))
+                spans[place] = (min(first, start), max(last, end))
+            return [sentence[slice(*spans[place])] for place in encoded.word_ids]
         normalised = self._tokenizer.normalizer.normalize_str(sentence)
         words = [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalised)]
-        return [
-            _bare(words[place or 0] if token == SPECIALS[UNK] else token)
-            for token, place in zip(encoded.tokens, encoded.word_ids, strict=True)
-        ]
+        return [words[place or 0].removeprefix(self._begin) for place in encoded.word_ids]
 
     def normalise(self, sentence: str) -> str:
         """The sentence as it would come back if every word of it were known."""

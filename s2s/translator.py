@@ -1,7 +1,7 @@
 """A trained model as a function from sentences to sentences."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -70,6 +70,8 @@ class Translator:
             BadInput: a setting is out of range, or does not go with another one.
         """
         given = {name: value for name, value in settings.items() if value is not None}
+        if "temperature" in given:
+            given.setdefault("beam", 1)  # whatever the model's own is
         try:
             decode = DecodeConfig.model_validate({**self._decode.model_dump(), **given})
         except ValidationError as error:
@@ -84,7 +86,7 @@ class Translator:
     def translate(self, texts: list[str], on_batch: Told = lambda texts: None) -> list[str]:
         """A translation for each text; a text without words gives an empty one.
 
-        A text of several lines, or of more words than `decode.max_source`, is cut into sentences,
+        A text of several lines, or of more tokens than `decode.max_source`, is cut into sentences,
         and their translations are put where they were.
 
         Args:
@@ -138,12 +140,12 @@ class Translator:
     def _cut(self, texts: list[str]) -> list[list[str]]:
         """The sentences of each text, with the space around them."""
         longest, language = self._decode.max_source, self._bundle.config.source_language
-        # A word has a letter at least, so a short text need not be counted.
-        suspects = [text for text in texts if len(text) > longest or "\n" in text]
+        # A letter is two tokens at most, so a short text need not be counted.
+        suspects = [text for text in texts if 2 * len(text) > longest]
         counts = dict(zip(suspects, map(len, self._bundle.source.encode(suspects)), strict=True))
         return [
             pieces(text, language)
-            if "\n" in text or counts.get(text, 0) > longest
+            if "\n" in text or "\r" in text or counts.get(text, 0) > longest
             else [text] * bool(text)
             for text in texts
         ]
@@ -156,17 +158,32 @@ class Translator:
         # Sentences of one length together: a batch takes as many steps as its longest needs.
         order = sorted((row for row, words in enumerate(ids) if words), key=lambda r: len(ids[r]))
         done([row for row, words in enumerate(ids) if not words])
-        size = self._decode.batch_size
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
+        for rows in self._batches(order, ids):
             source = pad_sequence([torch.tensor(ids[row]) for row in rows], True, PAD)  # (B, S)
             lengths = torch.tensor([len(ids[row]) for row in rows])  # (B,)
             source = source.to(self._device)
-            made = decode(self._model, source, lengths, self._decode, details)
+            # What is drawn for a batch must not be drawn for the next one, too.
+            how = self._decode.model_copy(update={"seed": (self._decode.seed + rows[0]) % 2**63})
+            made = decode(self._model, source, lengths, how, details)
             for row, hypotheses in zip(rows, made, strict=True):
                 found[row] = hypotheses
             done(rows)
         return found
+
+    def _batches(self, order: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
+        """Rows that are translated together, in an order by length.
+
+        A batch of long sentences has fewer of them: its memory is that of its longest one, often.
+        """
+        size, room = self._decode.batch_size, self._decode.batch_size * self._decode.max_source
+        batch: list[int] = []
+        for row in order:
+            if len(batch) == size or (batch and (len(batch) + 1) * len(ids[row]) > room):
+                yield batch
+                batch = []
+            batch.append(row)
+        if batch:
+            yield batch
 
     def _text(self, sentence: str, hypotheses: list[Hypothesis]) -> str:
         """The text of a hypothesis, if there is one, of a sentence."""
@@ -175,11 +192,11 @@ class Translator:
         words, attention = hypotheses[0].words, hypotheses[0].attention
         copied = {}
         if self._decode.unknown == "copy" and attention is not None and UNK in words:
-            surfaces = self._bundle.source.surfaces(sentence)
+            written = self._bundle.source.written(sentence)
             for place, word in enumerate(words):
                 if word == UNK:
                     look = attention[place]
-                    copied[place] = surfaces[look.index(max(look))]
+                    copied[place] = written[look.index(max(look))]
         return self._bundle.target.decode(words, copied)
 
     def _said(self, hypothesis: Hypothesis) -> list[str]:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -336,15 +336,17 @@ class Evaluate:
 
         if self.worst < 0:
             raise BadInput(f"--worst {self.worst}: 0 or more is expected")
-        with counting("translated") as count:
+        # Opened first: a bad name is told before the work.
+        with ExitStack() as stack:
+            file = None if self.output is None else stack.enter_context(_opened(self.output))
+            count = stack.enter_context(counting("translated"))
             result = evaluate(
                 self.model, self.corpus, self.split, count,
                 beam=self.beam, intervals=self.intervals, breakdowns=True, worst=self.worst,
                 translations=True,
             )  # fmt: skip
-        translations = result.pop("translations")
-        if self.output is not None:
-            with _opened(self.output) as file:
+            translations = result.pop("translations")
+            if file is not None:
                 file.writelines(translation + "\n" for translation in translations)
         if self.json:
             print(json.dumps(result, indent=2))
@@ -463,7 +465,7 @@ class Report:
         from s2s.report import report
 
         model = self.model.resolve()
-        out = self.out or model.with_name(f"{model.name}.html")
+        out = self.out or model.parent / f"{model.name}.html"
         with _opened(out) as file, counting("translated") as count:
             file.write(
                 report(
@@ -496,7 +498,7 @@ class Translate:
 
     n_best: int | None = None
     """Translations of each line. More than one are written as a line each: number of the line read,
-    score, translation, separated by tabs."""
+    score, translation, separated by tabs. Lines are not cut into sentences then."""
 
     length_penalty: float | None = None
     """Exponent of the length by which hypotheses' log-probabilities are divided."""
@@ -517,6 +519,9 @@ class Translate:
     seed: int | None = None
     """Decides what is drawn."""
 
+    precision: Literal["fp32", "bf16"] | None = None
+    """What the output layer is computed in."""
+
     json: bool = False
     """Write a JSON object for each line: its translations with scores, words and attention. Lines
     are not cut into sentences."""
@@ -535,7 +540,7 @@ class Translate:
         translator = Translator.load(self.model).using(
             beam=self.beam, n_best=self.n_best, length_penalty=self.length_penalty,
             unknown=self.unknown, temperature=self.temperature, top_k=self.top_k,
-            top_p=self.top_p, seed=self.seed,
+            top_p=self.top_p, seed=self.seed, precision=self.precision,
         )  # fmt: skip
         detailed = self.json or translator.config.decode.n_best > 1
         with _opened(self.output) as output, counting("translated") as count:

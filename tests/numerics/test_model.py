@@ -197,6 +197,14 @@ def test_attention_weights_sum_to_one_and_never_fall_on_padding(name: str) -> No
 
 
 @pytest.mark.parametrize("score", ["dot", "general", "additive"])
+def test_a_word_that_looks_like_padding_is_looked_at(score: str) -> None:
+    model = made("dot", attention=score)
+    state = model.encode(torch.tensor([[PAD, 5]]), torch.tensor([2]))
+    _, weights, _ = model.step(torch.tensor([SOS]), state)
+    assert (weights > 0).all()
+
+
+@pytest.mark.parametrize("score", ["dot", "general", "additive"])
 def test_attention_is_what_the_papers_write(score: str) -> None:
     # Luong et al. (2015), equations 5, 7 and 8, and Bahdanau et al. (2015), appendix A.1.2, for one
     # hypothesis of one sentence, word by word.
@@ -299,6 +307,22 @@ def test_locked_dropout_has_one_mask_for_a_sentence() -> None:
         assert set(row[:length].unique().tolist()) == {0.0, 2.0}
         assert (row[:length] == row[0]).all()
     assert torch.equal(dropout.eval()(ones), ones)
+
+
+def test_dropout_is_locked_with_input_feeding_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made("feeding", dropout=0.5).train()
+    given = []
+
+    class Watched(LockedDropout):
+        def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+            given.append(mask)
+            return super().forward(inputs, mask)
+
+    monkeypatch.setattr(model.decoder.recurrent.dropout, "__class__", Watched)
+    forced(model)
+    assert len(given) == max(TARGETS)
+    assert given[0] is not None
+    assert all(mask is given[0] for mask in given)
 
 
 @pytest.mark.parametrize("setting", ["dropout", "word_dropout"])

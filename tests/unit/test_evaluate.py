@@ -110,6 +110,18 @@ def test_translations_are_the_translators(
     assert result["translations"] == translator.translate(part.sources)
 
 
+def test_the_first_reference_is_scored_alone_where_there_are_several(
+    result: dict[str, Any], part: Part
+) -> None:
+    alone = [score for score in result["scores"] if score["references"] == "first alone"]
+    firsts = [group[0] for group in part.references]
+    direct = BLEU(force=True).corpus_score(result["translations"], [firsts])
+    assert alone[0]["score"] == pytest.approx(direct.score)
+    assert "nrefs:1" in alone[0]["signature"]
+    as_read = [score for score in result["scores"] if score["references"] == "as read"]
+    assert "nrefs:var" in as_read[0]["signature"]
+
+
 def test_a_breakdown_by_the_words_of_the_source(
     result: dict[str, Any], part: Part, splitter: Splitter
 ) -> None:

@@ -240,3 +240,43 @@ def test_a_tokenizer_without_our_specials_is_bad_input(tmp_path: Path) -> None:
 def test_an_absent_tokenizer_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"words\.json"):
         Vocabulary.load(tmp_path / "words.json")
+
+
+# ---- what stands in the text --------------------------------------------------------------------
+
+UNITS = [{}, {"units": "bpe", "vocabulary_size": 40}, {"units": "unigram", "vocabulary_size": 40}]
+
+
+@pytest.mark.parametrize("normaliser", ["lossless", "tutorial", "tokenised"])
+@pytest.mark.parametrize("units", UNITS, ids=["word", "bpe", "unigram"])
+def test_every_token_tells_the_word_that_it_is_of(
+    units: dict[str, object], normaliser: str
+) -> None:
+    config = TextConfig.model_validate({**units, "normaliser": normaliser})
+    known = ["the dogs see the cat .", "a cat sees dogs !"] * 5
+    vocabulary = Vocabulary.learn(known, config)
+    sentence = "the Zoé sees cats !"
+    [ids] = vocabulary.encode([sentence])
+    written, surfaces = vocabulary.written(sentence), vocabulary.surfaces(sentence)
+    assert len(written) == len(surfaces) == len(ids)
+    assert list(dict.fromkeys(written)) == sentence.split()
+    for number, word, surface in zip(ids, written, surfaces, strict=True):
+        assert surface in word
+        if number == UNK:
+            assert surface == word
+
+
+def test_a_mark_that_is_copied_keeps_its_spacing() -> None:
+    vocabulary = Vocabulary.learn(["Bonjour", "."], TextConfig())
+    [bonjour] = vocabulary.encode(["Bonjour"])[0]
+    written = vocabulary.written("Hello…")
+    assert vocabulary.decode([bonjour, UNK], {1: written[1]}) == "Bonjour…"
+    assert vocabulary.surfaces("Hello…") == ["Hello", "…"]
+
+
+def test_specials_in_text_that_is_split_already_are_unknown_words() -> None:
+    config = TextConfig(normaliser="tokenised")
+    vocabulary = Vocabulary.learn(["a <unk> <pad> b <eos>"], config)
+    assert vocabulary.words == [*SPECIALS, "a", "b"]
+    assert vocabulary.encode(["<pad> a <eos> <sos> <unk>"]) == [[UNK, 4, UNK, UNK, UNK]]
+    assert vocabulary.ids(["<pad>", "a"]) == [[UNK], [4]]
