@@ -71,9 +71,10 @@ def score(
         low = high = None
         if samples:
             # sacreBLEU tells the middle of the resamples' scores, and half the interval's width.
-            low, high = result._mean - result._ci, result._mean + result._ci
+            # Numbers of numpy's, which JSON does not know.
+            low, high = (float(result._mean + way * result._ci) for way in (-1, 1))
         signature = str(metric.get_signature())
-        scores.append(Score(result.name, kind, result.score, signature, low, high))
+        scores.append(Score(result.name, kind, float(result.score), signature, low, high))
     return scores
 
 
@@ -122,14 +123,14 @@ def compare(
 def _difference(name: str, results: list[Any], signature: str) -> Difference:
     """A measure's difference, of sacreBLEU's results of both systems."""
     a, b = results
-    difference = b.score - a.score
+    difference = float(b.score - a.score)
     # Any difference at all is as large as none. sacreBLEU counts only larger ones: it would call
     # the difference of a system from itself highly significant.
-    p_value = b.p_value if abs(difference) > 1e-9 else 1.0
+    p_value = float(b.p_value) if abs(difference) > 1e-9 else 1.0
     better: Literal["a", "b"] | None = None
     if p_value < SIGNIFICANT:
         better = "b" if (difference > 0) != (name == "TER") else "a"
-    return Difference(name, a.score, b.score, difference, p_value, better, signature)
+    return Difference(name, float(a.score), float(b.score), difference, p_value, better, signature)
 
 
 def _metric(measure: Measure, tokenize: Tokenize) -> Any:

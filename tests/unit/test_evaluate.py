@@ -254,11 +254,12 @@ def test_the_command_shows_groups_and_the_worst_and_saves_the_translations(
 def test_the_command_says_all_of_it_as_json(
     model_dir: Path, corpus: Corpus, capsys: Captured
 ) -> None:
-    flags = ["--corpus", str(corpus.path), "--worst", "3", "--json", "--beam", "1"]
+    flags = ["--corpus", str(corpus.path), "--worst", "3", "--json", "--beam", "1", "--intervals"]
     assert main(["evaluate", str(model_dir), *flags]) == 0
     result = json.loads(capsys.readouterr().out)
     assert len(result["worst"]) == 3
     assert len(result["breakdowns"]) == 3
+    assert all(score["low"] <= score["high"] for score in result["scores"])
     assert "translations" not in result
 
 
