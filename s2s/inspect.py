@@ -12,6 +12,7 @@ from s2s.corpus.clean import RULES
 from s2s.corpus.directory import MANIFEST, SIDES
 from s2s.errors import BadInput
 from s2s.pages import Curves, Histogram, Page, Table
+from s2s.state import Epoch
 from s2s.text import SPECIALS
 
 SAMPLES = 5  # rows shown of each part
@@ -147,6 +148,8 @@ def metrics_of(path: Path) -> dict[str, Any]:
     """
     try:
         told: dict[str, Any] = json.loads((path / "metrics.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path / 'metrics.json'}: {error}") from None
+        for record in told.get("epochs", []):
+            Epoch(**record)
+    except (AttributeError, OSError, TypeError, ValueError) as error:
+        raise BadInput(f"{path / 'metrics.json'} tells no training run: {error}") from None
     return told

@@ -1,6 +1,7 @@
 """What is told of a directory is what is in it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,15 @@ def test_brackets_in_sentences_are_text(
     corpus = prepared([(f"[music] tone {n} [/b]", f"son {n}") for n in range(60)])
     assert main(["inspect", str(corpus.path)]) == 0
     assert "[music] tone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("told", ["[]", '{"epochs": [{"epoch": 1}]}', '{"epochs": 3}', "{"])
+@pytest.mark.parametrize("verb", ["inspect", "report"])
+def test_metrics_of_no_training_run_are_bad_input(
+    verb: str, told: str, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model_dir, broken)
+    (broken / "metrics.json").write_text(told)
+    assert main([verb, str(broken)]) == 2
+    assert "metrics.json tells no training run" in capsys.readouterr().err
