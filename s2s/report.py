@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from babel import Locale, UnknownLocaleError
 
 from s2s.bundle import Bundle
 from s2s.config import Config, Section, TrainConfig
 from s2s.corpus import Corpus
 from s2s.evaluate import Part, evaluate
 from s2s.inspect import manifest_tables, metrics_of
+from s2s.languages import language_name
 from s2s.pages import Block, Curves, Histogram, Html, Table, document, element, joined, section
 from s2s.schedule import learning_rate
 from s2s.text import SPECIALS, Vocabulary
@@ -156,15 +156,7 @@ def _header(
 
 
 def _names(config: Config) -> str:
-    return f"{_language(config.source_language)} → {_language(config.target_language)}"
-
-
-def _language(code: str) -> str:
-    """The English name of a language, or its code where CLDR knows none."""
-    try:
-        return Locale.parse(code, sep="-").get_display_name("en") or code
-    except (ValueError, UnknownLocaleError):
-        return code
+    return f"{language_name(config.source_language)} → {language_name(config.target_language)}"
 
 
 def _described(bundle: Bundle) -> str:

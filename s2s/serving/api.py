@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from babel import Locale, UnknownLocaleError
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -12,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from s2s import __version__
+from s2s.languages import language_name
 from s2s.serving.engine import Engine, Overloaded
 
 
@@ -100,7 +100,7 @@ def create_app(engine: Engine, limits: Limits = Limits()) -> FastAPI:
     async def list_languages() -> list[Language]:
         """The language that is translated from, and what it is translated to."""
         source, target = languages
-        return [Language(code=source, name=_language_name(source), targets=[target])]
+        return [Language(code=source, name=language_name(source), targets=[target])]
 
     @app.get("/health", responses={503: {"model": ErrorResponse}})
     async def health() -> Health:
@@ -146,14 +146,6 @@ def _field(place: tuple[str | int, ...]) -> str:
     """The field of the request that a fault is in; of broken JSON, the place is a number."""
     field = place[1] if len(place) > 1 else None
     return field if isinstance(field, str) else "body"
-
-
-def _language_name(code: str) -> str:
-    """The English name of a language, or its code where CLDR knows none."""
-    try:
-        return Locale.parse(code, sep="-").get_display_name("en") or code
-    except (ValueError, UnknownLocaleError):
-        return code
 
 
 def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
