@@ -81,7 +81,7 @@ def _probe(device: torch.device) -> tuple[Name, str]:
 
 
 class Projection(nn.Module):
-    """An output layer in bf16, for decoding alone: products in bf16, sums in float32."""
+    """An output layer for decoding alone, whose product is computed in, and rounded to, bf16."""
 
     # Rows are filled up to a multiple of this: a CPU library compiles its code for each number.
     ROWS = 16
