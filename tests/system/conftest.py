@@ -19,11 +19,22 @@ REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that nothing listens on; above those that Ray gives its workers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that was not given before.
+
+    The system may offer a port that was let go a moment ago again: Ray refuses to start with one
+    port for two of its parts.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 @dataclass
