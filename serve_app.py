@@ -1,62 +1,164 @@
-"""The Ray Serve application: `serve run serve_app:build model=MODEL_DIR`."""
+"""The Ray Serve application: `serve run serve_app:build models=MODEL_DIR`."""
 
+import asyncio
+import os
 from pathlib import Path
+from typing import Annotated, Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from ray import serve
 from ray.serve import Application
 
+from s2s.errors import BadInput
 from s2s.serving.api import Limits, create_app
-from s2s.serving.engine import Engine
+from s2s.serving.keys import Keys, read_keys
+from s2s.serving.models import Models
 from s2s.translator import Translator
 
 
-class Arguments(BaseModel):
-    """What `build` takes, on the command line of `serve run` or as `args` of a Serve config."""
+class Served(BaseModel):
+    """What can change while requests are answered: the `user_config` of the deployment."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    model: str
-    """Model directory, at the same path on every node that runs a replica."""
+    models: Annotated[
+        list[str],
+        BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given),
+    ] = Field(min_length=1)
+    """Model directories, one for each pair of languages, at the same paths on every node that runs
+    a replica. Every replica loads them all."""
 
-    num_replicas: int = Field(default=1, gt=0)
-    """Copies of the model, each in a process of its own."""
-
-    max_batch: int = Field(default=64, gt=0)
-    """Sentences that a replica translates together."""
-
-    max_sentences: int = Field(default=128, gt=0)
-    """Sentences of one request."""
-
-    max_characters: int = Field(default=5_000, gt=0)
-    """Characters of one request, all sentences together."""
+    revision: int = 0
+    """To be changed when a directory has new files in it, so that they are loaded."""
 
 
-# Requests wait in the replica's own engine, which batches them: Serve's default of 5 at a time
-# would keep them from it.
-@serve.deployment(max_ongoing_requests=256)
+class Settings(BaseModel):
+    """What holds as long as a replica lives."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    num_replicas: int | None = Field(default=None, gt=0)
+    """Copies of the models, each in a process of its own; None leaves it to the Serve config."""
+
+    device: str = "auto"
+    """Where the models run: `cpu`, `cuda`, or `auto`, a GPU if Serve gave the replica one or a part
+    of one (`ray_actor_options: {num_gpus: 0.5}`)."""
+
+    beam: int | None = Field(default=None, gt=0, le=16)
+    """Hypotheses that the search keeps; 1 (greedy) is what slots do. None: the model's own."""
+
+    precision: str | None = Field(default=None, pattern="^(fp32|bf16)$")
+    """What the output layer is computed in. None: the model's own."""
+
+    slots: int = Field(default=64, gt=0, le=4096)
+    """Sentences that a model translates at a time."""
+
+    max_waiting: int = Field(default=1024, gt=0)
+    """Texts that may wait for a slot; more are told to come again (429)."""
+
+    max_sentences: int = Field(default=256, gt=0)
+    """Texts of one request."""
+
+    max_characters: int = Field(default=10_000, gt=0)
+    """Characters of one request, all texts together."""
+
+    timeout_s: float = Field(default=30.0, gt=0)
+    """Time after which a request is given up (408)."""
+
+    keys: str | None = None
+    """File of API keys (`s2s key` makes its lines). Needed, unless `open` is set."""
+
+    open: bool = False
+    """Answer everybody, without a key."""
+
+    cors: list[str] = []
+    """Origins whose pages may ask; `*` for any."""
+
+    @model_validator(mode="after")
+    def _fit(self) -> "Settings":
+        if not self.keys and not self.open:
+            raise ValueError("either `keys` names a file of API keys, or `open` is true")
+        if self.max_waiting < self.max_sentences:
+            raise ValueError("max_waiting is at least max_sentences")
+        return self
+
+
+class Arguments(Settings, Served):
+    """What `build` takes, on the command line of `serve run` or as `args` of a Serve config."""
+
+
+# Requests wait in the replica's own engine, which batches them and refuses what is too much:
+# Serve's default of 5 at a time would keep them from it.
+@serve.deployment(max_ongoing_requests=1024, health_check_period_s=5, health_check_timeout_s=20)
 @serve.ingress()
 class Translation:
-    """A model behind the HTTP interface of `s2s.serving`."""
+    """Models behind the HTTP interface of `s2s.serving`."""
 
-    def __init__(self, arguments: Arguments) -> None:
-        translator = Translator.load(Path(arguments.model))
-        waiting = max(4096, arguments.max_sentences)
-        self._engine = Engine(translator, arguments.max_batch, waiting)
-        self._limits = Limits(arguments.max_sentences, arguments.max_characters)
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        from s2s.distributed.exporter import Exporter
+        from s2s.distributed.proxy import keep_to_loopback
+
+        keep_to_loopback()
+        # The library would start a thread for each core to cut one sentence.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        self._arguments = Settings.model_validate(arguments)
+        own = self._arguments
+        keys = read_keys(Path(own.keys)) if own.keys else None
+        self._keys = Keys(keys) if keys else None
+        self._models = Models(self._load, own.slots, own.max_waiting)
+        self._exporter = Exporter(self._models)
+
+    def _load(self, path: Path) -> Translator:
+        own = self._arguments
+        translator = Translator.load(path, _device(own.device))
+        return translator.using(beam=own.beam, precision=own.precision)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Called by Serve in the replica, once the model is loaded."""
-        return create_app(self._engine, self._limits)
+        """Called by Serve in the replica, once the models are loaded."""
+        own = self._arguments
+        limits = Limits(own.max_sentences, own.max_characters, own.timeout_s)
+        return create_app(self._models, limits, self._keys, tuple(own.cors), tell_id=False)
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Called by Serve with each new `user_config`: the models are exchanged in the background.
+
+        While this runs the replica gets no requests, so it does not wait for them.
+        """
+        served = Served.model_validate(user_config)
+        paths = [Path(path) for path in served.models]
+        if self._models.all:
+            self._models.serve_soon(paths)
+        else:  # the replica has just been made
+            self._models.serve(paths)
 
     def check_health(self) -> None:
         """Called by Serve, which replaces the replica if this raises."""
-        if not self._engine.alive:
-            raise RuntimeError("the engine's thread has ended")
+        if not self._models.alive:
+            raise RuntimeError("the thread of a model has ended")
+
+    async def __del__(self) -> None:
+        """Called by Serve when the replica's last request is answered."""
+        await asyncio.to_thread(self._exporter.close)
 
 
 def build(arguments: Arguments) -> Application:
-    """The application that serves one model directory."""
-    deployment = Translation.options(num_replicas=arguments.num_replicas)
-    return deployment.bind(arguments)
+    """The application that serves some model directories.
+
+    Where the models are is in `user_config`, so that to deploy others exchanges them in running
+    replicas; any other argument starts new ones.
+    """
+    if arguments.keys and not Path(arguments.keys).is_file():
+        raise BadInput(f"{arguments.keys}: no such file")
+    given = arguments.model_dump()
+    served = {name: given.pop(name) for name in Served.model_fields}
+    options: dict[str, Any] = {"user_config": served}
+    if arguments.num_replicas is not None:
+        options["num_replicas"] = arguments.num_replicas
+    return Translation.options(**options).bind(given)
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

@@ -4,7 +4,7 @@ Shapes: B sentences, K hypotheses of each, S source tokens, T target tokens, V t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,8 @@ class Hypothesis:
     words: list[int]  # without `<sos>` and `<eos>`
     scores: list[float]  # nats, the log-probability of each word, and of `<eos>` if it was said
     score: float  # their sum, divided by the length penalty: hypotheses are ranked by it
-    attention: list[list[float]] | None  # of each of the scored words, a weight for each source one
+    looked: list[int] | None  # of each of the scored words, the source word that weighed most
+    attention: list[list[float]] | None  # of each of them, a weight for each source word
 
 
 def decode(
@@ -44,8 +45,8 @@ def decode(
     Args:
         source: (B, S) tokens, padded at the end.
         source_lengths: (B,) true lengths, each at least 1, on the CPU.
-        details: without them, greedy hypotheses have no scores, and there is no attention unless
-            unknown words are copied by it.
+        details: without them, greedy hypotheses have no scores and none has attention, but for
+            what `looked` says where unknown words are copied by it.
     """
     if settings.temperature is not None:
         return sample(model, source, source_lengths, settings, details)
@@ -127,15 +128,14 @@ def _word_by_word(
     state = model.encode(source, source_lengths)
     said = torch.full((count, steps), EOS, device=device)  # (B, T)
     scores = torch.zeros(count, steps, device=device) if details else None  # (B, T)
-    looked = details or settings.unknown == "copy"
-    looks = _looks(steps, (count, source.shape[1]), state.memory) if looked else None  # (T, B, S)
+    looks = _Looks.of(state.memory, (steps, count), settings, details)
     rows = torch.arange(count, device=device)  # sentences that go on, and their rows
     words = torch.full((count,), SOS, device=device)
     shortest, longest = shortest.to(device), longest.to(device)
     limited = bool((longest < steps).any())
     for step in range(steps):
         logits, weights, state = model.step(words, state)  # (rows, V), (rows, S)
-        _forbid(logits, step, shortest[rows], settings)
+        forbid(logits, step < shortest[rows] if settings.min_ratio else None, settings)
         words = choose(logits)  # (rows,)
         said[rows, step] = words
         if scores is not None:
@@ -144,7 +144,7 @@ def _word_by_word(
             sums = logits.sub_(highest).exp_().sum(1)
             scores[rows, step] = chosen - highest[:, 0] - sums.log()
         if looks is not None and weights is not None:
-            looks[step, rows] = weights
+            looks.put((step, rows), weights)
         goes_on = words != EOS
         if limited:
             goes_on &= longest[rows] > step + 1
@@ -156,17 +156,17 @@ def _word_by_word(
             rows, words, state = rows[left], words[left], state.taken(left)
     lengths = source_lengths.tolist()
     told = None if scores is None else scores.tolist()
-    seen = None if looks is None else looks.transpose(0, 1).tolist()  # (B, T, S)
+    seen = None if looks is None else looks.on_the_cpu()
     made = []
     for row, sentence in enumerate(said.tolist()):
         size = sentence.index(EOS) if EOS in sentence else int(longest[row])
         ended = min(size + 1, int(longest[row]))  # positions with a score
         own = [] if told is None else told[row][:ended]
-        attention = None
+        looked, attention = None, None
         if seen is not None:
-            attention = [look[: lengths[row]] for look in seen[row][:ended]]
+            looked, attention = seen.at([(step, row) for step in range(ended)], lengths[row])
         score = sum(own) / penalty(len(own), settings.length_penalty) if own else 0.0
-        made.append(Hypothesis(sentence[:size], own, score, attention))
+        made.append(Hypothesis(sentence[:size], own, score, looked, attention))
     return made
 
 
@@ -196,8 +196,7 @@ def beam(
     said = torch.full(shape, EOS, device=device)
     parents = torch.zeros(shape, dtype=torch.long, device=device)
     scores = torch.zeros(shape, device=device)
-    looked = details or settings.unknown == "copy"
-    looks = _looks(steps, (*shape[1:], source.shape[1]), state.memory) if looked else None
+    looks = _Looks.of(state.memory, shape, settings, details)
     # The ended hypotheses: score over penalty, last step, and the place that they had in its beam.
     ended = torch.full((count, width), _IMPOSSIBLE, device=device)
     ends = torch.zeros(2, count, width, dtype=torch.long, device=device)
@@ -211,7 +210,8 @@ def beam(
     ranks = torch.arange(width, device=device)
     for step in range(steps):
         logits, weights, state = model.step(words, state)  # (R K, V), (R K, S)
-        _forbid(logits, step, shortest[rows].repeat_interleave(width), settings)
+        early = step < shortest[rows].repeat_interleave(width) if settings.min_ratio else None
+        forbid(logits, early, settings)
         # The best of all are among the best of each, so the whole softmax is never made.
         kept = min(width, logits.shape[1])
         values, candidates = logits.topk(kept, dim=1)  # (R K, K')
@@ -228,7 +228,8 @@ def beam(
         scores[step, rows] = values.view(len(rows), -1).gather(1, places)
         if looks is not None and weights is not None:
             seen = weights.view(len(rows), width, -1)
-            looks[step, rows] = seen.gather(1, parent[:, :, None].expand(-1, -1, seen.shape[2]))
+            seen = seen.gather(1, parent[:, :, None].expand(-1, -1, seen.shape[2]))
+            looks.put((step, rows), seen)
 
         real = (best > _IMPOSSIBLE) & (ranks < (width - done[rows])[:, None])
         last = (longest[rows] == step + 1)[:, None]
@@ -264,7 +265,7 @@ def _traced(
     said: Tensor,
     parents: Tensor,
     scores: Tensor,
-    looks: Tensor | None,
+    looks: "_Looks | None",
     ended: Tensor,
     ends: Tensor,
     source_lengths: Tensor,
@@ -272,7 +273,7 @@ def _traced(
 ) -> list[list[Hypothesis]]:
     """The ended hypotheses, each followed back from its last word to its first."""
     said_at, parent_at, score_at = (part.cpu().numpy() for part in (said, parents, scores))
-    look_at = None if looks is None else looks.cpu().numpy()
+    seen = None if looks is None else looks.on_the_cpu()
     ended_at, (step_at, rank_at) = ended.cpu().numpy(), ends.cpu().numpy()
     lengths = source_lengths.tolist()
     found = []
@@ -286,14 +287,15 @@ def _traced(
                 rank = int(parent_at[step, row, rank])
             path.reverse()
             words = [int(said_at[at]) for at in path]
-            attention = None
-            if look_at is not None:
-                attention = [look_at[at][: lengths[row]].tolist() for at in path]
+            looked, attention = None, None
+            if seen is not None:
+                looked, attention = seen.at(path, lengths[row])
             hypotheses.append(
                 Hypothesis(
                     words[:-1] if words[-1] == EOS else words,
                     [float(score_at[at]) for at in path],
                     float(totals[place]),
+                    looked,
                     attention,
                 )
             )
@@ -321,19 +323,64 @@ def _times(lengths: Tensor, ratio: float) -> Tensor:
     return (lengths.double() * ratio - 1e-9).ceil().long()
 
 
-def _forbid(logits: Tensor, step: int, shortest: Tensor, settings: DecodeConfig) -> None:
-    """Make impossible, in place, what a translation can't say in this step."""
+def forbid(logits: Tensor, early: Tensor | None, settings: DecodeConfig) -> None:
+    """Make impossible, in place, what translations can't say in this step.
+
+    Args:
+        logits: (N, V).
+        early: (N,) bool, those that are too short to end; None if none is.
+    """
     logits[:, PAD] = _IMPOSSIBLE
     logits[:, SOS] = _IMPOSSIBLE
     if settings.unknown == "avoid":
         logits[:, UNK] = _IMPOSSIBLE
-    if settings.min_ratio:
-        logits[:, EOS].masked_fill_(step < shortest, _IMPOSSIBLE)
+    if early is not None:
+        logits[:, EOS].masked_fill_(early, _IMPOSSIBLE)
 
 
-def _looks(steps: int, shape: tuple[int, ...], memory: Memory | None) -> Tensor | None:
-    """Room for the attention weights (T, *shape) of a model that has them."""
-    return None if memory is None else memory.values.new_zeros(steps, *shape)
+@dataclass(frozen=True)
+class _Looks:
+    """What each hypothesis looked at in each step: the heaviest source word, and all weights."""
+
+    heaviest: Tensor  # (T, *hypotheses)
+    weights: Tensor | None  # (T, *hypotheses, S)
+
+    @classmethod
+    def of(
+        cls,
+        memory: Memory | None,
+        shape: tuple[int, ...],
+        settings: DecodeConfig,
+        details: bool,
+    ) -> "_Looks | None":
+        """Room for them, of shape (T, *hypotheses), if there is attention and someone will ask."""
+        if memory is None or not (details or settings.unknown == "copy"):
+            return None
+        heaviest = torch.zeros(shape, dtype=torch.long, device=memory.values.device)
+        size = memory.values.shape[1]
+        return cls(heaviest, memory.values.new_zeros(*shape, size) if details else None)
+
+    def put(self, at: tuple[int, Tensor], weights: Tensor) -> None:
+        """Keep the weights (rows, any, S) of a step and its rows."""
+        self.heaviest[at] = weights.max(dim=-1).indices
+        if self.weights is not None:
+            self.weights[at] = weights
+
+    def on_the_cpu(self) -> "_Looks":
+        """The same, to be read."""
+        weights = None if self.weights is None else self.weights.cpu()
+        return _Looks(self.heaviest.cpu(), weights)
+
+    def at(
+        self, path: Sequence[tuple[int, ...]], source_length: int
+    ) -> tuple[list[int], list[list[float]] | None]:
+        """Of some steps of one hypothesis: the heaviest words, and weights if they were kept."""
+        heaviest = self.heaviest.numpy()
+        looked = [int(heaviest[place]) for place in path]
+        if self.weights is None:
+            return looked, None
+        weights = self.weights.numpy()
+        return looked, [weights[place][:source_length].tolist() for place in path]
 
 
 def _repeated(state: State, times: int) -> State:

@@ -14,11 +14,29 @@ from s2s.bundle import Bundle
 from s2s.config import Config, DecodeConfig, describe
 from s2s.decode import Hypothesis, decode
 from s2s.errors import BadInput
+from s2s.model import Seq2Seq
 from s2s.passages import pieces, put_back
 from s2s.precision import Projection
 from s2s.text import EOS, PAD, SPECIALS, UNK
 
 Told = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A sentence of a text."""
+
+    text: str  # with the space around it
+    ids: list[int]  # its tokens
+
+    @property
+    def sentence(self) -> str:
+        """It alone."""
+        return self.text.strip()
+
+    def put_back(self, translation: str) -> str:
+        """A translation of it, with the space around."""
+        return put_back(self.text, translation)
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,16 @@ class Translator:
         return type(self)(self._bundle, self._device, decode)
 
     @property
+    def model(self) -> Seq2Seq:
+        """The network, with the output layer in the precision of the settings."""
+        return self._model
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self._device
+
+    @property
     def config(self) -> Config:
         """The model's config, with the settings that are used."""
         return self._bundle.config.model_copy(update={"decode": self._decode})
@@ -92,24 +120,37 @@ class Translator:
         Args:
             on_batch: told how many more texts are done when a batch is.
         """
-        cut = self._cut([text.strip() for text in texts])
-        owners = [text for text, parts in enumerate(cut) for _ in parts]
-        left = [len(parts) for parts in cut]
+        cut = self.cut(texts)
+        owners = [text for text, pieces in enumerate(cut) for _ in pieces]
+        left = [len(pieces) for pieces in cut]
         on_batch(left.count(0))
 
-        def done(parts: list[int]) -> None:
-            for part in parts:
-                left[owners[part]] -= 1
-            on_batch(sum(left[text] == 0 for text in {owners[part] for part in parts}))
+        def done(pieces: list[int]) -> None:
+            for piece in pieces:
+                left[owners[piece]] -= 1
+            on_batch(sum(left[text] == 0 for text in {owners[piece] for piece in pieces}))
 
-        sentences = [part.strip() for parts in cut for part in parts]
-        ids = self._bundle.source.encode(sentences)
+        ids = [piece.ids for pieces in cut for piece in pieces]
         found = iter(self._decoded(ids, done, details=False))
-        translated = iter(sentences)
         return [
-            "".join(put_back(part, self._text(next(translated), next(found)[:1])) for part in parts)
-            for parts in cut
+            "".join(piece.put_back(self._text(piece.sentence, next(found))) for piece in pieces)
+            for pieces in cut
         ]
+
+    def cut(self, texts: list[str]) -> list[list[Piece]]:
+        """The sentences of each text: one, unless it has several lines or too many tokens."""
+        texts = [text.strip() for text in texts]
+        longest, language = self._decode.max_source, self._bundle.config.source_language
+        whole = self._bundle.source.encode(texts)
+        cut: list[list[Piece]] = []
+        for text, ids in zip(texts, whole, strict=True):
+            if "\n" in text or "\r" in text or len(ids) > longest:
+                parts = pieces(text, language)
+                each = self._bundle.source.encode([part.strip() for part in parts])
+                cut.append([Piece(part, own) for part, own in zip(parts, each, strict=True)])
+            else:
+                cut.append([Piece(text, ids)] * bool(text))
+        return cut
 
     def hypotheses(self, sentences: list[str]) -> list[list[Translation]]:
         """The `decode.n_best` translations of each sentence, best first, with all that is known.
@@ -132,23 +173,10 @@ class Translator:
                         source_words=source_words,
                         attention=hypothesis.attention,
                     )
-                    for hypothesis in hypotheses or [Hypothesis([], [], 0.0, None)]
+                    for hypothesis in hypotheses or [Hypothesis([], [], 0.0, None, None)]
                 ]
             )
         return told
-
-    def _cut(self, texts: list[str]) -> list[list[str]]:
-        """The sentences of each text, with the space around them."""
-        longest, language = self._decode.max_source, self._bundle.config.source_language
-        # A letter is two tokens at most, so a short text need not be counted.
-        suspects = [text for text in texts if 2 * len(text) > longest]
-        counts = dict(zip(suspects, map(len, self._bundle.source.encode(suspects)), strict=True))
-        return [
-            pieces(text, language)
-            if "\n" in text or "\r" in text or counts.get(text, 0) > longest
-            else [text] * bool(text)
-            for text in texts
-        ]
 
     def _decoded(
         self, ids: list[list[int]], done: Callable[[list[int]], None], *, details: bool
@@ -186,17 +214,24 @@ class Translator:
             yield batch
 
     def _text(self, sentence: str, hypotheses: list[Hypothesis]) -> str:
-        """The text of a hypothesis, if there is one, of a sentence."""
+        """The text of the best hypothesis, if there is one, of a sentence."""
         if not hypotheses:
             return ""
-        words, attention = hypotheses[0].words, hypotheses[0].attention
+        return self.written(sentence, hypotheses[0].words, hypotheses[0].looked)
+
+    def written(self, sentence: str, words: list[int], looked: list[int] | None) -> str:
+        """The text of words that translate a sentence.
+
+        Args:
+            looked: for each word, the source token that it is of, if that is known: what is put in
+                the place of unknown words, where the settings ask for it.
+        """
         copied = {}
-        if self._decode.unknown == "copy" and attention is not None and UNK in words:
-            written = self._bundle.source.written(sentence)
-            for place, word in enumerate(words):
-                if word == UNK:
-                    look = attention[place]
-                    copied[place] = written[look.index(max(look))]
+        if self._decode.unknown == "copy" and looked is not None and UNK in words:
+            source = self._bundle.source.written(sentence)
+            copied = {
+                place: source[looked[place]] for place, word in enumerate(words) if word == UNK
+            }
         return self._bundle.target.decode(words, copied)
 
     def _said(self, hypothesis: Hypothesis) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TextIO
 
 import tyro
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -21,9 +22,11 @@ from s2s.config import (
     ModelConfig,
     TextConfig,
     TrainConfig,
+    describe,
 )
 from s2s.errors import BadInput
 from s2s.files import new_file
+from s2s.ports import is_loopback
 from s2s.progress import StageBars, counting
 from s2s.runs import interruptible
 
@@ -582,10 +585,10 @@ class Translate:
 
 @dataclass(frozen=True)
 class Serve:
-    """Serve a model directory over HTTP until Ctrl-C or SIGTERM."""
+    """Serve model directories over HTTP, with a web page, until Ctrl-C or SIGTERM."""
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """Model directory."""
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Model directories, one for each pair of languages."""
 
     host: str = "127.0.0.1"
     """Address to listen on; the default is reachable from this machine alone."""
@@ -594,19 +597,95 @@ class Serve:
     """Port to listen on."""
 
     replicas: int = 1
-    """Copies of the model, each in a process of its own."""
+    """Copies of the models, each in a process of its own."""
+
+    beam: int | None = None
+    """Hypotheses that the search keeps; 1 (greedy) is fastest. None: the model's own."""
+
+    precision: Literal["fp32", "bf16"] | None = None
+    """What the output layer is computed in. None: the model's own."""
+
+    slots: int = 64
+    """Sentences that a model translates at a time."""
+
+    keys: Path | None = None
+    """File of API keys, as `s2s key` makes them. Needed where others can reach the address."""
+
+    open: bool = False
+    """Answer everybody, though others can reach the address."""
+
+    cors: tuple[str, ...] = ()
+    """Origins whose pages may ask, such as https://example.org; * for any."""
 
     def run(self) -> None:
         """Serve in the foreground."""
         from s2s.bundle import Bundle
-        from s2s.distributed.serve import serve_until_stopped
-        from serve_app import Arguments, build
+        from s2s.distributed.proxy import local_serve
+        from s2s.serving.keys import read_keys
 
         if self.replicas < 1 or not 0 < self.port < 65536:
             raise BadInput("--replicas is at least 1, and --port between 1 and 65535")
-        Bundle.load(self.model)  # a broken directory is told here, before a cluster starts
-        arguments = Arguments(model=str(self.model.resolve()), num_replicas=self.replicas)
+        if not self.models:
+            raise BadInput("a model directory is needed")
+        if not (self.keys or self.open or is_loopback(self.host)):
+            raise BadInput(
+                f"others can reach {self.host}: give --keys FILE (`s2s key NAME` makes its lines), "
+                "or --open to answer everybody"
+            )
+        for model in self.models:
+            Bundle.load(model)  # a broken directory is told here, before a cluster starts
+        if self.keys:
+            read_keys(self.keys)
+        with local_serve():  # before Ray is imported, which reads it then
+            self._serve()
+
+    def _serve(self) -> None:
+        from s2s.distributed.serve import serve_until_stopped
+        from serve_app import Arguments, build
+
+        try:
+            arguments = Arguments(
+                models=[str(model.resolve()) for model in self.models],
+                num_replicas=self.replicas,
+                beam=self.beam,
+                precision=self.precision,
+                slots=self.slots,
+                keys=str(self.keys.resolve()) if self.keys else None,
+                open=self.keys is None,
+                cors=list(self.cors),
+            )
+        except ValidationError as error:
+            raise BadInput(describe(error)) from None
         serve_until_stopped(build(arguments), self.replicas, self.host, self.port, _say)
+
+
+@dataclass(frozen=True)
+class NewKey:
+    """Make an API key for `s2s serve --keys FILE`.
+
+    Prints the key, which is nowhere kept: give it to its owner. Its line is added to the file, or
+    printed where there is none.
+    """
+
+    name: Annotated[str, tyro.conf.Positional]
+    """Whose key it is: what you will know it by."""
+
+    file: Path | None = None
+    """Keys file to add it to."""
+
+    per_minute: float | None = None
+    """Requests a minute that it may make of each replica. None: any number."""
+
+    def run(self) -> None:
+        """Print the key and keep its hash."""
+        from s2s.serving.keys import add_key, new_key
+
+        key, line = new_key(self.name, self.per_minute)
+        if self.file is None:
+            print(f"{key}\n{line}")
+        else:
+            add_key(self.file, line)
+            print(key)
 
 
 VERBS: dict[str, type[Verb]] = {
@@ -619,6 +698,7 @@ VERBS: dict[str, type[Verb]] = {
     "compare": Compare,
     "translate": Translate,
     "serve": Serve,
+    "key": NewKey,
 }
 
 

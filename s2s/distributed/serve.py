@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import socket
 import threading
 from collections.abc import Callable
 
@@ -14,6 +13,7 @@ from ray.serve.schema import LoggingConfig
 from s2s.distributed.cluster import Workers, cluster
 from s2s.distributed.train import last_line
 from s2s.errors import BadInput, Failed
+from s2s.ports import require_free
 
 
 def serve_until_stopped(
@@ -26,7 +26,7 @@ def serve_until_stopped(
             other applications already.
         Failed: no replica came up.
     """
-    _probe(host, port)
+    require_free(host, port)
     with cluster():
         Workers(replicas).require(say)
         if serve.status().applications:
@@ -38,7 +38,7 @@ def serve_until_stopped(
         try:
             serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
             serve.run(application, name="s2s", logging_config=quiet)
-            say(f"serving on http://{host}:{port} (try /docs there); Ctrl-C ends it")
+            say(f"serving on http://{host}:{port}, a page for people; Ctrl-C ends it")
             threading.Event().wait()
         except KeyboardInterrupt:
             say("ending")
@@ -52,15 +52,3 @@ def serve_until_stopped(
 
 def _end(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _probe(host: str, port: int) -> None:
-    """Ray Serve would look for another port, or fail late."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise BadInput(f"cannot listen on {host}:{port}: {reason}") from None

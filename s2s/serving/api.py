@@ -1,152 +1,599 @@
-"""The HTTP interface: a subset of LibreTranslate's, so that its clients work."""
+"""The HTTP interface: LibreTranslate's, so that its clients work, and one of our own beyond it."""
 
-from collections.abc import Mapping
+import asyncio
+import json
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Any, TypeVar
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from s2s import __version__
+from s2s.config import DecodeConfig
+from s2s.errors import BadInput, Failed
 from s2s.languages import language_name
-from s2s.serving.engine import Engine, Overloaded
+from s2s.serving.detection import detect
+from s2s.serving.engine import Closed, Engine, Grown, Overloaded
+from s2s.serving.guard import Guard, TooLarge
+from s2s.serving.keys import Keys
+from s2s.serving.markup import Markup
+from s2s.serving.models import Model, Models
+from s2s.serving.page import PAGE, PAGE_POLICY
+from s2s.serving.schema import (
+    DetailedRequest,
+    DetailedResponse,
+    DetectedLanguage,
+    DetectRequest,
+    ErrorResponse,
+    Health,
+    HypothesisResponse,
+    Language,
+    ModelDetails,
+    ModelResponse,
+    ModelsResponse,
+    SentenceResponse,
+    StreamRequest,
+    TextResponse,
+    TranslateRequest,
+    TranslateResponse,
+    Word,
+)
+from s2s.text import SPECIALS, UNK
+from s2s.translator import Piece, Translation
+
+Form = TypeVar("Form", bound=BaseModel)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest request that is answered."""
+    """The largest request that is answered, and the longest time that it may take."""
 
-    sentences: int = 128
-    characters: int = 5_000  # of all sentences together
+    sentences: int = 256  # texts of a request
+    characters: int = 10_000  # of all texts together
+    seconds: float = 30.0  # before a client is told to come again
 
-
-class TranslateRequest(BaseModel):
-    """What to translate, and between which languages."""
-
-    q: Annotated[
-        str | list[str], Field(description="A sentence, or several.", examples=["I am cold."])
-    ]
-    source: Annotated[
-        str, Field(description="Language of `q`; `auto` is the model's own.", examples=["en"])
-    ]
-    target: Annotated[str, Field(description="Language wanted.", examples=["fr"])]
-
-
-class TranslateResponse(BaseModel):
-    """The translation, or one for each sentence."""
-
-    translatedText: Annotated[str | list[str], Field(examples=["J'ai froid."])]
-
-
-class Language(BaseModel):
-    """A language that can be translated from."""
-
-    code: Annotated[str, Field(examples=["en"])]
-    name: Annotated[str, Field(examples=["English"])]
-    targets: Annotated[list[str], Field(examples=[["fr"]])]
-
-
-class Health(BaseModel):
-    """Whether translations can be had."""
-
-    status: Annotated[str, Field(examples=["ok"])]
-
-
-class ErrorResponse(BaseModel):
-    """What was wrong with a request."""
-
-    error: Annotated[str, Field(examples=["q: Field required"])]
+    @property
+    def body(self) -> int:
+        """Bytes of a request: a character may be spelt with as many as twelve of them."""
+        return 12 * self.characters + 100 * self.sentences + 4096
 
 
 _ERRORS = {
-    400: ("The request is not of the form above, or asks for other languages."),
-    413: ("The text is too long."),
-    503: ("Too much is waiting; try again later."),
+    400: "The request is not of the form above, or asks for other languages.",
+    403: "A key is needed, or the one that was given is wrong.",
+    408: "It took too long.",
+    413: "The request is too large.",
+    429: "Too much is waiting, or the key's rate is exceeded: come again after `Retry-After`.",
+    500: "The model failed.",
 }
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"model": ErrorResponse, "description": why} for code, why in _ERRORS.items()
+}
+_PATHS = frozenset(
+    {"/", "/translate", "/detect", "/languages", "/health", "/frontend/settings"}
+    | {"/v1/translate", "/v1/translate/stream", "/v1/models", "/openapi.json"}
+)
 
 
-def create_app(engine: Engine, limits: Limits = Limits()) -> FastAPI:
-    """The HTTP app over an engine."""
+def create_app(
+    models: Models,
+    limits: Limits = Limits(),
+    keys: Keys | None = None,
+    cors: tuple[str, ...] = (),
+    tell_id: bool = True,
+) -> FastAPI:
+    """The HTTP app over some models.
+
+    Args:
+        keys: who may translate; None lets everybody.
+        cors: origins whose pages may ask, `*` for any.
+        tell_id: answer with `x-request-id`; Ray Serve does so itself.
+    """
     app = FastAPI(
         title="s2s",
         version=__version__,
-        description="Translates sentences with an LSTM encoder–decoder.",
+        description="Translates with LSTM encoder–decoders. `/translate`, `/detect`, `/languages` "
+        "and `/frontend/settings` are LibreTranslate's; `/v1` tells more.",
+        docs_url=None,  # it would need scripts from elsewhere
+        redoc_url=None,
     )
-    languages = (engine.config.source_language, engine.config.target_language)
+    service = _Service(models, limits, keys)
+    forms = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"]
 
-    @app.post(
-        "/translate",
+    app.add_route("/", service.page, methods=["GET"], include_in_schema=False)
+    for method in ("POST", "GET"):
+        app.add_api_route(
+            "/translate",
+            service.translate,
+            methods=[method],
+            response_model=TranslateResponse,
+            responses=_RESPONSES,
+            openapi_extra=_takes(TranslateRequest, forms, method),
+            operation_id=f"translate_{method.lower()}",
+        )
+        app.add_api_route(
+            "/detect",
+            service.detect,
+            methods=[method],
+            response_model=list[DetectedLanguage],
+            responses=_RESPONSES,
+            openapi_extra=_takes(DetectRequest, forms, method),
+            operation_id=f"detect_{method.lower()}",
+        )
+    app.add_api_route(
+        "/v1/translate",
+        service.details,
+        methods=["POST"],
+        response_model=DetailedResponse,
+        responses=_RESPONSES,
+        openapi_extra=_takes(DetailedRequest, forms[:1], "POST"),
+    )
+    app.add_api_route(
+        "/v1/translate/stream",
+        service.stream,
+        methods=["POST"],
+        response_class=StreamingResponse,
         responses={
-            code: {"model": ErrorResponse, "description": why} for code, why in _ERRORS.items()
+            **_RESPONSES,
+            200: {
+                "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                "description": "Server-sent events. `grown`: a sentence of the text has become "
+                '`{"sentence": 0, "translation": "J\'ai"}`. `done`: '
+                '`{"translatedText": "J\'ai froid.", "model": {…}}`. `error`: `{"error": "…"}`.',
+            },
         },
+        openapi_extra=_takes(StreamRequest, forms[:1], "POST"),
     )
-    async def translate(request: TranslateRequest) -> TranslateResponse:
-        """Translate a sentence or a list of sentences."""
-        sentences = [request.q] if isinstance(request.q, str) else request.q
-        _check(request, sentences, languages, limits)
-        try:
-            translations = await engine.translate(sentences)
-        except Overloaded:
-            raise HTTPException(
-                503, "too many sentences are waiting", {"Retry-After": "1"}
-            ) from None
-        one = isinstance(request.q, str)
-        return TranslateResponse(translatedText=translations[0] if one else translations)
-
-    @app.get("/languages")
-    async def list_languages() -> list[Language]:
-        """The language that is translated from, and what it is translated to."""
-        source, target = languages
-        return [Language(code=source, name=language_name(source), targets=[target])]
-
-    @app.get("/health", responses={503: {"model": ErrorResponse}})
-    async def health() -> Health:
-        """Whether the model's thread runs."""
-        if not engine.alive:
-            raise HTTPException(503, "the model's thread has ended")
-        return Health(status="ok")
-
-    @app.exception_handler(RequestValidationError)
-    async def bad_form(_: Request, error: RequestValidationError) -> JSONResponse:
-        faults = {_field(fault["loc"]): fault["msg"] for fault in error.errors()}
-        return _error(400, "; ".join(f"{field}: {what}" for field, what in faults.items()))
-
-    @app.exception_handler(StarletteHTTPException)
-    async def refused(_: Request, error: StarletteHTTPException) -> JSONResponse:
-        return _error(error.status_code, str(error.detail), error.headers)
-
+    app.add_api_route("/v1/models", service.list_models, methods=["GET"])
+    app.add_api_route("/languages", service.languages, methods=["GET"])
+    app.add_api_route("/frontend/settings", service.settings, methods=["GET"])
+    app.add_api_route(
+        "/health", service.health, methods=["GET"], responses={503: {"model": ErrorResponse}}
+    )
+    app.add_exception_handler(RequestValidationError, _bad_form)
+    app.add_exception_handler(StarletteHTTPException, _refused)
+    app.add_exception_handler(TooLarge, _too_large)
+    app.add_exception_handler(Failed, _failed)
+    if cors:
+        app.add_middleware(CORSMiddleware, allow_origins=cors, allow_headers=["*"])
+    app.add_middleware(
+        Guard,
+        max_body=limits.body,
+        meters=models.meters,
+        label=service.label,
+        paths=_PATHS,
+        tell_id=tell_id,
+    )
     return app
 
 
-def _check(
-    request: TranslateRequest, sentences: list[str], languages: tuple[str, str], limits: Limits
-) -> None:
-    """Refuse, with the fitting status, what cannot be translated."""
-    if not any(sentence.strip() for sentence in sentences):
-        raise HTTPException(400, "q: no text to translate")
-    try:
-        "".join(sentences).encode()
-    except UnicodeEncodeError:  # JSON can spell half of a surrogate pair
-        raise HTTPException(400, "q: not valid Unicode") from None
-    if len(sentences) > limits.sentences:
-        raise HTTPException(413, f"q: more than {limits.sentences} sentences")
-    if sum(map(len, sentences)) > limits.characters:
-        raise HTTPException(413, f"q: more than {limits.characters:,} characters")
-    source, target = languages
-    if request.source not in (source, "auto") or request.target != target:
-        raise HTTPException(
-            400, f"{request.source} to {request.target} is not served; {source} to {target} is"
+class _Service:
+    """What is answered to each path. The docstrings of its paths are the interface's own."""
+
+    def __init__(self, models: Models, limits: Limits, keys: Keys | None) -> None:
+        self._models, self._limits, self._keys = models, limits, keys
+
+    def label(self) -> str:
+        """What is served, for the header of answers that no single model made."""
+        return ", ".join(model.label for model in self._models.all)
+
+    # ---- LibreTranslate's ----
+
+    async def translate(self, request: Request) -> Response:
+        """Translate a text or a list of texts."""
+        form = await _read(request, TranslateRequest)
+        self._let_in(request, form.api_key)
+        one = isinstance(form.q, str)
+        texts = [form.q] if isinstance(form.q, str) else form.q
+        self._check(texts)
+        marked = [Markup(text) for text in texts] if form.format == "html" else None
+        plain = texts if marked is None else [text for m in marked for text in m.texts]
+        source, detected = self._source(form.source, form.target, texts)
+        model, translated = await self._with_model(
+            source, form.target, lambda engine: engine.translate(plain)
+        )
+        if marked is not None:
+            translated = _filled(marked, translated)
+        answer: dict[str, Any] = {"translatedText": translated[0] if one else translated}
+        if detected:
+            answer["detectedLanguage"] = detected[0] if one else detected
+        if form.alternatives:
+            _, others = await self._with_model(
+                source, form.target, lambda engine: _others(engine, plain, form.alternatives)
+            )
+            each = _alternatives(marked, others, translated, form.alternatives)
+            answer["alternatives"] = each[0] if one else each
+        return _json(answer, model)
+
+    async def detect(self, request: Request) -> Response:
+        """Tell which language a text is in, of those that can be translated from."""
+        form = await _read(request, DetectRequest)
+        self._let_in(request, form.api_key)
+        self._check([form.q])
+        found = detect(form.q, (model.source for model in self._models.all))
+        return _json([{"confidence": share, "language": code} for code, share in found])
+
+    async def languages(self) -> list[Language]:
+        """The languages that are translated from, and to which."""
+        targets: dict[str, list[str]] = {}
+        for model in self._models.all:
+            targets.setdefault(model.source, []).append(model.target)
+        return [
+            Language(code=code, name=language_name(code), targets=sorted(to))
+            for code, to in sorted(targets.items())
+        ]
+
+    async def settings(self) -> dict[str, Any]:
+        """What LibreTranslate's page asks for."""
+        first = self._models.all[0]
+        return {
+            "apiKeys": self._keys is not None,
+            "charLimit": self._limits.characters,
+            "frontendTimeout": 500,
+            "keyRequired": self._keys is not None,
+            "language": {
+                "source": {"code": first.source, "name": language_name(first.source)},
+                "target": {"code": first.target, "name": language_name(first.target)},
+            },
+            "suggestions": False,
+            "supportedFilesFormat": [],
+        }
+
+    async def health(self) -> Health:
+        """Whether the models' threads run."""
+        if not self._models.alive:
+            raise HTTPException(503, "a model's thread has ended")
+        return Health(status="ok")
+
+    # ---- our own ----
+
+    async def page(self, request: Request) -> Response:
+        """The web page."""
+        return Response(
+            PAGE,
+            media_type="text/html",
+            headers={"content-security-policy": PAGE_POLICY, "cache-control": "no-cache"},
         )
 
+    async def details(self, request: Request) -> Response:
+        """Translate with scores, attention, several hypotheses and settings of one's own."""
+        form = await _read(request, DetailedRequest)
+        self._let_in(request, form.api_key)
+        texts = [form.q] if isinstance(form.q, str) else form.q
+        self._check(texts)
+        source, target = self._pair(form.source, form.target, texts)
 
-def _field(place: tuple[str | int, ...]) -> str:
-    """The field of the request that a fault is in; of broken JSON, the place is a number."""
-    field = place[1] if len(place) > 1 else None
-    return field if isinstance(field, str) else "body"
+        async def work(engine: Engine) -> list[tuple[list[Piece], list[list[Translation]]]]:
+            how = _settings(engine, form.settings())
+            cut = await asyncio.to_thread(engine.cut, texts)
+            sentences = [piece.sentence for pieces in cut for piece in pieces]
+            found = iter(await engine.hypotheses(sentences, how))
+            return [(pieces, [next(found) for _ in pieces]) for pieces in cut]
+
+        model, made = await self._with_model(source, target, work)
+        answer = DetailedResponse(
+            model=_model(model), translations=[_text(pieces, found) for pieces, found in made]
+        )
+        return Response(
+            answer.model_dump_json(),
+            media_type="application/json",
+            headers={"x-s2s-model": model.label},
+        )
+
+    async def stream(self, request: Request) -> Response:
+        """Translate a text and send each of its sentences whenever it has grown by a word."""
+        form = await _read(request, StreamRequest)
+        self._let_in(request, form.api_key)
+        self._check([form.q])
+        source, target = self._pair(form.source, form.target, [form.q])
+
+        async def begin(engine: Engine) -> tuple[AsyncGenerator[Grown, None], Grown]:
+            told = engine.stream([form.q])
+            return told, await anext(told)
+
+        model, (told, first) = await self._with_model(source, target, begin)
+
+        async def events() -> AsyncIterator[str]:
+            what = first
+            try:
+                async with asyncio.timeout(self._limits.seconds):
+                    while not isinstance(what, list):
+                        _, sentence, translation = what
+                        yield _event("grown", {"sentence": sentence, "translation": translation})
+                        what = await anext(told)
+                done = {"translatedText": what[0], "model": _model(model).model_dump()}
+                yield _event("done", done)
+            except TimeoutError:
+                yield _event("error", {"error": f"it took over {self._limits.seconds:g} s"})
+            except (Failed, Overloaded) as error:
+                yield _event("error", {"error": str(error) or "the model is closed"})
+            finally:
+                await told.aclose()
+
+        return StreamingResponse(
+            events(), media_type="text/event-stream", headers={"x-s2s-model": model.label}
+        )
+
+    async def list_models(self) -> ModelsResponse:
+        """The models that are served, with their settings."""
+        return ModelsResponse(
+            models=[
+                ModelDetails(
+                    **_model(model).model_dump(),
+                    attention=model.engine.config.model.attention,
+                    decode=model.engine.config.decode.model_dump(),
+                )
+                for model in self._models.all
+            ],
+            failure=self._models.failure,
+        )
+
+    # ---- what they share ----
+
+    def _let_in(self, request: Request, given: str | None) -> None:
+        """Refuse who has no key, or asks more often than it allows."""
+        if self._keys is None:
+            return
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        key = given or (bearer if scheme.lower() == "bearer" else "")
+        owner = self._keys.owner(key) if key else None
+        if owner is None:
+            raise HTTPException(403, "Invalid API key" if key else "An API key is needed")
+        wait = self._keys.wait(owner)
+        if wait:
+            raise _come_again(f"the key allows {owner.per_minute:g} requests a minute", wait)
+
+    def _check(self, texts: list[str]) -> None:
+        """Refuse, with the fitting status, what cannot be translated."""
+        if not any(text.strip() for text in texts):
+            raise HTTPException(400, "q: no text to translate")
+        if len(texts) > self._limits.sentences:
+            raise HTTPException(413, f"q: more than {self._limits.sentences} texts")
+        if sum(map(len, texts)) > self._limits.characters:
+            raise HTTPException(413, f"q: more than {self._limits.characters:,} characters")
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError:  # a form can spell half of a surrogate pair
+            raise HTTPException(400, "q: not valid Unicode") from None
+
+    def _pair(self, source: str, target: str | None, texts: list[str]) -> tuple[str, str]:
+        """The languages that are meant, where the target may be left out."""
+        targets = {m.target for m in self._models.all if source in ("auto", m.source)}
+        if target is None:
+            if len(targets) != 1:
+                raise HTTPException(400, f"target: one of {', '.join(sorted(self._pairs()))}")
+            [target] = targets
+        return self._source(source, target, texts)[0], target
+
+    def _source(
+        self, source: str, target: str, texts: list[str]
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """The source language, and what was detected of each text if it was to be."""
+        if source != "auto":
+            return source, []
+        sources = [model.source for model in self._models.all if model.target == target]
+        if not sources:
+            raise self._not_served("auto", target)
+        ranked = [detect(text, sources) for text in texts]
+        totals: dict[str, float] = dict.fromkeys(sources, 0.0)
+        for found in ranked:
+            for code, share in found:
+                totals[code] += share
+        best = max(totals, key=totals.__getitem__)
+        return best, [{"confidence": dict(found)[best], "language": best} for found in ranked]
+
+    def _find(self, source: str, target: str) -> Model:
+        for model in self._models.all:
+            if (model.source, model.target) == (source, target):
+                return model
+        raise self._not_served(source, target)
+
+    def _pairs(self) -> list[str]:
+        return [f"{model.source} to {model.target}" for model in self._models.all]
+
+    def _not_served(self, source: str, target: str) -> HTTPException:
+        pairs = self._pairs()
+        served = f"{', '.join(pairs)} {'is' if len(pairs) == 1 else 'are'}"
+        return HTTPException(400, f"{source} to {target} is not served; {served}")
+
+    async def _with_model(
+        self, source: str, target: str, work: Callable[[Engine], Awaitable[Result]]
+    ) -> tuple[Model, Result]:
+        """A model, which may be exchanged meanwhile, and what it makes."""
+        while True:
+            model = self._find(source, target)
+            try:
+                async with asyncio.timeout(self._limits.seconds):
+                    return model, await work(model.engine)
+            except TimeoutError:
+                raise HTTPException(408, f"it took over {self._limits.seconds:g} s") from None
+            except Closed:
+                if model in self._models.all:
+                    raise _come_again() from None
+            except Overloaded:
+                raise _come_again() from None
 
 
-def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+# ---- requests -----------------------------------------------------------------------------------
+
+
+async def _read(request: Request, form: type[Form]) -> Form:
+    """A request as JSON, as a form, or in the query, whichever it is."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
+        fields = {**_fields(request.query_params), **_fields(await request.form())}
+    else:
+        body = await request.body()
+        if body.strip():
+            return _valid(lambda: form.model_validate_json(body))
+        fields = _fields(request.query_params)
+        if not fields:
+            raise HTTPException(400, "body: it is empty")
+    return _valid(lambda: form.model_validate(fields))
+
+
+def _fields(given: Any) -> dict[str, Any]:
+    """The fields of a query or form; one that comes several times is a list."""
+    names = dict.fromkeys(given)
+    return {n: v[0] if len(v) == 1 else v for n in names for v in [given.getlist(n)]}
+
+
+def _valid(read: Callable[[], Form]) -> Form:
+    try:
+        return read()
+    except ValidationError as error:
+        faults: dict[str, str] = {}
+        for fault in error.errors(include_url=False, include_input=False, include_context=False):
+            place = fault["loc"][0] if fault["loc"] else "body"
+            faults.setdefault(str(place), fault["msg"])
+        raise HTTPException(400, "; ".join(f"{k}: {what}" for k, what in faults.items())) from None
+
+
+def _takes(form: type[BaseModel], kinds: list[str], method: str) -> dict[str, Any]:
+    """What OpenAPI says of a request that is read by `_read`."""
+    schema = form.model_json_schema()
+    if method == "POST":
+        return {
+            "requestBody": {
+                "required": True,
+                "content": {kind: {"schema": schema} for kind in kinds},
+            }
+        }
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": name in schema.get("required", ()),
+                "schema": {k: v for k, v in field.items() if k != "description"},
+                "description": field.get("description", ""),
+            }
+            for name, field in schema["properties"].items()
+        ]
+    }
+
+
+def _settings(engine: Engine, given: dict[str, Any]) -> DecodeConfig:
+    """The settings of decoding that a request asks for."""
+    if given.get("n_best", 1) > 1 and "temperature" not in given:
+        given.setdefault("beam", max(given["n_best"], engine.config.decode.beam))
+    try:
+        return engine.settings(given)
+    except BadInput as error:
+        raise HTTPException(400, str(error)) from None
+
+
+# ---- answers ------------------------------------------------------------------------------------
+
+
+def _filled(marked: list[Markup], translated: list[str]) -> list[str]:
+    """HTML texts with translations in the place of their texts."""
+    left = iter(translated)
+    return [each.filled([next(left) for _ in each.texts]) for each in marked]
+
+
+async def _others(engine: Engine, texts: list[str], number: int) -> list[list[str]]:
+    """For each text so many translations by beam search, the best first."""
+    how = _settings(engine, {"n_best": number + 1})
+    cut = await asyncio.to_thread(engine.cut, texts)
+    found = iter(await engine.hypotheses([p.sentence for pieces in cut for p in pieces], how))
+    made = []
+    for pieces in cut:
+        each = [(piece, next(found)) for piece in pieces]
+        made.append(
+            [
+                "".join(piece.put_back(best[min(n, len(best) - 1)].text) for piece, best in each)
+                for n in range(number + 1)
+            ]
+        )
+    return made
+
+
+def _alternatives(
+    marked: list[Markup] | None, others: list[list[str]], translated: list[str], number: int
+) -> list[list[str]]:
+    """Of each text its other translations, none twice."""
+    ranked = [list(rank) for rank in zip(*others, strict=True)]  # by rank, of each text
+    if marked is not None:
+        ranked = [_filled(marked, rank) for rank in ranked]
+    return [
+        [other for other in dict.fromkeys(rank[n] for rank in ranked) if other != best][:number]
+        for n, best in enumerate(translated)
+    ]
+
+
+def _model(model: Model) -> ModelResponse:
+    return ModelResponse(
+        name=model.name, version=model.version, source=model.source, target=model.target
+    )
+
+
+def _text(pieces: list[Piece], found: list[list[Translation]]) -> TextResponse:
+    return TextResponse(
+        text="".join(p.put_back(best[0].text) for p, best in zip(pieces, found, strict=True)),
+        sentences=[
+            SentenceResponse(
+                source=piece.sentence,
+                tokens=best[0].source_words,
+                hypotheses=[_hypothesis(one) for one in best],
+            )
+            for piece, best in zip(pieces, found, strict=True)
+            if piece.ids
+        ],
+    )
+
+
+def _hypothesis(one: Translation) -> HypothesisResponse:
+    words = [
+        Word(text=word, score=round(score, 4), unknown=word == SPECIALS[UNK])
+        for word, score in zip(one.words, one.word_scores, strict=True)
+    ]
+    attention = one.attention and [[round(w, 4) for w in weights] for weights in one.attention]
+    return HypothesisResponse(
+        text=one.text, score=round(one.score, 4), words=words, attention=attention
+    )
+
+
+def _json(answer: Any, model: Model | None = None) -> Response:
+    headers = {"x-s2s-model": model.label} if model else None
+    body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+# ---- refusals -----------------------------------------------------------------------------------
+
+
+def _come_again(why: str = "too much is waiting", seconds: float = 1.0) -> HTTPException:
+    return HTTPException(429, why, {"Retry-After": str(math.ceil(seconds))})
+
+
+async def _bad_form(_: Request, error: Exception) -> Response:
+    return _error(400, str(error).splitlines()[0])
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)  # noqa: S101
+    return _error(error.status_code, str(error.detail), error.headers)
+
+
+async def _too_large(_: Request, error: Exception) -> Response:
+    return _error(413, str(error), {"Connection": "close"})
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    return _error(500, str(error))
+
+
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
     return JSONResponse({"error": message}, status, dict(headers or {}))

@@ -1,81 +1,467 @@
-"""Batches sentences of many requests and translates them in a thread of its own."""
+"""Sentences of many requests on one model: greedy ones in slots, all others in batches beside.
+
+The model never runs on the event loop, where it would hold up every other request. One thread runs
+the slots; sentences enter and leave them at every step, first come, first served. Another thread
+takes what slots can't do (a beam, samples, scores and attention, sentences longer than slots have
+room for), so that none of it delays a plain sentence by more than its share of the cores.
+"""
 
 import asyncio
-import queue
 import threading
-from concurrent.futures import Future
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
-from s2s.config import Config
-from s2s.translator import Translator
+from s2s.config import Config, DecodeConfig
+from s2s.errors import Failed
+from s2s.serving.meters import Meters
+from s2s.slots import Slot, Slots
+from s2s.text import EOS, SPECIALS, UNK
+from s2s.translator import Piece, Translation, Translator
+
+# Source tokens of a sentence that slots take, in sentences of the greatest usual length: reading a
+# longer one would hold up all others.
+_LONG = 4
+
+
+# A sentence that has grown, as (text, sentence of it, translation so far), or all translations.
+Grown = tuple[int, int, str] | list[str]
 
 
 class Overloaded(Exception):
-    """More sentences wait than the engine takes, or it takes none any more."""
+    """More waits than the engine takes."""
+
+
+class Closed(Overloaded):
+    """The engine takes nothing any more."""
+
+
+@dataclass(eq=False)
+class _Request:
+    """Texts that are answered together."""
+
+    loop: asyncio.AbstractEventLoop
+    answer: asyncio.Future[list[str]]
+    texts: list[str]
+    on_text: Callable[[int, int, str], None] | None  # text, sentence of it, what it is so far
+    came: float = field(default_factory=time.monotonic)
+    made: list[list[str]] = field(default_factory=list)  # of each text, of each piece
+    left: int = 0  # pieces that are not translated yet
+    gone: bool = False  # nobody waits for it
+
+
+@dataclass(eq=False)
+class _Part:
+    """A sentence of a text of a request."""
+
+    request: _Request
+    text: int
+    place: int
+    piece: Piece
+
+
+@dataclass(eq=False)
+class _Aside:
+    """Sentences that are translated in one go, in a way of their own."""
+
+    sentences: list[str]
+    settings: DecodeConfig
+    told: Callable[[list[list[Translation]] | BaseException], None]
+    gone: Callable[[], bool]
 
 
 class Engine:
-    """Translates sentences from any number of callers, many at a time.
+    """Translates for any number of callers, on one model.
 
-    While the model works on one batch, arriving sentences wait together and make up the next, so
-    batches grow with the load and a lone sentence waits for nobody. The model runs in this thread
-    and never on the event loop, where it would hold up every other request.
+    Args:
+        slots: sentences on their way at a time.
+        max_waiting: texts that may wait for them.
+        meters: told what happens.
     """
 
-    def __init__(self, translator: Translator, max_batch: int = 64, max_waiting: int = 4096):
+    def __init__(
+        self,
+        translator: Translator,
+        slots: int = 64,
+        max_waiting: int = 1024,
+        meters: Meters | None = None,
+    ) -> None:
         self.config: Config = translator.config
-        self._translator = translator
-        self._max_batch = max_batch
-        self._waiting: queue.Queue[tuple[str, Future[str]] | None] = queue.Queue(max_waiting)
-        self._thread = threading.Thread(target=self._run, name="s2s-engine", daemon=True)
+        self.meters = meters or Meters()
+        self._translator, self._max_waiting = translator, max_waiting
+        settings = translator.config.decode
+        self._greedy = settings.beam == 1 and settings.temperature is None
+        self._longest = _LONG * settings.max_source
+        self._slots: Slots[_Part] = Slots(translator.model, settings, slots, translator.device)
+        self._work = threading.Condition()
+        self._waiting: deque[_Request] = deque()
+        self._uncut = 0  # texts of those
+        self._ready: deque[_Part] = deque()  # cut and tokenised; the thread of slots changes it
+        self._aside: deque[_Aside] = deque()
+        self._beside = 0  # sentences of those
+        self._using = lru_cache(16)(lambda how: translator.using(**how.model_dump()))
         self._closed = False
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run_slots, name="s2s-slots", daemon=True),
+            threading.Thread(target=self._run_aside, name="s2s-aside", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    async def translate(self, sentences: list[str]) -> list[str]:
-        """A translation for each sentence, in order.
+    # ---- callers, on their event loop ----
+
+    async def translate(self, texts: list[str]) -> list[str]:
+        """A translation for each text, in order, in the way of the model's own settings.
+
+        A caller that is cancelled leaves its slots at the next step.
 
         Raises:
-            Overloaded: too many sentences wait, or the engine is closed; none of these was taken.
+            Overloaded: too many texts wait, or the engine is closed; none of these was taken.
+            Failed: the model failed.
         """
-        if (
-            self._closed
-            or not self.alive
-            or len(sentences) > self._waiting.maxsize - self._waiting.qsize()
-        ):
-            raise Overloaded
-        futures: list[Future[str]] = [Future() for _ in sentences]
-        for entry in zip(sentences, futures, strict=True):
-            self._waiting.put(entry)
-        return await asyncio.gather(*map(asyncio.wrap_future, futures))
+        return await self._answered(self._submitted(texts, None))
+
+    async def stream(self, texts: list[str]) -> AsyncGenerator[Grown, None]:
+        """What each sentence is so far, as (text, sentence, translation), whenever it has grown.
+
+        The last thing that comes is what `translate` would have given; errors are the same.
+        """
+        told: asyncio.Queue[tuple[int, int, str] | None] = asyncio.Queue()
+        request = self._submitted(texts, lambda *what: told.put_nowait(what))
+        answer = asyncio.ensure_future(self._answered(request))
+        answer.add_done_callback(lambda _: told.put_nowait(None))
+        try:
+            while (what := await told.get()) is not None:
+                yield what
+            yield await answer
+        finally:
+            answer.cancel()
+
+    async def hypotheses(
+        self, sentences: list[str], settings: DecodeConfig
+    ) -> list[list[Translation]]:
+        """The translations of each sentence that other settings give, with all that is known.
+
+        Raises:
+            Overloaded, Failed: as `translate`.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[list[Translation]]] = loop.create_future()
+
+        def told(found: list[list[Translation]] | BaseException) -> None:
+            result = _failed(found) if isinstance(found, BaseException) else found
+            _on(loop, _settle, future, result)
+
+        aside = _Aside(sentences, settings, told, future.cancelled)
+        with self._work:
+            self._admit(len(sentences))
+            self._beside += len(sentences)
+            self._aside.append(aside)
+            self._work.notify_all()
+        return await future
+
+    def cut(self, texts: list[str]) -> list[list[Piece]]:
+        """The sentences of each text."""
+        return self._translator.cut(texts)
+
+    def settings(self, given: dict[str, Any]) -> DecodeConfig:
+        """The model's own settings but for those that are given.
+
+        Raises:
+            BadInput: they do not go together.
+        """
+        return self._translator.using(**given).config.decode
 
     @property
     def alive(self) -> bool:
-        """Whether the engine's thread still runs."""
-        return self._thread.is_alive()
+        """Whether the engine's threads still run."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing is on its way."""
+        return not (self._uncut or self._ready or len(self._slots) or self._beside)
 
     def close(self) -> None:
-        """End the thread once the sentences taken so far are translated."""
-        self._closed = True
-        self._waiting.put(None)
-        self._thread.join()
+        """End the threads once all that was taken so far is translated."""
+        with self._work:
+            self._closed = True
+            self._work.notify_all()
+        for thread in self._threads:
+            thread.join()
 
-    def _run(self) -> None:
-        running = True
-        while running:
-            batch = [self._waiting.get()]
-            while len(batch) < self._max_batch and not self._waiting.empty():
-                batch.append(self._waiting.get())
-            running = None not in batch
-            # A caller that went away has cancelled its future: its sentence is left out.
-            self._answer(
-                [e for e in batch if e is not None and e[1].set_running_or_notify_cancel()]
-            )
+    def _submitted(
+        self, texts: list[str], on_text: Callable[[int, int, str], None] | None
+    ) -> _Request:
+        loop = asyncio.get_running_loop()
+        request = _Request(loop, loop.create_future(), texts, on_text)
+        if not texts:
+            request.answer.set_result([])
+            return request
+        with self._work:
+            self._admit(len(texts))
+            self._uncut += len(texts)
+            self._waiting.append(request)
+            self._work.notify_all()
+        return request
 
-    def _answer(self, batch: list[tuple[str, Future[str]]]) -> None:
+    async def _answered(self, request: _Request) -> list[str]:
         try:
-            translations = self._translator.translate([sentence for sentence, _ in batch])
-        except BaseException as error:  # a panic in a library's Rust code is no Exception
-            for _, future in batch:
-                future.set_exception(error)
+            return await request.answer
+        finally:
+            request.gone = True
+
+    def _admit(self, texts: int) -> None:
+        waiting = self._uncut + len(self._ready) + self._beside
+        if self._closed or not self.alive:
+            raise Closed
+        if waiting + texts > self._max_waiting:
+            self.meters.count(refused=1)
+            raise Overloaded
+
+    # ---- the thread of the slots ----
+
+    def _run_slots(self) -> None:
+        while self._wait_for_work():
+            try:
+                self._turn()
+            except BaseException as error:  # a panic in a library's Rust code is no Exception
+                for slot in self._slots.clear():
+                    self._fail(slot.owner.request, error)
+
+    def _wait_for_work(self) -> bool:
+        """Whether there is any; not if the engine is closed and all is done."""
+        with self._work:
+            while not (self._waiting or self._ready or len(self._slots)):
+                if self._closed:
+                    return False
+                self._work.wait()
+            new = list(self._waiting)
+            self._waiting.clear()
+        if new:
+            self._cut(new)
+        return True
+
+    def _turn(self) -> None:
+        """One step: who is gone leaves, who waits enters, every sentence gets a word."""
+        gone = {slot for slot in self._slots.taken if slot.owner.request.gone}
+        if gone:
+            self.meters.count(dropped=len(gone))
+            self._slots.drop(gone)
+        now = time.monotonic()
+        entering: list[_Part] = []
+        while self._ready and len(entering) < self._slots.free:
+            part = self._ready.popleft()
+            if part.request.gone:
+                self.meters.count(dropped=1)
+            else:
+                entering.append(part)
+        if entering:
+            self._enter(entering)
+            waits = [("queue_seconds", now - part.request.came) for part in entering]
+            self.meters.observe(waits)
+        if not len(self._slots):
             return
-        for (_, future), translation in zip(batch, translations, strict=True):
-            future.set_result(translation)
+        taken = list(self._slots.taken)
+        ended = self._slots.step()
+        said = time.monotonic()
+        self.meters.count(steps=1, taken_slots=len(taken))
+        first = taken[len(taken) - len(entering) :]
+        self.meters.observe([("first_word_seconds", said - s.owner.request.came) for s in first])
+        over = set(ended)
+        for slot in taken:
+            if slot.owner.request.on_text and slot not in over:
+                self._tell_growth(slot)
+        self._count([slot.words for slot in ended])
+        done: list[_Request] = []
+        for slot in ended:
+            part = slot.owner
+            try:
+                text = self._translator.written(part.piece.sentence, slot.words, slot.looked)
+            except BaseException as error:
+                self._fail(part.request, error)
+                continue
+            if self._put(part, text):
+                done.append(part.request)
+        self._deliver(done)
+
+    def _cut(self, requests: list[_Request]) -> None:
+        """Cut texts into sentences, which are ready to enter slots, or go aside."""
+        done = []
+        for request in requests:
+            with self._work:
+                self._uncut -= len(request.texts)
+            if request.gone:
+                continue
+            try:
+                cut = self._translator.cut(request.texts)
+            except BaseException as error:
+                self._fail(request, error)
+                continue
+            request.made = [[piece.put_back("") for piece in pieces] for pieces in cut]
+            parts = [
+                _Part(request, text, place, piece)
+                for text, pieces in enumerate(cut)
+                for place, piece in enumerate(pieces)
+                if piece.ids
+            ]
+            request.left = len(parts)
+            if not parts:
+                done.append(request)
+            aside = [p for p in parts if not self._greedy or len(p.piece.ids) > self._longest]
+            if aside:
+                self._send_aside(aside)
+            held = set(aside)
+            self._ready += [part for part in parts if part not in held]
+        self._deliver(done)
+
+    def _enter(self, parts: list[_Part]) -> None:
+        """Encode sentences into slots; if that fails, one by one, so that one alone is refused."""
+        try:
+            self._slots.enter([part.piece.ids for part in parts], parts)
+        except BaseException:
+            for part in parts:
+                try:
+                    self._slots.enter([part.piece.ids], [part])
+                except BaseException as error:
+                    self._fail(part.request, error)
+
+    def _send_aside(self, parts: list[_Part]) -> None:
+        request = parts[0].request
+
+        def told(found: list[list[Translation]] | BaseException) -> None:
+            if isinstance(found, BaseException):
+                self._fail(request, found)
+                return
+            done = [
+                self._put(part, best.text) for part, (best, *_) in zip(parts, found, strict=True)
+            ]
+            if any(done):
+                self._deliver([request])
+
+        aside = _Aside(
+            [part.piece.sentence for part in parts],
+            self.config.decode.model_copy(update={"n_best": 1}),
+            told,
+            lambda: request.gone,
+        )
+        with self._work:
+            self._beside += len(parts)
+            self._aside.append(aside)
+            self._work.notify_all()
+
+    def _put(self, part: _Part, translation: str) -> bool:
+        """Put a translation where its sentence was; whether it was the last of its request."""
+        request = part.request
+        request.made[part.text][part.place] = part.piece.put_back(translation)
+        if request.on_text:
+            self._tell(part, translation)
+        with self._work:
+            request.left -= 1
+            return request.left == 0
+
+    def _count(self, said: list[list[int]]) -> None:
+        self.meters.count(
+            sentences=len(said),
+            words=sum(map(len, said)),
+            unknown_words=sum(words.count(UNK) for words in said),
+        )
+
+    def _deliver(self, requests: list[_Request]) -> None:
+        """Answer requests, with one call to each event loop."""
+        now = time.monotonic()
+        self.meters.observe([("request_seconds", now - request.came) for request in requests])
+        for loop in {request.loop for request in requests}:
+            own = [request for request in requests if request.loop is loop]
+            _on(loop, _answer, own)
+
+    def _fail(self, request: _Request, error: BaseException) -> None:
+        request.gone = True  # its other sentences leave
+        _on(request.loop, _settle, request.answer, _failed(error))
+
+    def _tell_growth(self, slot: Slot[_Part]) -> None:
+        part = slot.owner
+        self._tell(part, self._translator.written(part.piece.sentence, slot.words, slot.looked))
+
+    def _tell(self, part: _Part, text: str) -> None:
+        request = part.request
+        if request.on_text and not request.gone:
+            _on(request.loop, request.on_text, part.text, part.place, text)
+
+    # ---- the thread beside ----
+
+    def _run_aside(self) -> None:
+        while group := self._next_group():
+            self._translate_aside([aside for aside in group if not aside.gone()])
+            with self._work:
+                self._beside -= sum(len(aside.sentences) for aside in group)
+
+    def _next_group(self) -> list[_Aside]:
+        """Who waits first, and who wants the same; nobody if the engine is closed and done."""
+        with self._work:
+            while not self._aside:
+                if self._closed and not self._threads[0].is_alive():
+                    return []  # nothing comes from the slots any more, either
+                self._work.wait(0.05 if self._closed else None)
+            settings, room = self._aside[0].settings, self.config.decode.batch_size
+            group, others = [self._aside.popleft()], deque[_Aside]()
+            room -= len(group[0].sentences)
+            for aside in self._aside:
+                fits = aside.settings == settings and len(aside.sentences) <= room
+                room -= len(aside.sentences) if fits else 0
+                (group if fits else others).append(aside)
+            self._aside = others
+            return group
+
+    def _translate_aside(self, group: list[_Aside]) -> None:
+        if not group:
+            return
+        sentences = [sentence for aside in group for sentence in aside.sentences]
+        try:
+            found = self._using(group[0].settings).hypotheses(sentences)
+        except BaseException as error:
+            if len(group) == 1:
+                group[0].told(error)
+            else:  # each alone, so that one alone is refused
+                for aside in group:
+                    self._translate_aside([aside])
+            return
+        words = [[word for word in best.words if word != SPECIALS[EOS]] for best, *_ in found]
+        self.meters.count(
+            sentences=len(found),
+            words=sum(map(len, words)),
+            unknown_words=sum(said.count(SPECIALS[UNK]) for said in words),
+        )
+        for aside in group:
+            own, found = found[: len(aside.sentences)], found[len(aside.sentences) :]
+            aside.told(own)
+
+
+def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: Any) -> None:
+    """Call something on an event loop, unless that has ended, and with it who waits."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *arguments)
+
+
+def _answer(requests: list[_Request]) -> None:
+    for request in requests:
+        if not request.answer.done():
+            request.answer.set_result(["".join(pieces) for pieces in request.made])
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    """Give a future its result or error, unless who waited has gone."""
+    if future.done():
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _failed(error: BaseException) -> Failed:
+    return Failed(f"the model failed: {type(error).__name__}: {error}")

