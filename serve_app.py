@@ -10,11 +10,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from ray import serve
 from ray.serve import Application
 
-from s2s.errors import BadInput
 from s2s.serving.api import Limits, create_app
 from s2s.serving.keys import Keys, read_keys
+from s2s.serving.meters import COUNTERS, HISTOGRAMS
 from s2s.serving.models import Models
 from s2s.translator import Translator
+
+# A list, or on a command line its items with commas between.
+Paths = Annotated[
+    list[str],
+    BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given),
+]
 
 
 class Served(BaseModel):
@@ -22,10 +28,7 @@ class Served(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    models: Annotated[
-        list[str],
-        BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given),
-    ] = Field(min_length=1)
+    models: Paths = Field(min_length=1)
     """Model directories, one for each pair of languages, at the same paths on every node that runs
     a replica. Every replica loads them all."""
 
@@ -84,8 +87,12 @@ class Settings(BaseModel):
         return self
 
 
-class Arguments(Settings, Served):
+class Arguments(Settings):
     """What `build` takes, on the command line of `serve run` or as `args` of a Serve config."""
+
+    models: Paths = []
+    """Model directories. In a Serve config they stand in the deployment's `user_config` instead,
+    where another choice exchanges them in running replicas: other `args` start new replicas."""
 
 
 # Requests wait in the replica's own engine, which batches them and refuses what is too much:
@@ -107,12 +114,25 @@ class Translation:
         keys = read_keys(Path(own.keys)) if own.keys else None
         self._keys = Keys(keys) if keys else None
         self._models = Models(self._load, own.slots, own.max_waiting)
-        self._exporter = Exporter(self._models)
+        meters = self._models.meters
+        self._exporter = Exporter(COUNTERS, HISTOGRAMS, meters.collect, self._served)
 
     def _load(self, path: Path) -> Translator:
         own = self._arguments
         translator = Translator.load(path, _device(own.device))
         return translator.using(beam=own.beam, precision=own.precision)
+
+    def _served(self) -> set[tuple[tuple[str, str], ...]]:
+        """The labels of each model, for metrics."""
+        return {
+            (
+                ("model", model.name),
+                ("version", model.version),
+                ("source", model.source),
+                ("target", model.target),
+            )
+            for model in self._models.all
+        }
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica, once the models are loaded."""
@@ -134,6 +154,8 @@ class Translation:
 
     def check_health(self) -> None:
         """Called by Serve, which replaces the replica if this raises."""
+        if not self._models.all:
+            raise RuntimeError("no models: `user_config` of the deployment names none")
         if not self._models.alive:
             raise RuntimeError("the thread of a model has ended")
 
@@ -143,19 +165,14 @@ class Translation:
 
 
 def build(arguments: Arguments) -> Application:
-    """The application that serves some model directories.
-
-    Where the models are is in `user_config`, so that to deploy others exchanges them in running
-    replicas; any other argument starts new ones.
-    """
-    if arguments.keys and not Path(arguments.keys).is_file():
-        raise BadInput(f"{arguments.keys}: no such file")
-    given = arguments.model_dump()
-    served = {name: given.pop(name) for name in Served.model_fields}
-    options: dict[str, Any] = {"user_config": served}
+    """The application that serves some model directories."""
+    settings = arguments.model_dump()
+    options: dict[str, Any] = {}
+    if models := settings.pop("models"):
+        options["user_config"] = Served(models=models).model_dump()
     if arguments.num_replicas is not None:
         options["num_replicas"] = arguments.num_replicas
-    return Translation.options(**options).bind(given)
+    return Translation.options(**options).bind(settings)
 
 
 def _device(wanted: str) -> str:

@@ -301,7 +301,7 @@ class Vocabulary:
 
     def _spell(self, words: list[str]) -> str:
         spelled: str = self._tokenizer.decoder.decode(words) if words else ""
-        return spelled
+        return spelled.removesuffix(JOIN)  # of a translation that was cut there
 
 
 def _bare(word: str) -> str:

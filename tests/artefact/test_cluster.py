@@ -167,6 +167,7 @@ def test_the_application_takes_what_serve_is_told() -> None:
     [arguments] = inspect.signature(getattr(app, name)).parameters.values()
     arguments.annotation.model_validate(application["args"])
     assert [d["name"] for d in application["deployments"]] == [app.Translation.name]
+    app.Served.model_validate(application["deployments"][0]["user_config"])
 
 
 # --- KubeRay ----------------------------------------------------------------------------------
@@ -190,6 +191,7 @@ VOLUME: Tree = {
     "name!": str,
     "persistentVolumeClaim": {"claimName!": str, "readOnly": bool},
     "emptyDir": {"medium": str, "sizeLimit": str},
+    "secret": {"secretName!": str},
 }
 POD: Tree = {
     "metadata!": {"labels!": {str: str}, "annotations": {str: str}},
@@ -420,7 +422,9 @@ def test_volumes_exist_and_are_mounted(name: str) -> None:
         assert {m["name"] for m in mounts} == {v["name"] for v in spec["volumes"]}
         assert "/dev/shm" in {m["mountPath"] for m in mounts}
         used = [
-            v["persistentVolumeClaim"]["claimName"] for v in spec["volumes"] if "emptyDir" not in v
+            v["persistentVolumeClaim"]["claimName"]
+            for v in spec["volumes"]
+            if "persistentVolumeClaim" in v
         ]
         assert used
         assert set(used) <= claims
@@ -490,8 +494,21 @@ def in_claim(name: str, path: str) -> Path:
 def test_the_service_serves_what_the_job_trains() -> None:
     [manifest] = read("rayjob.yaml")
     trained = re.findall(r"--out ([^\s']+)", manifest["spec"]["entrypoint"])[-1]
-    served = serve_configs()["rayservice.yaml"]["applications"][0]["args"]["model"]
-    assert in_claim("rayjob.yaml", trained) == in_claim("rayservice.yaml", served)
+    [deployment] = serve_configs()["rayservice.yaml"]["applications"][0]["deployments"]
+    served = deployment["user_config"]["models"]
+    trained_at = in_claim("rayjob.yaml", trained)
+    assert [trained_at] == [in_claim("rayservice.yaml", path) for path in served]
+
+
+def test_the_keys_of_the_service_are_where_a_secret_is_mounted() -> None:
+    keys = serve_configs()["rayservice.yaml"]["applications"][0]["args"]["keys"]
+    for group in groups("rayservice.yaml"):
+        spec = group["template"]["spec"]
+        secrets = {v["name"] for v in spec["volumes"] if "secret" in v}
+        mounts = spec["containers"][0]["volumeMounts"]
+        assert any(
+            Path(keys).parent == Path(m["mountPath"]) for m in mounts if m["name"] in secrets
+        )
 
 
 @pytest.mark.parametrize("name", ["rayjob.yaml", "README.md", "launcher.yaml", "Dockerfile"])

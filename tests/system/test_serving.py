@@ -1,0 +1,371 @@
+"""The service on Ray Serve, as a cluster runs it: under load, while things die and change."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from s2s.distributed.proxy import local_settings
+from s2s.serving.models import version
+from s2s.translator import Translator
+from tests.conftest import Pairs
+from tests.system.conftest import BIN, REPOSITORY, Cluster, free_port, start_head
+
+SECONDS = 90.0  # for a deployment to become what it was told
+
+
+@dataclass
+class Service:
+    """A cluster with Serve behind HAProxy, and the application's configuration."""
+
+    cluster: Cluster
+    port: int
+    config: dict[str, Any]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def deploy(self, model: Path | None = None, replicas: int = 0, **arguments: Any) -> None:
+        """Tell Serve what to run, as `serve deploy` does: what it was told before, and this."""
+        [application] = self.config["applications"]
+        application["args"].update(arguments)
+        if model is not None:
+            application["deployments"][0]["user_config"] = {"models": [str(model)]}
+        if replicas:
+            application["deployments"][0]["num_replicas"] = replicas
+        url = f"{self.cluster.dashboard}/api/serve/applications/"
+        httpx.put(url, json=self.config, timeout=30).raise_for_status()
+
+    def replicas(self) -> dict[str, int]:
+        """The process of each replica that runs."""
+        url = f"{self.cluster.dashboard}/api/serve/applications/"
+        told = httpx.get(url, timeout=30).json()["applications"].get("s2s", {})
+        deployments = told.get("deployments", {})
+        found = deployments.get("Translation", {}).get("replicas", [])
+        return {r["replica_id"]: r["pid"] for r in found if r["state"] == "RUNNING"}
+
+    def ask(self, text: str) -> httpx.Response:
+        body = {"q": text, "source": "en", "target": "fr"}
+        return httpx.post(f"{self.url}/translate", json=body, timeout=30)
+
+    def wait(self, reached: Callable[[], bool]) -> None:
+        wait_for(reached)
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        try:
+            if reached():
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"not reached in {SECONDS:.0f} s")
+
+
+@pytest.fixture(scope="module")
+def other_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that says other things."""
+    folder = tmp_path_factory.mktemp("other") / "model"
+    shutil.copytree(model_dir, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["decoder.output.bias"] += torch.linspace(-3, 3, len(weights["decoder.output.bias"]))
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(model_dir: Path) -> Iterator[Service]:
+    """Two replicas of a model on a cluster of its own."""
+    with tempfile.TemporaryDirectory(prefix="s2s-ray-", ignore_cleanup_errors=True) as folder:
+        proxy = Path(folder) / "proxy"
+        proxy.mkdir()
+        settings = local_settings(proxy) | {"PYTHONPATH": str(REPOSITORY)}
+        if "RAY_SERVE_ENABLE_HA_PROXY" not in settings:
+            pytest.skip("Ray's HAProxy is for Linux alone")
+        cluster, head = start_head(Path(folder), 4, **settings)
+        port = free_port()
+        config = {
+            "proxy_location": "HeadOnly",
+            "http_options": {"host": "127.0.0.1", "port": port, "request_timeout_s": 60},
+            "logging_config": {"log_level": "WARNING", "enable_access_log": False},
+            "applications": [
+                {
+                    "name": "s2s",
+                    "route_prefix": "/",
+                    "import_path": "serve_app:build",
+                    "args": {"open": True},
+                    "deployments": [
+                        {
+                            "name": "Translation",
+                            "num_replicas": 2,
+                            "max_surge_percent": 100,
+                            "graceful_shutdown_timeout_s": 10,
+                            "ray_actor_options": {"num_cpus": 0.5},
+                        }
+                    ],
+                }
+            ],
+        }
+        service = Service(cluster, port, config)
+        try:
+            service.deploy(model_dir)
+            wait_for(lambda: service.ask("I see trees.").status_code == 200)
+            wait_for(lambda: len(service.replicas()) == 2)
+            yield service
+        finally:
+            head.stop()
+
+
+@dataclass
+class Load:
+    """What the answers to a steady load were."""
+
+    answers: list[tuple[str, int, str, str]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def statuses(self) -> Counter[int]:
+        return Counter(status for _, status, _, _ in self.answers)
+
+
+@contextmanager
+def load(service: Service, texts: list[str], callers: int = 6) -> Iterator[Load]:
+    """Callers that ask one question after the other while this lasts."""
+    told, ended = Load(), threading.Event()
+
+    def call(number: int) -> None:
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            for text in itertools.islice(itertools.cycle(texts), number, None):
+                if ended.is_set():
+                    return
+                body = {"q": text, "source": "en", "target": "fr"}
+                try:
+                    answer = client.post(f"{service.url}/translate", json=body)
+                except httpx.HTTPError as error:
+                    told.errors.append(repr(error))
+                    continue
+                label = answer.headers.get("x-s2s-model", "")
+                said = answer.json().get("translatedText", answer.text)
+                told.answers.append((text, answer.status_code, said, label))
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(callers)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield told
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+
+
+def check(told: Load, *models: Path) -> None:
+    """Every request was answered, by what one of these models says, and none failed."""
+    assert told.errors == []
+    assert set(told.statuses) == {200}
+    texts = sorted({text for text, *_ in told.answers})
+    wanted = {
+        version(path): dict(zip(texts, Translator.load(path).translate(texts), strict=True))
+        for path in models
+    }
+    for text, _, said, label in told.answers:
+        assert said == wanted[label.split("@")[1]][text]
+
+
+@pytest.fixture(scope="module")
+def texts(pairs: Pairs) -> list[str]:
+    return [source for source, _ in pairs]
+
+
+def test_a_replica_that_is_killed_loses_no_request(
+    service: Service, texts: list[str], model_dir: Path
+) -> None:
+    with load(service, texts) as told:
+        time.sleep(1)
+        before = service.replicas()
+        os.kill(next(iter(before.values())), signal.SIGKILL)
+        wait_for(lambda: len(service.replicas()) == 2 and service.replicas() != before)
+        time.sleep(1)
+    check(told, model_dir)
+    assert len(told.answers) > 100
+
+
+def test_models_are_exchanged_without_a_failed_request(
+    service: Service, texts: list[str], model_dir: Path, other_dir: Path
+) -> None:
+    before = service.replicas()
+    with load(service, texts) as told:
+        for models in [other_dir, model_dir] * 5:
+            service.deploy(models)
+            wanted = version(models)
+            # Both replicas, whichever is asked.
+            wait_for(
+                lambda wanted=wanted: all(
+                    wanted in service.ask("I see trees.").headers["x-s2s-model"] for _ in range(6)
+                )
+            )
+    check(told, model_dir, other_dir)
+    assert len({label for *_, label in told.answers}) == 2
+    assert service.replicas() == before  # the same processes all the time
+
+
+def test_a_broken_model_is_not_exchanged_for(
+    service: Service, texts: list[str], model_dir: Path, tmp_path: Path
+) -> None:
+    with load(service, texts) as told:
+        service.deploy(tmp_path / "none")
+        wait_for(
+            lambda: all(
+                "none" in (httpx.get(f"{service.url}/v1/models").json()["failure"] or "")
+                for _ in range(6)
+            )
+        )
+        service.deploy(model_dir)
+    check(told, model_dir)
+
+
+def test_new_code_is_deployed_without_a_failed_request(
+    service: Service, texts: list[str], model_dir: Path
+) -> None:
+    before = set(service.replicas().values())
+    with load(service, texts) as told:
+        service.deploy(slots=17)  # an argument that makes new replicas, as new code does
+        wait_for(lambda: len(now := service.replicas()) == 2 and not before & set(now.values()))
+        time.sleep(1)
+    check(told, model_dir)
+
+
+@pytest.mark.slow
+def test_replicas_come_and_go_without_a_failed_request(
+    service: Service, texts: list[str], model_dir: Path
+) -> None:
+    with load(service, texts) as told:
+        for replicas in (1, 3, 1, 2):
+            service.deploy(replicas=replicas)
+            wait_for(lambda replicas=replicas: len(service.replicas()) == replicas)
+            time.sleep(2)
+    check(told, model_dir)
+
+
+def test_a_client_that_stalls_holds_up_nobody(
+    service: Service, texts: list[str], model_dir: Path
+) -> None:
+    """Some send half a request and say no more; others leave before the answer."""
+    stalled = []
+    for _ in range(20):
+        connection = socket.create_connection(("127.0.0.1", service.port))
+        connection.sendall(b"POST /translate HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\n{")
+        stalled.append(connection)
+    with load(service, texts) as told:
+        for text in texts[:20]:
+            body = json.dumps({"q": text, "source": "en", "target": "fr"}).encode()
+            request = b"POST /translate HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%s"
+            with socket.create_connection(("127.0.0.1", service.port)) as leaver:
+                leaver.sendall(request % (len(body), body))
+        time.sleep(1)
+    for connection in stalled:
+        connection.close()
+    check(told, model_dir)
+
+
+def test_what_a_replica_counts_reaches_prometheus(service: Service) -> None:
+    assert service.ask("I see trees.").status_code == 200
+
+    def told() -> bool:
+        text = httpx.get(service.cluster.metrics, timeout=10).text
+        names = ["sentences_total", "steps_total", "queue_seconds_bucket", "model_info"]
+        return all(f"ray_s2s_serve_{name}{{" in text for name in names)
+
+    wait_for(told)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_memory_stays_flat_for_ten_minutes(
+    service: Service, texts: list[str], model_dir: Path
+) -> None:
+    pids = list(service.replicas().values())
+
+    def memory() -> int:
+        return sum(psutil.Process(pid).memory_full_info().uss for pid in pids)
+
+    with load(service, texts) as told:
+        time.sleep(120)
+        begun = memory()
+        time.sleep(480)
+        ended = memory()
+    check(told, model_dir)
+    print(f"{len(told.answers)} answers, {begun / 1e6:.1f} to {ended / 1e6:.1f} MB")
+    assert ended < begun * 1.03
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are listed on Linux")
+def test_a_laptop_listens_on_loopback_alone(model_dir: Path) -> None:
+    """Ray's own ports, replicas, HAProxy and metrics included."""
+    env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    env |= {"RAY_AUTH_MODE": "disabled", "PYTHONUNBUFFERED": "1"}
+    port = free_port()
+    server = subprocess.Popen(
+        [BIN / "s2s", "serve", str(model_dir), "--port", str(port)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        lines = iter(server.stdout)
+        assert any("serving on" in line for line in lines)
+        family = [psutil.Process(server.pid)]
+        family += family[0].children(recursive=True)
+        listening = {
+            (process.name(), place.laddr.ip)
+            for process in family
+            for place in process.net_connections("tcp")
+            if place.status == psutil.CONN_LISTEN
+        }
+        names = " ".join(name for name, _ in listening)
+        assert "haproxy" in names
+        assert "ServeReplica" in names or "ray::" in names
+        loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+        assert {(name, ip) for name, ip in listening if ip not in loopback} == set()
+        page = httpx.get(f"http://127.0.0.1:{port}/")
+        assert "text/html" in page.headers["content-type"]
+    finally:
+        server.send_signal(signal.SIGTERM)
+        code = server.wait(60)
+    assert code == 0
+
+
+def test_to_be_reached_by_others_needs_keys_or_a_word(model_dir: Path) -> None:
+    done = subprocess.run(
+        [BIN / "s2s", "serve", str(model_dir), "--host", "0.0.0.0"],  # noqa: S104
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "--keys" in done.stderr
+    assert "--open" in done.stderr
