@@ -10,6 +10,7 @@ cluster is started and nothing is asked of a network.
 import copy
 import importlib
 import inspect
+import json
 import re
 import socket
 import subprocess
@@ -168,6 +169,18 @@ def test_the_application_takes_what_serve_is_told() -> None:
     arguments.annotation.model_validate(application["args"])
     assert [d["name"] for d in application["deployments"]] == [app.Translation.name]
     app.Served.model_validate(application["deployments"][0]["user_config"])
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    from s2s.serving.meters import COUNTERS, HISTOGRAMS
+
+    dashboard = json.loads((CLUSTER / "grafana.json").read_text())
+    asked = " ".join(t["expr"] for panel in dashboard["panels"] for t in panel["targets"])
+    there = {f"{name}_total" for name in COUNTERS} | {f"{name}_bucket" for name in HISTOGRAMS}
+    found = set(re.findall(r"ray_s2s_serve_(\w+)", asked))
+    assert found == there | {"model_info"}
+    places = [tuple(panel["gridPos"].values()) for panel in dashboard["panels"]]
+    assert len(set(places)) == len(places)
 
 
 # --- KubeRay ----------------------------------------------------------------------------------
