@@ -87,14 +87,22 @@ class Translator:
         Raises:
             BadInput: a setting is out of range, or does not go with another one.
         """
+        decode = self.settings(**settings)
+        if decode.precision != self._decode.precision:
+            return type(self)(self._bundle, self._device, decode)
+        other = copy.copy(self)  # of the same weights
+        other._decode = decode
+        return other
+
+    def settings(self, **settings: object) -> DecodeConfig:
+        """What `using` would take for these settings; errors are the same."""
         given = {name: value for name, value in settings.items() if value is not None}
         if "temperature" in given:
             given.setdefault("beam", 1)  # whatever the model's own is
         try:
-            decode = DecodeConfig.model_validate({**self._decode.model_dump(), **given})
+            return DecodeConfig.model_validate({**self._decode.model_dump(), **given})
         except ValidationError as error:
             raise BadInput(describe(error)) from None
-        return type(self)(self._bundle, self._device, decode)
 
     @property
     def model(self) -> Seq2Seq:

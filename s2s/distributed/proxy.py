@@ -96,6 +96,9 @@ def _haproxy(folder: Path) -> dict[str, str]:
         # (SO_REUSEPORT): two services on one host would answer each other's requests.
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas + _REPLICAS),
+        # So would the proxies that HAProxy falls back on until it knows a replica.
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
         # The whole service ends at once: a replica need not wait for proxies to forget it.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         # Serve keeps these in /tmp, under the same names for everybody.

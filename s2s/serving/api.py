@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -49,6 +50,7 @@ from s2s.translator import Piece, Translation
 
 Form = TypeVar("Form", bound=BaseModel)
 Result = TypeVar("Result")
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,13 @@ def create_app(
     forms = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"]
 
     app.add_route("/", service.page, methods=["GET"], include_in_schema=False)
-    for method in ("POST", "GET"):
+    # What is asked most passes by FastAPI's own reading of requests, which would come to the same.
+    translate = service.timed(service.translate)
+    app.add_route("/translate", translate, methods=["POST", "GET"], include_in_schema=False)
+    for method in ("POST", "GET"):  # these describe it
         app.add_api_route(
             "/translate",
-            service.translate,
+            translate,
             methods=[method],
             response_model=TranslateResponse,
             responses=_RESPONSES,
@@ -120,7 +125,7 @@ def create_app(
         )
         app.add_api_route(
             "/detect",
-            service.detect,
+            service.timed(service.detect),
             methods=[method],
             response_model=list[DetectedLanguage],
             responses=_RESPONSES,
@@ -129,7 +134,7 @@ def create_app(
         )
     app.add_api_route(
         "/v1/translate",
-        service.details,
+        service.timed(service.details),
         methods=["POST"],
         response_model=DetailedResponse,
         responses=_RESPONSES,
@@ -137,7 +142,7 @@ def create_app(
     )
     app.add_api_route(
         "/v1/translate/stream",
-        service.stream,
+        service.timed(service.stream),
         methods=["POST"],
         response_class=StreamingResponse,
         responses={
@@ -162,7 +167,13 @@ def create_app(
     app.add_exception_handler(TooLarge, _too_large)
     app.add_exception_handler(Failed, _failed)
     if cors:
-        app.add_middleware(CORSMiddleware, allow_origins=cors, allow_headers=["*"])
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-s2s-model", "x-request-id", "retry-after"],
+        )
     app.add_middleware(
         Guard,
         max_body=limits.body,
@@ -184,6 +195,20 @@ class _Service:
         """What is served, for the header of answers that no single model made."""
         return ", ".join(model.label for model in self._models.all)
 
+    def timed(self, answer: Endpoint) -> Endpoint:
+        """The same, given up after a while: whatever is waited for, the body included."""
+
+        @wraps(answer)
+        async def endpoint(request: Request) -> Response:
+            try:
+                async with asyncio.timeout(self._limits.seconds):
+                    return await answer(request)
+            except TimeoutError:
+                why = f"it took over {self._limits.seconds:g} s"
+                raise HTTPException(408, why, {"Connection": "close"}) from None
+
+        return endpoint
+
     # ---- LibreTranslate's ----
 
     async def translate(self, request: Request) -> Response:
@@ -193,21 +218,23 @@ class _Service:
         one = isinstance(form.q, str)
         texts = [form.q] if isinstance(form.q, str) else form.q
         self._check(texts)
-        marked = [Markup(text) for text in texts] if form.format == "html" else None
+        marked = await asyncio.to_thread(_marked, texts) if form.format == "html" else None
         plain = texts if marked is None else [text for m in marked for text in m.texts]
         source, detected = self._source(form.source, form.target, texts)
-        model, translated = await self._with_model(
-            source, form.target, lambda engine: engine.translate(plain)
-        )
+
+        async def work(engine: Engine) -> tuple[list[str], list[list[str]]]:
+            _check_number(engine, len(plain))
+            best = await engine.translate(plain)
+            others = await _others(engine, plain, form.alternatives) if form.alternatives else []
+            return best, others
+
+        model, (translated, others) = await self._with_model(source, form.target, work)
         if marked is not None:
             translated = _filled(marked, translated)
         answer: dict[str, Any] = {"translatedText": translated[0] if one else translated}
         if detected:
             answer["detectedLanguage"] = detected[0] if one else detected
         if form.alternatives:
-            _, others = await self._with_model(
-                source, form.target, lambda engine: _others(engine, plain, form.alternatives)
-            )
             each = _alternatives(marked, others, translated, form.alternatives)
             answer["alternatives"] = each[0] if one else each
         return _json(answer, model)
@@ -232,6 +259,8 @@ class _Service:
 
     async def settings(self) -> dict[str, Any]:
         """What LibreTranslate's page asks for."""
+        if not self._models.all:
+            raise HTTPException(503, "no model is loaded yet")
         first = self._models.all[0]
         return {
             "apiKeys": self._keys is not None,
@@ -274,15 +303,20 @@ class _Service:
             how = _settings(engine, form.settings())
             cut = await asyncio.to_thread(engine.cut, texts)
             sentences = [piece.sentence for pieces in cut for piece in pieces]
+            _check_number(engine, len(sentences))
             found = iter(await engine.hypotheses(sentences, how))
             return [(pieces, [next(found) for _ in pieces]) for pieces in cut]
 
         model, made = await self._with_model(source, target, work)
-        answer = DetailedResponse(
-            model=_model(model), translations=[_text(pieces, found) for pieces, found in made]
-        )
+
+        def written() -> str:
+            translations = [_text(pieces, found) for pieces, found in made]
+            return DetailedResponse(
+                model=_model(model), translations=translations
+            ).model_dump_json()
+
         return Response(
-            answer.model_dump_json(),
+            await asyncio.to_thread(written),  # attention makes it long
             media_type="application/json",
             headers={"x-s2s-model": model.label},
         )
@@ -302,11 +336,13 @@ class _Service:
 
         async def events() -> AsyncIterator[str]:
             what = first
+            end = asyncio.get_running_loop().time() + self._limits.seconds
             try:
-                async with asyncio.timeout(self._limits.seconds):
-                    while not isinstance(what, list):
-                        _, sentence, translation = what
-                        yield _event("grown", {"sentence": sentence, "translation": translation})
+                while not isinstance(what, list):
+                    _, sentence, translation = what
+                    # Outside of the timeout, which would end the sending and not come here.
+                    yield _event("grown", {"sentence": sentence, "translation": translation})
+                    async with asyncio.timeout_at(end):
                         what = await anext(told)
                 done = {"translatedText": what[0], "model": _model(model).model_dump()}
                 yield _event("done", done)
@@ -410,10 +446,7 @@ class _Service:
         while True:
             model = self._find(source, target)
             try:
-                async with asyncio.timeout(self._limits.seconds):
-                    return model, await work(model.engine)
-            except TimeoutError:
-                raise HTTPException(408, f"it took over {self._limits.seconds:g} s") from None
+                return model, await work(model.engine)
             except Closed:
                 if model in self._models.all:
                     raise _come_again() from None
@@ -482,7 +515,8 @@ def _takes(form: type[BaseModel], kinds: list[str], method: str) -> dict[str, An
 
 def _settings(engine: Engine, given: dict[str, Any]) -> DecodeConfig:
     """The settings of decoding that a request asks for."""
-    if given.get("n_best", 1) > 1 and "temperature" not in given:
+    sampled = "temperature" in given or engine.config.decode.temperature is not None
+    if given.get("n_best", 1) > 1 and not sampled:
         given.setdefault("beam", max(given["n_best"], engine.config.decode.beam))
     try:
         return engine.settings(given)
@@ -490,7 +524,17 @@ def _settings(engine: Engine, given: dict[str, Any]) -> DecodeConfig:
         raise HTTPException(400, str(error)) from None
 
 
+def _check_number(engine: Engine, sentences: int) -> None:
+    """Refuse what could not even wait: to come again would not help."""
+    if sentences > engine.most:
+        raise HTTPException(413, f"q: more than {engine.most:,} sentences or stretches of text")
+
+
 # ---- answers ------------------------------------------------------------------------------------
+
+
+def _marked(texts: list[str]) -> list[Markup]:
+    return [Markup(text) for text in texts]
 
 
 def _filled(marked: list[Markup], translated: list[str]) -> list[str]:
@@ -503,6 +547,7 @@ async def _others(engine: Engine, texts: list[str], number: int) -> list[list[st
     """For each text so many translations by beam search, the best first."""
     how = _settings(engine, {"n_best": number + 1})
     cut = await asyncio.to_thread(engine.cut, texts)
+    _check_number(engine, sum(map(len, cut)))
     found = iter(await engine.hypotheses([p.sentence for pieces in cut for p in pieces], how))
     made = []
     for pieces in cut:

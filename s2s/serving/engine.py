@@ -7,8 +7,10 @@ room for), so that none of it delays a plain sentence by more than its share of 
 """
 
 import asyncio
+import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -38,6 +40,10 @@ class Overloaded(Exception):
 
 class Closed(Overloaded):
     """The engine takes nothing any more."""
+
+
+_Found = list[list[Translation]] | BaseException
+_LOGGER = logging.getLogger("s2s.serving")
 
 
 @dataclass(eq=False)
@@ -70,7 +76,7 @@ class _Aside:
 
     sentences: list[str]
     settings: DecodeConfig
-    told: Callable[[list[list[Translation]] | BaseException], None]
+    told: Callable[[_Found], None]
     gone: Callable[[], bool]
 
 
@@ -97,7 +103,9 @@ class Engine:
         self._greedy = settings.beam == 1 and settings.temperature is None
         self._longest = _LONG * settings.max_source
         self._slots: Slots[_Part] = Slots(translator.model, settings, slots, translator.device)
-        self._work = threading.Condition()
+        self._work = threading.Lock()
+        self._came = threading.Condition(self._work)  # something for slots
+        self._came_aside = threading.Condition(self._work)  # something for the other thread
         self._waiting: deque[_Request] = deque()
         self._uncut = 0  # texts of those
         self._ready: deque[_Part] = deque()  # cut and tokenised; the thread of slots changes it
@@ -152,7 +160,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[list[list[Translation]]] = loop.create_future()
 
-        def told(found: list[list[Translation]] | BaseException) -> None:
+        def told(found: _Found) -> None:
             result = _failed(found) if isinstance(found, BaseException) else found
             _on(loop, _settle, future, result)
 
@@ -161,7 +169,7 @@ class Engine:
             self._admit(len(sentences))
             self._beside += len(sentences)
             self._aside.append(aside)
-            self._work.notify_all()
+            self._came_aside.notify()
         return await future
 
     def cut(self, texts: list[str]) -> list[list[Piece]]:
@@ -174,7 +182,12 @@ class Engine:
         Raises:
             BadInput: they do not go together.
         """
-        return self._translator.using(**given).config.decode
+        return self._translator.settings(**given)
+
+    @property
+    def most(self) -> int:
+        """Texts that may wait: more of them together are never taken."""
+        return self._max_waiting
 
     @property
     def alive(self) -> bool:
@@ -190,7 +203,8 @@ class Engine:
         """End the threads once all that was taken so far is translated."""
         with self._work:
             self._closed = True
-            self._work.notify_all()
+            self._came.notify()
+            self._came_aside.notify()
         for thread in self._threads:
             thread.join()
 
@@ -206,7 +220,7 @@ class Engine:
             self._admit(len(texts))
             self._uncut += len(texts)
             self._waiting.append(request)
-            self._work.notify_all()
+            self._came.notify()
         return request
 
     async def _answered(self, request: _Request) -> list[str]:
@@ -239,7 +253,7 @@ class Engine:
             while not (self._waiting or self._ready or len(self._slots)):
                 if self._closed:
                     return False
-                self._work.wait()
+                self._came.wait()
             new = list(self._waiting)
             self._waiting.clear()
         if new:
@@ -250,33 +264,21 @@ class Engine:
         """One step: who is gone leaves, who waits enters, every sentence gets a word."""
         gone = {slot for slot in self._slots.taken if slot.owner.request.gone}
         if gone:
-            self.meters.count(dropped=len(gone))
             self._slots.drop(gone)
         now = time.monotonic()
         entering: list[_Part] = []
+        dropped = len(gone)
         while self._ready and len(entering) < self._slots.free:
             part = self._ready.popleft()
             if part.request.gone:
-                self.meters.count(dropped=1)
+                dropped += 1
             else:
                 entering.append(part)
         if entering:
             self._enter(entering)
-            waits = [("queue_seconds", now - part.request.came) for part in entering]
-            self.meters.observe(waits)
-        if not len(self._slots):
-            return
         taken = list(self._slots.taken)
         ended = self._slots.step()
         said = time.monotonic()
-        self.meters.count(steps=1, taken_slots=len(taken))
-        first = taken[len(taken) - len(entering) :]
-        self.meters.observe([("first_word_seconds", said - s.owner.request.came) for s in first])
-        over = set(ended)
-        for slot in taken:
-            if slot.owner.request.on_text and slot not in over:
-                self._tell_growth(slot)
-        self._count([slot.words for slot in ended])
         done: list[_Request] = []
         for slot in ended:
             part = slot.owner
@@ -288,36 +290,56 @@ class Engine:
             if self._put(part, text):
                 done.append(part.request)
         self._deliver(done)
+        over = set(ended)
+        for slot in taken:
+            if slot.owner.request.on_text and slot not in over:
+                self._tell_growth(slot)
+        self.meters.observe(
+            [("queue_seconds", now - part.request.came) for part in entering]
+            + [("first_word_seconds", said - part.request.came) for part in entering]
+            + [("request_seconds", said - request.came) for request in done]
+        )
+        self.meters.count(
+            dropped=dropped,
+            steps=bool(taken),
+            taken_slots=len(taken),
+            sentences=len(ended),
+            words=sum(len(slot.words) for slot in ended),
+            unknown_words=sum(slot.words.count(UNK) for slot in ended),
+        )
 
     def _cut(self, requests: list[_Request]) -> None:
         """Cut texts into sentences, which are ready to enter slots, or go aside."""
-        done = []
-        for request in requests:
-            with self._work:
-                self._uncut -= len(request.texts)
-            if request.gone:
-                continue
-            try:
-                cut = self._translator.cut(request.texts)
-            except BaseException as error:
-                self._fail(request, error)
-                continue
-            request.made = [[piece.put_back("") for piece in pieces] for pieces in cut]
-            parts = [
-                _Part(request, text, place, piece)
-                for text, pieces in enumerate(cut)
-                for place, piece in enumerate(pieces)
-                if piece.ids
-            ]
-            request.left = len(parts)
-            if not parts:
-                done.append(request)
-            aside = [p for p in parts if not self._greedy or len(p.piece.ids) > self._longest]
-            if aside:
-                self._send_aside(aside)
-            held = set(aside)
-            self._ready += [part for part in parts if part not in held]
-        self._deliver(done)
+        waiting = [request for request in requests if not request.gone]
+        try:
+            cut = iter(self._translator.cut([t for request in waiting for t in request.texts]))
+            for request in waiting:
+                self._make_ready(request, [next(cut) for _ in request.texts])
+        except BaseException as error:
+            if len(requests) > 1:  # each alone, so that one alone is refused
+                for request in requests:
+                    self._cut([request])
+                return
+            self._fail(requests[0], error)
+        with self._work:
+            self._uncut -= sum(len(request.texts) for request in requests)
+
+    def _make_ready(self, request: _Request, cut: list[list[Piece]]) -> None:
+        request.made = [[piece.put_back("") for piece in pieces] for pieces in cut]
+        parts = [
+            _Part(request, text, place, piece)
+            for text, pieces in enumerate(cut)
+            for place, piece in enumerate(pieces)
+            if piece.ids
+        ]
+        request.left = len(parts)
+        aside = [p for p in parts if not self._greedy or len(p.piece.ids) > self._longest]
+        held = set(aside)
+        self._ready += [part for part in parts if part not in held]
+        if aside:
+            self._send_aside(aside)
+        if not parts:
+            self._deliver([request])
 
     def _enter(self, parts: list[_Part]) -> None:
         """Encode sentences into slots; if that fails, one by one, so that one alone is refused."""
@@ -333,7 +355,7 @@ class Engine:
     def _send_aside(self, parts: list[_Part]) -> None:
         request = parts[0].request
 
-        def told(found: list[list[Translation]] | BaseException) -> None:
+        def told(found: _Found) -> None:
             if isinstance(found, BaseException):
                 self._fail(request, found)
                 return
@@ -342,6 +364,7 @@ class Engine:
             ]
             if any(done):
                 self._deliver([request])
+                self.meters.observe([("request_seconds", time.monotonic() - request.came)])
 
         aside = _Aside(
             [part.piece.sentence for part in parts],
@@ -352,7 +375,7 @@ class Engine:
         with self._work:
             self._beside += len(parts)
             self._aside.append(aside)
-            self._work.notify_all()
+            self._came_aside.notify()
 
     def _put(self, part: _Part, translation: str) -> bool:
         """Put a translation where its sentence was; whether it was the last of its request."""
@@ -364,17 +387,8 @@ class Engine:
             request.left -= 1
             return request.left == 0
 
-    def _count(self, said: list[list[int]]) -> None:
-        self.meters.count(
-            sentences=len(said),
-            words=sum(map(len, said)),
-            unknown_words=sum(words.count(UNK) for words in said),
-        )
-
     def _deliver(self, requests: list[_Request]) -> None:
         """Answer requests, with one call to each event loop."""
-        now = time.monotonic()
-        self.meters.observe([("request_seconds", now - request.came) for request in requests])
         for loop in {request.loop for request in requests}:
             own = [request for request in requests if request.loop is loop]
             _on(loop, _answer, own)
@@ -385,7 +399,12 @@ class Engine:
 
     def _tell_growth(self, slot: Slot[_Part]) -> None:
         part = slot.owner
-        self._tell(part, self._translator.written(part.piece.sentence, slot.words, slot.looked))
+        try:
+            text = self._translator.written(part.piece.sentence, slot.words, slot.looked)
+        except BaseException as error:  # of this sentence alone
+            self._fail(part.request, error)
+            return
+        self._tell(part, text)
 
     def _tell(self, part: _Part, text: str) -> None:
         request = part.request
@@ -396,7 +415,11 @@ class Engine:
 
     def _run_aside(self) -> None:
         while group := self._next_group():
-            self._translate_aside([aside for aside in group if not aside.gone()])
+            for aside, found in self._translated(group):
+                try:
+                    aside.told(found)
+                except BaseException as error:
+                    _log(error)
             with self._work:
                 self._beside -= sum(len(aside.sentences) for aside in group)
 
@@ -406,39 +429,44 @@ class Engine:
             while not self._aside:
                 if self._closed and not self._threads[0].is_alive():
                     return []  # nothing comes from the slots any more, either
-                self._work.wait(0.05 if self._closed else None)
+                self._came_aside.wait(0.05 if self._closed else None)
             settings, room = self._aside[0].settings, self.config.decode.batch_size
             group, others = [self._aside.popleft()], deque[_Aside]()
             room -= len(group[0].sentences)
             for aside in self._aside:
-                fits = aside.settings == settings and len(aside.sentences) <= room
+                # What is drawn depends on the batch, and is to depend on the seed alone.
+                fits = aside.settings == settings and settings.temperature is None
+                fits = fits and len(aside.sentences) <= room
                 room -= len(aside.sentences) if fits else 0
                 (group if fits else others).append(aside)
             self._aside = others
             return group
 
-    def _translate_aside(self, group: list[_Aside]) -> None:
-        if not group:
-            return
+    def _translated(self, group: list[_Aside]) -> list[tuple[_Aside, _Found]]:
+        """What each of a group is told; who has gone is told nothing."""
         sentences = [sentence for aside in group for sentence in aside.sentences]
+        found: list[list[Translation]] = []
+        size = self.config.decode.batch_size
         try:
-            found = self._using(group[0].settings).hypotheses(sentences)
+            translator = self._using(group[0].settings)
+            for begin in range(0, len(sentences), size):
+                if all(aside.gone() for aside in group):
+                    self.meters.count(dropped=len(sentences) - begin)
+                    return []
+                found += translator.hypotheses(sentences[begin : begin + size])
         except BaseException as error:
             if len(group) == 1:
-                group[0].told(error)
-            else:  # each alone, so that one alone is refused
-                for aside in group:
-                    self._translate_aside([aside])
-            return
+                return [(group[0], error)]
+            # Each alone, so that one alone is refused.
+            return [told for aside in group for told in self._translated([aside])]
         words = [[word for word in best.words if word != SPECIALS[EOS]] for best, *_ in found]
         self.meters.count(
             sentences=len(found),
             words=sum(map(len, words)),
             unknown_words=sum(said.count(SPECIALS[UNK]) for said in words),
         )
-        for aside in group:
-            own, found = found[: len(aside.sentences)], found[len(aside.sentences) :]
-            aside.told(own)
+        rest = iter(found)
+        return [(aside, [next(rest) for _ in aside.sentences]) for aside in group]
 
 
 def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: Any) -> None:
@@ -464,4 +492,12 @@ def _settle(future: asyncio.Future[Any], result: Any) -> None:
 
 
 def _failed(error: BaseException) -> Failed:
-    return Failed(f"the model failed: {type(error).__name__}: {error}")
+    """What a caller is told: no more than the kind of error, whose message may quote a text."""
+    _log(error)
+    return Failed(f"the model failed ({type(error).__name__})")
+
+
+def _log(error: BaseException) -> None:
+    """Say where an error arose, without its message."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    _LOGGER.error("%s in a model:\n%s", type(error).__name__, places)

@@ -53,11 +53,13 @@ def add_key(path: Path, line: str) -> None:
         BadInput: it has a key of that name, or can't be written.
     """
     name = line.split("\t")[0]
-    if path.exists() and any(key.name == name for key in read_keys(path)):
+    there = _text(path) if path.exists() else ""
+    if any(key.name == name for key in _keys(path, there)):
         raise BadInput(f"{path} has a key {name} already")
+    start = "\n" if there and not there.endswith("\n") else ""
     try:
         with open(path, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
-            file.write(line + "\n")
+            file.write(f"{start}{line}\n")
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
 
@@ -68,12 +70,22 @@ def read_keys(path: Path) -> list[Key]:
     Raises:
         BadInput: it can't be read, has no key, or a line of another form.
     """
+    keys = _keys(path, _text(path))
+    if not keys:
+        raise BadInput(f"{path}: no key in it, so nobody could translate")
+    return keys
+
+
+def _text(path: Path) -> str:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    keys = []
-    for number, line in enumerate(lines, start=1):
+
+
+def _keys(path: Path, text: str) -> list[Key]:
+    keys: list[Key] = []
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         name, digest, *rate = line.split("\t")[:3] if "\t" in line else (line, "")
@@ -87,9 +99,9 @@ def read_keys(path: Path) -> list[Key]:
                 f"{path}: line {number} is not a name, the SHA-256 of a key and requests a minute, "
                 "with tabs between; `s2s key NAME` makes one"
             )
+        if any(key.name == name for key in keys):
+            raise BadInput(f"{path}: line {number} is a second key {name}")
         keys.append(Key(name, digest, per_minute))
-    if not keys:
-        raise BadInput(f"{path}: no key in it, so nobody could translate")
     return keys
 
 
@@ -104,7 +116,7 @@ class Keys:
         self._keys, self._clock = keys, clock
         self._lock = threading.Lock()
         # Of each key a bucket of requests, which fills up with time: what is left, and since when.
-        self._left = {key.name: (key.per_minute or 0.0, clock()) for key in keys}
+        self._left = {key.name: (max(1.0, key.per_minute or 0.0), clock()) for key in keys}
 
     def owner(self, given: str) -> Key | None:
         """Whose key it is; nobody's if it is wrong."""

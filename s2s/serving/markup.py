@@ -1,10 +1,13 @@
 """HTML whose text is translated and whose marks stay, byte for byte."""
 
+import re
 from html import escape, unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 
 # What stands in these is no prose.
 _VERBATIM = frozenset({"script", "style", "code", "pre", "textarea", "svg", "math"})
+_CHARACTER = re.compile(r"&#?\w+;?|.", re.DOTALL)  # however it is spelt
 
 
 class Markup:
@@ -21,16 +24,9 @@ class Markup:
     def filled(self, translations: list[str]) -> str:
         """The same HTML with these texts, one for each of `texts`, in its space."""
         new = iter(translations)
-        made = []
-        for part, prose in self._parts:
-            if prose:
-                core = part.strip()
-                begin = part.find(core)
-                text = escape(next(new), quote=False)
-                made.append(part[:begin] + text + part[begin + len(core) :])
-            else:
-                made.append(part)
-        return "".join(made)
+        return "".join(
+            escape(next(new), quote=False) if prose else part for part, prose in self._parts
+        )
 
 
 def _parts(html: str) -> list[tuple[str, bool]]:
@@ -103,4 +99,15 @@ class _Splitter(HTMLParser):
                 parts[-1] = (parts[-1][0] + piece, prose)
             elif piece:
                 parts.append((piece, prose))
-        return [(part, prose and bool(part.strip())) for part, prose in parts]
+        return [
+            each for part, prose in parts for each in (_trimmed(part) if prose else [(part, prose)])
+        ]
+
+
+def _trimmed(part: str) -> list[tuple[str, bool]]:
+    """A text apart from the space around it, which may be spelt out, as in `&nbsp;`."""
+    characters = _CHARACTER.findall(part)
+    dark = [place for place, each in enumerate(characters) if unescape(each).strip()] or [0, -1]
+    cuts = [0, dark[0], dark[-1] + 1, len(characters)]
+    pieces = ["".join(characters[begin:end]) for begin, end in pairwise(cuts)]
+    return [(piece, place == 1) for place, piece in enumerate(pieces) if piece]

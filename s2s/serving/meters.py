@@ -1,7 +1,7 @@
 """What a replica counts, for whoever exports it."""
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 
 # Name → what it is; the unit is in the name.
 COUNTERS = {
@@ -29,7 +29,8 @@ class Meters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, Labels]] = Counter()
-        self._observed: list[tuple[str, float]] = []
+        # The latest ones: where nobody collects, they must not fill the memory.
+        self._observed: deque[tuple[str, float]] = deque(maxlen=100_000)
 
     def count(self, **counts: int) -> None:
         """Add to counters without labels."""
@@ -51,5 +52,6 @@ class Meters:
         """All since the last call."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
-            observed, self._observed = self._observed, []
+            observed = list(self._observed)
+            self._observed.clear()
         return counts, observed

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from s2s.errors import BadInput, Failed
 from s2s.serving.engine import Engine
@@ -42,7 +43,7 @@ class Model:
     @property
     def label(self) -> str:
         """What answers name it by."""
-        return f"{self.name}@{self.version}"
+        return f"{quote(self.name)}@{self.version}"  # a header takes no other letters
 
 
 class Models:
@@ -67,7 +68,7 @@ class Models:
         self.failure: str | None = None  # why the last exchange did not happen
         self._load, self._slots, self._max_waiting = load, slots, max_waiting
         self._models: tuple[Model, ...] = ()
-        self._exchange = threading.Lock()
+        self._exchange = threading.RLock()
         self._wanted = 0  # the latest exchange asked for
         self._numbers = threading.Lock()
 
@@ -109,19 +110,22 @@ class Models:
             number = self._wanted
 
         def exchange() -> None:
-            if number != self._wanted:
-                return
-            try:
-                self.serve(paths)
-                _LOGGER.warning("serving %s", ", ".join(model.label for model in self._models))
-            except (BadInput, Failed) as error:
-                self.failure = str(error)
-                _LOGGER.error("the models stay what they were: %s", error)
-            except BaseException as error:
-                self.failure = f"{type(error).__name__}: {error}"
-                _LOGGER.exception("the models stay what they were")
+            with self._exchange:  # who was asked for later may come first
+                if number == self._wanted:
+                    self._try(paths)
 
         threading.Thread(target=exchange, name="s2s-exchange", daemon=True).start()
+
+    def _try(self, paths: Sequence[Path]) -> None:
+        try:
+            self.serve(paths)
+            _LOGGER.warning("serving %s", ", ".join(model.label for model in self._models))
+        except (BadInput, Failed) as error:
+            self.failure = str(error)
+            _LOGGER.error("the models stay what they were: %s", error)
+        except BaseException as error:
+            self.failure = f"{type(error).__name__}: {error}"
+            _LOGGER.exception("the models stay what they were")
 
     @property
     def alive(self) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from s2s.config import DecodeConfig
 from s2s.decode import greedy
 from s2s.slots import Slots
+from s2s.text import EOS
 from tests.numerics.test_decode import KINDS, made, some_sources
 
 WORDS = 12
@@ -67,7 +68,7 @@ def test_a_long_sentence_delays_no_short_one() -> None:
     """A short one enters after a long one began, and leaves before it."""
     model = made("none")
     with torch.no_grad():
-        model.decoder.output.bias[2] = -1e4  # nothing ends by itself: the lengths decide
+        model.decoder.output.bias[EOS] = -1e4  # nothing ends by itself: the lengths decide
     how = DecodeConfig(max_length=60, max_ratio=5.0)
     slots: Slots[str] = Slots(model, how, 2, torch.device("cpu"))
     slots.enter([[5] * 12], ["long"])

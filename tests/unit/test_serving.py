@@ -211,14 +211,13 @@ def test_a_wrong_path_or_method_is_refused_in_the_same_form(
     assert fault(response)
 
 
-def test_more_than_may_wait_is_told_to_come_again(model_dir: Path) -> None:
+def test_more_than_may_ever_wait_is_too_large(model_dir: Path) -> None:
     models = Models(max_waiting=2)
     models.serve([model_dir])
     with served(models) as client:
         response = ask(client, ["I see trees."] * 3)
-        assert response.status_code == 429
+        assert response.status_code == 413
         assert fault(response)
-        assert int(response.headers["retry-after"]) > 0
         assert ask(client, ["I see trees."] * 2).status_code == 200
     models.close()
 

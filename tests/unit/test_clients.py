@@ -1,0 +1,231 @@
+"""Clients that were written for LibreTranslate, as they are, on a running server."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import httpx
+import pytest
+import uvicorn
+from deep_translator import LibreTranslator
+from deep_translator.exceptions import AuthorizationException, ServerException
+from libretranslatepy import LibreTranslateAPI
+
+from s2s.serving.api import create_app
+from s2s.serving.keys import Keys, new_key, read_keys
+from s2s.serving.models import Models
+from s2s.translator import Translator
+
+SENTENCE = "I see trees."
+
+
+@contextmanager
+def serving(models: Models, **options: Any) -> Iterator[str]:
+    """The address of a server of these models."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(models, **options), log_level="error"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+        assert not thread.is_alive(), "a connection keeps the server from its end"
+
+
+@contextmanager
+def client_of(models: Models, **options: Any) -> Iterator[httpx.Client]:
+    """A client of a server of these models."""
+    with (
+        serving(models, **options) as address,
+        httpx.Client(base_url=address, timeout=20, trust_env=False) as client,
+    ):
+        yield client
+
+
+def keys_of(folder: Path, **rates: float | None) -> tuple[Keys, dict[str, str]]:
+    """Keys of these names and rates, read from a file, and what their owners were told."""
+    made = {name: new_key(name, rate) for name, rate in rates.items()}
+    path = folder / "keys"
+    path.write_text("".join(f"{line}\n" for _, line in made.values()), "utf-8")
+    return Keys(read_keys(path)), {name: key for name, (key, _) in made.items()}
+
+
+@pytest.fixture(scope="module")
+def models(model_dir: Path) -> Iterator[Models]:
+    models = Models()
+    models.serve([model_dir])
+    yield models
+    models.close()
+
+
+@pytest.fixture(scope="module")
+def address(models: Models) -> Iterator[str]:
+    """A server that lets everybody in."""
+    with serving(models) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def locked(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A server that asks for a key, and a key."""
+    keys, told = keys_of(tmp_path_factory.mktemp("keys"), ann=None)
+    with serving(models, keys=keys) as address:
+        yield address, told["ann"]
+
+
+@pytest.fixture
+def expected(translator: Translator) -> str:
+    return translator.translate([SENTENCE])[0]
+
+
+# ---- libretranslatepy: forms ---------------------------------------------------------------------
+
+
+def test_libretranslatepy_translates(address: str, expected: str) -> None:
+    assert LibreTranslateAPI(address).translate(SENTENCE, "en", "fr") == expected
+
+
+def test_libretranslatepy_translates_marks_of_forms_and_letters_of_any_language(
+    address: str, translator: Translator
+) -> None:
+    for text in (
+        "I see trees & bread + 100 %?",
+        "é ß 木 🙂 مرحبا",
+        "I see bread.\nyou want trees!",
+    ):
+        given = LibreTranslateAPI(address).translate(text, "en", "fr")
+        assert given == translator.translate([text])[0]
+
+
+def test_libretranslatepy_detects(address: str) -> None:
+    [found] = LibreTranslateAPI(address).detect("This is the English that everybody speaks.")
+    assert found["language"] == "en"
+    assert 90 < found["confidence"] <= 100
+
+
+def test_libretranslatepy_lists_languages(address: str) -> None:
+    assert LibreTranslateAPI(address).languages() == [
+        {"code": "en", "name": "English", "targets": ["fr"]}
+    ]
+
+
+def test_libretranslatepy_lets_the_language_be_detected(address: str, expected: str) -> None:
+    assert LibreTranslateAPI(address).translate(SENTENCE, "auto", "fr") == expected
+
+
+def test_libretranslatepy_with_a_key_that_nobody_asked_for_translates(
+    address: str, expected: str
+) -> None:
+    assert LibreTranslateAPI(address, "anything").translate(SENTENCE, "en", "fr") == expected
+
+
+def test_libretranslatepy_translates_and_detects_with_its_key(
+    locked: tuple[str, str], expected: str
+) -> None:
+    client = LibreTranslateAPI(*locked)
+    assert client.translate(SENTENCE, "en", "fr") == expected
+    assert client.detect(SENTENCE)[0]["language"] == "en"
+    assert client.languages()[0]["code"] == "en"
+
+
+@pytest.mark.parametrize("key", [None, "wrong"])
+def test_libretranslatepy_is_refused_without_the_key(
+    key: str | None, locked: tuple[str, str]
+) -> None:
+    client = LibreTranslateAPI(locked[0], key)
+    for ask in (lambda: client.translate(SENTENCE, "en", "fr"), lambda: client.detect(SENTENCE)):
+        with pytest.raises(HTTPError) as refused:
+            ask()
+        assert refused.value.code == 403
+        assert list(json.loads(refused.value.read())) == ["error"]
+    assert client.languages()  # what is served is no secret, as with LibreTranslate
+
+
+# ---- deep_translator: the query, and a key always ------------------------------------------------
+
+
+def deep(address: str, key: str = "x", target: str = "fr", source: str = "en") -> LibreTranslator:
+    return LibreTranslator(source, target, key, custom_url=f"{address}/")
+
+
+def test_deep_translator_translates(address: str, expected: str) -> None:
+    assert deep(address).translate(SENTENCE) == expected
+
+
+def test_deep_translator_translates_several_texts(address: str, translator: Translator) -> None:
+    texts = [SENTENCE, "you want bread?", "we see Paris & trees + 100 %!"]
+    assert deep(address).translate_batch(texts) == translator.translate(texts)
+
+
+def test_deep_translator_translates_with_its_key(locked: tuple[str, str], expected: str) -> None:
+    assert deep(*locked).translate(SENTENCE) == expected
+
+
+def test_deep_translator_with_a_wrong_key_is_not_authorized(locked: tuple[str, str]) -> None:
+    with pytest.raises(AuthorizationException):
+        deep(locked[0], "wrong").translate(SENTENCE)
+
+
+def test_deep_translator_is_told_that_a_language_is_not_served(address: str) -> None:
+    with pytest.raises(ServerException):
+        deep(address, target="de").translate(SENTENCE)
+
+
+# ---- LibreTranslate's page: multipart forms ------------------------------------------------------
+
+
+def multipart(address: str, path: str, **fields: str) -> httpx.Response:
+    """What a page's `FormData` sends."""
+    parts = [(name, (None, value)) for name, value in fields.items()]
+    return httpx.post(f"{address}/{path}", files=parts, timeout=20, trust_env=False)
+
+
+PAGE = {"q": SENTENCE, "source": "en", "target": "fr", "format": "text"}
+
+
+def test_a_multipart_form_is_translated(address: str, expected: str) -> None:
+    response = multipart(address, "translate", **PAGE, alternatives="3", api_key="")
+    assert response.request.headers["content-type"].startswith("multipart/form-data")
+    assert response.status_code == 200
+    assert response.json()["translatedText"] == expected
+    assert 1 <= len(response.json()["alternatives"]) <= 3
+    assert expected not in response.json()["alternatives"]
+
+
+def test_a_multipart_form_is_detected(address: str) -> None:
+    assert multipart(address, "detect", q=SENTENCE).json()[0]["language"] == "en"
+
+
+def test_a_file_in_the_place_of_a_text_is_refused(address: str) -> None:
+    parts = [("q", ("q.txt", b"I see trees.")), ("source", (None, "en")), ("target", (None, "fr"))]
+    response = httpx.post(f"{address}/translate", files=parts, timeout=20, trust_env=False)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith("q: ")
+
+
+def test_a_multipart_form_needs_the_key(locked: tuple[str, str], expected: str) -> None:
+    address, key = locked
+    assert multipart(address, "translate", **PAGE).status_code == 403
+    assert multipart(address, "translate", **PAGE, api_key="wrong").status_code == 403
+    assert multipart(address, "detect", q=SENTENCE).status_code == 403
+    response = multipart(address, "translate", **PAGE, api_key=key)
+    assert (response.status_code, response.json()) == (200, {"translatedText": expected})
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_the_page_is_told_whether_a_key_is_needed(
+    needed: bool, address: str, locked: tuple[str, str]
+) -> None:
+    where = locked[0] if needed else address
+    settings = httpx.get(f"{where}/frontend/settings", timeout=20, trust_env=False).json()
+    assert (settings["apiKeys"], settings["keyRequired"]) == (needed, needed)
+    assert settings["charLimit"] == 10_000
+    assert settings["language"]["target"] == {"code": "fr", "name": "French"}

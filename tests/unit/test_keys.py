@@ -1,0 +1,433 @@
+"""API keys: what is kept of them, who may ask, and how often."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from s2s.cli import main
+from s2s.errors import BadInput
+from s2s.serving import keys as module
+from s2s.serving.keys import Key, Keys, add_key, new_key, read_keys
+from s2s.serving.models import Models
+from tests.unit.test_clients import client_of, keys_of
+
+BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
+DIGEST = hashlib.sha256(b"secret").hexdigest()
+
+
+class Clock:
+    """A clock that is set."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# ---- making and keeping --------------------------------------------------------------------------
+
+
+def test_a_line_has_the_hash_of_the_key_and_not_the_key() -> None:
+    key, line = new_key("ann", 30)
+    assert line == f"ann\t{hashlib.sha256(key.encode()).hexdigest()}\t30"
+    assert re.fullmatch(r"s2s_[\w-]{43}", key)  # 256 random bits
+    assert key not in line
+    assert key[4:12] not in line
+
+
+def test_no_two_keys_are_the_same() -> None:
+    assert len({new_key("ann")[0] for _ in range(100)}) == 100
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\tb", "a\n", "#ann", "a" * 65, "a/b", "a;b"])
+def test_a_name_that_would_break_the_file_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="no name of a key"):
+        new_key(name)
+
+
+@pytest.mark.parametrize("name", ["a", "ann@example.org", "team-1_x.y", "Zoë", "a" * 64])
+def test_a_usual_name_is_taken(name: str, tmp_path: Path) -> None:
+    key, line = new_key(name)
+    add_key(tmp_path / "keys", line)
+    [read] = read_keys(tmp_path / "keys")
+    assert read.name == name
+    assert Keys([read]).owner(key) is read
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), 1e9])
+def test_a_rate_that_is_none_is_refused(rate: float) -> None:
+    with pytest.raises(BadInput, match="rate"):
+        new_key("ann", rate)
+
+
+@pytest.mark.parametrize("rate", [None, 0.5, 60, 1234.5])
+def test_what_is_written_is_read(rate: float | None, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    key, line = new_key("ann", rate)
+    add_key(path, line)
+    assert read_keys(path) == [Key("ann", hashlib.sha256(key.encode()).hexdigest(), rate)]
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    add_key(tmp_path / "keys", new_key("ann")[1])
+    assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_is_there_keeps_its_mode_and_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# ours\nann\t{DIGEST}\n")
+    path.chmod(0o640)
+    add_key(path, new_key("bob")[1])
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.read_text().startswith(f"# ours\nann\t{DIGEST}\nbob\t")
+
+
+def test_a_name_is_given_once(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    add_key(path, new_key("ann")[1])
+    before = path.read_text()
+    with pytest.raises(BadInput, match="ann already"):
+        add_key(path, new_key("ann")[1])
+    assert path.read_text() == before
+
+
+def test_a_last_line_without_an_end_is_not_run_into(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"ann\t{DIGEST}")  # as an editor may leave it
+    add_key(path, new_key("bob")[1])
+    assert [key.name for key in read_keys(path)] == ["ann", "bob"]
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# keys of the service\n"])
+def test_a_file_without_keys_can_be_added_to(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(text)
+    add_key(path, new_key("ann")[1])
+    assert [key.name for key in read_keys(path)] == ["ann"]
+
+
+@pytest.mark.parametrize("place", ["nowhere/keys", "."])
+def test_a_file_that_cannot_be_written_is_told(place: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput):
+        add_key(tmp_path / place, new_key("ann")[1])
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def test_comments_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# who may ask\n\nann\t{DIGEST}\t60\n  \nbob\t{DIGEST}\t\n", "utf-8")
+    assert read_keys(path) == [Key("ann", DIGEST, 60), Key("bob", DIGEST, None)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ann",
+        "ann\t",
+        f"ann {DIGEST}",
+        f"\t{DIGEST}",
+        f"a b\t{DIGEST}",
+        f"ann\t{DIGEST[:-1]}",
+        f"ann\t{DIGEST}0",
+        f"ann\t{DIGEST.upper()}",
+        "ann\tsecret",
+        f"ann\t{DIGEST}\tmany",
+        f"ann\t{DIGEST}\t0",
+        f"ann\t{DIGEST}\t-1",
+        f"ann\t{DIGEST}\tnan",
+        f"ann\t{DIGEST}\tinf",
+    ],
+)
+def test_a_broken_line_is_refused_by_its_number(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# keys\nbob\t{DIGEST}\n{line}\n", "utf-8")
+    with pytest.raises(BadInput, match="line 3 ") as caught:
+        read_keys(path)
+    assert "secret" not in str(caught.value)  # it may be a key that somebody wrote there
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"# nobody\n", b"\xff\xfe"])
+def test_a_file_that_would_let_nobody_in_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match="keys: "):
+        read_keys(path)
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="No such file"):
+        read_keys(tmp_path / "keys")
+
+
+# ---- who -----------------------------------------------------------------------------------------
+
+
+def test_each_key_has_its_owner(tmp_path: Path) -> None:
+    keys, told = keys_of(tmp_path, ann=None, bob=3, eve=None)
+    for name, key in told.items():
+        owner = keys.owner(key)
+        assert owner is not None
+        assert owner.name == name
+
+
+def test_what_is_nearly_a_key_is_nobodys(tmp_path: Path) -> None:
+    keys, told = keys_of(tmp_path, ann=None)
+    key = told["ann"]
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    near = [key[:-1], key + "a", key.swapcase(), f" {key}", digest, "", "ann", "\ud800", "é" * 99]
+    assert [keys.owner(each) for each in near] == [None] * len(near)
+
+
+@pytest.mark.parametrize("whose", ["first", "last", "none"])
+def test_every_key_is_compared_and_in_constant_time(
+    whose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, told = keys_of(tmp_path, first=None, middle=None, last=None)
+    compared: list[tuple[str, str]] = []
+    compare = hmac.compare_digest
+
+    class Watched:
+        @staticmethod
+        def compare_digest(a: str, b: str) -> bool:
+            compared.append((a, b))
+            return compare(a, b)
+
+    monkeypatch.setattr(module, "hmac", Watched)
+    keys.owner(told.get(whose, "wrong"))
+    assert len({kept for kept, _ in compared}) == 3
+    assert not set(told.values()) & {text for pair in compared for text in pair}
+
+
+# ---- how often -----------------------------------------------------------------------------------
+
+
+def limited(per_minute: float | None) -> tuple[Keys, Key, Clock]:
+    clock, key = Clock(), Key("ann", DIGEST, per_minute)
+    return Keys([key], clock), key, clock
+
+
+def test_a_key_without_a_rate_never_waits() -> None:
+    keys, key, _ = limited(None)
+    assert [keys.wait(key) for _ in range(1000)] == [0] * 1000
+
+
+def test_a_minutes_requests_may_come_at_once_and_no_more() -> None:
+    keys, key, _ = limited(3)
+    assert [keys.wait(key) for _ in range(3)] == [0, 0, 0]
+    assert keys.wait(key) == pytest.approx(20)
+
+
+def test_after_the_wait_that_was_told_one_more_may_come() -> None:
+    keys, key, clock = limited(3)
+    while not (wait := keys.wait(key)):
+        pass
+    clock.now += wait - 0.01
+    assert keys.wait(key) == pytest.approx(0.01)
+    clock.now += 0.02
+    assert keys.wait(key) == 0
+    assert keys.wait(key) > 19
+
+
+def test_refused_requests_cost_nothing() -> None:
+    keys, key, clock = limited(1)
+    assert keys.wait(key) == 0
+    for _ in range(59):
+        clock.now += 1
+        assert keys.wait(key) > 0
+    clock.now += 1.001
+    assert keys.wait(key) == 0
+
+
+def test_a_long_silence_earns_no_more_than_a_minute() -> None:
+    keys, key, clock = limited(5)
+    clock.now += 1e6
+    assert [keys.wait(key) == 0 for _ in range(7)] == [True] * 5 + [False] * 2
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 1.5])
+def test_even_a_rate_below_one_lets_the_first_request_through(rate: float) -> None:
+    keys, key, clock = limited(rate)
+    assert keys.wait(key) == 0
+    wait = keys.wait(key)
+    assert 0 < wait <= 60 / rate
+    clock.now += wait + 0.001
+    assert keys.wait(key) == 0
+
+
+def test_over_an_hour_the_rate_is_kept() -> None:
+    keys, key, clock = limited(10)
+    granted = 0
+    for _ in range(3600 * 4):
+        clock.now += 0.25
+        granted += keys.wait(key) == 0
+    assert 600 <= granted <= 610
+
+
+def test_a_key_does_not_use_up_anothers_rate() -> None:
+    ann, bob = Key("ann", DIGEST, 1), Key("bob", "0" * 64, 1)
+    keys = Keys([ann, bob], Clock())
+    assert [keys.wait(key) == 0 for key in (ann, ann, bob, bob)] == [True, False, True, False]
+
+
+# ---- the verb ------------------------------------------------------------------------------------
+
+
+def test_the_verb_prints_a_key_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["key", "ann", "--per-minute", "30"]) == 0
+    key, line = capsys.readouterr().out.splitlines()
+    assert line == f"ann\t{hashlib.sha256(key.encode()).hexdigest()}\t30"
+
+
+def test_the_verb_adds_to_a_file_and_keeps_the_key_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "keys"
+    told = {}
+    for name in ("ann", "bob"):
+        assert main(["key", name, "--file", str(path)]) == 0
+        [told[name]] = capsys.readouterr().out.splitlines()
+    keys = Keys(read_keys(path))
+    for name, key in told.items():
+        assert (owner := keys.owner(key)) is not None
+        assert owner.name == name
+        assert key not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["keys"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["a b"], [""], ["ann", "--per-minute", "0"], ["ann", "--per-minute", "nan"], []]
+)
+def test_the_verb_refuses_what_is_no_key(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ["--file", str(tmp_path / "keys")] if arguments else []
+    try:
+        status = main(["key", *arguments, *file])
+    except SystemExit as ended:
+        status = ended.code  # type: ignore[assignment]
+    assert status == 2
+    assert "s2s_" not in capsys.readouterr().out
+    assert not (tmp_path / "keys").exists()
+
+
+def test_the_verb_refuses_a_name_that_is_taken_and_prints_no_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ["--file", str(tmp_path / "keys")]
+    assert main(["key", "ann", *file]) == 0
+    capsys.readouterr()
+    assert main(["key", "ann", *file]) == 2
+    said = capsys.readouterr()
+    assert "s2s_" not in said.out + said.err
+    assert "ann" in said.err
+
+
+# ---- over HTTP -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(model_dir: Path) -> Iterator[Models]:
+    models = Models()
+    models.serve([model_dir])
+    yield models
+    models.close()
+
+
+PATHS: list[tuple[str, dict[str, Any]]] = [
+    ("/translate", BODY),
+    ("/detect", {"q": "I see trees."}),
+    ("/v1/translate", {"q": "I see trees."}),
+    ("/v1/translate/stream", {"q": "I see trees."}),
+]
+
+
+@pytest.fixture(scope="module")
+def asked(
+    models: Models, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[httpx.Client, dict[str, str]]]:
+    keys, told = keys_of(tmp_path_factory.mktemp("keys"), ann=None)
+    with client_of(models, keys=keys) as client:
+        yield client, told
+
+
+@pytest.mark.parametrize(("path", "body"), PATHS)
+def test_without_the_key_every_path_that_works_is_closed(
+    path: str, body: dict[str, Any], asked: tuple[httpx.Client, dict[str, str]]
+) -> None:
+    client, told = asked
+    key = told["ann"]
+    wrong = [
+        ({}, {}),
+        ({"api_key": ""}, {}),
+        ({"api_key": None}, {}),
+        ({"api_key": "wrong"}, {}),
+        ({"api_key": key[:-1]}, {}),
+        ({}, {"authorization": "Bearer wrong"}),
+        ({}, {"authorization": "Bearer"}),
+        ({}, {"authorization": key}),
+        ({}, {"authorization": f"Basic {key}"}),
+    ]
+    for fields, headers in wrong:
+        response = client.post(path, json={**body, **fields}, headers=headers)
+        assert response.status_code == 403, (fields, headers)
+        assert list(response.json()) == ["error"]
+
+
+@pytest.mark.parametrize(("path", "body"), PATHS)
+def test_the_key_opens_from_the_field_and_from_the_header(
+    path: str, body: dict[str, Any], asked: tuple[httpx.Client, dict[str, str]]
+) -> None:
+    client, told = asked
+    key = told["ann"]
+    assert client.post(path, json={**body, "api_key": key}).status_code == 200
+    for scheme in ("Bearer", "bearer"):
+        headers = {"authorization": f"{scheme} {key}"}
+        assert client.post(path, json=body, headers=headers).status_code == 200
+        empty = client.post(path, json={**body, "api_key": ""}, headers=headers)
+        assert empty.status_code == 200  # what LibreTranslate's page sends where nothing was typed
+
+
+def test_a_key_is_told_to_no_one(asked: tuple[httpx.Client, dict[str, str]]) -> None:
+    client, told = asked
+    key = told["ann"]
+    for body in ({**BODY, "api_key": key}, {"api_key": key}, {**BODY, "api_key": key, "q": 3}):
+        response = client.post("/translate", json=body)
+        assert key not in response.text
+        assert key not in str(response.headers)
+
+
+def test_above_its_rate_a_key_is_told_when_to_come_again(models: Models, tmp_path: Path) -> None:
+    keys, told = keys_of(tmp_path, ann=2, bob=2, eve=None)
+    with client_of(models, keys=keys) as client:
+
+        def ask(name: str, **more: Any) -> httpx.Response:
+            return client.post("/translate", json={**BODY, "api_key": told[name], **more})
+
+        assert [ask("ann").status_code for _ in range(2)] == [200, 200]
+        response = ask("ann")
+        assert response.status_code == 429
+        assert 25 <= int(response.headers["retry-after"]) <= 30
+        assert list(response.json()) == ["error"]
+        # The rate is one for all paths, and of this key alone.
+        detect = client.post("/detect", json={"q": "a", "api_key": told["ann"]})
+        assert detect.status_code == 429
+        assert ask("bob").status_code == 200
+        assert [ask("eve").status_code for _ in range(9)] == [200] * 9
+
+
+def test_wrong_keys_use_up_no_rate(models: Models, tmp_path: Path) -> None:
+    keys, told = keys_of(tmp_path, ann=1)
+    with client_of(models, keys=keys) as client:
+        for _ in range(5):
+            assert client.post("/translate", json={**BODY, "api_key": "no"}).status_code == 403
+        body = {**BODY, "api_key": told["ann"]}
+        assert client.post("/translate", json=body).status_code == 200
