@@ -289,7 +289,6 @@ class Engine:
                 continue
             if self._put(part, text):
                 done.append(part.request)
-        self._deliver(done)
         over = set(ended)
         for slot in taken:
             if slot.owner.request.on_text and slot not in over:
@@ -307,10 +306,13 @@ class Engine:
             words=sum(len(slot.words) for slot in ended),
             unknown_words=sum(slot.words.count(UNK) for slot in ended),
         )
+        self._deliver(done)
 
     def _cut(self, requests: list[_Request]) -> None:
         """Cut texts into sentences, which are ready to enter slots, or go aside."""
         waiting = [request for request in requests if not request.gone]
+        gone = [request for request in requests if request.gone]
+        self.meters.count(dropped=sum(len(request.texts) for request in gone))
         try:
             cut = iter(self._translator.cut([t for request in waiting for t in request.texts]))
             for request in waiting:
