@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from s2s.config import DecodeConfig
-from s2s.decode import bounds, forbid
+from s2s.decode import bounds, forbid, likeliest
 from s2s.model import Memory, Seq2Seq, State
 from s2s.text import EOS, PAD, SOS
 
@@ -105,10 +105,8 @@ class Slots(Generic[Owner]):
             return []
         taken = len(self._taken)
         logits, weights, state = self._model.step(self._words[:taken], self._view())
-        early = [len(slot.words) < slot.shortest for slot in self._taken]
-        forbid(logits, torch.tensor(early, device=self._device) if any(early) else None,
-               self._settings)  # fmt: skip
-        words = logits.max(dim=1).indices  # (n,)
+        forbid(logits, self._early(), self._settings)
+        words = likeliest(logits)  # (n,)
         self._words[:taken] = words
         for mine, new in zip(_rows_first(self._state), _rows_first(state), strict=True):
             mine[:taken] = new
@@ -125,6 +123,13 @@ class Slots(Generic[Owner]):
         left = [self._taken[row] for row in ended]
         self._vacate(ended)
         return left
+
+    def _early(self) -> Tensor | None:
+        """Which sentences (n,) are too short to end, if lengths have a lower bound."""
+        if not self._settings.min_ratio:
+            return None
+        early = [len(slot.words) < slot.shortest for slot in self._taken]
+        return torch.tensor(early, device=self._device)
 
     def drop(self, gone: set[Slot[Owner]]) -> None:
         """Free the slots of sentences that nobody waits for any more."""

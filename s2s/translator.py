@@ -154,6 +154,9 @@ class Translator:
         for text, ids in zip(texts, whole, strict=True):
             if "\n" in text or "\r" in text or len(ids) > longest:
                 parts = pieces(text, language)
+                if parts == [text]:
+                    cut.append([Piece(text, ids)])
+                    continue
                 each = self._bundle.source.encode([part.strip() for part in parts])
                 cut.append([Piece(part, own) for part, own in zip(parts, each, strict=True)])
             else:

@@ -29,6 +29,9 @@ from s2s.translator import Piece, Translation, Translator
 # longer one would hold up all others.
 _LONG = 4
 
+# A share of the slots that are taken: fewer sentences than it do not enter at once.
+_FEW = 8
+
 
 # A sentence that has grown, as (text, sentence of it, translation so far), or all translations.
 Grown = tuple[int, int, str] | list[str]
@@ -112,6 +115,7 @@ class Engine:
         self._aside: deque[_Aside] = deque()
         self._beside = 0  # sentences of those
         self._using = lru_cache(16)(lambda how: translator.using(**how.model_dump()))
+        self._held = False  # whether who is ready waits for another step
         self._closed = False
         self._threads = [
             threading.Thread(target=self._run_slots, name="s2s-slots", daemon=True),
@@ -268,7 +272,10 @@ class Engine:
         now = time.monotonic()
         entering: list[_Part] = []
         dropped = len(gone)
-        while self._ready and len(entering) < self._slots.free:
+        # To encode a few is hardly cheaper than to encode many: where few have come, they wait for
+        # one more step, and for others.
+        self._held = not self._held and len(self._ready) < len(self._slots) / _FEW
+        while self._ready and not self._held and len(entering) < self._slots.free:
             part = self._ready.popleft()
             if part.request.gone:
                 dropped += 1
@@ -276,7 +283,7 @@ class Engine:
                 entering.append(part)
         if entering:
             self._enter(entering)
-        taken = list(self._slots.taken)
+        taken = len(self._slots)
         ended = self._slots.step()
         said = time.monotonic()
         done: list[_Request] = []
@@ -289,9 +296,8 @@ class Engine:
                 continue
             if self._put(part, text):
                 done.append(part.request)
-        over = set(ended)
-        for slot in taken:
-            if slot.owner.request.on_text and slot not in over:
+        for slot in self._slots.taken:
+            if slot.owner.request.on_text:
                 self._tell_growth(slot)
         self.meters.observe(
             [("queue_seconds", now - part.request.came) for part in entering]
@@ -300,8 +306,8 @@ class Engine:
         )
         self.meters.count(
             dropped=dropped,
-            steps=bool(taken),
-            taken_slots=len(taken),
+            steps=taken > 0,
+            taken_slots=taken,
             sentences=len(ended),
             words=sum(len(slot.words) for slot in ended),
             unknown_words=sum(slot.words.count(UNK) for slot in ended),

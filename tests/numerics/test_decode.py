@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from s2s.bundle import Bundle
 from s2s.config import Config, DecodeConfig, ModelConfig, TextConfig
-from s2s.decode import Hypothesis, beam, bounds, decode, greedy, penalty
+from s2s.decode import Hypothesis, beam, bounds, decode, greedy, likeliest, penalty
 from s2s.errors import BadInput
 from s2s.model import Seq2Seq
 from s2s.passages import pieces, put_back
@@ -502,3 +502,15 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(BadInput):
         translator.using(**settings)
+
+
+@pytest.mark.parametrize("words", [1, 5, 127, 128, 129, 256, 1000, 8086])
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_likeliest_word_is_the_first_of_the_greatest(words: int, kind: torch.dtype) -> None:
+    """In bf16 many are equal."""
+    torch.manual_seed(words)
+    logits = torch.randn(33, words).to(kind)
+    logits[:, 0] = -torch.inf
+    logits[3, -1] = logits[4, words // 2] = 9.0
+    wanted = [row.index(max(row)) for row in logits.tolist()]
+    assert likeliest(logits).tolist() == wanted
