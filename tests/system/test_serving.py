@@ -245,6 +245,7 @@ def test_a_broken_model_is_not_exchanged_for(
     check(told, model_dir)
 
 
+@pytest.mark.slow
 def test_new_code_is_deployed_without_a_failed_request(
     service: Service, texts: list[str], model_dir: Path
 ) -> None:
