@@ -317,20 +317,23 @@ class Engine:
     def _cut(self, requests: list[_Request]) -> None:
         """Cut texts into sentences, which are ready to enter slots, or go aside."""
         waiting = [request for request in requests if not request.gone]
-        gone = [request for request in requests if request.gone]
-        self.meters.count(dropped=sum(len(request.texts) for request in gone))
+        texts = [text for request in waiting for text in request.texts]
         try:
-            cut = iter(self._translator.cut([t for request in waiting for t in request.texts]))
-            for request in waiting:
-                self._make_ready(request, [next(cut) for _ in request.texts])
+            cut = self._translator.cut(texts)
         except BaseException as error:
             if len(requests) > 1:  # each alone, so that one alone is refused
                 for request in requests:
                     self._cut([request])
                 return
             self._fail(requests[0], error)
+        else:
+            each = iter(cut)
+            for request in waiting:
+                self._make_ready(request, [next(each) for _ in request.texts])
+        taken = sum(len(request.texts) for request in requests)
+        self.meters.count(dropped=taken - len(texts))
         with self._work:
-            self._uncut -= sum(len(request.texts) for request in requests)
+            self._uncut -= taken
 
     def _make_ready(self, request: _Request, cut: list[list[Piece]]) -> None:
         request.made = [[piece.put_back("") for piece in pieces] for pieces in cut]

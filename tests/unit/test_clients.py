@@ -1,53 +1,22 @@
 """Clients that were written for LibreTranslate, as they are, on a running server."""
 
 import json
-import socket
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.error import HTTPError
 
 import httpx
 import pytest
-import uvicorn
 from deep_translator import LibreTranslator
 from deep_translator.exceptions import AuthorizationException, ServerException
 from libretranslatepy import LibreTranslateAPI
 
-from s2s.serving.api import create_app
 from s2s.serving.keys import Keys, new_key, read_keys
 from s2s.serving.models import Models
 from s2s.translator import Translator
+from tests.unit.conftest import serving
 
 SENTENCE = "I see trees."
-
-
-@contextmanager
-def serving(models: Models, **options: Any) -> Iterator[str]:
-    """The address of a server of these models."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(models, **options), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listening.close()
-        assert not thread.is_alive(), "a connection keeps the server from its end"
-
-
-@contextmanager
-def client_of(models: Models, **options: Any) -> Iterator[httpx.Client]:
-    """A client of a server of these models."""
-    with (
-        serving(models, **options) as address,
-        httpx.Client(base_url=address, timeout=20, trust_env=False) as client,
-    ):
-        yield client
 
 
 def keys_of(folder: Path, **rates: float | None) -> tuple[Keys, dict[str, str]]:
@@ -56,14 +25,6 @@ def keys_of(folder: Path, **rates: float | None) -> tuple[Keys, dict[str, str]]:
     path = folder / "keys"
     path.write_text("".join(f"{line}\n" for _, line in made.values()), "utf-8")
     return Keys(read_keys(path)), {name: key for name, (key, _) in made.items()}
-
-
-@pytest.fixture(scope="module")
-def models(model_dir: Path) -> Iterator[Models]:
-    models = Models()
-    models.serve([model_dir])
-    yield models
-    models.close()
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from s2s.serving.meters import Meters
 from s2s.serving.models import Models
 from s2s.translator import Translation, Translator
 from tests.conftest import Pairs
-from tests.unit.test_clients import client_of, serving
+from tests.unit.conftest import client_of, serving
 from tests.unit.test_models import until
 
 Result = TypeVar("Result")
@@ -71,14 +71,6 @@ def counted(meters: Meters, name: str) -> int:
 @pytest.fixture
 def sentences(pairs: Pairs) -> list[str]:
     return [source for source, _ in pairs]
-
-
-@pytest.fixture(scope="module")
-def models(model_dir: Path) -> Iterator[Models]:
-    models = Models()
-    models.serve([model_dir])
-    yield models
-    models.close()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import json
 import os
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from s2s.serving.api import create_app
 from s2s.serving.models import Models
 from s2s.translator import Translator
-from tests.unit.test_clients import client_of
+from tests.unit.conftest import client_of
 
 USUAL = 1_500  # bodies of a usual run
 ALL = 10_000  # and of a long one
@@ -41,14 +41,6 @@ PATHS = [
     "/v1/translate",
     "/v1/translate/stream",
 ]
-
-
-@pytest.fixture(scope="module")
-def models(model_dir: Path) -> Iterator[Models]:
-    models = Models()
-    models.serve([model_dir])
-    yield models
-    models.close()
 
 
 # ---- by the description of the interface ---------------------------------------------------------

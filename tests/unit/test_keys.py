@@ -15,7 +15,8 @@ from s2s.errors import BadInput
 from s2s.serving import keys as module
 from s2s.serving.keys import Key, Keys, add_key, new_key, read_keys
 from s2s.serving.models import Models
-from tests.unit.test_clients import client_of, keys_of
+from tests.unit.conftest import client_of
+from tests.unit.test_clients import keys_of
 
 BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
 DIGEST = hashlib.sha256(b"secret").hexdigest()
@@ -332,14 +333,6 @@ def test_the_verb_refuses_a_name_that_is_taken_and_prints_no_key(
 
 
 # ---- over HTTP -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def models(model_dir: Path) -> Iterator[Models]:
-    models = Models()
-    models.serve([model_dir])
-    yield models
-    models.close()
 
 
 PATHS: list[tuple[str, dict[str, Any]]] = [

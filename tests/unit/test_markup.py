@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from s2s.serving.markup import Markup, _parts
 from s2s.serving.models import Models
 from s2s.translator import Translator
-from tests.unit.test_clients import client_of
+from tests.unit.conftest import client_of
 
 
 def same(text: str) -> str:

@@ -17,7 +17,7 @@ from s2s.errors import BadInput
 from s2s.serving.models import Models, version
 from s2s.translator import Translator
 from tests.conftest import Pairs
-from tests.unit.test_clients import client_of
+from tests.unit.conftest import client_of
 
 FILES = ["config.json", "model.safetensors", "source.json", "target.json"]
 WAIT = 60  # seconds that a busy machine may take

@@ -1,54 +1,26 @@
 """The HTTP interface over a real engine, model, server and socket; no Ray."""
 
 import asyncio
-import socket
-import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import torch
-import uvicorn
 
 from s2s.bundle import Bundle
 from s2s.config import Config, TextConfig
-from s2s.serving.api import Limits, create_app
+from s2s.serving.api import Limits
 from s2s.serving.engine import Engine, Overloaded
 from s2s.serving.models import Models
 from s2s.text import Vocabulary
 from s2s.translator import Translator
 from tests.conftest import Pairs
+from tests.unit.conftest import client_of
 
 PAIR = {"source": "en", "target": "fr"}
-
-
-@contextmanager
-def served(models: Models) -> Iterator[httpx.Client]:
-    """A client of a server of these models on a free port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(models), log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    try:
-        with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listening.close()
-
-
-@pytest.fixture(scope="module")
-def models(model_dir: Path) -> Iterator[Models]:
-    models = Models()
-    models.serve([model_dir])
-    yield models
-    models.close()
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +30,7 @@ def engine(models: Models) -> Engine:
 
 @pytest.fixture(scope="module")
 def client(models: Models) -> Iterator[httpx.Client]:
-    with served(models) as client:
+    with client_of(models) as client:
         yield client
 
 
@@ -214,7 +186,7 @@ def test_a_wrong_path_or_method_is_refused_in_the_same_form(
 def test_more_than_may_ever_wait_is_too_large(model_dir: Path) -> None:
     models = Models(max_waiting=2)
     models.serve([model_dir])
-    with served(models) as client:
+    with client_of(models) as client:
         response = ask(client, ["I see trees."] * 3)
         assert response.status_code == 413
         assert fault(response)
@@ -226,7 +198,7 @@ def test_health_tells_of_a_model_that_has_stopped(model_dir: Path) -> None:
     models = Models()
     models.serve([model_dir])
     models.all[0].engine.close()
-    with served(models) as client:
+    with client_of(models) as client:
         response = client.get("/health")
     assert response.status_code == 503
     assert fault(response)
