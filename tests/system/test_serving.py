@@ -135,6 +135,9 @@ def service(model_dir: Path) -> Iterator[Service]:
             yield service
         finally:
             head.stop()
+            for process in psutil.process_iter(["cmdline"]):  # HAProxy outlives a killed head
+                if any(str(proxy) in word for word in process.info["cmdline"] or []):
+                    process.kill()
 
 
 @dataclass
