@@ -22,12 +22,14 @@ _RETRY = "conn-failure empty-response"
 
 _REPLICAS = 500  # ports for them on a host
 
-# HAProxy, but its ports of metrics and statistics are for this host alone. Ray writes the file that
-# -f names, with those two on every interface, and has no setting for it.
+# HAProxy, but its ports of metrics and statistics are for this host alone, and a request is sent on
+# when all of it is there: one whose body came after its headers can't be sent to another replica.
+# Ray writes the file that -f names and has no setting for either.
 _WRAPPER = """#!/bin/sh
 for word; do
     if [ "$before" = -f ]; then
-        sed -i -E 's/bind [*]?:({metrics}|{statistics})$/bind 127.0.0.1:\\1/' "$word"
+        sed -i -E -e 's/bind [*]?:({metrics}|{statistics})$/bind 127.0.0.1:\\1/' \\
+            -e 's/^( *)retry-on .*/&\\n\\1option http-buffer-request/' "$word"
     fi
     before=$word
 done
