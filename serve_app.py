@@ -1,6 +1,7 @@
 """The Ray Serve application: `serve run serve_app:build models=MODEL_DIR`."""
 
 import asyncio
+import gc
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from s2s.serving.api import Limits, create_app
 from s2s.serving.keys import Keys, read_keys
 from s2s.serving.meters import COUNTERS, HISTOGRAMS
 from s2s.serving.models import Models
-from s2s.translator import Translator
+from s2s.serving.process import EngineOptions
 
 # A list, or on a command line its items with commas between.
 Paths = Annotated[
@@ -58,7 +59,8 @@ class Settings(BaseModel):
     """Sentences that a model translates at a time."""
 
     max_waiting: int = Field(default=1024, gt=0)
-    """Texts that may wait for a slot; more are told to come again (429)."""
+    """Texts that may wait to be translated; more are told to come again (429). A text counts once
+    more for every 200 characters."""
 
     max_sentences: int = Field(default=256, gt=0)
     """Texts of one request."""
@@ -107,20 +109,14 @@ class Translation:
         from s2s.distributed.proxy import keep_to_loopback
 
         keep_to_loopback()
-        # The library would start a thread for each core to cut one sentence.
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         self._arguments = Settings.model_validate(arguments)
         own = self._arguments
         keys = read_keys(Path(own.keys)) if own.keys else None
         self._keys = Keys(keys) if keys else None
-        self._models = Models(self._load, own.slots, own.max_waiting)
+        engines = EngineOptions(own.slots, own.device, own.beam, own.precision)
+        self._models = Models(engines.start, own.max_waiting, on_end=_die)
         meters = self._models.meters
         self._exporter = Exporter(COUNTERS, HISTOGRAMS, meters.collect, self._served)
-
-    def _load(self, path: Path) -> Translator:
-        own = self._arguments
-        translator = Translator.load(path, _device(own.device))
-        return translator.using(beam=own.beam, precision=own.precision)
 
     def _served(self) -> set[tuple[tuple[str, str], ...]]:
         """The labels of each model, for metrics."""
@@ -136,6 +132,11 @@ class Translation:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve in the replica, once the models are loaded."""
+        # A fifth of a busy replica's time went into looking for garbage among Serve's own objects,
+        # and among those of requests on their way (docs/log.md).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         own = self._arguments
         limits = Limits(own.max_sentences, own.max_characters, own.timeout_s)
         return create_app(self._models, limits, self._keys, tuple(own.cors), tell_id=False)
@@ -157,7 +158,7 @@ class Translation:
         if not self._models.all:
             raise RuntimeError("no models: `user_config` of the deployment names none")
         if not self._models.alive:
-            raise RuntimeError("the thread of a model has ended")
+            raise RuntimeError("the process of a model has ended")
 
     async def __del__(self) -> None:
         """Called by Serve when the replica's last request is answered."""
@@ -175,7 +176,9 @@ def build(arguments: Arguments) -> Application:
     return Translation.options(**options).bind(settings)
 
 
-def _device(wanted: str) -> str:
-    import torch
+def _die() -> None:
+    """End a replica whose model has ended, before it answers anybody that it has.
 
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    HAProxy sends what it was to answer to another replica, and Serve starts a new one.
+    """
+    os._exit(1)

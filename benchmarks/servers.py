@@ -80,8 +80,9 @@ def _uvicorn(model: Path, port: int) -> None:
 
     from s2s.serving.api import create_app
     from s2s.serving.models import Models
+    from s2s.serving.process import EngineOptions
 
-    models = Models(_translator)
+    models = Models(EngineOptions(beam=1).start)
     models.serve([model])
     app = create_app(models)
     totals: dict[str, int] = {}

@@ -328,6 +328,20 @@ class DecodeConfig(Section):
             raise ValueError("a temperature draws words: it needs beam 1")
         return self
 
+    def changed(self, **settings: object) -> "DecodeConfig":
+        """The same but for these settings; None leaves one as it is.
+
+        Raises:
+            BadInput: a setting is out of range, or does not go with another one.
+        """
+        given = {name: value for name, value in settings.items() if value is not None}
+        if "temperature" in given:
+            given.setdefault("beam", 1)  # whatever it was
+        try:
+            return DecodeConfig.model_validate({**self.model_dump(), **given})
+        except ValidationError as error:
+            raise BadInput(describe(error)) from None
+
 
 class DataConfig(Section):
     """What a corpus directory depends on: the data half of a `Config`."""

@@ -17,8 +17,6 @@ from s2s.model import Memory, Seq2Seq, State
 from s2s.text import EOS, PAD, SOS, UNK
 
 _IMPOSSIBLE = -math.inf
-_GROUP = 128  # words of which the likeliest is found first
-_FEW = 1 << 16  # logits for which one pass costs less than many operations
 
 # Chooses words (N,) by logits (N, V).
 Choose = Callable[[Tensor], Tensor]
@@ -304,21 +302,11 @@ def _traced(
 def likeliest(logits: Tensor) -> Tensor:
     """The first of the words of greatest logit (N,), of logits (N, V).
 
-    In two passes: torch finds the greatest value of many many times faster than its place, so the
-    place is looked for in one group of words alone (docs/log.md).
+    On a CPU numpy finds it, several times faster than torch (docs/log.md).
     """
-    whole = logits.shape[1] // _GROUP * _GROUP
-    if logits.device.type != "cpu" or logits.numel() < _FEW:
+    if logits.device.type != "cpu" or logits.dtype != torch.float32:
         return logits.max(dim=1).indices
-    groups = logits[:, :whole].view(len(logits), -1, _GROUP)  # (N, G, 128)
-    group = groups.amax(dim=2).max(dim=1).indices  # (N,)
-    each = torch.arange(len(logits), device=logits.device)
-    best = groups[each, group].max(dim=1)  # of (N, 128)
-    places: Tensor = group * _GROUP + best.indices
-    if whole == logits.shape[1]:
-        return places
-    rest = logits[:, whole:].max(dim=1)
-    return torch.where(rest.values > best.values, whole + rest.indices, places)
+    return torch.from_numpy(logits.numpy().argmax(axis=1))
 
 
 def penalty(length: Any, alpha: float) -> Any:

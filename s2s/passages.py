@@ -1,10 +1,41 @@
 """Long texts as sentences, which is what a model was trained on, and back."""
 
 import re
+from dataclasses import dataclass
 
 import sentencex
 
 _LINES = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A sentence of a text."""
+
+    text: str  # with the space around it
+    ids: list[int]  # its tokens
+
+    @property
+    def sentence(self) -> str:
+        """It alone."""
+        return self.text.strip()
+
+    def put_back(self, translation: str) -> str:
+        """A translation of it, with the space around."""
+        begin = self.text.find(self.sentence)
+        return self.text[:begin] + translation + self.text[begin + len(self.sentence) :]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translation of a sentence, and how sure the model is of it."""
+
+    text: str
+    score: float  # the sum of the scores over the length penalty: the best has the highest
+    words: list[str]  # as the model said them, `<eos>` at the end if it was said
+    word_scores: list[float]  # nats, the log-probability of each
+    source_words: list[str]  # as they were written
+    attention: list[list[float]] | None  # of each word, a weight for each source word
 
 
 def pieces(text: str, language: str) -> list[str]:
@@ -17,13 +48,6 @@ def pieces(text: str, language: str) -> list[str]:
     for line in _LINES.split(text):
         cut += _sentences(line, language.split("-")[0]) if line.strip() else [line] * bool(line)
     return cut
-
-
-def put_back(piece: str, translation: str) -> str:
-    """The translation of a piece with the piece's own space around it."""
-    core = piece.strip()
-    begin = piece.find(core)
-    return piece[:begin] + translation + piece[begin + len(core) :]
 
 
 def _sentences(line: str, language: str) -> list[str]:

@@ -16,6 +16,7 @@ from s2s.errors import BadInput
 
 Name = Literal["fp32", "bf16", "fp16"]
 
+_linear = torch.ops.mkldnn._linear_pointwise.default
 _ORDER: tuple[Name, ...] = ("fp32", "fp16", "bf16")  # the better, the later
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -81,20 +82,31 @@ def _probe(device: torch.device) -> tuple[Name, str]:
 
 
 class Projection(nn.Module):
-    """An output layer for decoding alone, whose product is computed in, and rounded to, bf16."""
+    """An output layer for decoding alone; its product is computed in, and rounded to, a precision.
 
-    # Rows are filled up to a multiple of this: a CPU library compiles its code for each number.
-    ROWS = 16
+    On a CPU oneDNN computes it, from weights in an order of its own, which it is asked for by the
+    operators that torch's own compiler uses: MKL, which `nn.Linear` takes, is half as fast on AMD's
+    CPUs (docs/log.md).
+    """
 
-    def __init__(self, exact: nn.Linear) -> None:
+    def __init__(self, exact: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
         self.in_features = exact.in_features
-        self.weight = exact.weight.detach().to(torch.bfloat16)
+        self.weight = exact.weight.detach().to(dtype)
         self.bias = exact.bias.detach().float()
+        self._packed = None
+        if self.weight.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits (N, V), float32, of states (N, R)."""
-        rows = len(hidden)
-        filled = self.weight.new_zeros(-rows % self.ROWS + rows, hidden.shape[1])
-        filled[:rows] = hidden
-        return (filled @ self.weight.t())[:rows].float().add_(self.bias)
+        hidden = hidden.to(self.weight.dtype)
+        logits: Tensor
+        if self._packed is None:
+            logits = hidden @ self.weight.t()
+        elif hidden.dtype == torch.float32:
+            logits = _linear(hidden, self._packed, self.bias, "none", [], "")
+            return logits
+        else:
+            logits = _linear(hidden, self._packed, None, "none", [], "")
+        return logits.float().add_(self.bias)

@@ -20,9 +20,10 @@ from s2s.evaluate import Part, evaluate
 from s2s.inspect import manifest_tables, metrics_of
 from s2s.languages import language_name
 from s2s.pages import Block, Curves, Histogram, Html, Table, document, element, joined, section
+from s2s.passages import Translation
 from s2s.schedule import learning_rate
 from s2s.text import SPECIALS, Vocabulary
-from s2s.translator import Translation, Translator
+from s2s.translator import Translator
 
 SAMPLES = 8  # held-out sentences shown with their translations
 MAPS = 4  # of them with a map of the attention

@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from s2s.config import DecodeConfig
 from s2s.decode import bounds, forbid, likeliest
@@ -74,7 +73,9 @@ class Slots(Generic[Owner]):
         """Encode sentences of at least one token together, into free slots."""
         if len(sentences) > self.free:
             raise ValueError(f"{len(sentences)} sentences for {self.free} free slots")
-        source = pad_sequence([torch.tensor(ids) for ids in sentences], True, PAD)  # (B, S)
+        size = max(map(len, sentences))
+        padded = [ids + [PAD] * (size - len(ids)) for ids in sentences]
+        source = torch.tensor(padded)  # (B, S)
         lengths = torch.tensor([len(ids) for ids in sentences])  # (B,)
         state = self._model.encode(source.to(self._device), lengths)
         rows = slice(len(self._taken), len(self._taken) + len(sentences))
@@ -82,7 +83,6 @@ class Slots(Generic[Owner]):
         for mine, new in zip(_rows_first(room), _rows_first(state), strict=True):
             mine[rows] = new
         if room.memory is not None and state.memory is not None:
-            size = source.shape[1]
             room.memory.values[rows, :size] = state.memory.values
             if room.memory.keys is not room.memory.values:
                 room.memory.keys[rows, :size] = state.memory.keys

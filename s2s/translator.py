@@ -2,53 +2,21 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import torch
-from pydantic import ValidationError
 from torch.nn.utils.rnn import pad_sequence
 
 from s2s.bundle import Bundle
-from s2s.config import Config, DecodeConfig, describe
+from s2s.config import Config, DecodeConfig
 from s2s.decode import Hypothesis, decode
-from s2s.errors import BadInput
 from s2s.model import Seq2Seq
-from s2s.passages import pieces, put_back
+from s2s.passages import Piece, Translation, pieces
 from s2s.precision import Projection
 from s2s.text import EOS, PAD, SPECIALS, UNK
 
 Told = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A sentence of a text."""
-
-    text: str  # with the space around it
-    ids: list[int]  # its tokens
-
-    @property
-    def sentence(self) -> str:
-        """It alone."""
-        return self.text.strip()
-
-    def put_back(self, translation: str) -> str:
-        """A translation of it, with the space around."""
-        return put_back(self.text, translation)
-
-
-@dataclass(frozen=True)
-class Translation:
-    """A translation of a sentence, and how sure the model is of it."""
-
-    text: str
-    score: float  # the sum of the scores over the length penalty: the best has the highest
-    words: list[str]  # as the model said them, `<eos>` at the end if it was said
-    word_scores: list[float]  # nats, the log-probability of each
-    source_words: list[str]  # as they were written
-    attention: list[list[float]] | None  # of each word, a weight for each source word
 
 
 class Translator:
@@ -67,10 +35,11 @@ class Translator:
         self._bundle = bundle
         self._device = torch.device(device)
         self._decode = decode or bundle.config.decode
-        self._model = bundle.model
-        if self._decode.precision == "bf16":
-            self._model = copy.deepcopy(bundle.model)  # the bundle's own stays what it is
-            self._model.decoder.add_module("output", Projection(bundle.model.decoder.output))
+        # The bundle's own model stays what it is, and shares its weights.
+        shared = {id(weight): weight for weight in bundle.model.parameters()}
+        self._model = copy.deepcopy(bundle.model, shared)
+        dtype = torch.bfloat16 if self._decode.precision == "bf16" else torch.float32
+        self._model.decoder.add_module("output", Projection(bundle.model.decoder.output, dtype))
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
@@ -87,22 +56,12 @@ class Translator:
         Raises:
             BadInput: a setting is out of range, or does not go with another one.
         """
-        decode = self.settings(**settings)
+        decode = self._decode.changed(**settings)
         if decode.precision != self._decode.precision:
             return type(self)(self._bundle, self._device, decode)
         other = copy.copy(self)  # of the same weights
         other._decode = decode
         return other
-
-    def settings(self, **settings: object) -> DecodeConfig:
-        """What `using` would take for these settings; errors are the same."""
-        given = {name: value for name, value in settings.items() if value is not None}
-        if "temperature" in given:
-            given.setdefault("beam", 1)  # whatever the model's own is
-        try:
-            return DecodeConfig.model_validate({**self._decode.model_dump(), **given})
-        except ValidationError as error:
-            raise BadInput(describe(error)) from None
 
     @property
     def model(self) -> Seq2Seq:

@@ -94,6 +94,8 @@ def _haproxy(folder: Path) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),
         "RAY_SERVE_HAPROXY_RETRY_ON": _RETRY,
+        # HAProxy would tell a process of Serve's about each request, to be counted there, too.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # Replicas of every cluster take ports from 30000 up, and share them without an error
         # (SO_REUSEPORT): two services on one host would answer each other's requests.
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas),

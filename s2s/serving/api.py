@@ -19,8 +19,9 @@ from s2s import __version__
 from s2s.config import DecodeConfig
 from s2s.errors import BadInput, Failed
 from s2s.languages import language_name
+from s2s.passages import Translation
+from s2s.serving.client import Closed, EngineClient, Found, Grown, Overloaded, weight
 from s2s.serving.detection import detect
-from s2s.serving.engine import Closed, Engine, Grown, Overloaded
 from s2s.serving.guard import Guard, TooLarge
 from s2s.serving.keys import Keys
 from s2s.serving.markup import Markup
@@ -46,7 +47,6 @@ from s2s.serving.schema import (
     Word,
 )
 from s2s.text import SPECIALS, UNK
-from s2s.translator import Piece, Translation
 
 Form = TypeVar("Form", bound=BaseModel)
 Result = TypeVar("Result")
@@ -222,8 +222,8 @@ class _Service:
         plain = texts if marked is None else [text for m in marked for text in m.texts]
         source, detected = self._source(form.source, form.target, texts)
 
-        async def work(engine: Engine) -> tuple[list[str], list[list[str]]]:
-            _check_number(engine, len(plain))
+        async def work(engine: EngineClient) -> tuple[list[str], list[list[str]]]:
+            _check_weight(engine, plain)
             best = await engine.translate(plain)
             others = await _others(engine, plain, form.alternatives) if form.alternatives else []
             return best, others
@@ -276,9 +276,9 @@ class _Service:
         }
 
     async def health(self) -> Health:
-        """Whether the models' threads run."""
+        """Whether the models' processes run."""
         if not self._models.alive:
-            raise HTTPException(503, "a model's thread has ended")
+            raise HTTPException(503, "a model's process has ended")
         return Health(status="ok")
 
     # ---- our own ----
@@ -299,18 +299,15 @@ class _Service:
         self._check(texts)
         source, target = self._pair(form.source, form.target, texts)
 
-        async def work(engine: Engine) -> list[tuple[list[Piece], list[list[Translation]]]]:
+        async def work(engine: EngineClient) -> list[list[Found]]:
             how = _settings(engine, form.settings())
-            cut = await asyncio.to_thread(engine.cut, texts)
-            sentences = [piece.sentence for pieces in cut for piece in pieces]
-            _check_number(engine, len(sentences))
-            found = iter(await engine.hypotheses(sentences, how))
-            return [(pieces, [next(found) for _ in pieces]) for pieces in cut]
+            _check_weight(engine, texts)
+            return await engine.hypotheses(texts, how)
 
-        model, made = await self._with_model(source, target, work)
+        model, found = await self._with_model(source, target, work)
 
         def written() -> str:
-            translations = [_text(pieces, found) for pieces, found in made]
+            translations = [_text(pieces) for pieces in found]
             return DetailedResponse(
                 model=_model(model), translations=translations
             ).model_dump_json()
@@ -328,7 +325,7 @@ class _Service:
         self._check([form.q])
         source, target = self._pair(form.source, form.target, [form.q])
 
-        async def begin(engine: Engine) -> tuple[AsyncGenerator[Grown, None], Grown]:
+        async def begin(engine: EngineClient) -> tuple[AsyncGenerator[Grown, None], Grown]:
             told = engine.stream([form.q])
             return told, await anext(told)
 
@@ -440,7 +437,7 @@ class _Service:
         return HTTPException(400, f"{source} to {target} is not served; {served}")
 
     async def _with_model(
-        self, source: str, target: str, work: Callable[[Engine], Awaitable[Result]]
+        self, source: str, target: str, work: Callable[[EngineClient], Awaitable[Result]]
     ) -> tuple[Model, Result]:
         """A model, which may be exchanged meanwhile, and what it makes."""
         while True:
@@ -513,21 +510,21 @@ def _takes(form: type[BaseModel], kinds: list[str], method: str) -> dict[str, An
     }
 
 
-def _settings(engine: Engine, given: dict[str, Any]) -> DecodeConfig:
+def _settings(engine: EngineClient, given: dict[str, Any]) -> DecodeConfig:
     """The settings of decoding that a request asks for."""
     sampled = "temperature" in given or engine.config.decode.temperature is not None
     if given.get("n_best", 1) > 1 and not sampled:
         given.setdefault("beam", max(given["n_best"], engine.config.decode.beam))
     try:
-        return engine.settings(given)
+        return engine.config.decode.changed(**given)
     except BadInput as error:
         raise HTTPException(400, str(error)) from None
 
 
-def _check_number(engine: Engine, sentences: int) -> None:
+def _check_weight(engine: EngineClient, texts: list[str]) -> None:
     """Refuse what could not even wait: to come again would not help."""
-    if sentences > engine.most:
-        raise HTTPException(413, f"q: more than {engine.most:,} sentences or stretches of text")
+    if weight(texts) > engine.most:
+        raise HTTPException(413, f"q: more than {engine.most:,} texts or stretches of text")
 
 
 # ---- answers ------------------------------------------------------------------------------------
@@ -543,22 +540,16 @@ def _filled(marked: list[Markup], translated: list[str]) -> list[str]:
     return [each.filled([next(left) for _ in each.texts]) for each in marked]
 
 
-async def _others(engine: Engine, texts: list[str], number: int) -> list[list[str]]:
+async def _others(engine: EngineClient, texts: list[str], number: int) -> list[list[str]]:
     """For each text so many translations by beam search, the best first."""
     how = _settings(engine, {"n_best": number + 1})
-    cut = await asyncio.to_thread(engine.cut, texts)
-    _check_number(engine, sum(map(len, cut)))
-    found = iter(await engine.hypotheses([p.sentence for pieces in cut for p in pieces], how))
-    made = []
-    for pieces in cut:
-        each = [(piece, next(found)) for piece in pieces]
-        made.append(
-            [
-                "".join(piece.put_back(best[min(n, len(best) - 1)].text) for piece, best in each)
-                for n in range(number + 1)
-            ]
-        )
-    return made
+    return [
+        [
+            "".join(piece.put_back(best[min(n, len(best) - 1)].text) for piece, best in pieces)
+            for n in range(number + 1)
+        ]
+        for pieces in await engine.hypotheses(texts, how)
+    ]
 
 
 def _alternatives(
@@ -580,16 +571,16 @@ def _model(model: Model) -> ModelResponse:
     )
 
 
-def _text(pieces: list[Piece], found: list[list[Translation]]) -> TextResponse:
+def _text(pieces: list[Found]) -> TextResponse:
     return TextResponse(
-        text="".join(p.put_back(best[0].text) for p, best in zip(pieces, found, strict=True)),
+        text="".join(piece.put_back(best[0].text) for piece, best in pieces),
         sentences=[
             SentenceResponse(
                 source=piece.sentence,
                 tokens=best[0].source_words,
                 hypotheses=[_hypothesis(one) for one in best],
             )
-            for piece, best in zip(pieces, found, strict=True)
+            for piece, best in pieces
             if piece.ids
         ],
     )

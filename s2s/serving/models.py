@@ -9,11 +9,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from s2s.errors import BadInput, Failed
-from s2s.serving.engine import Engine
+from s2s.serving.client import EngineClient
 from s2s.serving.meters import Meters
-from s2s.translator import Translator
+from s2s.serving.process import EngineOptions, Host
 
 _FILES = ("config.json", "model.safetensors", "source.json", "target.json")
+_DEFAULT = EngineOptions()
 _LOGGER = logging.getLogger("s2s.serving")
 
 
@@ -23,7 +24,7 @@ class Model:
 
     path: Path
     version: str  # the beginning of the hash of its files
-    engine: Engine
+    engine: EngineClient
 
     @property
     def name(self) -> str:
@@ -53,20 +54,20 @@ class Models:
     old ones have taken they finish. If a new one cannot be loaded, the old ones stay.
 
     Args:
-        load: makes a translator of a model directory.
-        slots, max_waiting: of each model's `Engine`.
+        start: starts the engine of a model directory.
+        max_waiting: the greatest `weight` of texts that wait for a model.
+        on_end: called when an engine has ended by itself.
     """
 
     def __init__(
         self,
-        load: Callable[[Path], Translator] = Translator.load,
-        slots: int = 64,
+        start: Callable[[Path], Host] = _DEFAULT.start,
         max_waiting: int = 1024,
-        meters: Meters | None = None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self.meters = meters or Meters()
+        self.meters = Meters()
         self.failure: str | None = None  # why the last exchange did not happen
-        self._load, self._slots, self._max_waiting = load, slots, max_waiting
+        self._start, self._max_waiting, self._on_end = start, max_waiting, on_end
         self._models: tuple[Model, ...] = ()
         self._exchange = threading.RLock()
         self._wanted = 0  # the latest exchange asked for
@@ -129,13 +130,8 @@ class Models:
 
     @property
     def alive(self) -> bool:
-        """Whether there are models, and all their threads run."""
+        """Whether there are models, and all their engines run."""
         return bool(self._models) and all(model.engine.alive for model in self._models)
-
-    @property
-    def idle(self) -> bool:
-        """Whether no model has anything to do."""
-        return all(model.engine.idle for model in self._models)
 
     def close(self) -> None:
         """End all engines once what they have taken is translated."""
@@ -144,11 +140,16 @@ class Models:
             model.engine.close()
 
     def _loaded(self, path: Path, found: str) -> Model:
-        translator = self._load(path)
-        if version(path) != found:
-            raise BadInput(f"{path} was written to while it was read")
-        engine = Engine(translator, self._slots, self._max_waiting, self.meters)
-        return Model(path, found, engine)
+        host = self._start(path)
+        engine = EngineClient(host, self._max_waiting, self.meters, self._on_end)
+        model = Model(path, found, engine)
+        try:
+            if version(path) != found:
+                raise BadInput(f"{path} was written to while it was read")
+        except BadInput:
+            _retire([model])
+            raise
+        return model
 
 
 def version(path: Path) -> str:

@@ -1,8 +1,8 @@
-"""Models behind a real HTTP server, without Ray."""
+"""Models behind a real HTTP server, without Ray, and engines in threads, for changed models."""
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,38 @@ import pytest
 import uvicorn
 
 from s2s.serving.api import create_app
+from s2s.serving.client import EngineClient
+from s2s.serving.engine import Engine
 from s2s.serving.models import Models
+from s2s.serving.process import Host
+from s2s.serving.wire import Wire
+from s2s.translator import Translator
+
+
+def in_thread(translator: Translator, slots: int = 64) -> Host:
+    """An engine that runs in this process."""
+    ours, its = socket.socketpair()
+    engine = Engine(translator, Wire(its), slots)
+    thread = threading.Thread(target=engine.run, name="s2s-slots", daemon=True)
+    thread.start()
+    return Host("model", ours, thread.is_alive, thread.join)
+
+
+def engine_of(translator: Translator, slots: int = 64, **options: Any) -> EngineClient:
+    """A client of an engine that runs in this process."""
+    return EngineClient(in_thread(translator, slots), **options)
+
+
+def in_threads(
+    load: Callable[[Path], Translator] = Translator.load, slots: int = 64
+) -> Callable[[Path], Host]:
+    """What `Models` starts engines with, in this process."""
+    return lambda path: in_thread(load(path), slots)
+
+
+def waiting(models: Models) -> int:
+    """What the models have not answered yet."""
+    return sum(model.engine.waiting for model in models.all)
 
 
 @contextmanager

@@ -17,13 +17,14 @@ import pytest
 import torch
 
 from s2s.errors import Failed
+from s2s.passages import Translation
 from s2s.serving.api import Limits, create_app
-from s2s.serving.engine import Engine, Overloaded
+from s2s.serving.client import Found, Overloaded
 from s2s.serving.meters import Meters
 from s2s.serving.models import Models
-from s2s.translator import Translation, Translator
+from s2s.translator import Translator
 from tests.conftest import Pairs
-from tests.unit.conftest import client_of, serving
+from tests.unit.conftest import client_of, engine_of, in_threads, serving, waiting
 from tests.unit.test_models import until
 
 Result = TypeVar("Result")
@@ -87,7 +88,7 @@ BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
 def test_callers_that_leave_free_their_slots(translator: Translator, sentences: list[str]) -> None:
     wanted = translator.translate(sentences[:5])
     meters = Meters()
-    engine = Engine(slowed(translator, 0.02), slots=4, meters=meters)
+    engine = engine_of(slowed(translator, 0.02), slots=4, meters=meters)
 
     async def leave() -> list[str]:
         leaving = [asyncio.create_task(engine.translate(sentences[:40])) for _ in range(5)]
@@ -101,14 +102,14 @@ def test_callers_that_leave_free_their_slots(translator: Translator, sentences: 
     # Some were told before their callers left; of all others not one was translated in vain.
     assert counts["dropped", ()] + counts["sentences", ()] == 5 * 40 + 5
     assert counts["dropped", ()] > 100
-    assert engine.idle
+    assert engine.waiting == 0
     engine.close()
 
 
 def test_callers_that_leave_before_anything_was_done_are_dropped(
     translator: Translator, sentences: list[str]
 ) -> None:
-    engine = Engine(slowed(translator, 0.05), slots=2)
+    engine = engine_of(slowed(translator, 0.05), slots=2)
 
     async def leave() -> None:
         first = asyncio.create_task(engine.translate(sentences[:2]))
@@ -120,7 +121,7 @@ def test_callers_that_leave_before_anything_was_done_are_dropped(
         await first
 
     within(leave())
-    until(lambda: engine.idle)
+    until(lambda: engine.waiting == 0)
     engine.close()
 
 
@@ -128,13 +129,13 @@ def test_hypotheses_that_nobody_waits_for_are_not_made(
     translator: Translator, sentences: list[str]
 ) -> None:
     meters = Meters()
-    engine = Engine(slowed(translator, 0.02), meters=meters)
-    beam = engine.settings({"beam": 2})
+    engine = engine_of(slowed(translator, 0.02), meters=meters)
+    beam = engine.config.decode.changed(beam=2)
 
     async def leave() -> None:
         first = asyncio.create_task(engine.hypotheses(sentences[:1], beam))
         await asyncio.sleep(0.02)
-        other = engine.settings({"beam": 3})
+        other = engine.config.decode.changed(beam=3)
         leaving = [asyncio.create_task(engine.hypotheses(sentences[:8], other)) for _ in range(5)]
         await asyncio.sleep(0.02)
         for task in leaving:
@@ -142,7 +143,7 @@ def test_hypotheses_that_nobody_waits_for_are_not_made(
         await first
 
     within(leave())
-    until(lambda: engine.idle)
+    until(lambda: engine.waiting == 0)
     assert counted(meters, "sentences") == 1
     engine.close()
 
@@ -153,22 +154,27 @@ def test_a_stream_that_is_left_frees_its_slots(models_of: Any) -> None:
     with client_of(models) as client:
         with client.stream("POST", "/v1/translate/stream", json=body) as response:
             next(response.iter_lines())
-        until(lambda: models.idle)
+        until(lambda: waiting(models) == 0)
     assert counted(models.meters, "dropped") > 0
 
 
 # ---- ways beside ---------------------------------------------------------------------------------
 
 
+def each(found: list[list[Found]]) -> list[list[Translation]]:
+    """The translations of each sentence of all texts."""
+    return [best for pieces in found for _, best in pieces]
+
+
 def told(found: list[list[Translation]]) -> list[list[tuple[str, float]]]:
     """What does not depend on who shared a batch, up to rounding."""
-    return [[(one.text, round(one.score, 3)) for one in each] for each in found]
+    return [[(one.text, round(one.score, 3)) for one in best] for best in found]
 
 
 def test_beams_beside_greedy_requests_give_what_the_translator_gives(
     translator: Translator, sentences: list[str]
 ) -> None:
-    engine = Engine(translator, slots=8)
+    engine = engine_of(translator, slots=8)
     ways: list[dict[str, Any]] = [
         {"beam": 4, "n_best": 3},
         {"beam": 2, "length_penalty": 0.5},
@@ -179,7 +185,11 @@ def test_beams_beside_greedy_requests_give_what_the_translator_gives(
 
     async def all_at_once() -> list[Any]:
         return await asyncio.gather(
-            *(engine.hypotheses(texts, engine.settings(way)) for way in ways for _ in range(2)),
+            *(
+                engine.hypotheses(texts, engine.config.decode.changed(**way))
+                for way in ways
+                for _ in range(2)
+            ),
             *(engine.translate(sentences) for _ in range(3)),
         )
 
@@ -187,24 +197,24 @@ def test_beams_beside_greedy_requests_give_what_the_translator_gives(
     assert one == two == three == translator.translate(sentences)
     for number, way in enumerate(ways):
         wanted = told(translator.using(**way).hypotheses(texts))
-        assert told(beside[2 * number]) == told(beside[2 * number + 1]) == wanted
-    assert any(len(each) == 3 for each in beside[0])
+        assert told(each(beside[2 * number])) == told(each(beside[2 * number + 1])) == wanted
+    assert any(len(best) == 3 for best in each(beside[0]))
     engine.close()
 
 
 def test_a_seed_draws_the_same_whoever_asks_at_the_same_time(
     translator: Translator, sentences: list[str]
 ) -> None:
-    engine = Engine(translator)
+    engine = engine_of(translator)
     way = {"temperature": 5.0, "seed": 7}
     texts = sentences[:40:5]
     wanted = [translator.using(**way).hypotheses([text])[0][0].text for text in texts]
 
-    async def all_at_once() -> list[list[list[Translation]]]:
-        settings = engine.settings(way)
+    async def all_at_once() -> list[list[list[Found]]]:
+        settings = engine.config.decode.changed(**way)
         return await asyncio.gather(*(engine.hypotheses([text], settings) for text in texts))
 
-    assert [found[0][0].text for found in within(all_at_once())] == wanted
+    assert [each(found)[0][0].text for found in within(all_at_once())] == wanted
     engine.close()
 
 
@@ -233,7 +243,7 @@ def test_very_long_sentences_go_beside_and_come_back_in_their_places(
     assert len(short.cut([long])[0][0].ids) > 4 * 3
     texts = ["I see!", long, f"I see trees.\n{long}\n\nwe see!", f"{long} ?", "they want bread."]
     meters = Meters()
-    engine = Engine(short, slots=2, meters=meters)
+    engine = engine_of(short, slots=2, meters=meters)
 
     async def several() -> list[list[str]]:
         return await asyncio.gather(*(engine.translate(texts) for _ in range(4)))
@@ -241,7 +251,7 @@ def test_very_long_sentences_go_beside_and_come_back_in_their_places(
     assert within(several()) == [short.translate(texts)] * 4
     counts, _ = meters.collect()
     assert counts["taken_slots", ()] > 0
-    assert engine.idle
+    assert engine.waiting == 0
     engine.close()
 
 
@@ -262,8 +272,8 @@ def test_what_was_taken_before_closing_is_finished_in_every_way(
 ) -> None:
     short = translator.using(max_source=3)
     long = "I see trees and we want bread and they see Paris and you want school and so on"
-    engine = Engine(short, slots=3)
-    beam = engine.settings({"beam": 3})
+    engine = engine_of(short, slots=3)
+    beam = engine.config.decode.changed(beam=3)
 
     async def streamed() -> Any:
         return [what async for what in engine.stream([sentences[0]])][-1]
@@ -287,7 +297,7 @@ def test_what_was_taken_before_closing_is_finished_in_every_way(
     plain, long_one, beams, stream = within(close_meanwhile())
     assert plain == short.translate(sentences)
     assert long_one == short.translate([long, sentences[0]])
-    assert told(beams) == told(short.using(beam=3).hypotheses(sentences[:9]))
+    assert told(each(beams)) == told(short.using(beam=3).hypotheses(sentences[:9]))
     assert stream == plain[:1]
     assert not engine.alive
 
@@ -299,7 +309,7 @@ def test_a_model_that_fails_once_fails_who_was_in_it_and_lives_on(
     translator: Translator, sentences: list[str]
 ) -> None:
     wanted = translator.translate(sentences)
-    engine = Engine(failing(translator, lambda step: step == 2), slots=4)
+    engine = engine_of(failing(translator, lambda step: step == 2), slots=4)
 
     async def work() -> list[Any]:
         asked = [engine.translate(sentences[n : n + 2]) for n in range(0, 20, 2)]
@@ -314,7 +324,7 @@ def test_a_model_that_fails_once_fails_who_was_in_it_and_lives_on(
             assert answer == wanted[2 * number : 2 * number + 2]
     assert within(engine.translate(sentences)) == wanted
     assert engine.alive
-    assert engine.idle
+    assert engine.waiting == 0
     engine.close()
 
 
@@ -322,11 +332,11 @@ def test_a_model_that_fails_beside_fails_that_request_and_lives_on(
     translator: Translator, sentences: list[str]
 ) -> None:
     wanted = told(translator.using(beam=3).hypotheses(sentences[:2]))
-    engine = Engine(failing(translator, lambda step: step == 0))
-    beam = engine.settings({"beam": 3})
+    engine = engine_of(failing(translator, lambda step: step == 0))
+    beam = engine.config.decode.changed(beam=3)
     with pytest.raises(Failed, match="RuntimeError"):
         within(engine.hypotheses(sentences[:2], beam))
-    assert told(within(engine.hypotheses(sentences[:2], beam))) == wanted
+    assert told(each(within(engine.hypotheses(sentences[:2], beam)))) == wanted
     assert engine.alive
     engine.close()
 
@@ -345,7 +355,7 @@ def test_a_sentence_that_cannot_be_read_is_refused_alone(
         return encode(source, lengths)
 
     translator.model.encode = picky  # type: ignore[method-assign]
-    engine = Engine(translator)
+    engine = engine_of(translator)
 
     async def work() -> list[Any]:
         asked = [engine.translate(["we see Paris!"]), *map(engine.translate, zip(sentences[:9]))]
@@ -368,7 +378,7 @@ def test_a_stream_whose_words_cannot_be_written_fails_alone(
         return written(sentence, *rest)
 
     translator.written = picky  # type: ignore[method-assign]
-    engine = Engine(translator, slots=16)
+    engine = engine_of(translator, slots=16)
 
     async def stream() -> None:
         async for _ in engine.stream(["we see Paris!"]):
@@ -452,7 +462,7 @@ def test_a_stream_that_takes_too_long_ends_with_an_error(models_of: Any) -> None
         )
         assert response.status_code == 200
         assert events(response)[-1][0] == "error"
-        until(lambda: models.idle)
+        until(lambda: waiting(models) == 0)
 
 
 def test_a_reader_who_is_slower_than_the_limit_does_not_hold_a_stream_for_ever(
@@ -494,8 +504,9 @@ def models_of(model_dir: Path) -> Iterator[Callable[..., Models]]:
     """Makes models of the model directory whose translator is changed."""
     made: list[Models] = []
 
-    def make(change: Callable[[Translator], Translator], **options: Any) -> Models:
-        made.append(Models(lambda path: change(Translator.load(path)), **options))
+    def make(change: Callable[[Translator], Translator], slots: int = 64, **options: Any) -> Models:
+        start = in_threads(lambda path: change(Translator.load(path)), slots)
+        made.append(Models(start, **options))
         made[-1].serve([model_dir])
         return made[-1]
 
@@ -532,7 +543,7 @@ def test_what_takes_too_long_is_ended_and_frees_its_slots(models_of: Any) -> Non
             response = client.post(path, json=body)
             assert response.status_code == 408
             assert "0.2 s" in response.json()["error"]
-        until(lambda: models.idle)
+        until(lambda: waiting(models) == 0)
     assert counted(models.meters, "dropped") == 2
 
 

@@ -1,14 +1,13 @@
 """Whatever comes over the wire: it is answered, never by a failure, and leaves nothing behind."""
 
 import json
-import os
 import random
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -25,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from s2s.serving.api import create_app
 from s2s.serving.models import Models
 from s2s.translator import Translator
-from tests.unit.conftest import client_of
+from tests.unit.conftest import client_of, waiting
 
 USUAL = 1_500  # bodies of a usual run
 ALL = 10_000  # and of a long one
@@ -213,8 +212,9 @@ RARE = [noise, deep, huge]
 
 
 def memory() -> int:
-    """Bytes that this process, which the server runs in, has in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes that this process, which the server runs in, and those of models have in memory."""
+    own = psutil.Process()
+    return sum(process.memory_info().rss for process in [own, *own.children()])
 
 
 @pytest.mark.parametrize("bodies", [USUAL, pytest.param(ALL, marks=pytest.mark.slow)])
@@ -254,7 +254,7 @@ def test_any_body_is_answered_and_leaves_nothing_behind(
         texts = ["I see trees.", "we want bread?"]
         answer = client.post("/translate", json={"q": texts, "source": "en", "target": "fr"})
         assert answer.json() == {"translatedText": translator.translate(texts)}
-        assert models.idle
+        assert waiting(models) == 0
         assert client.get("/health").json() == {"status": "ok"}
 
 

@@ -17,7 +17,7 @@ from s2s.errors import BadInput
 from s2s.serving.models import Models, version
 from s2s.translator import Translator
 from tests.conftest import Pairs
-from tests.unit.conftest import client_of
+from tests.unit.conftest import client_of, in_threads, waiting
 
 FILES = ["config.json", "model.safetensors", "source.json", "target.json"]
 WAIT = 60  # seconds that a busy machine may take
@@ -66,7 +66,7 @@ def other_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture
 def models() -> Iterator[Models]:
-    models = Models(slots=8)
+    models = Models(in_threads(slots=8))
     yield models
     models.close()
 
@@ -133,7 +133,7 @@ def test_what_an_old_model_has_taken_it_finishes(
     with client_of(models) as client, ThreadPoolExecutor(1) as pool:
         body = {"q": texts, "source": "en", "target": "fr"}
         asked = pool.submit(client.post, "/translate", json=body)
-        until(lambda: not models.idle)
+        until(lambda: waiting(models) > 0)
         models.serve([other_dir])
         response = asked.result(WAIT)
     assert response.status_code == 200
@@ -199,7 +199,7 @@ def test_the_same_files_are_not_loaded_again(
         loaded.append(path)
         return Translator.load(path)
 
-    models = Models(load, slots=4)
+    models = Models(in_threads(load, slots=4))
     german = copied(model_dir, tmp_path / "de", "de")
     models.serve([model_dir])
     [first] = models.all
@@ -227,7 +227,7 @@ def test_of_exchanges_that_wait_only_the_last_happens(
             assert may.wait(WAIT)
         return Translator.load(path)
 
-    models = Models(load, slots=4)
+    models = Models(in_threads(load, slots=4))
     models.serve_soon([slow])
     until(lambda: loaded == [slow])
     models.serve_soon([middle])
@@ -376,7 +376,7 @@ def test_a_model_that_is_written_to_while_it_is_read_is_refused(
         (path / "source.json").write_bytes((path / "source.json").read_bytes() + b"\n")
         return translator
 
-    models = Models(load)
+    models = Models(in_threads(load))
     with pytest.raises(BadInput, match="written to"):
         models.serve([path])
     assert models.all == ()

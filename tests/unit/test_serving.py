@@ -13,18 +13,18 @@ import torch
 from s2s.bundle import Bundle
 from s2s.config import Config, TextConfig
 from s2s.serving.api import Limits
-from s2s.serving.engine import Engine, Overloaded
+from s2s.serving.client import EngineClient, Overloaded
 from s2s.serving.models import Models
 from s2s.text import Vocabulary
 from s2s.translator import Translator
 from tests.conftest import Pairs
-from tests.unit.conftest import client_of
+from tests.unit.conftest import client_of, engine_of
 
 PAIR = {"source": "en", "target": "fr"}
 
 
 @pytest.fixture(scope="module")
-def engine(models: Models) -> Engine:
+def engine(models: Models) -> EngineClient:
     return models.all[0].engine
 
 
@@ -211,18 +211,18 @@ def test_health_tells_of_a_model_that_has_stopped(model_dir: Path) -> None:
 def test_the_size_of_a_batch_changes_nothing(
     max_batch: int, model_dir: Path, translator: Translator, pairs: Pairs
 ) -> None:
-    engine = Engine(translator, max_batch)
+    engine = engine_of(translator, max_batch)
     sentences = [source for source, _ in pairs]
     assert asyncio.run(engine.translate(sentences)) == translator.translate(sentences)
     engine.close()
 
 
-def test_nothing_to_translate_gives_nothing(engine: Engine) -> None:
+def test_nothing_to_translate_gives_nothing(engine: EngineClient) -> None:
     assert asyncio.run(engine.translate([])) == []
 
 
 def test_a_caller_that_goes_away_disturbs_no_other(translator: Translator, pairs: Pairs) -> None:
-    engine = Engine(translator, slots=4)
+    engine = engine_of(translator, slots=4)
     sentences = [source for source, _ in pairs]
 
     async def some_leave() -> list[str]:
@@ -237,7 +237,7 @@ def test_a_caller_that_goes_away_disturbs_no_other(translator: Translator, pairs
 
 
 def test_none_of_a_refused_request_is_taken(translator: Translator) -> None:
-    engine = Engine(translator, max_waiting=2)
+    engine = engine_of(translator, most=2)
     with pytest.raises(Overloaded):
         asyncio.run(engine.translate(["a", "b", "c"]))
     assert asyncio.run(engine.translate(["I see trees."])) == translator.translate(["I see trees."])
@@ -245,14 +245,14 @@ def test_none_of_a_refused_request_is_taken(translator: Translator) -> None:
 
 
 def test_closing_ends_the_thread(translator: Translator) -> None:
-    engine = Engine(translator)
+    engine = engine_of(translator)
     assert engine.alive
     engine.close()
     assert not engine.alive
 
 
 def test_what_was_taken_before_closing_is_translated(translator: Translator, pairs: Pairs) -> None:
-    engine = Engine(translator, slots=5)
+    engine = engine_of(translator, slots=5)
     sentences = [source for source, _ in pairs]
 
     async def close_meanwhile() -> list[str]:
@@ -265,7 +265,7 @@ def test_what_was_taken_before_closing_is_translated(translator: Translator, pai
 
 
 def test_a_closed_engine_does_not_keep_callers_waiting(translator: Translator) -> None:
-    engine = Engine(translator)
+    engine = engine_of(translator)
     engine.close()
 
     async def late() -> None:
@@ -283,7 +283,7 @@ def test_no_sentence_of_one_caller_can_stop_the_engine(normaliser: Any, tiny: Co
     torch.manual_seed(0)
     bundle = Bundle.new(tiny.model_copy(update={"text": text}), words, words)
     bundle.model.eval()
-    engine = Engine(Translator(bundle))
+    engine = engine_of(Translator(bundle))
     odd = ["?", "...", "\0", "\ue000 \ue001", "\n", " ", "🙂" * 50, "<eos>", "\u0301", "é" * 200]
 
     async def work() -> AsyncIterator[list[str]]:

@@ -1,0 +1,220 @@
+"""Models in processes of their own, and what goes between them and the service."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+import pytest
+
+from s2s.errors import BadInput, Failed
+from s2s.serving.client import Closed, EngineClient
+from s2s.serving.process import EngineOptions
+from s2s.serving.wire import Wire
+from s2s.translator import Translator
+from tests.conftest import Pairs
+from tests.unit.test_models import until
+
+Result = TypeVar("Result")
+WAIT = 60  # seconds that a busy machine may take
+
+
+def within(work: Awaitable[Result]) -> Result:
+    async def run() -> Result:
+        return await asyncio.wait_for(work, WAIT)
+
+    return asyncio.run(run())
+
+
+def process_of(model: Path) -> psutil.Process:
+    """The process that this one has started for a model."""
+    [found] = [p for p in psutil.Process().children() if str(model) in p.cmdline()]
+    return found
+
+
+@pytest.fixture
+def started(model_dir: Path, tmp_path: Path) -> Path:
+    """The model directory under a name of its own, by which its process is found."""
+    link = tmp_path / "linked"
+    link.symlink_to(model_dir)
+    return link
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+
+def test_a_process_translates_as_the_translator_does_and_ends_when_it_is_closed(
+    started: Path, translator: Translator, pairs: Pairs
+) -> None:
+    sentences = [source for source, _ in pairs]
+    engine = EngineClient(EngineOptions(slots=8).start(started))
+    process = process_of(started)
+    assert within(engine.translate(sentences)) == translator.translate(sentences)
+    [[(piece, best)]] = within(
+        engine.hypotheses(sentences[:1], engine.config.decode.changed(beam=3, n_best=2))
+    )
+    wanted = translator.using(beam=3, n_best=2).hypotheses(sentences[:1])[0]
+    assert piece.sentence == sentences[0]
+    assert [one.text for one in best] == [one.text for one in wanted]
+    assert engine.alive
+    assert engine.waiting == 0
+    engine.close()
+    assert not engine.alive
+    assert not process.is_running()
+
+
+def test_a_process_takes_the_settings_that_it_is_started_with(
+    started: Path, translator: Translator, pairs: Pairs
+) -> None:
+    sentences = [source for source, _ in pairs[:20]]
+    engine = EngineClient(EngineOptions(beam=3, precision="bf16").start(started))
+    assert engine.config.decode.beam == 3
+    wanted = translator.using(beam=3, precision="bf16").translate(sentences)
+    assert within(engine.translate(sentences)) == wanted
+    engine.close()
+
+
+def test_a_process_that_is_killed_fails_who_waits_and_is_told(started: Path) -> None:
+    ended = threading.Event()
+    engine = EngineClient(EngineOptions().start(started), on_end=ended.set)
+    process = process_of(started)
+
+    async def work() -> list[Any]:
+        asked = [asyncio.create_task(engine.translate(["I see trees.\n" * 20])) for _ in range(9)]
+        await asyncio.sleep(0)
+        process.send_signal(signal.SIGSTOP)  # so that none is answered before
+        process.kill()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    answers = within(work())
+    assert all(isinstance(answer, Failed | list) for answer in answers)
+    assert any(isinstance(answer, Failed) and "linked" in str(answer) for answer in answers)
+    assert ended.is_set()
+    assert not engine.alive
+    assert engine.waiting == 0
+    with pytest.raises(Closed):
+        within(engine.translate(["late"]))
+    engine.close()
+    assert not process.is_running()  # nor a zombie
+
+
+def test_a_process_that_has_died_while_nobody_asked_is_noticed(started: Path) -> None:
+    engine = EngineClient(EngineOptions().start(started))
+    process_of(started).kill()
+    until(lambda: not engine.alive)
+    with pytest.raises((Failed, Closed)):
+        within(engine.translate(["I see trees."]))
+    engine.close()
+
+
+def test_a_process_ends_with_the_service(started: Path) -> None:
+    host = EngineOptions().start(started)
+    process = process_of(started)
+    wire = Wire(host.connection)
+    assert wire.receive(wait=True)
+    wire.close()  # as the system does when a process ends
+    assert host.join() == 0
+    assert not process.is_running()
+
+
+def test_ctrl_c_is_left_to_the_service(started: Path, translator: Translator) -> None:
+    engine = EngineClient(EngineOptions().start(started))
+    process_of(started).send_signal(signal.SIGINT)
+    assert within(engine.translate(["I see trees."])) == translator.translate(["I see trees."])
+    engine.close()
+
+
+def test_a_broken_model_is_told_and_leaves_no_process(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(BadInput, match="config"):
+        EngineClient(EngineOptions().start(tmp_path))
+    assert not [p for p in psutil.Process().children() if str(tmp_path) in p.cmdline()]
+
+
+def test_a_process_that_cannot_begin_is_told(started: Path) -> None:
+    host = EngineOptions(device="nowhere").start(started)
+    with pytest.raises(Failed, match="linked ended as it began"):
+        EngineClient(host)
+
+
+def test_more_than_a_socket_holds_is_translated(
+    started: Path, translator: Translator, pairs: Pairs
+) -> None:
+    sentences = [source for source, _ in pairs]
+    texts = ["\n".join(sentences)] * 100
+    assert sum(map(len, texts)) > 300_000
+    engine = EngineClient(EngineOptions().start(started), most=10_000)
+    [wanted] = translator.translate(texts[:1])
+
+    async def work() -> list[list[str]]:
+        return await asyncio.gather(*(engine.translate([text]) for text in texts))
+
+    assert within(work()) == [[wanted]] * len(texts)
+    engine.close()
+
+
+# ---- messages ------------------------------------------------------------------------------------
+
+
+def test_messages_come_whole_and_in_order_however_they_are_cut() -> None:
+    here, there = socket.socketpair()
+    sending, receiving = Wire(here), Wire(there)
+    messages = [["text", n, ["a\ud800é🙂" * n], {"n": n / 3, "none": None}] for n in range(400)]
+    for message in messages:
+        sending.put(*message)
+    thread = threading.Thread(target=sending.send)  # it is more than the socket holds
+    thread.start()
+    got: list[Any] = []
+    while len(got) < len(messages):
+        got += receiving.receive(wait=True) or []
+    thread.join(WAIT)
+    assert got == messages
+    assert receiving.receive(wait=False) == []
+    sending.close()
+    assert receiving.receive(wait=True) is None
+
+
+def test_a_message_in_pieces_waits_for_its_end() -> None:
+    here, there = socket.socketpair()
+    receiving, spare = Wire(there), socket.socketpair()
+    Wire(spare[0]).send("text", ["whole"] * 100)
+    data = spare[1].recv(1 << 16)
+    for begin in range(0, len(data), 7):
+        assert receiving.receive(wait=False) == []
+        here.sendall(data[begin : begin + 7])
+    assert receiving.receive(wait=True) == [["text", ["whole"] * 100]]
+
+
+def test_to_send_to_who_has_gone_is_no_error() -> None:
+    here, there = socket.socketpair()
+    wire = Wire(here)
+    there.close()
+    wire.send("text")
+
+    async def soon() -> None:
+        wire.send_soon("text")
+
+    asyncio.run(soon())
+    assert wire.receive(wait=True) is None
+
+
+def test_sending_soon_never_waits() -> None:
+    here, there = socket.socketpair()
+    sending, receiving = Wire(here), Wire(there)
+    large = os.urandom(1 << 20).hex()
+
+    async def soon() -> list[Any]:
+        for number in range(4):
+            sending.send_soon(number, large)  # nobody reads: it would hang
+        got: list[Any] = []
+        while len(got) < 4:
+            got += receiving.receive(wait=False) or []
+            await asyncio.sleep(0.001)
+        return got
+
+    assert within(soon()) == [[number, large] for number in range(4)]
