@@ -152,6 +152,12 @@ class Load:
         return Counter(status for _, status, _, _ in self.answers)
 
 
+def model_of(replica: psutil.Process) -> psutil.Process:
+    """The process that a replica's model runs in."""
+    [model] = [p for p in replica.children() if "s2s.serving.process" in p.cmdline()]
+    return model
+
+
 @contextmanager
 def load(service: Service, texts: list[str], callers: int = 6) -> Iterator[Load]:
     """Callers that ask one question after the other while this lasts."""
@@ -201,13 +207,15 @@ def texts(pairs: Pairs) -> list[str]:
     return [source for source, _ in pairs]
 
 
+@pytest.mark.parametrize("killed", ["replica", "its model"])
 def test_a_replica_that_is_killed_loses_no_request(
-    service: Service, texts: list[str], model_dir: Path
+    killed: str, service: Service, texts: list[str], model_dir: Path
 ) -> None:
     with load(service, texts) as told:
         time.sleep(1)
         before = service.replicas()
-        os.kill(next(iter(before.values())), signal.SIGKILL)
+        replica = psutil.Process(next(iter(before.values())))
+        (replica if killed == "replica" else model_of(replica)).kill()
         wait_for(lambda: len(service.replicas()) == 2 and service.replicas() != before)
         time.sleep(1)
     check(told, model_dir)
@@ -309,10 +317,11 @@ def test_what_a_replica_counts_reaches_prometheus(service: Service) -> None:
 def test_memory_stays_flat_for_ten_minutes(
     service: Service, texts: list[str], model_dir: Path
 ) -> None:
-    pids = list(service.replicas().values())
+    replicas = [psutil.Process(pid) for pid in service.replicas().values()]
+    processes = [*replicas, *map(model_of, replicas)]
 
     def memory() -> int:
-        return sum(psutil.Process(pid).memory_full_info().uss for pid in pids)
+        return sum(process.memory_full_info().uss for process in processes)
 
     with load(service, texts) as told:
         time.sleep(120)
