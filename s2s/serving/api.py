@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -22,6 +21,7 @@ from s2s.languages import language_name
 from s2s.passages import Translation
 from s2s.serving.client import Closed, EngineClient, Found, Grown, Overloaded, weight
 from s2s.serving.detection import detect
+from s2s.serving.forms import FORMS, JSON, described, read
 from s2s.serving.guard import Guard, TooLarge
 from s2s.serving.keys import Keys
 from s2s.serving.markup import Markup
@@ -48,7 +48,6 @@ from s2s.serving.schema import (
 )
 from s2s.text import SPECIALS, UNK
 
-Form = TypeVar("Form", bound=BaseModel)
 Result = TypeVar("Result")
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -74,6 +73,7 @@ _ERRORS = {
     413: "The request is too large.",
     429: "Too much is waiting, or the key's rate is exceeded: come again after `Retry-After`.",
     500: "The model failed.",
+    503: "The model's process has ended.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorResponse, "description": why} for code, why in _ERRORS.items()
@@ -107,7 +107,6 @@ def create_app(
         redoc_url=None,
     )
     service = _Service(models, limits, keys)
-    forms = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"]
 
     app.add_route("/", service.page, methods=["GET"], include_in_schema=False)
     # What is asked most passes by FastAPI's own reading of requests, which would come to the same.
@@ -120,7 +119,7 @@ def create_app(
             methods=[method],
             response_model=TranslateResponse,
             responses=_RESPONSES,
-            openapi_extra=_takes(TranslateRequest, forms, method),
+            openapi_extra=described(TranslateRequest, method, (JSON, *FORMS)),
             operation_id=f"translate_{method.lower()}",
         )
         app.add_api_route(
@@ -129,7 +128,7 @@ def create_app(
             methods=[method],
             response_model=list[DetectedLanguage],
             responses=_RESPONSES,
-            openapi_extra=_takes(DetectRequest, forms, method),
+            openapi_extra=described(DetectRequest, method, (JSON, *FORMS)),
             operation_id=f"detect_{method.lower()}",
         )
     app.add_api_route(
@@ -138,7 +137,7 @@ def create_app(
         methods=["POST"],
         response_model=DetailedResponse,
         responses=_RESPONSES,
-        openapi_extra=_takes(DetailedRequest, forms[:1], "POST"),
+        openapi_extra=described(DetailedRequest, "POST"),
     )
     app.add_api_route(
         "/v1/translate/stream",
@@ -154,7 +153,7 @@ def create_app(
                 '`{"translatedText": "J\'ai froid.", "model": {…}}`. `error`: `{"error": "…"}`.',
             },
         },
-        openapi_extra=_takes(StreamRequest, forms[:1], "POST"),
+        openapi_extra=described(StreamRequest, "POST"),
     )
     app.add_api_route("/v1/models", service.list_models, methods=["GET"])
     app.add_api_route("/languages", service.languages, methods=["GET"])
@@ -213,7 +212,7 @@ class _Service:
 
     async def translate(self, request: Request) -> Response:
         """Translate a text or a list of texts."""
-        form = await _read(request, TranslateRequest)
+        form = await read(request, TranslateRequest)
         self._let_in(request, form.api_key)
         one = isinstance(form.q, str)
         texts = [form.q] if isinstance(form.q, str) else form.q
@@ -241,7 +240,7 @@ class _Service:
 
     async def detect(self, request: Request) -> Response:
         """Tell which language a text is in, of those that can be translated from."""
-        form = await _read(request, DetectRequest)
+        form = await read(request, DetectRequest)
         self._let_in(request, form.api_key)
         self._check([form.q])
         found = detect(form.q, (model.source for model in self._models.all))
@@ -293,7 +292,7 @@ class _Service:
 
     async def details(self, request: Request) -> Response:
         """Translate with scores, attention, several hypotheses and settings of one's own."""
-        form = await _read(request, DetailedRequest)
+        form = await read(request, DetailedRequest)
         self._let_in(request, form.api_key)
         texts = [form.q] if isinstance(form.q, str) else form.q
         self._check(texts)
@@ -320,7 +319,7 @@ class _Service:
 
     async def stream(self, request: Request) -> Response:
         """Translate a text and send each of its sentences whenever it has grown by a word."""
-        form = await _read(request, StreamRequest)
+        form = await read(request, StreamRequest)
         self._let_in(request, form.api_key)
         self._check([form.q])
         source, target = self._pair(form.source, form.target, [form.q])
@@ -445,69 +444,13 @@ class _Service:
             try:
                 return model, await work(model.engine)
             except Closed:
-                if model in self._models.all:
-                    raise _come_again() from None
+                if model in self._models.all:  # it was not exchanged for another
+                    raise HTTPException(503, "the model's process has ended") from None
             except Overloaded:
                 raise _come_again() from None
 
 
-# ---- requests -----------------------------------------------------------------------------------
-
-
-async def _read(request: Request, form: type[Form]) -> Form:
-    """A request as JSON, as a form, or in the query, whichever it is."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind in ("application/x-www-form-urlencoded", "multipart/form-data"):
-        fields = {**_fields(request.query_params), **_fields(await request.form())}
-    else:
-        body = await request.body()
-        if body.strip():
-            return _valid(lambda: form.model_validate_json(body))
-        fields = _fields(request.query_params)
-        if not fields:
-            raise HTTPException(400, "body: it is empty")
-    return _valid(lambda: form.model_validate(fields))
-
-
-def _fields(given: Any) -> dict[str, Any]:
-    """The fields of a query or form; one that comes several times is a list."""
-    names = dict.fromkeys(given)
-    return {n: v[0] if len(v) == 1 else v for n in names for v in [given.getlist(n)]}
-
-
-def _valid(read: Callable[[], Form]) -> Form:
-    try:
-        return read()
-    except ValidationError as error:
-        faults: dict[str, str] = {}
-        for fault in error.errors(include_url=False, include_input=False, include_context=False):
-            place = fault["loc"][0] if fault["loc"] else "body"
-            faults.setdefault(str(place), fault["msg"])
-        raise HTTPException(400, "; ".join(f"{k}: {what}" for k, what in faults.items())) from None
-
-
-def _takes(form: type[BaseModel], kinds: list[str], method: str) -> dict[str, Any]:
-    """What OpenAPI says of a request that is read by `_read`."""
-    schema = form.model_json_schema()
-    if method == "POST":
-        return {
-            "requestBody": {
-                "required": True,
-                "content": {kind: {"schema": schema} for kind in kinds},
-            }
-        }
-    return {
-        "parameters": [
-            {
-                "name": name,
-                "in": "query",
-                "required": name in schema.get("required", ()),
-                "schema": {k: v for k, v in field.items() if k != "description"},
-                "description": field.get("description", ""),
-            }
-            for name, field in schema["properties"].items()
-        ]
-    }
+# ---- what is asked of a model --------------------------------------------------------------------
 
 
 def _settings(engine: EngineClient, given: dict[str, Any]) -> DecodeConfig:

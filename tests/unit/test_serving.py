@@ -199,9 +199,11 @@ def test_health_tells_of_a_model_that_has_stopped(model_dir: Path) -> None:
     models.serve([model_dir])
     models.all[0].engine.close()
     with client_of(models) as client:
-        response = client.get("/health")
-    assert response.status_code == 503
-    assert fault(response)
+        answers = [client.get("/health"), ask(client, "I see trees.")]
+        answers.append(client.post("/v1/translate", json={"q": "I see trees."}))
+    for response in answers:
+        assert response.status_code == 503
+        assert fault(response)
 
 
 # ---- the engine ---------------------------------------------------------------------------------
