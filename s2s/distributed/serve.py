@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from ray import serve
+from ray.exceptions import RayError
 from ray.serve import Application
 from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
@@ -42,7 +43,7 @@ def serve_until_stopped(
             threading.Event().wait()
         except KeyboardInterrupt:
             say("ending")
-        except RuntimeError as error:
+        except (RuntimeError, RayError) as error:
             raise Failed(f"the application did not start: {last_line(error)}") from None
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):

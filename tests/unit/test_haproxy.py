@@ -33,9 +33,10 @@ backend replicas
 def started(file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """What is said of a configuration that is only to be checked."""
     kept = {k: v for k, v in os.environ.items() if k not in LOOPBACK | PORTS}
+    kept["RAY_SERVE_HAPROXY_BINARY_PATH"] = sys.executable  # as if this were the command
     command = [sys.executable, "-m", "s2s.haproxy", "-c", "-f", str(file)]
     return subprocess.run(
-        command, env=kept | environment, capture_output=True, text=True, check=False
+        command, env=kept | environment, capture_output=True, text=True, check=False, timeout=60
     )
 
 
