@@ -14,6 +14,17 @@ from pathlib import Path
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 _WHOLE = "option http-buffer-request"
+
+# Requests that a replica has at a time, and those that wait for it.
+_TAKEN = 512
+_WAITING = 512
+
+_REFUSAL = (
+    "timeout queue 30s",
+    "http-request return status 429 hdr retry-after 1 content-type application/json "
+    f"""string '{{"error":"too much is waiting"}}' if {{ avg_queue gt {_WAITING} }}""",
+)
+
 _PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
 
 
@@ -32,16 +43,29 @@ def main() -> None:
 
 
 def changed(configuration: str, kept: list[str]) -> str:
-    """A configuration of Serve's that loses no request when a replica dies.
+    """A configuration of Serve's that loses no request when a replica dies, and refuses too many.
 
     A request is sent on when all of it is there: one whose body came after its headers could not be
-    sent to another replica.
+    sent to another replica. What replicas can't take waits here, and what would wait too long is
+    refused here: a replica is slower to refuse than others are to ask.
 
     Args:
         kept: ports that are for this host alone.
     """
-    if _WHOLE not in configuration:
-        configuration = re.sub(r"(?m)^( *)retry-on .*$", rf"\g<0>\n\1{_WHOLE}", configuration)
+    if _WHOLE in configuration:  # it has been changed already
+        return configuration
+    lines: list[str] = []
+    for line in configuration.splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        words = line.split()
+        if words[:1] == ["server"] and "backup" not in words:
+            if lines[-1].split()[:1] != ["server"]:
+                lines += [indent + refusal for refusal in _REFUSAL]
+            line += f" maxconn {_TAKEN}"
+        lines.append(line)
+        if words[:1] == ["retry-on"]:
+            lines.append(indent + _WHOLE)
+    configuration = "\n".join(lines) + "\n"
     for port in kept:
         configuration = re.sub(rf"(?m)bind \*?:{port}$", f"bind 127.0.0.1:{port}", configuration)
     return configuration

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from s2s import __version__
 from s2s.config import DecodeConfig
@@ -109,10 +110,9 @@ def create_app(
     service = _Service(models, limits, keys)
 
     app.add_route("/", service.page, methods=["GET"], include_in_schema=False)
-    # What is asked most passes by FastAPI's own reading of requests, which would come to the same.
     translate = service.timed(service.translate)
-    app.add_route("/translate", translate, methods=["POST", "GET"], include_in_schema=False)
-    for method in ("POST", "GET"):  # these describe it
+    app.add_middleware(_Direct, path="/translate", answer=translate)
+    for method in ("POST", "GET"):
         app.add_api_route(
             "/translate",
             translate,
@@ -182,6 +182,29 @@ def create_app(
         tell_id=tell_id,
     )
     return app
+
+
+class _Direct:
+    """ASGI middleware: what is asked most passes by the router, which would come to the same."""
+
+    def __init__(self, app: ASGIApp, path: str, answer: Endpoint) -> None:
+        self._app, self._path, self._answer = app, path, answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI has it."""
+        if scope.get("path") != self._path or scope.get("method") not in ("GET", "POST"):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self._answer(request)
+        except StarletteHTTPException as error:
+            response = await _refused(request, error)
+        except TooLarge as error:
+            response = await _too_large(request, error)
+        except Failed as error:
+            response = await _failed(request, error)
+        await response(scope, receive, send)
 
 
 class _Service:

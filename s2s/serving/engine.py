@@ -46,6 +46,9 @@ from s2s.translator import Translator
 # longer one would hold up all others.
 _LONG = 4
 
+# Seconds for which counts are gathered while there is work.
+_COUNTING = 0.1
+
 # To encode a few sentences takes nearly as long as to encode many: fewer than this share of those
 # on their way wait for others, for so many steps at most.
 _FEW = 1 / 2
@@ -105,6 +108,7 @@ class Engine:
         self._meters = Meters()
         self._requests: dict[int, _Request] = {}  # that are not answered yet
         self._ready: deque[_Part] = deque()  # cut and tokenised
+        self._reported = 0.0  # when counts were handed on
         self._held = 0  # steps for which who is ready has waited for others
         self._work = threading.Lock()
         self._came_aside = threading.Condition(self._work)
@@ -327,8 +331,9 @@ class Engine:
             return request.left == 0
 
     def _deliver(self, requests: list[_Request]) -> None:
-        """Answer requests that are done, after what was counted of them."""
-        self._report()
+        """Answer requests that are done; the last ones after all that was counted."""
+        if not self._busy or time.monotonic() - self._reported > _COUNTING:
+            self._report()
         answers = [(request.number, ["".join(pieces) for pieces in request.made])
                    for request in requests if self._leave(request)]  # fmt: skip
         if answers:
@@ -336,6 +341,7 @@ class Engine:
 
     def _report(self) -> None:
         """Hand on what was counted."""
+        self._reported = time.monotonic()
         counts, observed = self._meters.collect()
         told = {name: count for (name, _), count in counts.items() if count}
         if told or observed:

@@ -28,6 +28,7 @@ class Wire:
         self._socket = connection
         self._lock = threading.Lock()
         self._unsent = bytearray()
+        self._sender: asyncio.AbstractEventLoop | None = None  # that sends it soon
         self._unpacker = msgpack.Unpacker(unicode_errors=_UNICODE, max_buffer_size=0)
 
     def put(self, *message: Any) -> None:
@@ -46,9 +47,12 @@ class Wire:
             self._unsent.clear()
 
     def send_soon(self, *message: Any) -> None:
-        """Send a message without waiting, on an event loop: what is too much goes later."""
+        """Send a message without waiting, on an event loop, with others of the same moment."""
         self.put(*message)
-        self._send_some()
+        loop = asyncio.get_running_loop()
+        if self._sender is not loop:
+            self._sender = loop
+            loop.call_soon(self._send_some)
 
     def receive(self, *, wait: bool) -> list[list[Any]] | None:
         """All messages that have come; None if the peer has gone.
@@ -97,5 +101,7 @@ class Wire:
             except OSError:  # the peer has gone
                 sent = len(self._unsent)
             del self._unsent[:sent]
-            if self._unsent:
-                asyncio.get_running_loop().call_later(_RETRY, self._send_some)
+            self._sender = None
+            if self._unsent:  # the socket is full
+                self._sender = asyncio.get_running_loop()
+                self._sender.call_later(_RETRY, self._send_some)

@@ -26,7 +26,9 @@ frontend http
     default_backend replicas
 backend replicas
     retry-on conn-failure empty-response
-    server one 127.0.0.1:30000
+    server one 127.0.0.1:30000 check
+    server two 127.0.0.1:30001 check
+    server fallback 127.0.0.1:30002 check backup
 """
 
 
@@ -40,15 +42,20 @@ def started(file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_request_is_sent_on_whole_and_nothing_else_is_changed(tmp_path: Path) -> None:
+def test_a_request_is_sent_on_whole_and_too_many_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "haproxy.cfg"
     file.write_text(CONFIGURATION)
     for _ in range(2):  # to start again changes nothing more
         done = started(file, **PORTS)
         assert done.returncode == 0, done.stderr
         before, after = CONFIGURATION.splitlines(), file.read_text().splitlines()
-        assert [line for line in after if line not in before] == ["    option http-buffer-request"]
-        assert [line for line in after if line in before] == before
+        new = [line.strip() for line in after if line not in before]
+        assert new[0] == "option http-buffer-request"
+        assert [line.split()[0] for line in new[1:3]] == ["timeout", "http-request"]
+        assert new[3:] == [f"server {name} check maxconn 512"
+                           for name in ("one 127.0.0.1:30000", "two 127.0.0.1:30001")]  # fmt: skip
+        kept = [line for line in before if "server one" not in line and "server two" not in line]
+        assert [line for line in after if line in before] == kept
 
 
 def test_where_all_of_ray_keeps_to_this_host_haproxy_does_too(tmp_path: Path) -> None:
@@ -68,6 +75,7 @@ def test_what_haproxy_says_is_wrong_is_passed_on(tmp_path: Path) -> None:
     assert "bimd" in done.stderr
 
 
-def test_a_configuration_without_retries_stays_as_it_is() -> None:
-    without = CONFIGURATION.replace("    retry-on conn-failure empty-response\n", "")
+def test_a_configuration_without_replicas_stays_as_it_is() -> None:
+    without = CONFIGURATION.partition("    default_backend")[0]
+    assert "server " not in without
     assert changed(without, []) == without
