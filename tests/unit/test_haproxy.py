@@ -77,5 +77,5 @@ def test_what_haproxy_says_is_wrong_is_passed_on(tmp_path: Path) -> None:
 
 def test_a_configuration_without_replicas_stays_as_it_is() -> None:
     without = CONFIGURATION.partition("    default_backend")[0]
-    assert "server " not in without
+    assert "    server" not in without
     assert changed(without, []) == without
