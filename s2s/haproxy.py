@@ -16,7 +16,7 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _WHOLE = "option http-buffer-request"
 
 # Requests that a replica has at a time, and those that wait for it.
-_TAKEN = 512
+_TAKEN = 128
 _WAITING = 512
 
 _REFUSAL = (
