@@ -21,6 +21,7 @@ _WAITING = 512
 
 _REFUSAL = (
     "timeout queue 30s",
+    f"http-request set-log-level silent if {{ avg_queue gt {_WAITING} }}",
     "http-request return status 429 hdr retry-after 1 content-type application/json "
     f"""string '{{"error":"too much is waiting"}}' if {{ avg_queue gt {_WAITING} }}""",
 )

@@ -51,8 +51,8 @@ def test_a_request_is_sent_on_whole_and_too_many_are_refused(tmp_path: Path) -> 
         before, after = CONFIGURATION.splitlines(), file.read_text().splitlines()
         new = [line.strip() for line in after if line not in before]
         assert new[0] == "option http-buffer-request"
-        assert [line.split()[0] for line in new[1:3]] == ["timeout", "http-request"]
-        assert new[3:] == [f"server {name} check maxconn 128"
+        assert [line.split()[1] for line in new[1:4]] == ["queue", "set-log-level", "return"]
+        assert new[4:] == [f"server {name} check maxconn 128"
                            for name in ("one 127.0.0.1:30000", "two 127.0.0.1:30001")]  # fmt: skip
         kept = [line for line in before if "server one" not in line and "server two" not in line]
         assert [line for line in after if line in before] == kept
