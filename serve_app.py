@@ -106,9 +106,10 @@ class Translation:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         from s2s.distributed.exporter import Exporter
-        from s2s.distributed.proxy import keep_to_loopback
+        from s2s.distributed.proxy import keep_to_loopback, send_answers_whole
 
         keep_to_loopback()
+        send_answers_whole()
         self._arguments = Settings.model_validate(arguments)
         own = self._arguments
         keys = read_keys(Path(own.keys)) if own.keys else None

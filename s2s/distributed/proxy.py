@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from s2s.haproxy import LOOPBACK
 from s2s.ports import free_port
@@ -67,6 +68,52 @@ def keep_to_loopback() -> None:
     replica.add_port_to_grpc_server = lambda server, address: add_port(
         server, address.replace("[::]", "127.0.0.1")
     )
+
+
+def send_answers_whole() -> None:
+    """In a replica, have an answer's head and body sent in one piece.
+
+    uvicorn writes them one after the other. A replica that died between them left a head that
+    HAProxy had handed on, so that it could ask no other replica.
+    """
+    from uvicorn.protocols.http import httptools_impl
+
+    protocol = httptools_impl.HttpToolsProtocol
+    made = protocol.connection_made
+    if getattr(made, "gathers", False):
+        return
+
+    def connection_made(self: Any, transport: Any) -> None:
+        gathering: Any = _Gathering(transport, self.loop)
+        made(self, gathering)
+
+    setattr(connection_made, "gathers", True)  # noqa: B010
+    setattr(protocol, "connection_made", connection_made)  # noqa: B010
+
+
+class _Gathering:
+    """A transport that sends together what is written at one moment."""
+
+    def __init__(self, transport: Any, loop: Any) -> None:
+        self._transport, self._loop = transport, loop
+        self._written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._written:
+            self._transport.write(b"".join(self._written))
+            self._written.clear()
 
 
 def _haproxy(folder: Path) -> dict[str, str]:
