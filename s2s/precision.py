@@ -16,7 +16,6 @@ from s2s.errors import BadInput
 
 Name = Literal["fp32", "bf16", "fp16"]
 
-_linear = torch.ops.mkldnn._linear_pointwise.default
 _ORDER: tuple[Name, ...] = ("fp32", "fp16", "bf16")  # the better, the later
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -94,19 +93,19 @@ class Projection(nn.Module):
         self.in_features = exact.in_features
         self.weight = exact.weight.detach().to(dtype)
         self.bias = exact.bias.detach().float()
+        # Not every build of torch has oneDNN, nor these operators then.
+        available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         self._packed = None
-        if self.weight.device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        if self.weight.device.type == "cpu" and available:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+            self._product = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Logits (N, V), float32, of states (N, R)."""
         hidden = hidden.to(self.weight.dtype)
-        logits: Tensor
         if self._packed is None:
-            logits = hidden @ self.weight.t()
-        elif hidden.dtype == torch.float32:
-            logits = _linear(hidden, self._packed, self.bias, "none", [], "")
-            return logits
-        else:
-            logits = _linear(hidden, self._packed, None, "none", [], "")
-        return logits.float().add_(self.bias)
+            return (hidden @ self.weight.t()).float().add_(self.bias)
+        exact = hidden.dtype == torch.float32
+        bias = self.bias if exact else None  # which bf16 would round
+        logits: Tensor = self._product(hidden, self._packed, bias, "none", [], "")
+        return logits if exact else logits.float().add_(self.bias)

@@ -5,9 +5,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 import pytest
@@ -18,17 +17,8 @@ from s2s.serving.process import EngineOptions
 from s2s.serving.wire import Wire
 from s2s.translator import Translator
 from tests.conftest import Pairs
+from tests.unit.test_engine import WAIT, within
 from tests.unit.test_models import until
-
-Result = TypeVar("Result")
-WAIT = 60  # seconds that a busy machine may take
-
-
-def within(work: Awaitable[Result]) -> Result:
-    async def run() -> Result:
-        return await asyncio.wait_for(work, WAIT)
-
-    return asyncio.run(run())
 
 
 def process_of(model: Path) -> psutil.Process:
