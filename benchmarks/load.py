@@ -13,6 +13,7 @@ work while it runs.
 """
 
 import asyncio
+import gc
 import json
 import random
 import sys
@@ -20,7 +21,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
@@ -48,8 +49,7 @@ class Load:
     seed: int
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """How a request went."""
 
     number: int
@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
         self._told = told
         self._transport: Any = None
         self._got = b""
+        self._refusal = b""  # the last one, as HAProxy sends them: all the same
         self._number, self._due, self._waits = 0, 0.0, False
 
     @property
@@ -119,10 +120,16 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""
         self._got = self._got + data if self._got else data
+        if self._got == self._refusal:
+            self._got = b""
+            self._end(429, b"")
+            return
         found = _answer(self._got)
         if found is None or not self._waits:
             return
         status, body, closes = found
+        if status == 429 and not closes:
+            self._refusal = self._got
         self._got = b""
         if closes:
             self._transport.close()
@@ -334,6 +341,7 @@ async def _probe(load: Load, until: Callable[[Answer, int], bool]) -> list[Answe
 
 async def _run(load: Load) -> dict[str, Any]:
     generator = Generator(load)
+    gc.disable()  # answers are kept, and would be gone through again and again
     if load.kind == "closed":
         return await generator.closed()
     if load.kind == "open":

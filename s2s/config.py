@@ -309,7 +309,7 @@ class DecodeConfig(Section):
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the output layer is computed in. bf16 is faster where the hardware has it; its rounding
-    may choose another word where two are nearly as likely."""
+    may choose another word where two are nearly as likely. A CPU that has none takes fp32."""
 
     batch_size: int = Field(default=64, gt=0)
     """Sentences translated together."""

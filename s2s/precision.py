@@ -59,6 +59,8 @@ def choose(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device
         return Precision(found, device, why)
     if wanted == "fp16" and device.type == "cpu":
         raise BadInput("--train.precision fp16 is for GPUs; on a CPU take bf16 or fp32")
+    if wanted == "bf16" and device.type == "cpu" and not _cpu_trains_in_bf16():
+        raise BadInput("--train.precision bf16: this CPU has none (no AVX-512); take fp32")
     return Precision(wanted, device, "as set")
 
 
@@ -80,23 +82,38 @@ def _probe(device: torch.device) -> tuple[Name, str]:
     return "fp32", "the CPU has no bf16"
 
 
+def _cpu_trains_in_bf16() -> bool:
+    """Whether an LSTM can be trained in bf16 here: oneDNN has none for older CPUs."""
+    with torch.random.fork_rng(devices=[]):  # initial weights are no part of a run's random numbers
+        lstm = nn.LSTM(1, 1)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            lstm(torch.zeros(1, 1, 1))[0].sum().backward()
+    except RuntimeError:
+        return False
+    return True
+
+
 class Projection(nn.Module):
     """An output layer for decoding alone; its product is computed in, and rounded to, a precision.
 
-    On a CPU oneDNN computes it, from weights in an order of its own, which it is asked for by the
+    A CPU that has no bf16 computes in float32, which is nearer and faster. On a CPU oneDNN computes it, from weights in an order of its own, which it is asked for by the
     operators that torch's own compiler uses: MKL, which `nn.Linear` takes, is half as fast on AMD's
     CPUs (docs/log.md).
     """
 
     def __init__(self, exact: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
+        # Not every build of torch has oneDNN, nor these operators then.
+        available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        packs = exact.weight.device.type == "cpu" and available
+        if packs and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            dtype = torch.float32
         self.in_features = exact.in_features
         self.weight = exact.weight.detach().to(dtype)
         self.bias = exact.bias.detach().float()
-        # Not every build of torch has oneDNN, nor these operators then.
-        available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         self._packed = None
-        if self.weight.device.type == "cpu" and available:
+        if packs:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
             self._product = torch.ops.mkldnn._linear_pointwise.default
 
