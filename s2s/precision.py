@@ -97,9 +97,9 @@ def _cpu_trains_in_bf16() -> bool:
 class Projection(nn.Module):
     """An output layer for decoding alone; its product is computed in, and rounded to, a precision.
 
-    A CPU that has no bf16 computes in float32, which is nearer and faster. On a CPU oneDNN computes it, from weights in an order of its own, which it is asked for by the
-    operators that torch's own compiler uses: MKL, which `nn.Linear` takes, is half as fast on AMD's
-    CPUs (docs/log.md).
+    A CPU that has no bf16 computes in float32, which is nearer and faster. On a CPU oneDNN computes
+    it, from weights in an order of its own, which it is asked for by the operators that torch's own
+    compiler uses: MKL, which `nn.Linear` takes, is half as fast on AMD's CPUs (docs/log.md).
     """
 
     def __init__(self, exact: nn.Linear, dtype: torch.dtype) -> None:
