@@ -32,7 +32,8 @@ demo: install
 
 test: lint
 	@echo "== tests (on real Ray clusters, HTTP servers and files; under 10 minutes)"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --ignore tests/system
+	@$(BIN)/python -m pytest tests/system
 
 lint: install
 	@echo "== style, types, import contracts"

@@ -11,11 +11,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from ray import serve
 from ray.serve import Application
 
-from s2s.serving.api import Limits, create_app
+from s2s.serving.api import create_app
+from s2s.serving.client import LONG
 from s2s.serving.keys import Keys, read_keys
 from s2s.serving.meters import COUNTERS, HISTOGRAMS
 from s2s.serving.models import Models
 from s2s.serving.process import EngineOptions
+from s2s.serving.service import Limits
 
 # A list, or on a command line its items with commas between.
 Paths = Annotated[
@@ -84,8 +86,9 @@ class Settings(BaseModel):
     def _fit(self) -> "Settings":
         if not self.keys and not self.open:
             raise ValueError("either `keys` names a file of API keys, or `open` is true")
-        if self.max_waiting < self.max_sentences:
-            raise ValueError("max_waiting is at least max_sentences")
+        greatest = self.max_sentences + self.max_characters // LONG
+        if self.max_waiting < greatest:
+            raise ValueError(f"max_waiting: the largest request alone counts {greatest}")
         return self
 
 

@@ -17,7 +17,7 @@ from s2s.serving.process import Host
 from s2s.serving.wire import Wire
 
 # Characters of a text that weigh as much as another text, where too much is refused.
-_LONG = 200
+LONG = 200
 
 # A sentence that has grown, as (text, sentence of it, translation so far), or all translations.
 Grown = tuple[int, int, str] | list[str]
@@ -244,7 +244,7 @@ class EngineClient:
 
 def weight(texts: list[str]) -> int:
     """What some texts weigh where too much is refused: one each, and more if they are long."""
-    return sum(1 + len(text) // _LONG for text in texts)
+    return sum(1 + len(text) // LONG for text in texts)
 
 
 def _answer(answers: list[tuple[_Asked, Any]]) -> None:

@@ -97,9 +97,9 @@ class Models:
             except BaseException:
                 _retire([model for model in new if model not in self._models])
                 raise
+            self.failure = None  # first, so that nobody is told of it beside the new models
             self._models, left = tuple(new), self._models
             _retire([model for model in left if model not in new])
-            self.failure = None
 
     def serve_soon(self, paths: Sequence[Path]) -> None:
         """Begin to `serve` them in the background; what goes wrong is logged, and in `failure`.

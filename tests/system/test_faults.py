@@ -20,7 +20,7 @@ from s2s.checkpoints import Checkpoints
 from tests.system.conftest import BIN, Cluster, free_port, start_head
 
 RUN = (
-    "--train.epochs", "16", "--train.batch-size", "8", "--train.checkpoint-steps", "25",
+    "--train.epochs", "12", "--train.batch-size", "8", "--train.checkpoint-steps", "25",
     "--train.keep-last", "3", "--train.log-steps", "10",
     "--model.hidden-size", "24", "--model.embedding-size", "16",
 )  # fmt: skip
@@ -79,21 +79,27 @@ def test_a_killed_worker_a_killed_driver_and_ctrl_c_leave_the_weights_as_they_ar
 
     chance = random.Random()
     process = cluster.start(*command, out)
-    wait_for(reached(out, chance.randint(100, 400)))
+    wait_for(reached(out, chance.randint(100, 250)))
     os.kill(chance.choice(workers(cluster)), signal.SIGKILL)
-    wait_for(reached(out, chance.randint(550, 900)))
+    wait_for(reached(out, chance.randint(400, 600)))
     process.kill()
     told, _ = process.communicate(timeout=30)
     assert "a worker has failed" in told
     assert told.count("going on from the checkpoint of step") == 1
 
     process = cluster.start(*command, out)
-    wait_for(reached(out, chance.randint(1000, 1200)))
+    wait_for(reached(out, chance.randint(700, 850)))
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 3, told
     assert "going on from the checkpoint of step" in told
     assert "which is saved" in told
+    assert "goes on" in told
+    assert not out.exists()
+
+    changed = cluster.s2s(*command, out, "--train.learning-rate", "0.1")
+    assert changed.returncode == 2  # the run folder belongs to other settings
+    assert "--restart" in changed.stderr
 
     done = cluster.s2s(*command, out)
     assert done.returncode == 0, done.stderr

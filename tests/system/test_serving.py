@@ -223,13 +223,14 @@ def test_a_replica_that_is_killed_loses_no_request(
     assert len(told.answers) > 100
 
 
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_models_are_exchanged_without_a_failed_request(
-    service: Service, texts: list[str], model_dir: Path, other_dir: Path
+    times: int, service: Service, texts: list[str], model_dir: Path, other_dir: Path
 ) -> None:
     wait_for(lambda: len(service.replicas()) == 2)  # one may still be on its way
     before = service.replicas()
     with load(service, texts) as told:
-        for models in [other_dir, model_dir] * 5:
+        for models in [other_dir, model_dir] * (times // 2):
             service.deploy(models)
             wanted = version(models)
             # Both replicas, whichever is asked.

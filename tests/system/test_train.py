@@ -1,7 +1,6 @@
 """Training on a real Ray cluster by the command that users run."""
 
 import json
-import signal
 from pathlib import Path
 
 import httpx
@@ -143,32 +142,6 @@ def test_a_finished_model_is_not_overwritten_unasked(
     assert done.returncode == 2
     assert "--restart" in done.stderr
     assert (one_worker / "model.safetensors").read_bytes() == before
-
-
-def test_an_interrupted_run_goes_on_to_the_same_losses(
-    cluster: Cluster, small_corpus: Path, one_worker: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "stopped"
-    command = ("train", "demo", "--corpus", small_corpus, "--out", out, *TINY)
-    process = cluster.start(*command)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 1/"):
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    code = process.wait(60)
-    assert code == 3, rest
-    assert "goes on" in rest
-    assert not out.exists()
-
-    changed = cluster.s2s(*command, "--train.learning-rate", "0.1")
-    assert changed.returncode == 2  # the run folder belongs to other settings
-    assert "--restart" in changed.stderr
-
-    done = cluster.s2s(*command)
-    assert done.returncode == 0, done.stderr
-    assert losses(out) == losses(one_worker)
 
 
 def test_more_workers_than_a_fixed_cluster_holds_are_refused_at_once(

@@ -18,10 +18,11 @@ import torch
 
 from s2s.errors import Failed
 from s2s.passages import Translation
-from s2s.serving.api import Limits, create_app
+from s2s.serving.api import create_app
 from s2s.serving.client import Found, Overloaded
 from s2s.serving.meters import Meters
 from s2s.serving.models import Models
+from s2s.serving.service import Limits
 from s2s.translator import Translator
 from tests.conftest import Pairs
 from tests.unit.conftest import client_of, engine_of, in_threads, serving, waiting

@@ -2,25 +2,21 @@
 
 import json
 import shutil
-import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from s2s.config import Config, DataConfig, TextConfig
 from s2s.corpus import Corpus
-from s2s.serving.api import Limits, create_app
 from s2s.serving.keys import Keys, new_key, read_keys
 from s2s.serving.models import Models
+from s2s.serving.service import Limits
 from s2s.translator import Translator
 from tests.conftest import SUBJECTS, VERBS, Pairs, prepare_file, train_model
+from tests.unit.conftest import serving
 
 BROWSER = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
@@ -34,21 +30,6 @@ Visit = Callable[..., Any]  # opens an address, and gives Playwright's page
 TEXT = "I don't see school."
 LONG = f"{TEXT}\n\nyou want bread? we see Paris!"
 DOGS = "they see dogs."  # which the model has no word for
-
-
-@contextmanager
-def site(app: FastAPI) -> Iterator[str]:
-    """The address of a server of an app on a free port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listening.close()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +67,7 @@ def models(looking: Path) -> Iterator[Models]:
 
 @pytest.fixture(scope="module")
 def address(models: Models) -> Iterator[str]:
-    with site(create_app(models)) as address:
+    with serving(models) as address:
         yield address
 
 
@@ -309,7 +290,7 @@ def test_unknown_words_are_marked(
 def test_a_model_without_attention_says_so(model_dir: Path, visit: Visit) -> None:
     models = Models()
     models.serve([model_dir])
-    with site(create_app(models)) as address:
+    with serving(models) as address:
         page = visit(address)
         page.fill("#text", TEXT)
         shows(page, Translator.load(model_dir).translate([TEXT])[0])
@@ -326,7 +307,7 @@ def test_languages_can_be_chosen_where_there_are_several(
     (other / "config.json").write_text(json.dumps({**config, "source_language": "de"}), "utf-8")
     models = Models()
     models.serve([looking, other])
-    with site(create_app(models)) as address:
+    with serving(models) as address:
         page = visit(address)
         assert page.locator("#from option").all_text_contents() == ["English", "German"]
         assert page.locator("#to-name").text_content() == "French"
@@ -346,7 +327,7 @@ def test_languages_can_be_chosen_where_there_are_several(
 @pytest.mark.parametrize("told", [True, False])
 def test_too_long_a_text_is_refused(told: bool, models: Models, visit: Visit) -> None:
     """By the page; and by the server, if the page is told another limit."""
-    with site(create_app(models, Limits(characters=20))) as address:
+    with serving(models, limits=Limits(characters=20)) as address:
         page = visit(address)
         if not told:
             page.evaluate("limit = 100")
@@ -362,7 +343,7 @@ def test_a_key_is_asked_for_where_one_is_needed(
 ) -> None:
     key, line = new_key("reader")
     (tmp_path / "keys").write_text(line, "utf-8")
-    with site(create_app(models, keys=Keys(read_keys(tmp_path / "keys")))) as address:
+    with serving(models, keys=Keys(read_keys(tmp_path / "keys"))) as address:
         page = visit(address)
         page.fill("#text", TEXT)
         sync_api.expect(page.locator("#fault")).to_have_text(

@@ -12,9 +12,9 @@ import torch
 
 from s2s.bundle import Bundle
 from s2s.config import Config, TextConfig
-from s2s.serving.api import Limits
 from s2s.serving.client import EngineClient, Overloaded
 from s2s.serving.models import Models
+from s2s.serving.service import Limits
 from s2s.text import Vocabulary
 from s2s.translator import Translator
 from tests.conftest import Pairs
