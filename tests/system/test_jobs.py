@@ -15,17 +15,17 @@ from tests.system.conftest import Cluster, free_port
 def sweep(cluster: Cluster, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sweep") / "sweep"
     done = cluster.submit(
-        "-m", "jobs.tune", "demo", "--corpus", small_corpus, "--out", out, "--trials", 4,
-        "--train.epochs", 2, "--hidden-sizes", 16, 32, "--embedding-sizes", 8, 16,
+        "-m", "jobs.tune", "demo", "--corpus", small_corpus, "--out", out, "--trials", 2,
+        "--train.epochs", 2, "--hidden-sizes", 16, 32, "--embedding-sizes", 8,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
 
-def test_a_sweep_of_four_trials_tells_of_each(sweep: Path) -> None:
+def test_a_sweep_tells_of_each_trial(sweep: Path) -> None:
     told = json.loads((sweep / "sweep.json").read_text())
-    assert len(told["trials"]) == 4
-    assert len({(t["hidden_size"], t["embedding_size"]) for t in told["trials"]}) == 4
+    assert len(told["trials"]) == 2
+    assert {t["hidden_size"] for t in told["trials"]} == {16, 32}
     assert all(trial["error"] is None for trial in told["trials"])
     best = told["trials"][told["best"]]
     assert best["best_valid_loss"] == min(t["best_valid_loss"] for t in told["trials"])
