@@ -18,6 +18,7 @@ small machine would be taken from whichever is measured. The order is turned aro
 
 - `closed`: so many connections, each with one sentence on its way.
 - `lists`: the same with lists of 64 sentences and fewer connections.
+- `ramp`: closed loops of 4 to 256 connections, which tell how many requests a replica is busy with.
 - `open`: random arrivals at a given share of the lower peak of `ours` and `batch`, the same rate
   for all, so that latencies can be compared; they count from the time at which a request was due.
 - `overload`: arrivals at a multiple of each server's own peak, and the time afterwards until it
@@ -62,7 +63,8 @@ from s2s.ports import free_port
 
 SERVERS = ("ours", "batch", "batch-plain", "batch-default", "alone", "echo", "uvicorn")
 SUBJECTS = (*SERVERS, "in-process")
-SCENARIOS = ("closed", "lists", "open", "overload")
+SCENARIOS = ("closed", "lists", "ramp", "open", "overload")
+RAMP = (4, 8, 16, 32, 64, 128, 256)  # connections
 OPEN = ("ours", "batch", "uvicorn")  # what open loops and overload are measured of, if asked for
 LIST = 64  # sentences of a request in `lists`
 START = 120.0  # seconds for a server to come up
@@ -128,7 +130,8 @@ def _arguments() -> argparse.Namespace:
     add("--rounds", type=int, default=3, help="interleaved repetitions")
     add("--seconds", type=float, default=15, help="of a measurement")
     add("--warm-up", type=float, default=3, help="seconds of load before it")
-    add("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS)
+    usual = [name for name in SCENARIOS if name != "ramp"]
+    add("--scenarios", nargs="+", choices=SCENARIOS, default=usual)
     add("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
     add("--connections", type=int, default=64, help="of closed loops")
     add("--list-connections", type=int, default=8, help="of closed loops with lists")
@@ -145,7 +148,7 @@ def _arguments() -> argparse.Namespace:
         if not given.rate:
             parser.error("open loops without `closed` need --rate")
     elif not {"ours", "batch"} & {*given.subjects} and not given.rate:
-        given.scenarios = [s for s in given.scenarios if s in ("closed", "lists")]
+        given.scenarios = [s for s in given.scenarios if s not in ("open", "overload")]
     return given
 
 
@@ -168,6 +171,8 @@ class Bench:
         """All rounds: at first what tells the peaks, then open loops."""
         given = self._given
         peaks = [name for name in ("closed", "lists") if name in given.scenarios]
+        if "ramp" in given.scenarios:
+            peaks += [f"ramp {connections}" for connections in RAMP]
         loops = [name for name in ("open", "overload") if name in given.scenarios]
         for scenarios, subjects in (
             (peaks, given.subjects),
@@ -213,14 +218,17 @@ class Bench:
             closed = "closed" in given.scenarios
             peak = self._peak(server.subject) if closed else given.rate / given.share
             rate = given.overload * peak
+        connections = given.list_connections if scenario == "lists" else given.connections
+        if scenario.startswith("ramp"):
+            connections = int(scenario.split()[1])
         return Load(
             port=server.port,
-            kind="closed" if scenario == "lists" else scenario,
+            kind=scenario if scenario in ("open", "overload") else "closed",
             texts=self._sentences,
             answers=self._sentences if echo else self._translations,
             pair=self._pair,
             each=LIST if scenario == "lists" else 0,
-            connections=given.list_connections if scenario == "lists" else given.connections,
+            connections=connections,
             most=given.most_connections,
             rate=rate,
             warm_up=given.warm_up,
@@ -414,7 +422,7 @@ def _show(about: dict[str, Any], results: list[Result], ratios: list[dict[str, A
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     CONSOLE.print(f"{about['cpu']}; {versions}; {about['date']}; {about['command']}")
     for model in dict.fromkeys(result.model for result in results):
-        for scenario in SCENARIOS:
+        for scenario in dict.fromkeys(result.scenario for result in results):
             own = [r for r in results if (r.model, r.scenario) == (model, scenario)]
             if own:
                 title = f"{Path(model).name}: {scenario}, medians of the rounds"
