@@ -21,7 +21,8 @@ small machine would be taken from whichever is measured. The order is turned aro
 - `ramp`: closed loops of 4 to 256 connections, which tell how many requests a replica is busy with.
 - `open`: random arrivals at a given share of the lower peak of `ours` and `batch`, the same rate
   for all, so that latencies can be compared; they count from the time at which a request was due.
-- `overload`: arrivals at a multiple of each server's own peak, and the time afterwards until it
+- `overload`: arrivals at a multiple of each server's own peak, which closed loops just before and
+  after tell (their mean is what `of peak` is of), and the time afterwards until it
   answers one request as fast as a calm server does (five times its median is near enough).
 
 `open` and `overload` follow when all rounds of the others are done and peaks are known. Every
@@ -69,6 +70,7 @@ OPEN = ("ours", "batch", "uvicorn")  # what open loops and overload are measured
 LIST = 64  # sentences of a request in `lists`
 START = 120.0  # seconds for a server to come up
 ROUTED = 10.0  # seconds after which HAProxy has the replicas; until then a slow proxy stands in
+_PEAK = "requests_per_second"
 SETTLE = 14.0  # seconds after which Ray's metrics have all that was counted
 CONSOLE = Console(width=190)
 NOTES = Console(stderr=True)
@@ -144,11 +146,11 @@ def _arguments() -> argparse.Namespace:
     add("--threads", type=int, default=1, help="of torch; Serve gives a replica one")
     add("--json", type=Path, help="file for all that was measured")
     given = parser.parse_args()
-    if {"open", "overload"} & {*given.scenarios} and "closed" not in given.scenarios:
+    if "open" in given.scenarios and "closed" not in given.scenarios:
         if not given.rate:
-            parser.error("open loops without `closed` need --rate")
+            parser.error("`open` without `closed` needs --rate")
     elif not {"ours", "batch"} & {*given.subjects} and not given.rate:
-        given.scenarios = [s for s in given.scenarios if s not in ("open", "overload")]
+        given.scenarios = [s for s in given.scenarios if s != "open"]
     return given
 
 
@@ -189,14 +191,22 @@ class Bench:
             return
         with self._served(subject) as server:
             counts: dict[str, float] = {}
-            for number, scenario in enumerate(scenarios):
-                told = _generated(self._load(server, scenario, turn))
+            for scenario in scenarios:
+                if scenario == "overload":
+                    told = self._overloaded(server, turn)
+                else:
+                    told = _generated(self._load(server, scenario, turn))
                 if subject in ("ours", "uvicorn"):
                     before, counts = counts, _counts(server)
                     told["occupancy"] = _occupancy(before, counts)
                 self._keep(subject, scenario, turn, told)
-                if scenario == "overload" and number + 1 < len(scenarios):
-                    time.sleep(5)
+
+    def _overloaded(self, server: Server, turn: int) -> dict[str, Any]:
+        """Overload between two closed loops, which tell the server's peak at that time."""
+        before = _generated(self._load(server, "closed", turn))[_PEAK]
+        told = _generated(self._load(server, "overload", turn, self._given.overload * before))
+        after = _generated(self._load(server, "closed", turn))[_PEAK]
+        return {**told, "of_peak": 2 * told[_PEAK] / (before + after)}
 
     def _keep(self, subject: str, scenario: str, turn: int, told: dict[str, Any]) -> None:
         self.results.append(Result(str(self._model), subject, scenario, turn, told))
@@ -206,18 +216,13 @@ class Bench:
             highlight=False,
         )
 
-    def _load(self, server: Server, scenario: str, turn: int) -> Load:
+    def _load(self, server: Server, scenario: str, turn: int, rate: float = 0.0) -> Load:
         given = self._given
         echo = server.subject == "echo"
-        rate = 0.0
         if scenario == "open":
             rate = given.rate or given.share * min(
                 self._peak(name) for name in ("ours", "batch") if name in given.subjects
             )
-        elif scenario == "overload":
-            closed = "closed" in given.scenarios
-            peak = self._peak(server.subject) if closed else given.rate / given.share
-            rate = given.overload * peak
         connections = given.list_connections if scenario == "lists" else given.connections
         if scenario.startswith("ramp"):
             connections = int(scenario.split()[1])
@@ -239,7 +244,7 @@ class Bench:
     def _peak(self, subject: str) -> float:
         """Requests/s of a closed loop, the median of the rounds."""
         return statistics.median(
-            result.told["requests_per_second"]
+            result.told[_PEAK]
             for result in self.results
             if (result.subject, result.scenario) == (subject, "closed")
         )
@@ -451,7 +456,7 @@ def _table(title: str, scenario: str, results: list[Result]) -> Table:
     if scenario in ("open", "overload"):
         names.insert(0, "offered/s")
     if scenario == "overload":
-        names += ["429: p50", "p95, ms", "recovery, s"]
+        names += ["429: p50", "p95, ms", "recovery, s", "of peak"]
     for name in names:
         table.add_column(name, justify="right")
     for subject in dict.fromkeys(result.subject for result in results):
@@ -473,6 +478,7 @@ def _table(title: str, scenario: str, results: list[Result]) -> Table:
         if scenario == "overload":
             row += [_milliseconds(told, "refused_latency", name) for name in ("p50", "p95")]
             row.append(_median([each["recovery_seconds"] for each in told], ".2f"))
+            row.append(_median([each["of_peak"] for each in told], ".2f"))
         table.add_row(subject, *row)
     return table
 
