@@ -70,8 +70,8 @@ OPEN = ("ours", "batch", "uvicorn")  # what open loops and overload are measured
 LIST = 64  # sentences of a request in `lists`
 START = 120.0  # seconds for a server to come up
 ROUTED = 10.0  # seconds after which HAProxy has the replicas; until then a slow proxy stands in
-_PEAK = "requests_per_second"
 SETTLE = 14.0  # seconds after which Ray's metrics have all that was counted
+_PEAK = "requests_per_second"  # of a closed loop
 CONSOLE = Console(width=190)
 NOTES = Console(stderr=True)
 

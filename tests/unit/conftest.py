@@ -3,14 +3,13 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI
 
 from s2s.serving.api import create_app
 from s2s.serving.client import EngineClient
@@ -47,16 +46,11 @@ def waiting(models: Models) -> int:
     return sum(model.engine.waiting for model in models.all)
 
 
-def serving(models: Models, **options: Any) -> AbstractContextManager[str]:
-    """The address of a server of these models."""
-    return served(create_app(models, **options))
-
-
 @contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """The address of a server of an app."""
+def serving(models: Models, **options: Any) -> Iterator[str]:
+    """The address of a server of these models."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(create_app(models, **options), log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
