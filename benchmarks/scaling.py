@@ -127,15 +127,16 @@ def _steps(
             Checkpoints(folder),
             Path(folder),
         )
-        batches = training._train.epoch(1)
+        stepper = training._stepper
+        batches = stepper.steps(training._train, 1, 0)
         for step in islice(batches, 15):  # kernels are compiled
-            training._step(step, 1, 0.0)
+            stepper.take(step, 1, 1e-3, (False, False, False))
         waited, rows, begin = 0.0, 0, time.perf_counter()
         for _ in range(steps):
             asked = time.perf_counter()
             step = next(batches)
             waited += time.perf_counter() - asked
-            training._step(step, 1, 0.0)
+            stepper.take(step, 1, 1e-3, (False, False, False))
             rows += len(step.source_words) + len(step.target_words)
         spent = time.perf_counter() - begin
         model = training._model

@@ -30,45 +30,65 @@ class Batch:
     """Sentence pairs as padded tensors."""
 
     source: Tensor  # (B, S) int64, PAD after the last word
-    source_lengths: Tensor  # (B,) int64, on the CPU: packing wants them there
+    source_lengths: Tensor  # (B,) int64, each at least 1
     target_in: Tensor  # (B, T) int64: <sos>, then the words
     target_out: Tensor  # (B, T) int64: the words, then <eos>; PAD where nothing is to predict
     sentences: int  # that count; the others are there for the shape
+    # (N,) int64, the places of the real tokens in the flattened target_out, then -1 to a fixed
+    # number of places; None where the places are not known yet.
+    predicted: Tensor | None = None
 
     def to(self, device: torch.device) -> Self:
-        """The batch with its tokens on a device."""
+        """The batch on a device."""
+        if device.type == "cpu":
+            return self
         return type(self)(
             self.source.to(device, non_blocking=True),
-            self.source_lengths,
+            self.source_lengths.to(device, non_blocking=True),
             self.target_in.to(device, non_blocking=True),
             self.target_out.to(device, non_blocking=True),
             self.sentences,
         )
 
-    def pinned(self) -> Self:
-        """The batch in page-locked memory, from which a GPU reads while others compute."""
-        return type(self)(
-            self.source.pin_memory(),
-            self.source_lengths,
-            self.target_in.pin_memory(),
-            self.target_out.pin_memory(),
-            self.sentences,
-        )
+
+@dataclass(frozen=True)
+class Pool:
+    """Rows sorted by length, and the batches that they are cut into."""
+
+    source: Ragged
+    target: Ragged
+    rows: Ints  # of the corpus
+    batches: list[
+        Ints
+    ]  # places in the pool of the rows of each global batch, in order of the steps
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one optimizer step sees: a worker's share of a global batch, and facts of the whole."""
+    """What all workers know of an optimizer step: facts of its global batch."""
 
-    shares: list[Batch]  # whose gradients are accumulated
-    rows: Ints  # of the whole global batch
-    tokens: int  # target tokens of the whole global batch
+    rows: Ints
+    tokens: int  # of its targets
     source_words: Tensor  # (words,) int64, the different ones that the global batch reads
     target_words: Tensor  # (words,) int64, <sos> among them
 
-    def pinned(self) -> Self:
-        """The step with its shares in page-locked memory."""
-        return replace(self, shares=[share.pinned() for share in self.shares])
+    @classmethod
+    def facts(cls, pool: Pool, batch: Ints) -> "Step":
+        """The facts of a batch of a pool."""
+        read, said = pool.source.take(batch), pool.target.take(batch)
+        return Step(
+            rows=pool.rows[batch],
+            tokens=len(said.values),
+            source_words=torch.from_numpy(np.unique(read.values).astype(np.int64)),
+            target_words=torch.from_numpy(np.union1d(said.values, [SOS]).astype(np.int64)),
+        )
+
+
+@dataclass(frozen=True)
+class HostStep(Step):
+    """An optimizer step with a worker's share of its global batch, as tensors on the CPU."""
+
+    shares: list[Batch]  # whose gradients are accumulated
 
 
 def padded(lists: Ragged, rows: Ints) -> Tensor:
@@ -111,8 +131,8 @@ class Batches:
         self._source, self._target = (
             Column(table.column(name)) for name in ("source_ids", "target_ids")
         )
-        self._batch_size, self._batch_tokens, self._seed = batch_size, batch_tokens, seed
-        self._rank, self._world, self._accumulate = rank, world, accumulate
+        self.batch_size, self.batch_tokens, self._seed = batch_size, batch_tokens, seed
+        self.rank, self.world, self.accumulate = rank, world, accumulate
         self.pairs = len(rows)
         self.tokens = self._target.total
         if batch_tokens is not None:
@@ -126,15 +146,15 @@ class Batches:
 
     def steps(self, epoch: int) -> int:
         """Global batches of an epoch."""
-        if self._batch_tokens is None:
-            return -(-self.pairs // self._batch_size)
+        if self.batch_tokens is None:
+            return -(-self.pairs // self.batch_size)
         return sum(
             len(self._cut(self._target.lengths(rows[order])))
             for rows in self._pools(epoch)
             for order in [self._sorted(rows)]
         )
 
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Step]:
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[HostStep]:
         """The worker's part of each global batch of an epoch.
 
         Rows are shuffled and cut into pools; each pool is sorted by length and cut into batches,
@@ -143,16 +163,21 @@ class Batches:
         Args:
             skip: global batches from the start that are passed over.
         """
+        for pool in self.pools(epoch, skip):
+            for batch in pool.batches:
+                yield self._step(pool, batch)
+
+    def pools(self, epoch: int, skip: int = 0) -> Iterator[Pool]:
+        """The pools of an epoch, without the first `skip` global batches."""
         for number, rows in enumerate(self._pools(epoch)):
-            if self._batch_tokens is None and skip >= POOL:
+            if self.batch_tokens is None and skip >= POOL:
                 skip -= POOL  # without reading it
                 continue
             rows = rows[self._sorted(rows)]
             source, target = self._source.take(rows), self._target.take(rows)
             batches = self._cut(target.lengths)
             order = np.random.default_rng((self._seed, epoch, number)).permutation(len(batches))
-            for place in order[skip:]:
-                yield self._step(source, target, batches[place], rows)
+            yield Pool(source, target, rows, [batches[place] for place in order[skip:]])
             skip = max(0, skip - len(batches))
 
     def _pools(self, epoch: int) -> Iterator[Ints]:
@@ -168,28 +193,24 @@ class Batches:
         """The rows of each batch of a pool, by the target lengths of its rows, shortest first."""
         ends = [0]
         while ends[-1] < len(lengths):
-            if self._batch_tokens is None:
-                size = self._batch_size
+            if self.batch_tokens is None:
+                size = self.batch_size
             else:
                 rest = lengths[ends[-1] :]
                 places = rest * np.arange(1, len(rest) + 1)  # a batch is as wide as its last row
-                size = max(1, int(np.searchsorted(places, self._batch_tokens, side="right")))
+                size = max(1, int(np.searchsorted(places, self.batch_tokens, side="right")))
             ends.append(min(ends[-1] + size, len(lengths)))
         return [np.arange(start, end) for start, end in pairwise(ends)]
 
-    def _step(self, source: Ragged, target: Ragged, batch: Ints, rows: Ints) -> Step:
-        """The step on a batch of the rows of a pool, whose tokens these are."""
-        shares = self._world * self._accumulate
-        read, said = source.take(batch), target.take(batch)
-        return Step(
+    def _step(self, pool: Pool, batch: Ints) -> HostStep:
+        shares = self.world * self.accumulate
+        read, said = pool.source.take(batch), pool.target.take(batch)
+        return HostStep(
             shares=[
                 _collate(read, said, np.arange(share, len(batch), shares))
-                for share in range(self._rank, shares, self._world)
+                for share in range(self.rank, shares, self.world)
             ],
-            rows=rows[batch],
-            tokens=len(said.values),
-            source_words=torch.from_numpy(np.unique(read.values).astype(np.int64)),
-            target_words=torch.from_numpy(np.union1d(said.values, [SOS]).astype(np.int64)),
+            **vars(Step.facts(pool, batch)),
         )
 
 

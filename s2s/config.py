@@ -236,9 +236,10 @@ class TrainConfig(Section):
     average_epochs: int = Field(default=5, gt=1)
     """Epochs of which the mean is taken."""
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     """What matrix products are computed in; weights and sums are always kept in fp32. `auto` takes
-    bf16 where the hardware has it, else fp16 on a GPU, else fp32."""
+    bf16 where the hardware has it, else fp16 on a GPU, else fp32. `tf32`, fp32 rounded to 10 bits,
+    is for GPUs, and so is `fp16`."""
 
     compress_gradients: bool = False
     """Send gradients between workers in bf16, but for those of embeddings: half the bytes."""

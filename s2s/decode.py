@@ -3,7 +3,6 @@
 Shapes: B sentences, K hypotheses of each, S source tokens, T target tokens, V target words.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s2s.choice import IMPOSSIBLE, forbid, likeliest
 from s2s.config import DecodeConfig
+from s2s.greedy import on_card
 from s2s.model import Memory, Seq2Seq, State
-from s2s.text import EOS, PAD, SOS, UNK
-
-_IMPOSSIBLE = -math.inf
+from s2s.text import EOS, SOS
 
 # Chooses words (N,) by logits (N, V).
 Choose = Callable[[Tensor], Tensor]
@@ -64,7 +63,31 @@ def greedy(
     details: bool = False,
 ) -> list[Hypothesis]:
     """The likeliest next word, again and again, until `<eos>` or the longest length."""
+    if source.is_cuda and not details:
+        return _greedy_on_card(model, source, source_lengths, settings)
     return _word_by_word(model, source, source_lengths, settings, details, likeliest)
+
+
+def _greedy_on_card(
+    model: Seq2Seq, source: Tensor, source_lengths: Tensor, settings: DecodeConfig
+) -> list[Hypothesis]:
+    """The same without scores, by steps that are recorded."""
+    shortest, longest = bounds(source_lengths, settings)
+    said, looked = (
+        part.cpu().numpy()
+        for part in on_card(model, source.device).decode(
+            model, source, source_lengths, shortest, longest, settings
+        )
+    )
+    sizes = np.where((said == EOS).any(1), (said == EOS).argmax(1), longest.numpy())
+    ended = np.minimum(sizes + 1, longest.numpy())
+    looks = settings.unknown == "copy" and model.decoder.attention is not None
+    return [
+        Hypothesis(
+            said[row, :size].tolist(), [], 0.0, looked[row, :seen].tolist() if looks else None, None
+        )
+        for row, (size, seen) in enumerate(zip(sizes.tolist(), ended.tolist(), strict=True))
+    ]
 
 
 @torch.inference_mode()
@@ -87,13 +110,13 @@ def sample(
         left = logits / (settings.temperature or 1.0)
         if settings.top_k is not None:
             least = left.topk(min(settings.top_k, left.shape[1])).values[:, -1:]  # (N, 1)
-            left = left.masked_fill(left < least, _IMPOSSIBLE)
+            left = left.masked_fill(left < least, IMPOSSIBLE)
         if settings.top_p is not None:
             shares, words = left.softmax(1).sort(descending=True)  # (N, V)
             before = shares.cumsum(1) - shares  # (N, V), what the likelier words have
             beyond = torch.zeros_like(before, dtype=torch.bool)
             beyond.scatter_(1, words, before >= settings.top_p)
-            left = left.masked_fill(beyond, _IMPOSSIBLE)
+            left = left.masked_fill(beyond, IMPOSSIBLE)
         return torch.multinomial(left.softmax(1), 1, generator=random)[:, 0]
 
     each = settings.n_best
@@ -194,12 +217,12 @@ def beam(
     scores = torch.zeros(shape, device=device)
     looks = _Looks.of(state.memory, shape, settings, details)
     # The ended hypotheses: score over penalty, last step, and the place that they had in its beam.
-    ended = torch.full((count, width), _IMPOSSIBLE, device=device)
+    ended = torch.full((count, width), IMPOSSIBLE, device=device)
     ends = torch.zeros(2, count, width, dtype=torch.long, device=device)
     done = torch.zeros(count, dtype=torch.long, device=device)  # how many have ended
 
     rows = torch.arange(count, device=device)  # (R,) sentences that go on
-    total = torch.full((count, width), _IMPOSSIBLE, device=device)  # of the beginnings, nats
+    total = torch.full((count, width), IMPOSSIBLE, device=device)  # of the beginnings, nats
     total[:, 0] = 0.0  # they are all the same yet
     words = torch.full((count * width,), SOS, device=device)
     farthest = penalty(longest.double(), alpha).float()
@@ -227,7 +250,7 @@ def beam(
             seen = seen.gather(1, parent[:, :, None].expand(-1, -1, seen.shape[2]))
             looks.put((step, rows), seen)
 
-        real = (best > _IMPOSSIBLE) & (ranks < (width - done[rows])[:, None])
+        real = (best > IMPOSSIBLE) & (ranks < (width - done[rows])[:, None])
         last = (longest[rows] == step + 1)[:, None]
         ending = real & ((word == EOS) | last)
         # Each takes the next free place among the ended ones of its sentence.
@@ -238,7 +261,7 @@ def beam(
         ends[0][place] = step
         ends[1][place] = rank
         done[rows] += ending.sum(1)
-        total = best.masked_fill(~real | ending, _IMPOSSIBLE)  # (R, K)
+        total = best.masked_fill(~real | ending, IMPOSSIBLE)  # (R, K)
 
         hope = total.max(1).values / farthest[rows]  # (R,) no beginning can end better
         worst = ended[rows].topk(min(settings.n_best, width)).values[:, -1]
@@ -276,7 +299,7 @@ def _traced(
     for row, totals in enumerate(ended_at):
         best = np.argsort(-totals, kind="stable")[: settings.n_best]
         hypotheses = []
-        for place in best[totals[best] > _IMPOSSIBLE]:
+        for place in best[totals[best] > IMPOSSIBLE]:
             rank, path = int(rank_at[row, place]), []
             for step in range(int(step_at[row, place]), -1, -1):
                 path.append((step, row, rank))
@@ -299,16 +322,6 @@ def _traced(
     return found
 
 
-def likeliest(logits: Tensor) -> Tensor:
-    """The first of the words of greatest logit (N,), of logits (N, V).
-
-    On a CPU numpy finds it, several times faster than torch (docs/log.md).
-    """
-    if logits.device.type != "cpu" or logits.dtype != torch.float32:
-        return logits.max(dim=1).indices
-    return torch.from_numpy(logits.numpy().argmax(axis=1))
-
-
 def penalty(length: Any, alpha: float) -> Any:
     """What a sum of log-probabilities over so many words, `<eos>` included, is divided by."""
     return ((5 + length) / 6) ** alpha
@@ -327,21 +340,6 @@ def bounds(source_lengths: Tensor, settings: DecodeConfig) -> tuple[Tensor, Tens
 def _times(lengths: Tensor, ratio: float) -> Tensor:
     """Lengths (B,) times a ratio, rounded up, but for what the rounding of floats adds."""
     return (lengths.double() * ratio - 1e-9).ceil().long()
-
-
-def forbid(logits: Tensor, early: Tensor | None, settings: DecodeConfig) -> None:
-    """Make impossible, in place, what translations can't say in this step.
-
-    Args:
-        logits: (N, V).
-        early: (N,) bool, those that are too short to end; None if none is.
-    """
-    logits[:, PAD] = _IMPOSSIBLE
-    logits[:, SOS] = _IMPOSSIBLE
-    if settings.unknown == "avoid":
-        logits[:, UNK] = _IMPOSSIBLE
-    if early is not None:
-        logits[:, EOS].masked_fill_(early, _IMPOSSIBLE)
 
 
 @dataclass(frozen=True)

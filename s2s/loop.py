@@ -9,19 +9,16 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
-from torch.profiler import record_function
 
 from s2s import __version__, precision
-from s2s.batches import Batches, Step, ahead
+from s2s.batches import Batches
 from s2s.bundle import Bundle
 from s2s.checkpoints import Checkpoints, Kept
 from s2s.config import Config
@@ -33,6 +30,7 @@ from s2s.loss import Objective, Sums, totals
 from s2s.model import Seq2Seq
 from s2s.schedule import exhausted, learning_rate
 from s2s.state import Cursor, Epoch, State
+from s2s.step import Reading, optimizer, stepper
 from s2s.tracking import Several, Tracker
 from s2s.workers import Workers, agreed, summed, together
 
@@ -50,7 +48,7 @@ class _Window:
     steps: int = 0
     seconds: float = 0.0
     waited: float = 0.0  # seconds for batches
-    norm: Tensor | float = 0.0  # largest norm of a gradient
+    norm: float = 0.0  # largest norm of a gradient
 
 
 class Training:
@@ -82,18 +80,17 @@ class Training:
         self._host: Host = host or Alone()
         self._after_step = after_step
         self._precision = precision.choose(config.train.precision, device)
-        self._stopping = False
+        self._stopping = self._due = False
 
+        if device.index is not None:
+            torch.cuda.set_device(device)
         torch.manual_seed(config.train.seed)
         bundle = Bundle.new(config, corpus.source, corpus.target)
         if start is not None:
             bundle.model.load(start.model.weights())
         self._model = bundle.model.to(device)
-        optimizer = torch.optim.Adam(
-            self._model.parameters(), config.train.learning_rate, fused=True
-        )
         objective = Objective(self._model, config.train.label_smoothing)
-        self._workers = Workers(objective, device, config.train)
+        self._workers = Workers(objective, config.train)
         self._train, self._valid = together(
             lambda: (self._batches("train"), self._batches("valid"))
         )
@@ -106,15 +103,16 @@ class Training:
             "corpus": {"sources": corpus.manifest.sources, "pairs": self._train.pairs},
             "versions": {"s2s": __version__, "torch": str(torch.__version__)},
         }
-        self._state = State(bundle, optimizer, self._precision.scaler(), facts)
+        adam = optimizer(self._model, config.train.learning_rate, device)
+        self._state = State(bundle, adam, self._precision.scaler(), facts)
         self._resume()
+        self._stepper = stepper(config, self._state, self._workers, self._precision)
         self._first = self._workers.rank == 0
         self._tracker = together(lambda: track(self._cursor.steps) if self._first else Several(()))
         self._window = _Window()
-        self._recent: deque[tuple[Step, float]] = deque(maxlen=2)
+        self._taken: deque[Reading] = deque()  # steps whose numbers were not looked at yet
+        self._recent: deque[Reading] = deque(maxlen=2)
         self._saved = time.monotonic()
-        # Every combination of three flags, there already, so that a GPU need not wait for one.
-        self._flags = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 3).to(device)  # (8, 3)
 
     @property
     def _cursor(self) -> Cursor:
@@ -173,6 +171,13 @@ class Training:
                     "the same command goes on from the one before"
                 )
             finished = self._ended
+        except torch.OutOfMemoryError:
+            if world > 1:  # the others would wait for this one
+                raise
+            raise Failed(
+                f"the GPU's memory is full at step {self._looked}; a smaller --train.batch-size "
+                "or --train.batch-tokens, or a larger --train.accumulate, needs less"
+            ) from None
         finally:
             self._tracker.close(finished)
         told = self._state.metrics
@@ -188,24 +193,22 @@ class Training:
         """Take the steps that are left of an epoch; returns whether all were taken."""
         cursor, settings = self._cursor, self._settings
         steps = self._train.steps(cursor.epoch)
-        batches = self._train.epoch(cursor.epoch, cursor.step)
-        if self._device.type == "cuda":  # a CPU has no core to spare for it (docs/log.md)
-            batches = ahead(_pinned(batches, self._device))
+        batches = self._stepper.steps(self._train, cursor.epoch, cursor.step)
         self._model.train()
-        numbers: Tensor | None = None
-        clock = time.perf_counter()
+        clock, begin = time.perf_counter(), cursor.step
         while True:
-            # The numbers of a step are looked at one step later: a GPU need not be waited for.
-            if numbers is not None:
-                stop, wished, due = self._account(numbers)
-                if cursor.steps % settings.log_steps == 0:
-                    self._log(steps)
-                self._stopping |= stop
-                if cursor.step < steps and (stop or wished or due or self._checkpoint_is_due()):
-                    self._lap(clock)
-                    self._save(wished=stop or wished)
-                    clock = time.perf_counter()
-                if cursor.step < steps and stop:
+            # The numbers of a step are looked at when the next one has begun: a GPU never waits.
+            wished = False
+            while len(self._taken) > (self._stepper.lag if cursor.step < steps else 0):
+                wished |= self._look(steps)
+            due = cursor.step > begin and self._checkpoint_is_due()
+            if cursor.step < steps and (wished or self._stopping or due):
+                while self._taken:
+                    wished |= self._look(steps)
+                self._lap(clock)
+                self._save(wished=wished or self._stopping)
+                clock = time.perf_counter()
+                if self._stopping:
                     return False
             if cursor.step == steps:
                 self._lap(clock)
@@ -213,77 +216,47 @@ class Training:
             fetched = time.perf_counter()
             step = next(batches)
             self._window.waited += time.perf_counter() - fetched
-            numbers = self._step(step, cursor.steps + 1, (cursor.epoch - 1 + cursor.step / steps))
+            fraction = (cursor.epoch - 1 + cursor.step / steps) / settings.epochs
+            rate = learning_rate(settings, cursor.steps + 1, fraction, self._state.losses)
+            self._taken.append(self._stepper.take(step, cursor.steps + 1, rate, self._wishes()))
             cursor.step += 1
             cursor.steps += 1
             clock = self._lap(clock)
             self._after_step()
 
     def _checkpoint_is_due(self) -> bool:
-        every = self._settings.checkpoint_steps
-        return every is not None and self._cursor.steps % every == 0
+        every, steps = self._settings.checkpoint_steps, self._cursor.steps
+        return self._due or (every is not None and steps > 0 and steps % every == 0)
 
-    def _step(self, step: Step, number: int, epochs: float) -> Tensor:
-        """Take an optimizer step.
-
-        Args:
-            number: of the step in the run, from 1.
-            epochs: that lie before it, with the fraction of the current one.
-
-        Returns:
-            (4,) summed over all workers: loss in nats, and how many of them were asked to stop, to
-            save, and find that minutes have passed since the last checkpoint.
-        """
-        state, workers, settings = self._state, self._workers, self._settings
-        # Random numbers depend on where the run stands, so there is no stream of them to save.
-        key = np.random.SeedSequence((settings.seed, number, workers.rank))
-        torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
-        rate = learning_rate(settings, number, epochs / settings.epochs, state.losses)
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        state.optimizer.zero_grad()
-        loss = torch.zeros(1, device=self._device)
-        for left, batch in zip(range(len(step.shares))[::-1], step.shares, strict=True):
-            with workers.adding(last=left == 0):
-                with record_function("s2s forward"), self._precision.autocast():
-                    part = workers.network(batch.to(self._device))
-                with record_function("s2s backward"):
-                    # DDP divides the summed gradient by the number of workers; this makes it that
-                    # of the mean over the global batch's real tokens.
-                    state.scaler.scale(part * (workers.world / step.tokens)).backward()
-            loss += part.detach()
-        with record_function("s2s exchange"):
-            numbers = workers.exchange(step, torch.cat([loss, self._flags[self._wishes()]]))
-        with record_function("s2s optimizer"):
-            if settings.clip_norm is not None:
-                state.scaler.unscale_(state.optimizer)
-                norm = torch.nn.utils.clip_grad_norm_(
-                    self._model.parameters(), settings.clip_norm, foreach=True
-                )
-                self._window.norm = torch.maximum(norm, torch.as_tensor(self._window.norm).to(norm))
-            state.scaler.step(state.optimizer)
-            state.scaler.update()
-        self._recent.append((step, rate))
-        return numbers
-
-    def _wishes(self) -> int:
-        """The row of `_flags` that says what this worker was asked for."""
+    def _wishes(self) -> tuple[bool, bool, bool]:
+        """What this worker was asked for: to stop, to save, and that a checkpoint is due."""
         wish, minutes = self._host.wish(), self._settings.checkpoint_minutes
         due = minutes is not None and time.monotonic() - self._saved > 60 * minutes
-        return 4 * wish.stop + 2 * wish.save + (due and self._first)
+        return wish.stop, wish.save, due and self._first
 
-    def _account(self, numbers: Tensor) -> tuple[bool, bool, bool]:
-        """Take in the numbers of the step before; returns whether to stop, to save, and if due."""
-        loss, stop, save, due = numbers.tolist()
-        step, _ = self._recent[-1]
-        if not loss / step.tokens < _EXPLODED * math.log(len(self._state.bundle.target)):
-            self._explode(loss / step.tokens)
-        self._cursor.loss += loss
-        self._window.loss += loss
-        self._window.tokens += step.tokens
-        self._window.pairs += len(step.rows)
+    def _look(self, steps: int) -> bool:
+        """Take in the numbers of a step; returns whether a checkpoint was asked for."""
+        taken = self._taken.popleft()
+        numbers, tokens = taken.read(), taken.step.tokens
+        self._recent.append(taken)
+        if not numbers.loss / tokens < _EXPLODED * math.log(len(self._state.bundle.target)):
+            self._explode(numbers.loss / tokens)
+        self._cursor.loss += numbers.loss
+        self._window.loss += numbers.loss
+        self._window.tokens += tokens
+        self._window.pairs += len(taken.step.rows)
         self._window.steps += 1
-        return stop > 0, save > 0, due > 0
+        self._window.norm = max(self._window.norm, numbers.norm)
+        self._stopping |= numbers.stop > 0
+        self._due |= numbers.due > 0
+        if self._looked % self._settings.log_steps == 0:
+            self._log(steps)
+        return numbers.save > 0
+
+    @property
+    def _looked(self) -> int:
+        """Steps of the run whose numbers are known."""
+        return self._cursor.steps - len(self._taken)
 
     def _lap(self, clock: float) -> float:
         """Count the time since then as training; returns the time now."""
@@ -345,7 +318,7 @@ class Training:
             if wished:
                 self._checkpoints.wait()
                 self._host.saved()
-        self._saved = time.monotonic()
+        self._saved, self._due = time.monotonic(), False
         self._cursor.checkpoint_seconds += time.perf_counter() - begin
 
     def _log(self, steps: int) -> None:
@@ -353,7 +326,7 @@ class Training:
         window, self._window = self._window, _Window()
         if not self._first or not window.tokens or not window.seconds:
             return
-        cursor, (_, rate) = self._cursor, self._recent[-1]
+        cursor, rate = self._cursor, self._recent[-1].rate
         per_second = window.pairs / window.seconds
         values = {
             "train/loss": window.loss / window.tokens,
@@ -365,8 +338,8 @@ class Training:
             "train/data_wait_share": window.waited / window.seconds,
         }
         if self._settings.clip_norm is not None:
-            values["train/gradient_norm"] = float(window.norm)
-        self._tracker.log(cursor.steps, values)
+            values["train/gradient_norm"] = window.norm
+        self._tracker.log(self._looked, values)
         self._host.progress(
             Progress(cursor.epoch, cursor.step, steps, window.loss / window.tokens, per_second)
         )
@@ -381,12 +354,13 @@ class Training:
         if self._first:
             rows = self._corpus.part("train")
             told = []
-            for step, rate in self._recent:
+            for taken in self._recent:
+                step = taken.step
                 pairs = rows.select(step.rows)
                 sides = zip(step.rows.tolist(), pairs["source"][:], pairs["target"][:], strict=True)
                 told.append(
                     {
-                        "learning_rate": rate,
+                        "learning_rate": taken.rate,
                         "tokens": step.tokens,
                         "pairs": [{"row": r, "source": s, "target": t} for r, s, t in sides],
                     }
@@ -394,16 +368,10 @@ class Training:
             with suppress(OSError):  # a full disk; the others must not be left alone
                 write_text(file, json.dumps({"loss": loss, "steps": told}, indent=2) + "\n")
         raise Failed(
-            f"the loss exploded at step {self._cursor.steps} (epoch {self._cursor.epoch}): "
+            f"the loss exploded at step {self._looked} (epoch {self._cursor.epoch}): "
             f"{loss:.4g} nats per token. The batches of the last steps are in {file}; a smaller "
             "--train.learning-rate, --train.clip-norm or --train.warmup-steps may help"
         )
-
-
-def _pinned(steps: Iterator[Step], device: torch.device) -> Iterator[Step]:
-    with torch.cuda.device(device):  # the thread that makes them has a current one of its own
-        for step in steps:
-            yield step.pinned()
 
 
 @torch.inference_mode()

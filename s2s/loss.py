@@ -9,6 +9,8 @@ Shapes: N target tokens without padding, C of them in a chunk, H hidden size, V 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -23,8 +25,15 @@ from s2s.text import PAD
 # enough that a matrix product is worth its start (measured: from 4 to 32 MB the same).
 CHUNK_BYTES = 16_000_000
 
+# The same on a GPU, whose kernels want all the work that there is at a time.
+CARD_CHUNK_BYTES = 2_000_000_000
+
 # A chunk's rows are a multiple of this.
 ROWS = 32
+
+# Columns that the bias takes beside the weight, of which the first alone is not zero: tensor cores
+# want a multiple of this.
+_COLUMNS = 8
 
 # What gradients of fp16 logits are multiplied by: more, and the sum over a chunk could overflow.
 LIFT = 64.0
@@ -94,15 +103,20 @@ def totals(model: Seq2Seq, batch: Batch) -> Tensor:
 
 def _predictions(model: Seq2Seq, batch: Batch) -> tuple[Tensor, Tensor]:
     """The states (N, H) from which the real target tokens are predicted, and the tokens (N,)."""
-    predicted = batch.target_out != PAD  # (B, T)
     hidden = model(batch.source, batch.source_lengths, batch.target_in)  # (B, T, H)
     # Selecting before the projection saves the largest product of all for the padding.
-    return hidden[predicted], batch.target_out[predicted]
+    if batch.predicted is None:
+        predicted = batch.target_out != PAD  # (B, T)
+        return hidden[predicted], batch.target_out[predicted]
+    places = batch.predicted.clamp_min(0)  # (N,)
+    targets = batch.target_out.flatten()[places].masked_fill(batch.predicted < 0, PAD)
+    return hidden.flatten(0, 1).index_select(0, places), targets
 
 
 def _chunks(tokens: int, weight: Tensor) -> Iterator[slice]:
     """Slices of the target tokens whose logits, by a weight (V, H), take `CHUNK_BYTES`."""
-    size = max(ROWS, CHUNK_BYTES // (len(weight) * weight.element_size()) // ROWS * ROWS)
+    most = CARD_CHUNK_BYTES if weight.is_cuda else CHUNK_BYTES
+    size = max(ROWS, most // (len(weight) * weight.element_size()) // ROWS * ROWS)
     return (slice(start, start + size) for start in range(0, tokens, size))
 
 
@@ -121,7 +135,7 @@ def cross_entropy(
         hidden: (N, H) states of the decoder.
         weight: (V, H) of the output layer.
         bias: (V,) of the output layer.
-        targets: (N,) words.
+        targets: (N,) words; on a GPU, PAD where there is nothing to predict.
         smoothing: share of the target's probability that is spread over all V words (Szegedy et
             al., 2016, https://arxiv.org/abs/1512.00567).
 
@@ -141,10 +155,11 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        kernels = _kernels() if hidden.is_cuda else None
+        fits = kernels is not None and len(weight) <= kernels.MOST_WORDS
+        make = _loss_and_gradients_on_card if fits else _loss_and_gradients
         with torch.autocast(device, enabled=False):
-            loss, *gradients = _loss_and_gradients(
-                hidden, weight, bias, targets, smoothing, dtype or hidden.dtype
-            )
+            loss, *gradients = make(hidden, weight, bias, targets, smoothing, dtype or hidden.dtype)
         ctx.save_for_backward(*gradients)
         return loss
 
@@ -185,16 +200,24 @@ def _loss_and_gradients(
         work = logits.float() if lift > 1 else logits
         probabilities = torch.softmax(work, dim=1, out=work)
         surprise = -_log(probabilities[rows, words])  # (C,)
+        # On a CPU there is none: its batches need no fixed number of tokens.
+        padding = words == PAD if hidden.is_cuda else None
+        if padding is not None:
+            surprise = surprise.masked_fill(padding, 0)
         loss += surprise.sum()
         difference = probabilities  # by which they differ from the wanted ones: the gradient
         if smoothing:
             # All words' surprise, from the sum of all logits: no second pass over the chunk.
             all_logits = part[: len(words)].float() @ weight.sum(0) + bias.sum()  # (C,)
             everyone = len(weight) * (wanted + surprise) - all_logits  # (C,)
+            if padding is not None:
+                everyone = everyone.masked_fill(padding, 0)
             loss += (spread * everyone - smoothing * surprise).sum()
             difference -= spread
         difference[rows, words] -= 1 - smoothing
         difference[len(words) :] = 0
+        if padding is not None:
+            difference[: len(words)].masked_fill_(padding[:, None], 0)
         difference = difference.mul_(lift).to(dtype) if lift > 1 else difference
         d_hidden[chunk] = (difference @ low_weight)[: len(words)]
         more_weight, more_bias = difference.t() @ part, difference.sum(0)
@@ -209,6 +232,54 @@ def _loss_and_gradients(
         for gradient in (d_hidden, d_weight, d_bias):
             gradient /= lift
     return loss, d_hidden, d_weight, d_bias
+
+
+def _loss_and_gradients_on_card(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    smoothing: float,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same, with one kernel between the products, and the bias as a column of the weight."""
+    kernels = _kernels()
+    assert kernels is not None  # noqa: S101
+    size = hidden.shape[1]
+    lift = LIFT if dtype == torch.float16 else 1.0
+    # The bias' gradient sums a matrix as large as the logits: as a column it costs nothing.
+    column = nn.functional.pad(bias[:, None], (0, _COLUMNS - 1))  # (V, _COLUMNS)
+    both = torch.cat([weight, column], dim=1).to(dtype)  # (V, H + _COLUMNS)
+    ones = nn.functional.pad(hidden.new_ones(len(hidden), 1), (0, _COLUMNS - 1))  # (N, _COLUMNS)
+    states = torch.cat([hidden, ones], dim=1).to(dtype)  # (N, H + _COLUMNS)
+    loss = torch.zeros((), device=hidden.device)
+    d_hidden = torch.empty_like(hidden)
+    d_both = None
+    for chunk in _chunks(len(targets), both):
+        difference = states[chunk] @ both.t()  # (C, V): logits yet
+        loss += kernels.softmax_difference(
+            difference, targets[chunk], PAD, smoothing, lift
+        ).sum()  # fmt: skip
+        d_hidden[chunk] = difference @ both[:, :size]
+        more = difference.t() @ states[chunk]  # (V, H + _COLUMNS)
+        d_both = more.to(weight.dtype) if d_both is None else d_both + more
+    if d_both is None:  # no target token at all
+        d_both = torch.zeros_like(both, dtype=weight.dtype)
+    d_weight, d_bias = d_both[:, :size].contiguous(), d_both[:, size].contiguous()
+    if lift > 1:
+        for gradient in (d_hidden, d_weight, d_bias):
+            gradient /= lift
+    return loss, d_hidden, d_weight, d_bias
+
+
+@cache
+def _kernels() -> ModuleType | None:
+    """Triton's kernels, where torch has brought Triton."""
+    try:
+        from s2s import kernels
+    except ImportError:
+        return None
+    return kernels
 
 
 def _log(probabilities: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ S source tokens, T target tokens, E embedding size, H hidden size, L layers, V t
 R = E where the output layer's weights are those of the embedding, else H.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,23 @@ _STEPS: dict[str, Callable[..., Tensor | Cells]] = {
     "gru": torch.gru_cell,
     "rnn": torch.rnn_tanh_cell,
 }
+_SEQUENCES: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "lstm": torch.lstm,
+    "gru": torch.gru,
+    "rnn": torch.rnn_tanh,
+}
+
+# What a word of padding adds to each of a cell's gates, in torch's order, so that the state stays
+# what it was: an LSTM forgets nothing and lets nothing in, a GRU updates nothing. It is so much
+# that a sigmoid is 0 or 1 to the last bit, and finite in fp16.
+_SHUT = 1e4
+_HOLDS = {"lstm": (-_SHUT, _SHUT, 0.0, 0.0), "gru": (0.0, _SHUT, 0.0)}
+# Features of padding, of which the first alone is not zero: tensor cores want a multiple of this.
+_PADDING = 8
+
+# cuDNN keeps the weights of so narrow a layer on the chip, in float32 but not in bf16; for up to so
+# many rows it is the faster of the two (docs/gpu.md).
+_NARROW, _FEW_ROWS = 128, 1024
 
 
 @dataclass(frozen=True)
@@ -100,6 +119,8 @@ class LockedDropout(nn.Module):
 class Recurrent(nn.Module):
     """A stack of recurrent layers with one form of state for all cells."""
 
+    holds: Tensor
+
     def __init__(self, inputs: int, config: ModelConfig, *, bidirectional: bool = False) -> None:
         super().__init__()
         cell, hidden = _CELLS[config.cell], config.hidden_size
@@ -115,7 +136,11 @@ class Recurrent(nn.Module):
         )
         self.dropout = LockedDropout(config.dropout)
         self.residual = config.residual
-        self._step = _STEPS[config.cell]
+        self._cell, self._step = config.cell, _STEPS[config.cell]
+        # The weights (gates × width, _PADDING) of the features that mark padding.
+        holds = torch.zeros(len(_HOLDS.get(config.cell, ())), width, _PADDING)
+        holds[:, :, 0] = torch.tensor(_HOLDS.get(config.cell, ()))[:, None]
+        self.register_buffer("holds", holds.flatten(0, 1), persistent=False)
 
     def forward(
         self, inputs: Tensor, cells: Cells, masks: Sequence[Tensor | None] | None = None
@@ -138,19 +163,29 @@ class Recurrent(nn.Module):
                 last = self._step(word, before, *_weights(layer))
                 lasts.append(tuple(part[None] for part in _parts(last)))
                 outputs = lasts[-1][0].transpose(0, 1)
+            elif inputs.device.type == "cuda":
+                outputs, parts = self._on_card(
+                    cast(nn.RNNBase, layer), inputs, first, _weights(layer)
+                )
+                lasts.append(parts)
             else:
                 outputs, last = layer(inputs, _given(first))
                 lasts.append(_parts(last))
             inputs = outputs + inputs if self.residual and number else outputs
         return inputs, _stacked(lasts)
 
-    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[PackedSequence, Cells]:
+    def read(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor | PackedSequence, Cells]:
         """Outputs and the state after each row's own last input, of inputs (B, S, any).
 
-        Padding is never read: `lengths` (B,) are on the CPU. In a bidirectional stack each
-        direction has half of every state, and the backward one's last input is the first word.
+        Padding is never read. In a bidirectional stack each direction has half of every state, and
+        the backward one's last input is the first word.
+
+        Returns:
+            Outputs (B, S, H), of which those of padding mean nothing, on a GPU; packed elsewhere.
         """
-        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        if inputs.device.type == "cuda" and self._cell in _HOLDS:
+            return self._read_padded(inputs, lengths)
+        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
         if inputs.device.type == "cpu":
             # Sentences drop out step by step, and oneDNN would compile, and keep, code for every
             # number of them that is left; float32 takes another library (docs/log.md).
@@ -169,6 +204,70 @@ class Recurrent(nn.Module):
                 outputs = outputs._replace(data=outputs.data + packed.data)
             packed = outputs
         return packed, _stacked(lasts)
+
+    def _read_padded(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Cells]:
+        """The same on a GPU: no length is known to the CPU, and the shape is all that counts.
+
+        Packed, a layer is a few kernels for every word, for a set of rows that shrinks, and the CPU
+        must know them all. Padded, cuDNN can take all words in one kernel. That padding changes
+        nothing is told to the gates by an input of their own.
+        """
+        lengths = lengths.to(inputs.device)
+        places = torch.arange(inputs.shape[1], device=inputs.device)  # (S,)
+        padding = (places >= lengths[:, None])[:, :, None].to(inputs.dtype)  # (B, S, 1)
+        marks = nn.functional.pad(padding, (0, _PADDING - 1))  # (B, S, _PADDING)
+        last = (lengths - 1)[:, None, None]  # (B, 1, 1)
+        lasts = []
+        for number, layer in enumerate(self.layers):
+            if number:
+                inputs = self.dropout(inputs)
+            directions = 2 if layer.bidirectional else 1
+            width: int = layer.hidden_size  # type: ignore[assignment]
+            weights = [
+                torch.cat([weight, self.holds], dim=1) if name.startswith("weight_ih") else weight
+                for name, weight in layer.named_parameters()
+            ]
+            first = (inputs.new_zeros(directions, len(inputs), width),) * _PARTS[self._cell]
+            marked = torch.cat([inputs, marks.to(inputs.dtype)], dim=2)  # (B, S, any + _PADDING)
+            outputs, parts = self._on_card(
+                cast(nn.RNNBase, layer), marked, first, weights
+            )  # (B, S, H)
+            if self._cell == "lstm":
+                # The cell state is held, but what it lets out depends on the input: the forward
+                # direction's is taken where it was. The backward one begins with padding.
+                hidden = outputs[:, :, :width].gather(1, last.expand(-1, 1, width))  # (B, 1, width)
+                parts = (torch.cat([hidden.transpose(0, 1), parts[0][1:]]), parts[1])
+            lasts.append(tuple(torch.cat([*part], dim=1)[None] for part in parts))
+            inputs = outputs + inputs if self.residual and number else outputs
+        return inputs, _stacked(lasts)
+
+    def _on_card(
+        self, layer: nn.RNNBase, inputs: Tensor, first: Cells, weights: list[Tensor]
+    ) -> tuple[Tensor, Cells]:
+        """Outputs (N, T, any) and last state of a layer for inputs (N, T, any), by cuDNN.
+
+        Autocast to bf16 would compute it in fp16, whose small gradients vanish.
+        """
+        dtype = inputs.dtype
+        if torch.is_autocast_enabled("cuda"):
+            narrow = layer.hidden_size <= _NARROW and len(inputs) <= _FEW_ROWS
+            dtype = torch.float32 if narrow else torch.get_autocast_dtype("cuda")
+        state = tuple(part.to(dtype) for part in first)
+        with torch.autocast("cuda", enabled=False), warnings.catch_warnings():
+            # cuDNN wants all weights in one piece, and copies them there where they are not.
+            warnings.filterwarnings("ignore", "RNN module weights are not part")
+            outputs, *last = _SEQUENCES[self._cell](
+                inputs.to(dtype),
+                state if len(state) > 1 else state[0],
+                [weight.to(dtype) for weight in weights],
+                True,  # with biases
+                1,  # layer
+                0.0,  # dropout
+                self.training,
+                layer.bidirectional,
+                True,  # batch first
+            )
+        return outputs, tuple(last)
 
 
 class Encoder(nn.Module):
@@ -189,8 +288,8 @@ class Encoder(nn.Module):
             for _ in range(_PARTS[config.cell] if config.bidirectional else 0)
         )
 
-    def forward(self, source: Tensor, lengths: Tensor) -> tuple[PackedSequence, Cells]:
-        """Outputs and context vector of source tokens (B, S) of lengths (B,), on the CPU."""
+    def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor | PackedSequence, Cells]:
+        """Outputs and context vector of source tokens (B, S) of lengths (B,)."""
         if self.backwards:
             source = source.gather(1, mirrored(source, lengths))
         words = _words(self.embedding, source, self.word_dropout if self.training else 0.0)
@@ -201,9 +300,12 @@ class Encoder(nn.Module):
             )
         return outputs, cells
 
-    def unpacked(self, outputs: PackedSequence, source: Tensor, lengths: Tensor) -> Tensor:
+    def unpacked(self, outputs: Tensor | PackedSequence, source: Tensor, lengths: Tensor) -> Tensor:
         """The outputs (B, S, H), each in the place of the word that it is of."""
-        places, _ = pad_packed_sequence(outputs, batch_first=True, total_length=source.shape[1])
+        if isinstance(outputs, PackedSequence):
+            places, _ = pad_packed_sequence(outputs, batch_first=True, total_length=source.shape[1])
+        else:
+            places = outputs
         if not self.backwards:
             return places
         return places.gather(1, mirrored(source, lengths)[:, :, None].expand_as(places))
@@ -329,7 +431,7 @@ class Seq2Seq(nn.Module):
 
         Args:
             source: (B, S) tokens, padded at the end.
-            source_lengths: (B,) true lengths, each at least 1, on the CPU.
+            source_lengths: (B,) true lengths, each at least 1.
             target_in: (B, T) tokens, `<sos>` first.
 
         Returns:

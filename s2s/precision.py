@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from s2s.errors import BadInput
 
-Name = Literal["fp32", "bf16", "fp16"]
+Name = Literal["fp32", "tf32", "bf16", "fp16"]
 
 _ORDER: tuple[Name, ...] = ("fp32", "fp16", "bf16")  # the better, the later
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,7 +30,7 @@ class Precision:
 
     def autocast(self) -> AbstractContextManager[object]:
         """The context that the forward pass is computed in."""
-        if self.name == "fp32":
+        if self.name not in _DTYPES:
             return nullcontext()
         return torch.autocast(self.device.type, _DTYPES[self.name])
 
@@ -39,15 +39,14 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
-def choose(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device) -> Precision:
+def choose(
+    wanted: Literal["auto", "fp32", "tf32", "bf16", "fp16"], device: torch.device
+) -> Precision:
     """The precision of a run: the one that is wanted, or the best that all workers' hardware has.
 
     Raises:
         BadInput: what is wanted does not run on the device.
     """
-    if device.type == "cuda":
-        # Products that are asked for in float32 may use TensorFloat-32, as cuDNN's always may.
-        torch.set_float32_matmul_precision("high")
     found, why = _probe(device)
     if dist.is_initialized():
         # Workers of different hardware would otherwise train different models.
@@ -55,13 +54,21 @@ def choose(wanted: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device
         dist.all_reduce(least, dist.ReduceOp.MIN)
         if (common := _ORDER[int(least)]) != found:
             found, why = common, "not all workers have more"
+    if device.type == "cuda":
+        round_products(wanted != "fp32")
     if wanted == "auto":
         return Precision(found, device, why)
-    if wanted == "fp16" and device.type == "cpu":
-        raise BadInput("--train.precision fp16 is for GPUs; on a CPU take bf16 or fp32")
+    if wanted in ("fp16", "tf32") and device.type == "cpu":
+        raise BadInput(f"--train.precision {wanted} is for GPUs; on a CPU take bf16 or fp32")
     if wanted == "bf16" and device.type == "cpu" and not _cpu_trains_in_bf16():
         raise BadInput("--train.precision bf16: this CPU has none (no AVX-512); take fp32")
     return Precision(wanted, device, "as set")
+
+
+def round_products(allowed: bool) -> None:
+    """Let this process's GPU compute float32 products in TensorFloat-32, of 10 bits, or not."""
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _probe(device: torch.device) -> tuple[Name, str]:

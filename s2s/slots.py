@@ -14,8 +14,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from s2s.choice import forbid, likeliest
 from s2s.config import DecodeConfig
-from s2s.decode import bounds, forbid, likeliest
+from s2s.decode import bounds
+from s2s.graphs import Graphs
 from s2s.model import Memory, Seq2Seq, State
 from s2s.text import EOS, PAD, SOS
 
@@ -52,7 +54,12 @@ class Slots(Generic[Owner]):
         self._size = slots
         self._taken: list[Slot[Owner]] = []
         self._state: State | None = None  # room for all slots, made when the first sentence comes
-        self._words = torch.full((slots,), SOS, device=device)  # (N,) the last of each
+        # (N, 2) of each sentence the last word, and the source word that weighed most for it
+        self._said = torch.full((slots, 2), SOS, device=device)
+        self._words = self._said[:, 0]  # (N,)
+        self._counts = torch.zeros(slots, 2, dtype=torch.int64, device=device)
+        # A step on a GPU is started as a whole, for one of few numbers of rows and source tokens.
+        self._graphs = Graphs(device) if device.type == "cuda" else None
 
     def __len__(self) -> int:
         """Slots that are taken."""
@@ -90,6 +97,8 @@ class Slots(Generic[Owner]):
             room.memory.padding[rows, size:] = True
         self._words[rows] = SOS
         shortest, longest = bounds(lengths, self._settings)
+        self._counts[rows, 0] = 0
+        self._counts[rows, 1] = shortest.to(self._device)
         looks = state.memory is not None
         self._taken += [
             Slot(owner, least, most, length, looked=[] if looks else None)
@@ -103,20 +112,19 @@ class Slots(Generic[Owner]):
         """A word more for each sentence; those that ended are given, and leave."""
         if self._state is None or not self._taken:
             return []
-        taken = len(self._taken)
-        logits, weights, state = self._model.step(self._words[:taken], self._view())
-        forbid(logits, self._early(), self._settings)
-        words = likeliest(logits)  # (n,)
-        self._words[:taken] = words
-        for mine, new in zip(_rows_first(self._state), _rows_first(state), strict=True):
-            mine[:taken] = new
-        heaviest = None if weights is None else weights.max(dim=1).indices.tolist()
+        taken, size = len(self._taken), max(slot.source_length for slot in self._taken)
+        if self._graphs is None:
+            self._advance(taken, size)
+        else:
+            shape = (min(_power(taken), self._size), _power(size))
+            self._graphs.run(shape, lambda: self._advance(*shape))
+        words, heaviest = zip(*self._said[:taken].tolist(), strict=True)
         ended = []
-        for row, word in enumerate(words.tolist()):
+        for row, word in enumerate(words):
             slot = self._taken[row]
             if word != EOS:
                 slot.words.append(word)
-                if heaviest is not None and slot.looked is not None:
+                if slot.looked is not None:
                     slot.looked.append(heaviest[row])
             if word == EOS or len(slot.words) == slot.longest:
                 ended.append(row)
@@ -124,12 +132,20 @@ class Slots(Generic[Owner]):
         self._vacate(ended)
         return left
 
-    def _early(self) -> Tensor | None:
-        """Which sentences (n,) are too short to end, if lengths have a lower bound."""
-        if not self._settings.min_ratio:
-            return None
-        early = [len(slot.words) < slot.shortest for slot in self._taken]
-        return torch.tensor(early, device=self._device)
+    def _advance(self, rows: int, size: int) -> None:
+        """Say a word more in the first rows, whose sources have up to `size` tokens."""
+        assert self._state is not None  # noqa: S101
+        logits, weights, state = self._model.step(self._words[:rows], self._view(rows, size))
+        early = None
+        if self._settings.min_ratio:
+            early = self._counts[:rows, 0] < self._counts[:rows, 1]  # (rows,)
+            self._counts[:rows, 0] += 1
+        forbid(logits, early, self._settings)
+        self._words[:rows] = likeliest(logits)
+        if weights is not None:
+            self._said[:rows, 1] = weights.max(dim=1).indices
+        for mine, new in zip(_rows_first(self._state), _rows_first(state), strict=True):
+            mine[:rows] = new
 
     def drop(self, gone: set[Slot[Owner]]) -> None:
         """Free the slots of sentences that nobody waits for any more."""
@@ -152,7 +168,7 @@ class Slots(Generic[Owner]):
         if movers:
             to = torch.tensor(holes, device=self._device)
             origin = torch.tensor(movers, device=self._device)
-            parts = [self._words, *_rows_first(self._state)]
+            parts = [self._words, self._counts, *_rows_first(self._state)]
             if self._state.memory is not None:
                 memory = self._state.memory
                 parts += [memory.values, memory.padding]
@@ -164,18 +180,17 @@ class Slots(Generic[Owner]):
                 self._taken[hole] = self._taken[mover]
         del self._taken[left:]
 
-    def _view(self) -> State:
-        """The state of the taken rows."""
+    def _view(self, rows: int, size: int) -> State:
+        """The state of the first rows, and of so many source tokens."""
         assert self._state is not None  # noqa: S101
-        taken, state = len(self._taken), self._state
+        state = self._state
         memory = state.memory
         if memory is not None:
-            size = max(slot.source_length for slot in self._taken)
-            values = memory.values[:taken, :size]
-            keys = values if memory.keys is memory.values else memory.keys[:taken, :size]
-            memory = Memory(values, keys, memory.padding[:taken, :size])
-        fed = None if state.fed is None else state.fed[:taken]
-        return State(tuple(part[:, :taken] for part in state.cells), memory, fed)
+            values = memory.values[:rows, :size]
+            keys = values if memory.keys is memory.values else memory.keys[:rows, :size]
+            memory = Memory(values, keys, memory.padding[:rows, :size])
+        fed = None if state.fed is None else state.fed[:rows]
+        return State(tuple(part[:, :rows] for part in state.cells), memory, fed)
 
     def _room(self, like: State) -> State:
         """The state of all rows, with room for sources as long as those of another state."""
@@ -204,7 +219,14 @@ class Slots(Generic[Owner]):
                     keys[:, :have] = state.memory.keys
             state = State(state.cells, Memory(values, keys, padding), state.fed)
         self._state = state
+        if self._graphs is not None:
+            self._graphs.clear()
         return state
+
+
+def _power(number: int) -> int:
+    """The power of two from a number up."""
+    return 1 << (number - 1).bit_length()
 
 
 def _rows_first(state: State) -> list[Tensor]:

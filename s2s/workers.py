@@ -32,7 +32,7 @@ BUCKET_MB = 25
 class Workers:
     """The worker that runs here, among all those of the process group."""
 
-    def __init__(self, objective: Objective, device: torch.device, settings: TrainConfig) -> None:
+    def __init__(self, objective: Objective, settings: TrainConfig) -> None:
         self.rank, self.world = 0, 1
         self.network: nn.Module = objective
         model = objective.model
@@ -57,7 +57,6 @@ class Workers:
         )
         self.network = DistributedDataParallel(
             objective,
-            device_ids=[device] if device.type == "cuda" else None,
             bucket_cap_mb=BUCKET_MB,
             gradient_as_bucket_view=True,  # no copy between gradients and what is sent
             # A first backward pass that sends nothing is more than a static graph can bear.

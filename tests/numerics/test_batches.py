@@ -15,7 +15,7 @@ from datasets import Dataset, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2s.batches import POOL, Batch, Batches, Step, ahead
+from s2s.batches import POOL, Batch, Batches, HostStep, ahead
 from s2s.text import EOS, PAD, SOS
 
 # What a global batch is cut by: a number of sentences, or one of target tokens.
@@ -43,19 +43,19 @@ def seen(batch: Batch) -> list[int]:
     return [int(word) - 4 for word in batch.source[: batch.sentences, 0]]
 
 
-def whole(step: Step) -> Batch:
+def whole(step: HostStep) -> Batch:
     """The global batch of a step of one worker that takes it at once."""
     [share] = step.shares
     return share
 
 
-def told(step: Step) -> list[object]:
+def told(step: HostStep) -> list[object]:
     """What a step says of its whole global batch."""
     words = step.source_words.tolist(), step.target_words.tolist()
     return [step.rows.tolist(), step.tokens, *words]
 
 
-def assert_same(one: Step, other: Step) -> None:
+def assert_same(one: HostStep, other: HostStep) -> None:
     assert told(one) == told(other)
     for mine, yours in zip(one.shares, other.shares, strict=True):
         assert torch.equal(mine.source, yours.source)
