@@ -9,7 +9,7 @@ Shapes: B sentences of a batch, S source tokens, T target tokens, N of them real
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -62,15 +62,16 @@ class CardStep(Step):
 
 def card_steps(batches: Batches, epoch: int, skip: int, device: torch.device) -> Iterator[CardStep]:
     """The steps of an epoch, as `Batches.epoch` gives them, for a card."""
-    with torch.cuda.device(device):  # a thread has a current one of its own
-        for pool in batches.pools(epoch, skip):
-            pinned = PinnedPool(
-                (_pinned(pool.source.values), _pinned(pool.target.values)),
-                (_pinned(pool.source.starts), _pinned(pool.target.starts)),
-            )
-            for batch in pool.batches:
-                facts = Step.facts(pool, batch) if batches.world > 1 else _alone(pool, batch)
-                yield CardStep(**vars(facts), shares=shares(batches, pool, batch), pool=pinned)
+    if device.index is not None:
+        torch.cuda.set_device(device)  # of this thread
+    for pool in batches.pools(epoch, skip):
+        sides = (pool.source, pool.target)
+        source, target = (_pinned(side.values, device) for side in sides)
+        starts = (_pinned(pool.source.starts, device), _pinned(pool.target.starts, device))
+        pinned = PinnedPool((source, target), starts)
+        for batch in pool.batches:
+            facts = Step.facts(pool, batch) if batches.world > 1 else _alone(pool, batch)
+            yield CardStep(**vars(facts), shares=shares(batches, pool, batch), pool=pinned)
 
 
 def shares(batches: Batches, pool: Pool, batch: Ints) -> list[Share]:
@@ -120,7 +121,9 @@ class Card:
     def point(self, share: Share, *told: float) -> None:
         """Make a share the current one, and keep up to five numbers beside it, in `told`."""
         numbers = torch.tensor([share.first, share.end, share.stride, *told], dtype=torch.float64)
-        self.numbers[: len(numbers)].copy_(numbers.pin_memory(), non_blocking=True)
+        if self._device.type == "cuda":
+            numbers = numbers.pin_memory()
+        self.numbers[: len(numbers)].copy_(numbers, non_blocking=True)
 
     @property
     def told(self) -> Tensor:
@@ -168,9 +171,9 @@ def _alone(pool: Pool, batch: Ints) -> Step:
     return Step(pool.rows[batch], tokens, none, none)
 
 
-def _pinned(numbers: np.ndarray) -> Tensor:  # type: ignore[type-arg]
-    pinned: Tensor = torch.from_numpy(numbers.astype(np.int64)).pin_memory()
-    return pinned
+def _pinned(numbers: "np.ndarray[Any, Any]", device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(numbers.astype(np.int64))
+    return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def _rounded(number: int, least: int, parts: int = 4) -> int:

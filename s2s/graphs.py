@@ -22,8 +22,10 @@ class Graphs:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle()
+        self._on_card = device.type == "cuda"
+        if self._on_card:
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._pool = torch.cuda.graph_pool_handle()
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
 
     def __len__(self) -> int:
@@ -35,7 +37,11 @@ class Graphs:
 
         The first time it is done kernel by kernel, so that libraries can choose and prepare; the
         second time it is recorded; from then on the recording is started, and `work` is not called.
+        A CPU has no graphs: it does the work every time.
         """
+        if not self._on_card:
+            work()
+            return
         current = torch.cuda.current_stream()
         graph = self._graphs.get(shape)
         if graph is not None:

@@ -13,7 +13,7 @@ MOST_WORDS = 65_536
 
 
 def softmax_difference(
-    logits: Tensor, targets: Tensor, ignored: int, smoothing: float, lift: float
+    logits: Tensor, targets: Tensor, ignored: int | None, smoothing: float, lift: float
 ) -> Tensor:
     """The cross-entropy (N,) float32 of logits (N, V), which become its gradient in place.
 
@@ -22,7 +22,7 @@ def softmax_difference(
 
     Args:
         targets: (N,) int64 words.
-        ignored: word whose rows have no loss and no gradient.
+        ignored: word whose rows have no loss and no gradient; None for no such word.
         smoothing: share of the target's probability that is spread over all words.
         lift: what gradients are multiplied by.
     """
@@ -32,8 +32,8 @@ def softmax_difference(
     # Measured on an H100: fewer words than threads can load at a time want fewer threads.
     warps = 4 if block <= 8192 else 16
     _softmax_difference[(rows,)](
-        logits, targets, losses, words, logits.stride(0), ignored, smoothing, lift,
-        block=block, num_warps=warps,
+        logits, targets, losses, words, logits.stride(0), -1 if ignored is None else ignored,
+        smoothing, lift, block=block, num_warps=warps,
     )  # fmt: skip
     return losses
 

@@ -8,7 +8,7 @@ Shapes: N target tokens without padding, C of them in a chunk, H hidden size, V 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -83,13 +83,14 @@ class Objective(nn.Module):
         """Nats over all real target tokens of a batch; a scalar, float32."""
         hidden, targets = _predictions(self.model, batch)  # (N, H), (N,)
         output = self.model.decoder.output
-        return cross_entropy(hidden, output.weight, output.bias, targets, self.smoothing)
+        ignored = None if batch.predicted is None else PAD
+        return cross_entropy(hidden, output.weight, output.bias, targets, self.smoothing, ignored)
 
 
 @torch.inference_mode()
 def totals(model: Seq2Seq, batch: Batch) -> Tensor:
     """The numbers of `Sums` for one batch, (4,) float64, on the device of the batch."""
-    hidden, targets = _predictions(model, batch)  # (N, H), (N,)
+    hidden, targets = _predictions(model, replace(batch, predicted=None))  # (N, H), (N,)
     output = model.decoder.output
     loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
     correct = torch.zeros_like(loss)
@@ -121,7 +122,12 @@ def _chunks(tokens: int, weight: Tensor) -> Iterator[slice]:
 
 
 def cross_entropy(
-    hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float = 0.0
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    targets: Tensor,
+    smoothing: float = 0.0,
+    ignored: int | None = None,
 ) -> Tensor:
     """The summed cross-entropy, in nats, of the logits that an output layer makes.
 
@@ -135,15 +141,16 @@ def cross_entropy(
         hidden: (N, H) states of the decoder.
         weight: (V, H) of the output layer.
         bias: (V,) of the output layer.
-        targets: (N,) words; on a GPU, PAD where there is nothing to predict.
+        targets: (N,) words.
         smoothing: share of the target's probability that is spread over all V words (Szegedy et
             al., 2016, https://arxiv.org/abs/1512.00567).
+        ignored: a word that stands where there is nothing to predict, and counts for nothing.
 
     Returns:
         A scalar, float32.
     """
     loss: Tensor = _ProjectedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, smoothing
+        hidden, weight, bias, targets, smoothing, ignored
     )
     return loss
 
@@ -151,7 +158,13 @@ def cross_entropy(
 class _ProjectedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, smoothing: float
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        smoothing: float,
+        ignored: int | None,
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
@@ -159,7 +172,9 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         fits = kernels is not None and len(weight) <= kernels.MOST_WORDS
         make = _loss_and_gradients_on_card if fits else _loss_and_gradients
         with torch.autocast(device, enabled=False):
-            loss, *gradients = make(hidden, weight, bias, targets, smoothing, dtype or hidden.dtype)
+            loss, *gradients = make(
+                hidden, weight, bias, targets, smoothing, ignored, dtype or hidden.dtype
+            )
         ctx.save_for_backward(*gradients)
         return loss
 
@@ -168,7 +183,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight, d_bias = ctx.saved_tensors
         # In place: they are nobody else's, and this is the only backward pass they can have.
-        return d_hidden.mul_(above), d_weight.mul_(above), d_bias.mul_(above), None, None
+        return d_hidden.mul_(above), d_weight.mul_(above), d_bias.mul_(above), None, None, None
 
 
 def _loss_and_gradients(
@@ -177,6 +192,7 @@ def _loss_and_gradients(
     bias: Tensor,
     targets: Tensor,
     smoothing: float,
+    ignored: int | None,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The loss, and its gradients by hidden (N, H), weight (V, H) and bias (V,)."""
@@ -200,8 +216,7 @@ def _loss_and_gradients(
         work = logits.float() if lift > 1 else logits
         probabilities = torch.softmax(work, dim=1, out=work)
         surprise = -_log(probabilities[rows, words])  # (C,)
-        # On a CPU there is none: its batches need no fixed number of tokens.
-        padding = words == PAD if hidden.is_cuda else None
+        padding = None if ignored is None else words == ignored
         if padding is not None:
             surprise = surprise.masked_fill(padding, 0)
         loss += surprise.sum()
@@ -240,6 +255,7 @@ def _loss_and_gradients_on_card(
     bias: Tensor,
     targets: Tensor,
     smoothing: float,
+    ignored: int | None,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same, with one kernel between the products, and the bias as a column of the weight."""
@@ -258,7 +274,7 @@ def _loss_and_gradients_on_card(
     for chunk in _chunks(len(targets), both):
         difference = states[chunk] @ both.t()  # (C, V): logits yet
         loss += kernels.softmax_difference(
-            difference, targets[chunk], PAD, smoothing, lift
+            difference, targets[chunk], ignored, smoothing, lift
         ).sum()  # fmt: skip
         d_hidden[chunk] = difference @ both[:, :size]
         more = difference.t() @ states[chunk]  # (V, H + _COLUMNS)

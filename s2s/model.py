@@ -164,9 +164,7 @@ class Recurrent(nn.Module):
                 lasts.append(tuple(part[None] for part in _parts(last)))
                 outputs = lasts[-1][0].transpose(0, 1)
             elif inputs.device.type == "cuda":
-                outputs, parts = self._on_card(
-                    cast(nn.RNNBase, layer), inputs, first, _weights(layer)
-                )
+                outputs, parts = self._on_card(layer, inputs, first, _weights(layer))
                 lasts.append(parts)
             else:
                 outputs, last = layer(inputs, _given(first))
@@ -185,6 +183,9 @@ class Recurrent(nn.Module):
         """
         if inputs.device.type == "cuda" and self._cell in _HOLDS:
             return self._read_padded(inputs, lengths)
+        return self._read_packed(inputs, lengths)
+
+    def _read_packed(self, inputs: Tensor, lengths: Tensor) -> tuple[PackedSequence, Cells]:
         packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
         if inputs.device.type == "cpu":
             # Sentences drop out step by step, and oneDNN would compile, and keep, code for every
@@ -229,9 +230,7 @@ class Recurrent(nn.Module):
             ]
             first = (inputs.new_zeros(directions, len(inputs), width),) * _PARTS[self._cell]
             marked = torch.cat([inputs, marks.to(inputs.dtype)], dim=2)  # (B, S, any + _PADDING)
-            outputs, parts = self._on_card(
-                cast(nn.RNNBase, layer), marked, first, weights
-            )  # (B, S, H)
+            outputs, parts = self._on_card(layer, marked, first, weights)  # (B, S, H)
             if self._cell == "lstm":
                 # The cell state is held, but what it lets out depends on the input: the forward
                 # direction's is taken where it was. The backward one begins with padding.
@@ -242,12 +241,13 @@ class Recurrent(nn.Module):
         return inputs, _stacked(lasts)
 
     def _on_card(
-        self, layer: nn.RNNBase, inputs: Tensor, first: Cells, weights: list[Tensor]
+        self, layer: nn.Module, inputs: Tensor, first: Cells, weights: list[Tensor]
     ) -> tuple[Tensor, Cells]:
         """Outputs (N, T, any) and last state of a layer for inputs (N, T, any), by cuDNN.
 
         Autocast to bf16 would compute it in fp16, whose small gradients vanish.
         """
+        layer = cast(nn.RNNBase, layer)
         dtype = inputs.dtype
         if torch.is_autocast_enabled("cuda"):
             narrow = layer.hidden_size <= _NARROW and len(inputs) <= _FEW_ROWS

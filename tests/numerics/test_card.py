@@ -1,0 +1,237 @@
+"""What a GPU does in its own way, computed here on a CPU, against the CPU's way."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s2s.batches import Batch, Batches
+from s2s.card import Card, Shape, card_steps
+from s2s.checkpoints import Checkpoints
+from s2s.config import Config, DecodeConfig, ModelConfig
+from s2s.corpus import Corpus
+from s2s.decode import bounds, greedy
+from s2s.graphs import Graphs
+from s2s.greedy import GreedyOnCard
+from s2s.loop import Training
+from s2s.loss import Objective, cross_entropy, totals
+from s2s.model import Recurrent
+from s2s.step import OnCard, OnCpu
+from s2s.text import EOS, PAD
+from tests.conftest import Pairs, Prepare
+from tests.numerics.test_batches import rows_of
+from tests.numerics.test_decode import KINDS, made, some_sources
+from tests.numerics.test_loop import CPU
+from tests.numerics.test_loop import settings as small
+
+# ---- batches ------------------------------------------------------------------------------------
+
+
+def sentences(batch: Batch) -> list[tuple[list[int], list[int], list[int]]]:
+    """What counts of a batch: source, decoder's input and target of each real row."""
+    kept = []
+    for source, length, said, wanted in zip(
+        batch.source, batch.source_lengths, batch.target_in, batch.target_out, strict=True
+    ):
+        size = int((wanted != PAD).sum())
+        if size:
+            parts = (source[:length], said[:size], wanted[:size])
+            kept.append(tuple(part.tolist() for part in parts))
+    return kept  # type: ignore[return-value]
+
+
+@settings(max_examples=15)
+@given(
+    size=st.integers(1, 40),
+    budget=st.one_of(st.none(), st.integers(1, 60)),
+    world=st.integers(1, 3),
+    accumulate=st.integers(1, 3),
+)
+def test_a_batch_put_together_on_the_card_is_the_cpus(
+    size: int, budget: int | None, world: int, accumulate: int
+) -> None:
+    for rank in range(world):
+        options: dict[str, Any] = {"batch_tokens": budget, "accumulate": accumulate}
+        batches = Batches(rows_of(90), size, 1, rank, world, **options)
+        card = Card(CPU)
+        steps = zip(batches.epoch(2), card_steps(batches, 2, 0, CPU), strict=True)
+        for wanted, step in steps:
+            assert step.tokens == wanted.tokens
+            assert step.rows.tolist() == wanted.rows.tolist()
+            card.load(step.pool)
+            for batch, share in zip(wanted.shares, step.shares, strict=True):
+                card.point(share, 1.0)
+                found = card.batch(share.shape)
+                assert found.source.shape == share.shape[:2]
+                assert sentences(found) == sentences(batch)
+                assert found.predicted is not None
+                places = found.predicted[found.predicted >= 0]
+                assert (
+                    places.tolist() == (found.target_out.flatten() != PAD).nonzero()[:, 0].tolist()
+                )
+                assert len(found.predicted) == share.shape.real
+
+
+def test_batches_of_a_corpus_have_few_shapes() -> None:
+    batches = Batches(rows_of(4000), 16)
+    shapes = {share.shape for step in card_steps(batches, 1, 0, CPU) for share in step.shares}
+    assert len(shapes) < 12
+    assert all(shape.real <= shape.sentences * shape.target for shape in shapes)
+
+
+def test_a_larger_pool_moves_the_card_and_the_same_one_does_not() -> None:
+    card = Card(CPU)
+    small_one, large = (next(card_steps(Batches(rows_of(n), 4), 1, 0, CPU)) for n in (8, 80))
+    assert card.load(small_one.pool)
+    assert not card.load(small_one.pool)
+    assert card.load(large.pool)
+    assert not card.load(small_one.pool)
+
+
+# ---- the padded encoder -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("layers", "residual"), [(1, False), (3, True)])
+def test_padding_changes_nothing_though_it_is_read(
+    cell: str, bidirectional: bool, layers: int, residual: bool
+) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig.model_validate(
+        {"cell": cell, "layers": layers, "residual": residual, "hidden_size": 16}
+    )
+    stack = Recurrent(8, config, bidirectional=bidirectional)
+    lengths = torch.tensor([3, 7, 1, 5])
+    inputs = torch.randn(4, 7, 8)
+    places = torch.arange(7) < lengths[:, None]
+    results = []
+    for read in (stack._read_packed, stack._read_padded):
+        stack.zero_grad()
+        outputs, cells = read(inputs, lengths)
+        if not isinstance(outputs, torch.Tensor):
+            outputs, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, True)
+        outputs = outputs[places]
+        sum((part * (n + 1)).sin().sum() for n, part in enumerate([outputs, *cells])).backward()
+        gradients = [parameter.grad.clone() for parameter in stack.parameters()]  # type: ignore[union-attr]
+        results.append([outputs, *cells, *gradients])
+    for packed, padded in zip(*results, strict=True):
+        torch.testing.assert_close(padded, packed, rtol=1e-4, atol=1e-5)
+
+
+# ---- the loss -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_an_ignored_word_counts_for_nothing(smoothing: float) -> None:
+    torch.manual_seed(0)
+    hidden, weight, bias = (torch.randn(*shape, requires_grad=True)
+                            for shape in ((40, 12), (30, 12), (30,)))  # fmt: skip
+    targets = torch.randint(1, 30, (40,))
+    targets[::3] = PAD
+    real = targets != PAD
+    found, wanted = (
+        [loss, *torch.autograd.grad(loss, (hidden, weight, bias))]
+        for loss in (
+            cross_entropy(hidden, weight, bias, targets, smoothing, PAD),
+            cross_entropy(hidden[real], weight, bias, targets[real], smoothing),
+        )
+    )
+    for mine, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_a_batch_with_room_to_spare_has_the_same_loss() -> None:
+    model = made("general").train()
+    batches = Batches(rows_of(5), 5)
+    batch = next(batches.epoch(1)).shares[0]
+    step = next(card_steps(batches, 1, 0, CPU))
+    card = Card(CPU)
+    card.load(step.pool)
+    card.point(step.shares[0])
+    shape = step.shares[0].shape
+    room = card.batch(Shape(8, shape.source + 3, shape.target + 2, shape.real + 5))
+    limited = [
+        Batch(b.source % 10, b.source_lengths, b.target_in % 10, b.target_out % 10, 5, b.predicted)
+        for b in (batch, room)
+    ]
+    losses = [Objective(model)(each) for each in limited]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-5)
+    for mine, theirs in zip(*(totals(model, each).tolist() for each in limited), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-5)
+
+
+# ---- steps --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def odd(pairs: Pairs, prepared: Prepare) -> Corpus:
+    """49 rows to train on: in batches of 8, the last has one."""
+    return prepared(pairs[:55], split="random", test=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"accumulate": 3, "clip_norm": 0.5},
+        {"batch_tokens": 40, "label_smoothing": 0.1, "schedule": "cosine", "warmup_steps": 4},
+    ],
+)
+def test_steps_of_a_card_are_those_of_a_cpu(
+    changes: dict[str, Any], odd: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(config: Config, name: str) -> tuple[dict[str, torch.Tensor], list[float]]:
+        checkpoints = Checkpoints(tmp_path / name)
+        training = Training(odd, config, CPU, checkpoints, tmp_path)
+        told = training.run()
+        return training._model.weights(), [e["train_loss"] for e in told["epochs"]]
+
+    config = small(epochs=3, **changes)
+    wanted, losses = trained(config, "cpu")
+
+    class Emulated(OnCard):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            for group in self._state.optimizer.param_groups:
+                group["lr"] = torch.tensor(group["lr"])
+
+    monkeypatch.setattr("s2s.loop.stepper", lambda *given: Emulated(*given))
+    found, others = trained(config, "card")
+    assert losses == pytest.approx(others, rel=1e-5)
+    for name, weight in wanted.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-5)
+    assert OnCpu.lag < OnCard.lag
+
+
+# ---- greedy decoding ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=6)
+@given(count=st.integers(1, 40), minimum=st.sampled_from([0.0, 0.5]))
+def test_decoding_in_rooms_is_decoding(name: str, count: int, minimum: float) -> None:
+    how = DecodeConfig(max_length=19, min_ratio=minimum, max_ratio=3.0, unknown="copy")
+    source, lengths = some_sources(count)
+    wanted = greedy(made(name), source, lengths, how)
+    shortest, longest = bounds(lengths, how)
+    cards = GreedyOnCard(CPU)
+    for _ in range(2):  # in a room that was used before, too
+        said, looked = cards.decode(made(name), source, lengths, shortest, longest, how)
+        for row, hypothesis in enumerate(wanted):
+            size = len(hypothesis.words)
+            assert said[row, :size].tolist() == hypothesis.words
+            assert size == longest[row] or said[row, size] == EOS
+            if hypothesis.looked is not None:
+                assert looked[row, : len(hypothesis.looked)].tolist() == hypothesis.looked
+
+
+def test_a_cpu_does_the_work_every_time() -> None:
+    graphs, done = Graphs(CPU), []
+    for _ in range(3):
+        graphs.run("shape", lambda: done.append(1))
+    assert len(done) == 3
+    assert len(graphs) == 0
