@@ -65,6 +65,18 @@ def choose(
     return Precision(wanted, device, "as set")
 
 
+def find_device(name: str) -> torch.device:
+    """The device of a name, `auto` being a GPU where there is one.
+
+    Raises:
+        BadInput: it is `cuda`, and there is none.
+    """
+    found = torch.cuda.is_available()
+    if name == "cuda" and not found:
+        raise BadInput("cuda: torch sees no GPU here; take cpu, or auto")
+    return torch.device("cuda" if found and name != "cpu" else "cpu")
+
+
 def round_products(allowed: bool) -> None:
     """Let this process's GPU compute float32 products in TensorFloat-32, of 10 bits, or not."""
     torch.backends.cuda.matmul.allow_tf32 = allowed

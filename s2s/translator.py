@@ -13,7 +13,7 @@ from s2s.config import Config, DecodeConfig
 from s2s.decode import Hypothesis, decode
 from s2s.model import Seq2Seq
 from s2s.passages import Piece, Translation, pieces
-from s2s.precision import Projection
+from s2s.precision import Projection, round_products
 from s2s.text import EOS, PAD, SPECIALS, UNK
 
 Told = Callable[[int], None]
@@ -38,6 +38,8 @@ class Translator:
         # The bundle's own model stays what it is, and shares its weights.
         shared = {id(weight): weight for weight in bundle.model.parameters()}
         self._model = copy.deepcopy(bundle.model, shared)
+        if self._device.type == "cuda":
+            round_products(self._decode.precision != "fp32")
         dtype = torch.bfloat16 if self._decode.precision == "bf16" else torch.float32
         self._model.decoder.add_module("output", Projection(bundle.model.decoder.output, dtype))
 

@@ -285,6 +285,10 @@ class Tune:
     gpu: bool = False
     """Give each worker a GPU."""
 
+    gpu_share: float = 1.0
+    """Part of a GPU that is enough for a trial: with 0.25, four trials share one. Needs --gpu, and
+    one worker a trial. Their memory is their own matter: Ray does not divide it."""
+
     restart: bool = False
     """Begin anew: drop an earlier sweep's trials, and replace OUT if it is there."""
 
@@ -297,7 +301,9 @@ class Tune:
         from s2s.distributed.tune import tune
 
         sizes = [(h, e) for h in self.hidden_sizes for e in self.embedding_sizes]
-        workers = Workers.parse(str(self.workers), gpu=self.gpu, wait=self.wait)
+        workers = Workers.parse(
+            str(self.workers), gpu=self.gpu, share=self.gpu_share, wait=self.wait
+        )
         tune(
             self.corpus, self.out, self.model, self.train, self.decode,
             sizes=sizes, trials=self.trials, workers=workers, restart=self.restart,
@@ -525,6 +531,9 @@ class Translate:
     precision: Literal["fp32", "bf16"] | None = None
     """What the output layer is computed in."""
 
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to translate: `auto` takes a GPU where there is one."""
+
     json: bool = False
     """Write a JSON object for each line: its translations with scores, words and attention. Lines
     are not cut into sentences."""
@@ -534,13 +543,14 @@ class Translate:
 
     def run(self) -> None:
         """Write the translations."""
+        from s2s.precision import find_device
         from s2s.translator import Translator
 
         if self.sentence is not None and self.input is not None:
             raise BadInput("give a sentence or --input, not both")
         if self.input is not None and not self.input.is_file():
             raise BadInput(f"{self.input}: no such file")
-        translator = Translator.load(self.model).using(
+        translator = Translator.load(self.model, find_device(self.device)).using(
             beam=self.beam, n_best=self.n_best, length_penalty=self.length_penalty,
             unknown=self.unknown, temperature=self.temperature, top_k=self.top_k,
             top_p=self.top_p, seed=self.seed, precision=self.precision,

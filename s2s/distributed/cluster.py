@@ -81,6 +81,7 @@ class Workers:
     number: int
     most: int | None = None  # of an elastic run, which begins with `number` or more
     gpu: bool = False
+    share: float = 1.0  # of a GPU, for each
     cpus: int = 1  # of each
     wait: float = 600.0  # seconds for an autoscaling cluster to grow
     resize: float = 30.0  # seconds between two looks at whether an elastic run can grow
@@ -101,6 +102,12 @@ class Workers:
             raise BadInput(
                 f"--workers {text} with {cpus} CPUs: at least 1, or MIN:MAX such as 1:4, is needed"
             )
+        share = others.get("share", 1.0)
+        if not 0 < share <= 1 or (share < 1 and (least > 1 or rest or not others.get("gpu"))):
+            raise BadInput(
+                f"--gpu-share {share}: more than 0 and at most 1 is needed, with --gpu; less than 1 "
+                "goes with one worker alone, since NCCL connects no two on one GPU"
+            )
         if others.get("resize", 1) <= 0:
             raise BadInput(f"--resize {others['resize']}: seconds, more than 0, are needed")
         return cls(least, rest[0] if rest else None, cpus=cpus, **others)
@@ -108,7 +115,7 @@ class Workers:
     @property
     def each(self) -> dict[str, float]:
         """The resources of a worker."""
-        return {"CPU": float(self.cpus), **({"GPU": 1.0} if self.gpu else {})}
+        return {"CPU": float(self.cpus), **({"GPU": self.share} if self.gpu else {})}
 
     @property
     def bundles(self) -> list[dict[str, float]]:

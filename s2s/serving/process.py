@@ -67,16 +67,12 @@ def main() -> None:
     wire = Wire(socket.socket(fileno=int(descriptor)))
     own = EngineOptions(**json.loads(options))
 
-    import torch
-
+    from s2s.precision import find_device
     from s2s.serving.engine import Engine
     from s2s.translator import Translator
 
-    device = own.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        translator = Translator.load(Path(model), device)
+        translator = Translator.load(Path(model), find_device(own.device))
         translator = translator.using(beam=own.beam, precision=own.precision)
     except (BadInput, Failed) as error:
         wire.send("unfit", str(error))
