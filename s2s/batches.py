@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -55,9 +55,9 @@ class Batch:
 class Pool:
     """Rows sorted by length, and the batches that they are cut into."""
 
-    source: Ragged
-    target: Ragged
     rows: Ints  # of the corpus
+    source_lengths: Ints
+    target_lengths: Ints
     batches: list[
         Ints
     ]  # places in the pool of the rows of each global batch, in order of the steps
@@ -73,14 +73,13 @@ class Step:
     target_words: Tensor  # (words,) int64, <sos> among them
 
     @classmethod
-    def facts(cls, pool: Pool, batch: Ints) -> "Step":
-        """The facts of a batch of a pool."""
-        read, said = pool.source.take(batch), pool.target.take(batch)
+    def facts(cls, rows: Ints, source: Ragged, target: Ragged) -> "Step":
+        """The facts of a global batch of so many rows, and their tokens."""
         return Step(
-            rows=pool.rows[batch],
-            tokens=len(said.values),
-            source_words=torch.from_numpy(np.unique(read.values).astype(np.int64)),
-            target_words=torch.from_numpy(np.union1d(said.values, [SOS]).astype(np.int64)),
+            rows=rows,
+            tokens=len(target.values),
+            source_words=torch.from_numpy(np.unique(source.values).astype(np.int64)),
+            target_words=torch.from_numpy(np.union1d(target.values, [SOS]).astype(np.int64)),
         )
 
 
@@ -133,10 +132,12 @@ class Batches:
         )
         self.batch_size, self.batch_tokens, self._seed = batch_size, batch_tokens, seed
         self.rank, self.world, self.accumulate = rank, world, accumulate
+        self._lengths: tuple[Any, Any] | None = None  # if they are remembered
         self.pairs = len(rows)
-        self.tokens = self._target.total
+        self.target_tokens = self._target.total
+        self.source_tokens = self._source.total
         if batch_tokens is not None:
-            batch_size = max(1, batch_tokens * self.pairs // self.tokens)
+            batch_size = max(1, batch_tokens * self.pairs // self.target_tokens)
         self._pool = POOL * batch_size
 
     @property
@@ -149,9 +150,9 @@ class Batches:
         if self.batch_tokens is None:
             return -(-self.pairs // self.batch_size)
         return sum(
-            len(self._cut(self._target.lengths(rows[order])))
+            len(self._cut(target[_by_length(source, target)]))
             for rows in self._pools(epoch)
-            for order in [self._sorted(rows)]
+            for source, target in [self._lengths_of(rows)]
         )
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[HostStep]:
@@ -164,8 +165,9 @@ class Batches:
             skip: global batches from the start that are passed over.
         """
         for pool in self.pools(epoch, skip):
+            tokens = self.tokens(pool.rows)
             for batch in pool.batches:
-                yield self._step(pool, batch)
+                yield self._step(pool.rows[batch], *(side.take(batch) for side in tokens))
 
     def pools(self, epoch: int, skip: int = 0) -> Iterator[Pool]:
         """The pools of an epoch, without the first `skip` global batches."""
@@ -173,21 +175,41 @@ class Batches:
             if self.batch_tokens is None and skip >= POOL:
                 skip -= POOL  # without reading it
                 continue
-            rows = rows[self._sorted(rows)]
-            source, target = self._source.take(rows), self._target.take(rows)
-            batches = self._cut(target.lengths)
-            order = np.random.default_rng((self._seed, epoch, number)).permutation(len(batches))
-            yield Pool(source, target, rows, [batches[place] for place in order[skip:]])
+            source, target = self._lengths_of(rows)
+            order = _by_length(source, target)
+            batches = self._cut(target[order])
+            shuffled = np.random.default_rng((self._seed, epoch, number)).permutation(len(batches))
+            yield Pool(
+                rows[order],
+                source[order],
+                target[order],
+                [batches[place] for place in shuffled[skip:]],
+            )
             skip = max(0, skip - len(batches))
+
+    def tokens(self, rows: Ints | None = None) -> tuple[Ragged, Ragged]:
+        """Source and target of some rows, or of all."""
+        if rows is None:
+            return self._source.whole(), self._target.whole()
+        return self._source.take(rows), self._target.take(rows)
+
+    def remember_lengths(self) -> None:
+        """Keep the lengths of all rows, 8 bytes for each: pools are then made without reading."""
+        rows = np.arange(self.pairs)
+        source, target = (c.lengths(rows).astype(np.int32) for c in (self._source, self._target))
+        self._lengths = (source, target)
+
+    def _lengths_of(self, rows: Ints) -> tuple[Ints, Ints]:
+        if self._lengths is None:
+            return self._source.lengths(rows), self._target.lengths(rows)
+        source, target = self._lengths
+        return source[rows], target[rows]
 
     def _pools(self, epoch: int) -> Iterator[Ints]:
         order = np.arange(self.pairs, dtype=np.int32)  # half of what int64 takes
         np.random.default_rng((self._seed, epoch)).shuffle(order)
         for start in range(0, self.pairs, self._pool):
             yield order[start : start + self._pool].astype(np.int64)
-
-    def _sorted(self, rows: Ints) -> Ints:
-        return np.lexsort((self._source.lengths(rows), self._target.lengths(rows)))
 
     def _cut(self, lengths: Ints) -> list[Ints]:
         """The rows of each batch of a pool, by the target lengths of its rows, shortest first."""
@@ -202,16 +224,26 @@ class Batches:
             ends.append(min(ends[-1] + size, len(lengths)))
         return [np.arange(start, end) for start, end in pairwise(ends)]
 
-    def _step(self, pool: Pool, batch: Ints) -> HostStep:
+    def _step(self, rows: Ints, source: Ragged, target: Ragged) -> HostStep:
         shares = self.world * self.accumulate
-        read, said = pool.source.take(batch), pool.target.take(batch)
         return HostStep(
             shares=[
-                _collate(read, said, np.arange(share, len(batch), shares))
+                _collate(source, target, np.arange(share, len(rows), shares))
                 for share in range(self.rank, shares, self.world)
             ],
-            **vars(Step.facts(pool, batch)),
+            **vars(Step.facts(rows, source, target)),
         )
+
+
+def _by_length(source: Ints, target: Ints) -> Ints:
+    """The order of rows by target length, then by source length, then as they are.
+
+    What np.lexsort gives, but numpy sorts short integers in linear time.
+    """
+    if max(source.max(), target.max()) >= 1 << 16:
+        return np.lexsort((source, target))
+    order = np.argsort(source.astype(np.uint16), kind="stable")
+    return order[np.argsort(target[order].astype(np.uint16), kind="stable")]
 
 
 def _collate(source: Ragged, target: Ragged, rows: Ints) -> Batch:

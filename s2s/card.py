@@ -1,10 +1,11 @@
 """Batches that are put together on a GPU, so that a step needs one small copy from the CPU.
 
-A pool of batches is copied to the card as it is read, ragged. Each batch of it is then a few
-numbers, from which the card gathers the padded tensors itself, in shapes that are rounded up so
-that there are few of them: a step's kernels can be recorded for each (`s2s.graphs`).
+The tokens of a corpus are held on the card if they take little of its memory, else those of each
+pool of batches are copied there. A batch is then a few numbers, by which the card gathers the
+padded tensors itself, in shapes that are rounded up so that there are few of them: a step's kernels
+can be recorded for each (`s2s.graphs`).
 
-Shapes: B sentences of a batch, S source tokens, T target tokens, N of them real.
+Shapes: P rows of a pool, B sentences of a batch, S source tokens, T target tokens, N of them real.
 """
 
 from collections.abc import Iterator
@@ -16,8 +17,12 @@ import torch
 from torch import Tensor
 
 from s2s.batches import Batch, Batches, Pool, Step
-from s2s.ragged import Ints
+from s2s.kernels import collate, has_kernels
+from s2s.ragged import Ragged
 from s2s.text import PAD, SOS
+
+# Of the card's memory, what the tokens of a corpus may take.
+_HELD = 0.1
 
 # Lengths are rounded up to a multiple of this, and of a quarter of the power of two below.
 _TOKENS = 4
@@ -36,7 +41,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Share:
-    """The rows of a pool that make a batch: first, first + stride, …, before end."""
+    """The places in a pool that make a batch: first, first + stride, …, before end."""
 
     first: int
     end: int
@@ -45,11 +50,33 @@ class Share:
 
 
 @dataclass(frozen=True)
-class PinnedPool:
-    """The tokens of a pool in page-locked memory, from which the card copies by itself."""
+class Tokens:
+    """The tokens of some rows, one list after the other, all int64."""
 
-    values: tuple[Tensor, Tensor]  # of source and target, one list after the other, int64
-    starts: tuple[Tensor, Tensor]  # (rows + 1,) each, int64
+    source: Tensor
+    source_starts: Tensor  # (rows + 1,)
+    target: Tensor
+    target_starts: Tensor  # (rows + 1,)
+
+    @classmethod
+    def of(cls, source: Ragged, target: Ragged, device: torch.device) -> "Tokens":
+        """The tokens in memory from which the device copies."""
+        parts = (source.values, source.starts, target.values, target.starts)
+        return cls(*(_pinned(part, device) for part in parts))
+
+    @property
+    def parts(self) -> list[Tensor]:
+        """All tensors."""
+        return [self.source, self.source_starts, self.target, self.target_starts]
+
+
+@dataclass(frozen=True)
+class CardPool:
+    """A pool in page-locked memory, from which the card copies by itself."""
+
+    rows: Tensor  # (P,) int64, of the tokens
+    places: Tensor  # (P + 1,) int64, real target tokens before each row
+    tokens: Tokens | None  # of the pool alone, if the card does not hold those of the corpus
 
 
 @dataclass(frozen=True)
@@ -57,66 +84,90 @@ class CardStep(Step):
     """An optimizer step whose batches the card puts together."""
 
     shares: list[Share]
-    pool: PinnedPool
-
-
-def card_steps(batches: Batches, epoch: int, skip: int, device: torch.device) -> Iterator[CardStep]:
-    """The steps of an epoch, as `Batches.epoch` gives them, for a card."""
-    if device.index is not None:
-        torch.cuda.set_device(device)  # of this thread
-    for pool in batches.pools(epoch, skip):
-        sides = (pool.source, pool.target)
-        source, target = (_pinned(side.values, device) for side in sides)
-        starts = (_pinned(pool.source.starts, device), _pinned(pool.target.starts, device))
-        pinned = PinnedPool((source, target), starts)
-        for batch in pool.batches:
-            facts = Step.facts(pool, batch) if batches.world > 1 else _alone(pool, batch)
-            yield CardStep(**vars(facts), shares=shares(batches, pool, batch), pool=pinned)
-
-
-def shares(batches: Batches, pool: Pool, batch: Ints) -> list[Share]:
-    """What of a batch the worker takes, and the shapes of it."""
-    stride = batches.world * batches.accumulate
-    first, end = int(batch[0]), int(batch[-1]) + 1
-    sentences = batches.batch_size if batches.batch_tokens is None else _rounded(len(batch), 8)
-    size = -(-sentences // stride)
-    made = []
-    for share in range(batches.rank, stride, batches.world):
-        rows = np.arange(min(first + share, end - 1), end, stride)
-        source, target = (side.starts[rows + 1] - side.starts[rows]
-                          for side in (pool.source, pool.target))  # fmt: skip
-        width = _rounded(int(target.max()), _TOKENS)
-        real = min(_rounded(int(target.sum()), _REAL, parts=16), size * width)
-        shape = Shape(size, _rounded(int(source.max()), _TOKENS), width, real)
-        made.append(Share(first + share, end, stride, shape))
-    return made
+    pool: CardPool
 
 
 class Card:
-    """The pool whose batches are trained on, and the numbers of the current batch, on a GPU.
+    """The tokens that are trained on, and the numbers of the current batch, on a GPU.
 
-    They stay where they are, so that recorded kernels find them; `moved` says when they could not.
+    They stay where they are, so that recorded kernels find them; `load` says when they could not.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._pool: PinnedPool | None = None
-        self._values, self._starts = [self._room(0), self._room(0)], [self._room(0), self._room(0)]
-        # Row numbers, and what the caller wants to know of the step; all exact in float64.
+        self._held: Batches | None = None  # whose tokens are all here
+        self._pool: CardPool | None = None
+        self._tokens = Tokens(*(self._room(0) for _ in range(4)))
+        self._rows, self._places = self._room(0), self._room(0)
+        # Places in the pool, and what the caller wants to know of the step; all exact in float64.
         self.numbers = torch.zeros(8, dtype=torch.float64, device=device)
 
-    def load(self, pool: PinnedPool) -> bool:
-        """Copy a pool to the card, if it is not there; returns whether it had to move."""
+    def hold(self, batches: Batches) -> bool:
+        """Copy all tokens of a corpus to the card, if they take little of its memory.
+
+        Returns:
+            Whether there is anything that recorded kernels do not know of.
+        """
+        if batches is self._held:
+            return False
+        size = 8 * (batches.source_tokens + batches.target_tokens + 2 * batches.pairs)
+        room = float("inf")
+        if self._device.type == "cuda":
+            room = _HELD * torch.cuda.get_device_properties(self._device).total_memory
+        self._held = None
+        if size <= room:
+            batches.remember_lengths()
+            tokens = Tokens.of(*batches.tokens(), self._device)
+            self._tokens = Tokens(*(part.to(self._device) for part in tokens.parts))
+            self._held = batches
+        return True
+
+    def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[CardStep]:
+        """The steps of an epoch, as `Batches.epoch` gives them."""
+        if self._device.index is not None:
+            torch.cuda.set_device(self._device)  # of the thread that makes them
+        for pool in batches.pools(epoch, skip):
+            tokens, rows = None, pool.rows
+            if self._held is not batches:
+                tokens = Tokens.of(*batches.tokens(rows), self._device)
+                rows = np.arange(len(rows))
+            places = np.concatenate(([0], np.cumsum(pool.target_lengths)))
+            made = CardPool(_pinned(rows, self._device), _pinned(places, self._device), tokens)
+            for batch in pool.batches:
+                first, end = int(batch[0]), int(batch[-1]) + 1
+                count = int(places[end] - places[first])
+                own = pool.rows[first:end]
+                if batches.world > 1:  # what they exchange are the rows of its words
+                    facts = Step.facts(own, *batches.tokens(own))
+                else:
+                    facts = Step(own, count, _NONE, _NONE)
+                parts = _shares(batches, pool, first, end)
+                yield CardStep(**vars(facts), shares=parts, pool=made)
+
+    def load(self, pool: CardPool) -> bool:
+        """Copy a pool to the card, if it is not there; returns whether anything had to move."""
         if pool is self._pool:
             return False
-        self._pool, moved = pool, False
-        for rooms, given in ((self._values, pool.values), (self._starts, pool.starts)):
-            for side, tensor in enumerate(given):
-                if len(tensor) > len(rooms[side]):
-                    # With some to spare: the next pool is as large, but for chance.
-                    rooms[side], moved = self._room(len(tensor) * 5 // 4), True
-                rooms[side][: len(tensor)].copy_(tensor, non_blocking=True)
+        self._pool = pool
+        self._rows, moved = self._copied(self._rows, pool.rows)
+        self._places, also = self._copied(self._places, pool.places)
+        moved |= also
+        if pool.tokens is not None:
+            copied = [
+                self._copied(*both)
+                for both in zip(self._tokens.parts, pool.tokens.parts, strict=True)
+            ]
+            self._tokens = Tokens(*(part for part, _ in copied))
+            moved |= any(also for _, also in copied)
         return moved
+
+    def _copied(self, room: Tensor, given: Tensor) -> tuple[Tensor, bool]:
+        """The room with what is given, and whether it is another one, with some to spare."""
+        moved = len(given) > len(room)
+        if moved:
+            room = self._room(len(given) * 5 // 4)
+        room[: len(given)].copy_(given, non_blocking=True)
+        return room, moved
 
     def point(self, share: Share, *told: float) -> None:
         """Make a share the current one, and keep up to five numbers beside it, in `told`."""
@@ -130,14 +181,24 @@ class Card:
         """The numbers (5,) float32 that were given to `point`."""
         return self.numbers[3:].float()
 
-    def batch(self, shape: Shape) -> Batch:
+    def batch(self, shape: Shape, stride: int = 1) -> Batch:
         """The current batch, padded to a shape."""
+        if self._device.type == "cuda" and stride == 1 and has_kernels():
+            source, lengths, target_in, target_out, predicted = collate(
+                self._tokens.parts, self._rows, self._places, self.numbers, shape, PAD, SOS
+            )
+            return Batch(source, lengths, target_in, target_out, shape.sentences, predicted)
+        return self._batch(shape)
+
+    def _batch(self, shape: Shape) -> Batch:
+        """The same by torch's own kernels, one for each little thing."""
         first, end, stride = self.numbers[:3].long()
-        rows = first + stride * torch.arange(shape.sentences, device=self._device)  # (B,)
-        counts = rows < end  # (B,)
-        rows = torch.minimum(rows, end - 1)
-        source, lengths, _ = self._gathered(0, rows, shape.source)
-        target_out, _, inside = self._gathered(1, rows, shape.target)
+        places = first + stride * torch.arange(shape.sentences, device=self._device)  # (B,)
+        counts = places < end  # (B,)
+        rows = self._rows[torch.minimum(places, end - 1)]  # (B,)
+        tokens = self._tokens
+        source, lengths, _ = _gathered(tokens.source, tokens.source_starts, rows, shape.source)
+        target_out, _, inside = _gathered(tokens.target, tokens.target_starts, rows, shape.target)
         real = inside & counts[:, None]  # (B, T)
         target_out = target_out.masked_fill(~real, PAD)
         begin = torch.full_like(target_out[:, :1], SOS)
@@ -150,25 +211,39 @@ class Card:
             predicted=torch.nonzero_static(real.flatten(), size=shape.real, fill_value=-1)[:, 0],
         )
 
-    def _gathered(self, side: int, rows: Tensor, width: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, width) of rows (B,), their lengths (B,), and which (B, width) are real."""
-        values, starts = self._values[side], self._starts[side]
-        begins = starts[rows]  # (B,)
-        lengths = starts[rows + 1] - begins  # (B,)
-        places = torch.arange(width, device=self._device)  # (width,)
-        inside = places < lengths[:, None]  # (B, width)
-        places = (begins[:, None] + places).clamp_max(len(values) - 1)  # (B, width)
-        return values[places].masked_fill(~inside, PAD), lengths, inside
-
     def _room(self, size: int) -> Tensor:
         return torch.zeros(size, dtype=torch.int64, device=self._device)
 
 
-def _alone(pool: Pool, batch: Ints) -> Step:
-    """The facts of a batch that only a worker that exchanges nothing needs."""
-    starts, none = pool.target.starts, torch.empty(0, dtype=torch.int64)
-    tokens = int(starts[batch[-1] + 1] - starts[batch[0]])
-    return Step(pool.rows[batch], tokens, none, none)
+_NONE = torch.empty(0, dtype=torch.int64)
+
+
+def _shares(batches: Batches, pool: Pool, first: int, end: int) -> list[Share]:
+    """What of a batch, from one place in a pool to another, the worker takes, and the shapes."""
+    stride = batches.world * batches.accumulate
+    size = batches.batch_size if batches.batch_tokens is None else _rounded(end - first, 8)
+    size = -(-size // stride)
+    made = []
+    for share in range(batches.rank, stride, batches.world):
+        part = slice(min(first + share, end - 1), end, stride)
+        source, target = pool.source_lengths[part], pool.target_lengths[part]
+        width = _rounded(int(target.max()), _TOKENS)
+        real = min(_rounded(int(target.sum()), _REAL, parts=16), size * width)
+        shape = Shape(size, _rounded(int(source.max()), _TOKENS), width, real)
+        made.append(Share(first + share, end, stride, shape))
+    return made
+
+
+def _gathered(
+    values: Tensor, starts: Tensor, rows: Tensor, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens (B, width) of rows (B,), their lengths (B,), and which (B, width) are real."""
+    begins = starts[rows]  # (B,)
+    lengths = starts[rows + 1] - begins  # (B,)
+    places = torch.arange(width, device=rows.device)  # (width,)
+    inside = places < lengths[:, None]  # (B, width)
+    places = (begins[:, None] + places).clamp_max(len(values) - 1)  # (B, width)
+    return values[places].masked_fill(~inside, PAD), lengths, inside
 
 
 def _pinned(numbers: "np.ndarray[Any, Any]", device: torch.device) -> Tensor:

@@ -1,19 +1,39 @@
 """Triton kernels, for CUDA devices alone: torch brings Triton where it brings CUDA.
 
-Shapes: N target tokens, V target words.
+Each does in one start what takes torch several, or more memory traffic. Every one has its plain
+counterpart beside the place where it is used, and both must give the same.
+
+Shapes: B sentences, S source tokens, T target tokens, N of them real, V words, E features.
 """
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    triton = None
 
 # A row of logits is held in registers: what more words need is left to torch.
 MOST_WORDS = 65_536
 
+# Tokens above which sorting them takes less than looking at them once for every few words.
+MOST_TOKENS = 16_384
+
+
+def has_kernels() -> bool:
+    """Whether there is Triton."""
+    return triton is not None
+
 
 def softmax_difference(
-    logits: Tensor, targets: Tensor, ignored: int | None, smoothing: float, lift: float
+    logits: Tensor,
+    words: int,
+    targets: Tensor,
+    ignored: int | None,
+    smoothing: float,
+    lift: float,
 ) -> Tensor:
     """The cross-entropy (N,) float32 of logits (N, V), which become its gradient in place.
 
@@ -21,44 +41,163 @@ def softmax_difference(
     in Liger Kernel (Hsu et al., 2024, https://arxiv.org/abs/2410.10989).
 
     Args:
+        words: V, if the rows are longer for alignment; what is beyond gets a gradient of 0.
         targets: (N,) int64 words.
         ignored: word whose rows have no loss and no gradient; None for no such word.
         smoothing: share of the target's probability that is spread over all words.
         lift: what gradients are multiplied by.
     """
-    rows, words = logits.shape
+    rows, width = logits.shape
     losses = torch.empty(rows, device=logits.device)
-    block = triton.next_power_of_2(words)
+    block = triton.next_power_of_2(width)
     # Measured on an H100: fewer words than threads can load at a time want fewer threads.
     warps = 4 if block <= 8192 else 16
     _softmax_difference[(rows,)](
-        logits, targets, losses, words, logits.stride(0), -1 if ignored is None else ignored,
-        smoothing, lift, block=block, num_warps=warps,
+        logits, targets, losses, words, width, logits.stride(0),
+        -1 if ignored is None else ignored, smoothing, lift, block=block, num_warps=warps,
     )  # fmt: skip
     return losses
 
 
-@triton.jit
-def _softmax_difference(
-    logits, targets, losses, words, stride, ignored, smoothing, lift, block: tl.constexpr
-):  # type: ignore[no-untyped-def]
-    row = tl.program_id(0).to(tl.int64)
-    target = tl.load(targets + row)
-    places = tl.arange(0, block)
-    inside = places < words
-    at = logits + row * stride + places
-    values = tl.load(at, mask=inside, other=-float("inf")).to(tl.float32)
-    highest = tl.max(values, 0)
-    shares = tl.exp(values - highest)
-    total = tl.sum(shares, 0)
-    level = highest + tl.log(total)
-    hit = places == target
-    wanted = tl.sum(tl.where(hit, values, 0.0), 0)
-    everyone = tl.sum(tl.where(inside, values, 0.0), 0)
-    spread = smoothing / words
-    loss = (1 - smoothing) * (level - wanted) + smoothing * level - spread * everyone
-    counts = target != ignored
-    tl.store(losses + row, tl.where(counts, loss, 0.0))
-    difference = shares / total - spread - tl.where(hit, 1 - smoothing, 0.0)
-    difference = tl.where(counts, difference * lift, 0.0)
-    tl.store(at, difference.to(logits.dtype.element_ty), mask=inside)
+def collate(
+    tokens: list[Tensor],
+    rows: Tensor,
+    places: Tensor,
+    numbers: Tensor,
+    shape: tuple[int, int, int, int],
+    pad: int,
+    sos: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The tensors of a batch of a shape (B, S, T, N), of ragged tokens.
+
+    Args:
+        tokens: those of all sources, where each source starts, and the same of targets.
+        rows: of these, in the order of a pool.
+        places: real target tokens of the pool before each of them, and at its end.
+        numbers: (2 or more,) float64; the first place in the pool, and the place after the last.
+
+    Returns:
+        Source tokens (B, S), their lengths (B,), target tokens for the decoder (B, T), target
+        tokens (B, T), and the places (N,) of the real ones in these, then -1.
+    """
+
+    def room(*size: int) -> Tensor:
+        return torch.empty(size, dtype=torch.int64, device=rows.device)
+
+    sentences, source, target, real = shape
+    made = (room(sentences, source), room(sentences), room(sentences, target),
+            room(sentences, target), room(real))  # fmt: skip
+    rest = -(-real // sentences)
+    blocks = (max(32, triton.next_power_of_2(size)) for size in (source, target, rest))
+    source_block, target_block, rest_block = blocks
+    _collate[(sentences,)](
+        *tokens, rows, places, numbers, *made, source, target, real, rest, pad, sos,
+        source_block=source_block, target_block=target_block, rest_block=rest_block, num_warps=1,
+    )  # fmt: skip
+    return made
+
+
+def embedding_gradient(tokens: Tensor, gradient: Tensor, words: int, padding: int) -> Tensor:
+    """The gradient (V, E) of an embedding, of those (N, E) float32 of its vectors of tokens (N,).
+
+    A sum over tokens for each word, as a product with the matrix that says which token is which
+    word, made on the fly: the order of the sums is fixed, where atomic additions' is not.
+    """
+    gradient = gradient.contiguous()
+    made = torch.empty(words, gradient.shape[1], device=gradient.device)
+    features = min(64, triton.next_power_of_2(gradient.shape[1]))
+    features = max(16, features)
+    grid = (triton.cdiv(words, 64), triton.cdiv(gradient.shape[1], features))
+    _embedding_gradient[grid](
+        tokens, gradient, made, len(tokens), words, gradient.shape[1], padding,
+        word_block=64, token_block=64, feature_block=features, num_warps=4,
+    )  # fmt: skip
+    return made
+
+
+if triton is not None:
+
+    @triton.jit
+    def _softmax_difference(
+        logits, targets, losses, words, width, stride, ignored, smoothing, lift,
+        block: tl.constexpr,
+    ):  # fmt: skip
+        row = tl.program_id(0).to(tl.int64)
+        target = tl.load(targets + row)
+        places = tl.arange(0, block)
+        inside = places < words
+        at = logits + row * stride + places
+        values = tl.load(at, mask=inside, other=-float("inf")).to(tl.float32)
+        highest = tl.max(values, 0)
+        shares = tl.exp(values - highest)
+        total = tl.sum(shares, 0)
+        level = highest + tl.log(total)
+        hit = places == target
+        wanted = tl.sum(tl.where(hit, values, 0.0), 0)
+        everyone = tl.sum(tl.where(inside, values, 0.0), 0)
+        spread = smoothing / words
+        loss = (1 - smoothing) * (level - wanted) + smoothing * level - spread * everyone
+        counts = target != ignored
+        tl.store(losses + row, tl.where(counts, loss, 0.0))
+        difference = shares / total - spread - tl.where(hit, 1 - smoothing, 0.0)
+        difference = tl.where(counts & inside, difference * lift, 0.0)
+        tl.store(at, difference.to(logits.dtype.element_ty), mask=places < width)
+
+    @triton.jit(do_not_specialize=["source_size", "target_size", "real", "rest", "pad", "sos"])
+    def _collate(
+        source, source_starts, target, target_starts, rows, places, numbers,
+        source_out, lengths, target_in, target_out, predicted,
+        source_size, target_size, real, rest, pad, sos,
+        source_block: tl.constexpr, target_block: tl.constexpr, rest_block: tl.constexpr,
+    ):  # fmt: skip
+        sentence = tl.program_id(0)
+        first = tl.load(numbers).to(tl.int64)
+        end = tl.load(numbers + 1).to(tl.int64)
+        counts = first + sentence < end
+        at = tl.minimum(first + sentence, end - 1)
+        row = tl.load(rows + at)
+
+        begin = tl.load(source_starts + row)
+        length = tl.load(source_starts + row + 1) - begin
+        tl.store(lengths + sentence, length)
+        place = tl.arange(0, source_block)
+        words = tl.load(source + begin + place, mask=place < length, other=pad)
+        tl.store(source_out + sentence * source_size + place, words, mask=place < source_size)
+
+        begin = tl.load(target_starts + row)
+        length = tl.where(counts, tl.load(target_starts + row + 1) - begin, 0)
+        place = tl.arange(0, target_block)
+        words = tl.load(target + begin + place, mask=place < length, other=pad)
+        tl.store(target_out + sentence * target_size + place, words, mask=place < target_size)
+        before = tl.load(target + begin + place - 1, mask=(place > 0) & (place <= length) & counts,
+                         other=pad)  # fmt: skip
+        before = tl.where(place == 0, sos, before)
+        tl.store(target_in + sentence * target_size + place, before, mask=place < target_size)
+
+        ahead = tl.load(places + at) - tl.load(places + first)
+        tl.store(predicted + ahead + place, sentence * target_size + place, mask=place < length)
+        total = tl.load(places + end) - tl.load(places + first)
+        beyond = sentence * rest + tl.arange(0, rest_block)
+        mine = (beyond >= total) & (beyond < real) & (beyond < (sentence + 1) * rest)
+        tl.store(predicted + beyond, tl.full([rest_block], -1, tl.int64), mask=mine)
+
+    @triton.jit(do_not_specialize=["count"])
+    def _embedding_gradient(
+        tokens, gradient, made, count, words, features, padding,
+        word_block: tl.constexpr, token_block: tl.constexpr, feature_block: tl.constexpr,
+    ):  # fmt: skip
+        word = tl.program_id(0) * word_block + tl.arange(0, word_block)
+        feature = tl.program_id(1) * feature_block + tl.arange(0, feature_block)
+        total = tl.zeros([word_block, feature_block], tl.float32)
+        for start in range(0, count, token_block):
+            place = start + tl.arange(0, token_block)
+            token = tl.load(tokens + place, mask=place < count, other=-1)
+            hit = word[:, None] == token[None, :]
+            if tl.max(tl.max(hit.to(tl.int32), 1), 0) > 0:
+                at = gradient + place[:, None] * features + feature[None, :]
+                inside = (place[:, None] < count) & (feature[None, :] < features)
+                values = tl.load(at, mask=inside, other=0.0)
+                total += tl.dot(hit.to(tl.float32), values, input_precision="tf32x3")
+        total = tl.where(word[:, None] == padding, 0.0, total)
+        inside = (word[:, None] < words) & (feature[None, :] < features)
+        tl.store(made + word[:, None] * features + feature[None, :], total, mask=inside)

@@ -9,8 +9,6 @@ Shapes: N target tokens without padding, C of them in a chunk, H hidden size, V 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from s2s.batches import Batch
+from s2s.kernels import MOST_WORDS, has_kernels, softmax_difference
 from s2s.model import Seq2Seq
 from s2s.text import PAD
 
@@ -31,9 +30,9 @@ CARD_CHUNK_BYTES = 2_000_000_000
 # A chunk's rows are a multiple of this.
 ROWS = 32
 
-# Columns that the bias takes beside the weight, of which the first alone is not zero: tensor cores
-# want a multiple of this.
-_COLUMNS = 8
+# Columns that the bias takes beside the weight, of which the first alone is not zero, and rows to
+# whose multiple words are filled up: products of other sizes take three times as long on a GPU.
+_COLUMNS, _ALIGNED = 8, 64
 
 # What gradients of fp16 logits are multiplied by: more, and the sum over a chunk could overflow.
 LIFT = 64.0
@@ -168,8 +167,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        kernels = _kernels() if hidden.is_cuda else None
-        fits = kernels is not None and len(weight) <= kernels.MOST_WORDS
+        fits = hidden.is_cuda and has_kernels() and len(weight) <= MOST_WORDS
         make = _loss_and_gradients_on_card if fits else _loss_and_gradients
         with torch.autocast(device, enabled=False):
             loss, *gradients = make(
@@ -259,43 +257,31 @@ def _loss_and_gradients_on_card(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The same, with one kernel between the products, and the bias as a column of the weight."""
-    kernels = _kernels()
-    assert kernels is not None  # noqa: S101
-    size = hidden.shape[1]
+    words, size = weight.shape
     lift = LIFT if dtype == torch.float16 else 1.0
     # The bias' gradient sums a matrix as large as the logits: as a column it costs nothing.
-    column = nn.functional.pad(bias[:, None], (0, _COLUMNS - 1))  # (V, _COLUMNS)
-    both = torch.cat([weight, column], dim=1).to(dtype)  # (V, H + _COLUMNS)
-    ones = nn.functional.pad(hidden.new_ones(len(hidden), 1), (0, _COLUMNS - 1))  # (N, _COLUMNS)
-    states = torch.cat([hidden, ones], dim=1).to(dtype)  # (N, H + _COLUMNS)
+    both = weight.new_zeros(-words % _ALIGNED + words, size + _COLUMNS, dtype=dtype)
+    both[:words, :size], both[:words, size] = weight, bias  # (V + …, H + _COLUMNS)
+    states = hidden.new_zeros(len(hidden), size + _COLUMNS, dtype=dtype)
+    states[:, :size], states[:, size] = hidden, 1  # (N, H + _COLUMNS)
     loss = torch.zeros((), device=hidden.device)
     d_hidden = torch.empty_like(hidden)
     d_both = None
     for chunk in _chunks(len(targets), both):
-        difference = states[chunk] @ both.t()  # (C, V): logits yet
-        loss += kernels.softmax_difference(
-            difference, targets[chunk], ignored, smoothing, lift
+        difference = states[chunk] @ both.t()  # (C, V + …): logits yet
+        loss += softmax_difference(
+            difference, words, targets[chunk], ignored, smoothing, lift
         ).sum()  # fmt: skip
         d_hidden[chunk] = difference @ both[:, :size]
-        more = difference.t() @ states[chunk]  # (V, H + _COLUMNS)
+        more = difference.t() @ states[chunk]  # (V + …, H + _COLUMNS)
         d_both = more.to(weight.dtype) if d_both is None else d_both + more
     if d_both is None:  # no target token at all
         d_both = torch.zeros_like(both, dtype=weight.dtype)
-    d_weight, d_bias = d_both[:, :size].contiguous(), d_both[:, size].contiguous()
+    d_weight, d_bias = d_both[:words, :size].contiguous(), d_both[:words, size].contiguous()
     if lift > 1:
         for gradient in (d_hidden, d_weight, d_bias):
             gradient /= lift
     return loss, d_hidden, d_weight, d_bias
-
-
-@cache
-def _kernels() -> ModuleType | None:
-    """Triton's kernels, where torch has brought Triton."""
-    try:
-        from s2s import kernels
-    except ImportError:
-        return None
-    return kernels
 
 
 def _log(probabilities: Tensor) -> Tensor:

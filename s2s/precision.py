@@ -17,6 +17,7 @@ from s2s.errors import BadInput
 Name = Literal["fp32", "tf32", "bf16", "fp16"]
 
 _ORDER: tuple[Name, ...] = ("fp32", "fp16", "bf16")  # the better, the later
+_ALIGNED = 64
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -130,6 +131,10 @@ class Projection(nn.Module):
             dtype = torch.float32
         self.in_features = exact.in_features
         self.weight = exact.weight.detach().to(dtype)
+        if self.weight.is_cuda:
+            # Tensor cores want a number of words that they can divide.
+            more = -exact.out_features % _ALIGNED
+            self.weight = nn.functional.pad(self.weight, (0, 0, 0, more))
         self.bias = exact.bias.detach().float()
         self._packed = None
         if packs:
@@ -140,7 +145,8 @@ class Projection(nn.Module):
         """Logits (N, V), float32, of states (N, R)."""
         hidden = hidden.to(self.weight.dtype)
         if self._packed is None:
-            return (hidden @ self.weight.t()).float().add_(self.bias)
+            product = hidden @ self.weight.t()  # (N, V + …)
+            return product[:, : len(self.bias)].float().add_(self.bias)
         exact = hidden.dtype == torch.float32
         bias = self.bias if exact else None  # which bf16 would round
         logits: Tensor = self._product(hidden, self._packed, bias, "none", [], "")

@@ -93,6 +93,13 @@ class Column:
         """Length of the longest list."""
         return max((int(np.diff(offsets).max()) for _, offsets in self._views), default=0)
 
+    def whole(self) -> Ragged:
+        """All lists, copied."""
+        values = [values[offsets[0] : offsets[-1]] for values, offsets in self._views]
+        lengths = [np.diff(offsets) for _, offsets in self._views]
+        none: list[Any] = [np.empty(0, np.int32)]
+        return Ragged(np.concatenate(values or none), _starts(np.concatenate(lengths or none)))
+
     def lengths(self, rows: Ints) -> Ints:
         """Numbers in each of some lists, in the order of `rows`."""
         found = np.empty(len(rows), np.int64)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from s2s.batches import Batch, Batches, HostStep, Step, ahead
-from s2s.card import Card, CardStep, Shape, card_steps
+from s2s.card import Card, CardStep, Shape
 from s2s.config import Config
 from s2s.graphs import Graphs
 from s2s.precision import Precision
@@ -170,7 +170,9 @@ class OnCard(_Stepper):
 
     def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[Step]:
         """The steps of an epoch, made ahead by a thread of their own."""
-        return ahead(card_steps(batches, epoch, skip, self._device), _AHEAD)
+        if self._card.hold(batches) and self._graphs is not None:
+            self._graphs.clear()
+        return ahead(self._card.steps(batches, epoch, skip), _AHEAD)
 
     def take(self, step: Step, number: int, rate: float, wishes: tuple[bool, ...]) -> Reading:
         """Take a step; returns before the card has."""
@@ -211,7 +213,8 @@ class OnCard(_Stepper):
             scale, rate, *_ = numbers = self._card.told
             if not losses:
                 self._begin(rate)
-            losses.append(self._gradients(self._card.batch(share.shape), scale, last=left == 0))
+            batch = self._card.batch(share.shape, share.stride)
+            losses.append(self._gradients(batch, scale, last=left == 0))
         with record_function("s2s exchange"):
             loss = torch.stack(losses).sum(0)
             exchanged = self._workers.exchange(step, torch.cat([loss, numbers[2:]]))

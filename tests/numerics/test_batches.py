@@ -321,7 +321,7 @@ def test_rows_in_files_of_many_chunks_are_read_like_those_in_memory(
         memory, mapped = memory.select(part), mapped.select(part)
     one, other = (Batches(rows, 8, 4, batch_tokens=budget) for rows in (memory, mapped))
     assert one.pairs == other.pairs
-    assert one.tokens == other.tokens
+    assert one.target_tokens == other.target_tokens
     assert one.longest_target == other.longest_target
     for mine, yours in zip(one.epoch(1), other.epoch(1), strict=True):
         assert_same(mine, yours)
@@ -331,7 +331,7 @@ def test_counts_are_those_of_all_workers() -> None:
     rows = rows_of(30)
     batches = Batches(rows, 4, rank=1, world=3)
     assert batches.pairs == 30
-    assert batches.tokens == sum(len(ids) for ids in rows["target_ids"])
+    assert batches.target_tokens == sum(len(ids) for ids in rows["target_ids"])
     assert batches.longest_target == max(len(ids) for ids in rows["target_ids"])
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2s.batches import Batch, Batches
-from s2s.card import Card, Shape, card_steps
+from s2s.card import Card, Shape
 from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig
 from s2s.corpus import Corpus
@@ -49,15 +49,18 @@ def sentences(batch: Batch) -> list[tuple[list[int], list[int], list[int]]]:
     budget=st.one_of(st.none(), st.integers(1, 60)),
     world=st.integers(1, 3),
     accumulate=st.integers(1, 3),
+    held=st.booleans(),
 )
 def test_a_batch_put_together_on_the_card_is_the_cpus(
-    size: int, budget: int | None, world: int, accumulate: int
+    size: int, budget: int | None, world: int, accumulate: int, held: bool
 ) -> None:
     for rank in range(world):
         options: dict[str, Any] = {"batch_tokens": budget, "accumulate": accumulate}
         batches = Batches(rows_of(90), size, 1, rank, world, **options)
         card = Card(CPU)
-        steps = zip(batches.epoch(2), card_steps(batches, 2, 0, CPU), strict=True)
+        if held:
+            card.hold(batches)
+        steps = zip(batches.epoch(2), card.steps(batches, 2, 0), strict=True)
         for wanted, step in steps:
             assert step.tokens == wanted.tokens
             assert step.rows.tolist() == wanted.rows.tolist()
@@ -77,14 +80,14 @@ def test_a_batch_put_together_on_the_card_is_the_cpus(
 
 def test_batches_of_a_corpus_have_few_shapes() -> None:
     batches = Batches(rows_of(4000), 16)
-    shapes = {share.shape for step in card_steps(batches, 1, 0, CPU) for share in step.shares}
+    shapes = {share.shape for step in Card(CPU).steps(batches, 1, 0) for share in step.shares}
     assert len(shapes) < 12
     assert all(shape.real <= shape.sentences * shape.target for shape in shapes)
 
 
 def test_a_larger_pool_moves_the_card_and_the_same_one_does_not() -> None:
     card = Card(CPU)
-    small_one, large = (next(card_steps(Batches(rows_of(n), 4), 1, 0, CPU)) for n in (8, 80))
+    small_one, large = (next(card.steps(Batches(rows_of(n), 4), 1, 0)) for n in (8, 80))
     assert card.load(small_one.pool)
     assert not card.load(small_one.pool)
     assert card.load(large.pool)
@@ -148,8 +151,8 @@ def test_a_batch_with_room_to_spare_has_the_same_loss() -> None:
     model = made("general").train()
     batches = Batches(rows_of(5), 5)
     batch = next(batches.epoch(1)).shares[0]
-    step = next(card_steps(batches, 1, 0, CPU))
     card = Card(CPU)
+    step = next(card.steps(batches, 1, 0))
     card.load(step.pool)
     card.point(step.shares[0])
     shape = step.shares[0].shape
