@@ -3,7 +3,7 @@
 Each does in one start what takes torch several, or more memory traffic. Every one has its plain
 counterpart beside the place where it is used, and both must give the same.
 
-Shapes: B sentences, S source tokens, T target tokens, N of them real, V words, E features.
+Shapes: B sentences, S source tokens, T target tokens, N of them real, V words.
 """
 
 import torch
@@ -17,9 +17,6 @@ except ImportError:
 
 # A row of logits is held in registers: what more words need is left to torch.
 MOST_WORDS = 65_536
-
-# Tokens above which sorting them takes less than looking at them once for every few words.
-MOST_TOKENS = 16_384
 
 
 def has_kernels() -> bool:
@@ -49,12 +46,15 @@ def softmax_difference(
     """
     rows, width = logits.shape
     losses = torch.empty(rows, device=logits.device)
-    block = triton.next_power_of_2(width)
-    # Measured on an H100: fewer words than threads can load at a time want fewer threads.
-    warps = 4 if block <= 8192 else 16
+    # A row is two pieces whose sizes are powers of two, as Triton wants them: one would be longer
+    # by up to a half, and take as much longer.
+    head = 1 << (width.bit_length() - 1)
+    tail = max(16, triton.next_power_of_2(width - head)) if width > head else 16
+    warps = 1 << max(1, min(16, (head + tail) // 2048)).bit_length() - 1  # a power of two
     _softmax_difference[(rows,)](
         logits, targets, losses, words, width, logits.stride(0),
-        -1 if ignored is None else ignored, smoothing, lift, block=block, num_warps=warps,
+        -1 if ignored is None else ignored, smoothing, lift, head=head, tail=tail,
+        num_warps=warps,
     )  # fmt: skip
     return losses
 
@@ -97,51 +97,39 @@ def collate(
     return made
 
 
-def embedding_gradient(tokens: Tensor, gradient: Tensor, words: int, padding: int) -> Tensor:
-    """The gradient (V, E) of an embedding, of those (N, E) float32 of its vectors of tokens (N,).
-
-    A sum over tokens for each word, as a product with the matrix that says which token is which
-    word, made on the fly: the order of the sums is fixed, where atomic additions' is not.
-    """
-    gradient = gradient.contiguous()
-    made = torch.empty(words, gradient.shape[1], device=gradient.device)
-    features = min(64, triton.next_power_of_2(gradient.shape[1]))
-    features = max(16, features)
-    grid = (triton.cdiv(words, 64), triton.cdiv(gradient.shape[1], features))
-    _embedding_gradient[grid](
-        tokens, gradient, made, len(tokens), words, gradient.shape[1], padding,
-        word_block=64, token_block=64, feature_block=features, num_warps=4,
-    )  # fmt: skip
-    return made
-
-
 if triton is not None:
 
     @triton.jit
     def _softmax_difference(
         logits, targets, losses, words, width, stride, ignored, smoothing, lift,
-        block: tl.constexpr,
+        head: tl.constexpr, tail: tl.constexpr,
     ):  # fmt: skip
         row = tl.program_id(0).to(tl.int64)
         target = tl.load(targets + row)
-        places = tl.arange(0, block)
-        inside = places < words
-        at = logits + row * stride + places
-        values = tl.load(at, mask=inside, other=-float("inf")).to(tl.float32)
-        highest = tl.max(values, 0)
-        shares = tl.exp(values - highest)
-        total = tl.sum(shares, 0)
+        counts = target != ignored
+        first, second = tl.arange(0, head), head + tl.arange(0, tail)
+        at = logits + row * stride
+        # What is beyond the words is minus infinity, whose exponential is 0.
+        start = tl.load(at + first, mask=first < words, other=-float("inf")).to(tl.float32)
+        rest = tl.load(at + second, mask=second < words, other=-float("inf")).to(tl.float32)
+        highest = tl.maximum(tl.max(start, 0), tl.max(rest, 0))
+        total = tl.sum(tl.exp(start - highest), 0) + tl.sum(tl.exp(rest - highest), 0)
         level = highest + tl.log(total)
-        hit = places == target
-        wanted = tl.sum(tl.where(hit, values, 0.0), 0)
-        everyone = tl.sum(tl.where(inside, values, 0.0), 0)
+        wanted = tl.load(at + target).to(tl.float32)
+        everyone = tl.sum(tl.where(first < words, start, 0.0), 0)
+        everyone += tl.sum(tl.where(second < words, rest, 0.0), 0)
         spread = smoothing / words
         loss = (1 - smoothing) * (level - wanted) + smoothing * level - spread * everyone
-        counts = target != ignored
         tl.store(losses + row, tl.where(counts, loss, 0.0))
-        difference = shares / total - spread - tl.where(hit, 1 - smoothing, 0.0)
-        difference = tl.where(counts & inside, difference * lift, 0.0)
-        tl.store(at, difference.to(logits.dtype.element_ty), mask=places < width)
+        # The row must have been read by all threads before one writes.
+        tl.debug_barrier()
+        lift = tl.where(counts, lift, 0.0)
+        start = tl.exp(start - level) - tl.where(first == target, 1 - smoothing, 0.0) - spread
+        rest = tl.exp(rest - level) - tl.where(second == target, 1 - smoothing, 0.0) - spread
+        start = tl.where(first < words, start * lift, 0.0).to(logits.dtype.element_ty)
+        rest = tl.where(second < words, rest * lift, 0.0).to(logits.dtype.element_ty)
+        tl.store(at + first, start, mask=first < width)
+        tl.store(at + second, rest, mask=second < width)
 
     @triton.jit(do_not_specialize=["source_size", "target_size", "real", "rest", "pad", "sos"])
     def _collate(
@@ -180,24 +168,3 @@ if triton is not None:
         beyond = sentence * rest + tl.arange(0, rest_block)
         mine = (beyond >= total) & (beyond < real) & (beyond < (sentence + 1) * rest)
         tl.store(predicted + beyond, tl.full([rest_block], -1, tl.int64), mask=mine)
-
-    @triton.jit(do_not_specialize=["count"])
-    def _embedding_gradient(
-        tokens, gradient, made, count, words, features, padding,
-        word_block: tl.constexpr, token_block: tl.constexpr, feature_block: tl.constexpr,
-    ):  # fmt: skip
-        word = tl.program_id(0) * word_block + tl.arange(0, word_block)
-        feature = tl.program_id(1) * feature_block + tl.arange(0, feature_block)
-        total = tl.zeros([word_block, feature_block], tl.float32)
-        for start in range(0, count, token_block):
-            place = start + tl.arange(0, token_block)
-            token = tl.load(tokens + place, mask=place < count, other=-1)
-            hit = word[:, None] == token[None, :]
-            if tl.max(tl.max(hit.to(tl.int32), 1), 0) > 0:
-                at = gradient + place[:, None] * features + feature[None, :]
-                inside = (place[:, None] < count) & (feature[None, :] < features)
-                values = tl.load(at, mask=inside, other=0.0)
-                total += tl.dot(hit.to(tl.float32), values, input_precision="tf32x3")
-        total = tl.where(word[:, None] == padding, 0.0, total)
-        inside = (word[:, None] < words) & (feature[None, :] < features)
-        tl.store(made + word[:, None] * features + feature[None, :], total, mask=inside)

@@ -180,8 +180,11 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight, d_bias = ctx.saved_tensors
-        # In place: they are nobody else's, and this is the only backward pass they can have.
-        return d_hidden.mul_(above), d_weight.mul_(above), d_bias.mul_(above), None, None, None
+        # In place: they are nobody else's, and this is the only backward pass they can have. Those
+        # that are parts of a larger matrix leave it as they are scaled.
+        scaled = (g.mul_(above) if g.is_contiguous() else g * above
+                  for g in (d_hidden, d_weight, d_bias))  # fmt: skip
+        return *scaled, None, None, None
 
 
 def _loss_and_gradients(
@@ -277,7 +280,7 @@ def _loss_and_gradients_on_card(
         d_both = more.to(weight.dtype) if d_both is None else d_both + more
     if d_both is None:  # no target token at all
         d_both = torch.zeros_like(both, dtype=weight.dtype)
-    d_weight, d_bias = d_both[:words, :size].contiguous(), d_both[:words, size].contiguous()
+    d_weight, d_bias = d_both[:words, :size], d_both[:words, size]
     if lift > 1:
         for gradient in (d_hidden, d_weight, d_bias):
             gradient /= lift

@@ -10,15 +10,13 @@ R = E where the output layer's weights are those of the embedding, else H.
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from s2s.config import ModelConfig
-from s2s.kernels import MOST_TOKENS, embedding_gradient, has_kernels
 from s2s.text import PAD
 
 # What recurrent layers carry from word to word: hidden and cell state of an LSTM, the hidden state
@@ -43,11 +41,9 @@ _SEQUENCES: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 # that a sigmoid is 0 or 1 to the last bit, and finite in fp16.
 _SHUT = 1e4
 _HOLDS = {"lstm": (-_SHUT, _SHUT, 0.0, 0.0), "gru": (0.0, _SHUT, 0.0)}
-# Features that a layer reads on a GPU beside its inputs: whether there is padding, one for the
-# bias, and nothing, to a multiple that tensor cores want.
+# Features that mark padding, of which the first alone is not zero: tensor cores want a multiple of
+# this.
 _MARKS = 8
-# Cells whose two biases are one sum.
-_MERGED = ("lstm", "rnn")
 
 # cuDNN keeps the weights of so narrow a layer on the chip, in float32 but not in bf16; for up to so
 # many rows it is the faster of the two (docs/gpu.md).
@@ -142,7 +138,7 @@ class Recurrent(nn.Module):
         self.dropout = LockedDropout(config.dropout)
         self.residual = config.residual
         self._cell, self._step = config.cell, _STEPS[config.cell]
-        # The weights (gates × width, _MARKS) of what a layer reads on a GPU beside its inputs.
+        # The weights (gates × width, _MARKS) of the features that mark padding.
         gates = torch.tensor(_HOLDS.get(config.cell, (0.0,))).repeat_interleave(width)
         marks = nn.functional.pad(gates[:, None], (0, _MARKS - 1))
         self.register_buffer("marks", marks, persistent=False)
@@ -254,48 +250,28 @@ class Recurrent(nn.Module):
         if torch.is_autocast_enabled("cuda"):
             narrow = layer.hidden_size <= _NARROW and len(inputs) <= _FEW_ROWS
             dtype = torch.float32 if narrow else torch.get_autocast_dtype("cuda")
-        # The gradient of a bias is a sum that cuDNN is slow at: as the weight of an input that is
-        # 1 it is part of a product.
-        merged = self._cell in _MERGED and dtype != torch.float32
-        with torch.autocast("cuda", enabled=False):
-            if merged or padding is not None:
-                extra = inputs.new_zeros(*inputs.shape[:2], _MARKS)  # (N, T, _MARKS)
-                if padding is not None:
-                    extra[:, :, :1] = padding
-                extra[:, :, 1] = float(merged)
-                inputs = torch.cat([inputs, extra], dim=2)
-            weights = self._weights_on_card(layer, merged, marked=merged or padding is not None)
-            state = tuple(part.to(dtype) for part in first)
-            with warnings.catch_warnings():
-                # cuDNN wants all weights in one piece, and copies them there where they are not.
-                warnings.filterwarnings("ignore", "RNN module weights are not part")
-                outputs, *last = _SEQUENCES[self._cell](
-                    inputs.to(dtype),
-                    state if len(state) > 1 else state[0],
-                    [weight.to(dtype) for weight in weights],
-                    not merged,  # with biases
-                    1,  # layer
-                    0.0,  # dropout
-                    self.training,
-                    layer.bidirectional,
-                    True,  # batch first
-                )
+        weights = _weights(layer)
+        if padding is not None:
+            marks = nn.functional.pad(padding, (0, _MARKS - 1))  # (N, T, _MARKS)
+            inputs = torch.cat([inputs, marks.to(inputs.dtype)], dim=2)
+            for start in range(0, len(weights), 4):  # the weights of the inputs, of each direction
+                weights[start] = torch.cat([weights[start], self.marks], dim=1)
+        state = tuple(part.to(dtype) for part in first)
+        with torch.autocast("cuda", enabled=False), warnings.catch_warnings():
+            # cuDNN wants all weights in one piece, and copies them there where they are not.
+            warnings.filterwarnings("ignore", "RNN module weights are not part")
+            outputs, *last = _SEQUENCES[self._cell](
+                inputs.to(dtype),
+                state if len(state) > 1 else state[0],
+                [weight.to(dtype) for weight in weights],
+                True,  # with biases
+                1,  # layer
+                0.0,  # dropout
+                self.training,
+                layer.bidirectional,
+                True,  # batch first
+            )
         return outputs, tuple(last)
-
-    def _weights_on_card(self, layer: nn.RNNBase, merged: bool, *, marked: bool) -> list[Tensor]:
-        """The weights of a layer in cuDNN's order, with those of the marks beside its inputs."""
-        found: list[Tensor] = []
-        parts = _weights(layer)
-        for start in range(0, len(parts), 4):  # a direction
-            read, kept, *biases = parts[start : start + 4]
-            if merged:
-                bias = (biases[0] + biases[1])[:, None]  # (gates × width, 1)
-                read = torch.cat([read, self.marks[:, :1], bias, self.marks[:, 2:]], dim=1)
-                biases = []
-            elif marked:
-                read = torch.cat([read, self.marks], dim=1)
-            found += [read, kept, *biases]
-        return found
 
 
 class Encoder(nn.Module):
@@ -525,33 +501,11 @@ def mirrored(source: Tensor, lengths: Tensor) -> Tensor:
 
 def _words(embedding: nn.Embedding, tokens: Tensor, dropped: float) -> Tensor:
     """The vectors (N, T, E) of tokens (N, T), a share of them dropped as if they were not known."""
-    vectors: Tensor
-    on_card = tokens.is_cuda and has_kernels() and tokens.numel() <= MOST_TOKENS
-    if on_card and torch.is_grad_enabled():
-        vectors = _Lookup.apply(embedding.weight, tokens)  # type: ignore[no-untyped-call]
-    else:
-        vectors = embedding(tokens)
+    vectors: Tensor = embedding(tokens)
     if dropped:
         kept = torch.empty_like(vectors[:, :, :1]).bernoulli_(1 - dropped)
         vectors = vectors * kept / (1 - dropped)
     return vectors
-
-
-class _Lookup(torch.autograd.Function):
-    """An embedding whose gradient one kernel makes."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, tokens: Tensor) -> Tensor:
-        ctx.save_for_backward(tokens)
-        ctx.words = len(weight)
-        return nn.functional.embedding(tokens, weight)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None]:
-        [tokens] = ctx.saved_tensors
-        gradient = above.flatten(0, -2).float()
-        return embedding_gradient(tokens.flatten(), gradient, ctx.words, PAD), None
 
 
 def _given(cells: Cells) -> Tensor | Cells:

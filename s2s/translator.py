@@ -5,16 +5,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
+from s2s.batches import padded
 from s2s.bundle import Bundle
 from s2s.config import Config, DecodeConfig
 from s2s.decode import Hypothesis, decode
 from s2s.model import Seq2Seq
 from s2s.passages import Piece, Translation, pieces
 from s2s.precision import Projection, round_products
-from s2s.text import EOS, PAD, SPECIALS, UNK
+from s2s.ragged import Ragged
+from s2s.text import EOS, SPECIALS, UNK
 
 Told = Callable[[int], None]
 
@@ -158,10 +160,11 @@ class Translator:
         # Sentences of one length together: a batch takes as many steps as its longest needs.
         order = sorted((row for row, words in enumerate(ids) if words), key=lambda r: len(ids[r]))
         done([row for row, words in enumerate(ids) if not words])
+        lists = Ragged.of(ids)
         for rows in self._batches(order, ids):
-            source = pad_sequence([torch.tensor(ids[row]) for row in rows], True, PAD)  # (B, S)
-            lengths = torch.tensor([len(ids[row]) for row in rows])  # (B,)
-            source = source.to(self._device)
+            places = np.array(rows)
+            lengths = torch.from_numpy(lists.lengths[places])  # (B,)
+            source = padded(lists, places).to(self._device)  # (B, S)
             # What is drawn for a batch must not be drawn for the next one, too.
             how = self._decode.model_copy(update={"seed": (self._decode.seed + rows[0]) % 2**63})
             made = decode(self._model, source, lengths, how, details)

@@ -227,15 +227,6 @@ def test_fp16_on_a_cpu_is_bad_input(odd: Corpus, tmp_path: Path) -> None:
         trained(odd, settings(precision="fp16"), tmp_path)
 
 
-@pytest.mark.gpu
-def test_a_gpu_trains_as_a_cpu_does(odd: Corpus, tmp_path: Path) -> None:
-    _, said = trained(odd, settings(epochs=3), tmp_path / "cpu")
-    checkpoints = Checkpoints(tmp_path / "gpu")
-    told = Training(odd, settings(epochs=3), torch.device("cuda"), checkpoints, tmp_path).run()
-    for one, other in zip(facts(said), facts(told), strict=True):
-        assert other == pytest.approx(one, rel=1e-2)
-
-
 # ---- explosions ---------------------------------------------------------------------------------
 
 

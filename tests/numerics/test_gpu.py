@@ -1,0 +1,134 @@
+"""What only a GPU can show; everything else of it is tested on CPUs (`test_card`)."""
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from s2s.batches import Batches
+from s2s.card import Card
+from s2s.checkpoints import Checkpoints
+from s2s.config import DecodeConfig
+from s2s.corpus import Corpus
+from s2s.decode import decode
+from s2s.graphs import Graphs
+from s2s.loop import Training
+from s2s.loss import cross_entropy
+from s2s.precision import round_products
+from s2s.slots import Slots
+from s2s.text import PAD
+from tests.conftest import Pairs, Prepare
+from tests.numerics.test_batches import rows_of
+from tests.numerics.test_decode import KINDS, made, some_sources
+from tests.numerics.test_loop import CPU, facts, looking, settings, trained
+
+pytestmark = pytest.mark.gpu
+
+CUDA = torch.device("cuda")
+
+
+@pytest.fixture(scope="module")
+def odd(pairs: Pairs, prepared: Prepare) -> Corpus:
+    """49 rows to train on: in batches of 8, the last has one."""
+    return prepared(pairs[:55], split="random", test=0)
+
+
+@pytest.mark.parametrize("attends", [False, True])
+def test_a_gpu_trains_as_a_cpu_does(attends: bool, odd: Corpus, tmp_path: Path) -> None:
+    config = settings(epochs=6, clip_norm=0.5)
+    config = looking(config) if attends else config
+    _, said = trained(odd, config, tmp_path / "cpu")
+    training = Training(odd, config, CUDA, Checkpoints(tmp_path / "gpu"), tmp_path)
+    for one, other in zip(facts(said), facts(training.run()), strict=True):
+        assert other == pytest.approx(one, rel=1e-3)
+    assert len(training._stepper._graphs) > 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("words", [50, 8087, 12_161, 70_001])  # the last ones are torch's own work
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_gpu_is_the_plain_one(words: int, smoothing: float) -> None:
+    round_products(False)
+    torch.manual_seed(0)
+    sizes = ((90, 64), (words, 64), (words,))
+    leaves = [(torch.randn(*size, device=CUDA) / 4).requires_grad_() for size in sizes]
+    targets = torch.randint(1, words, (90,), device=CUDA)
+    targets[::5] = PAD
+    found = cross_entropy(leaves[0], leaves[1], leaves[2], targets, smoothing, PAD)
+    exact = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    wanted = F.cross_entropy(
+        F.linear(*exact), targets, reduction="sum", label_smoothing=smoothing, ignore_index=PAD
+    )
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+    for mine, theirs in zip(
+        torch.autograd.grad(found, leaves), torch.autograd.grad(wanted, exact), strict=True
+    ):
+        assert (mine - theirs).norm() < 1e-5 * theirs.norm()
+
+
+def test_one_kernel_puts_batches_together_as_torch_does() -> None:
+    batches = Batches(rows_of(90), 8)
+    card = Card(CUDA)
+    for held in (False, True):
+        if held:
+            assert card.hold(batches)
+        for step in card.steps(batches, 1, 0):
+            card.load(step.pool)
+            card.point(step.shares[0])
+            ours, plain = (way(step.shares[0].shape) for way in (card.batch, card._batch))
+            for name, value in vars(plain).items():
+                mine = getattr(ours, name)
+                assert torch.equal(mine, value) if torch.is_tensor(value) else mine == value
+
+
+def test_a_graph_is_recorded_at_the_second_time_and_replayed_from_then_on() -> None:
+    graphs, calls = Graphs(CUDA), []
+    total = torch.zeros(1, device=CUDA)
+
+    def work() -> None:
+        calls.append(1)
+        total.add_(1)
+
+    for _ in range(5):
+        graphs.run("shape", work)
+    assert total.item() == 5
+    assert len(calls) == 2
+    assert len(graphs) == 1
+    graphs.clear()
+    graphs.run("shape", work)
+    assert total.item() == 6
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("beam", [1, 3])
+def test_a_gpu_decodes_as_a_cpu_does(name: str, beam: int) -> None:
+    round_products(False)
+    how = DecodeConfig(max_length=19, min_ratio=0.5, max_ratio=3.0, beam=beam)
+    source, lengths = some_sources(40)
+    wanted = decode(made(name), source, lengths, how)
+    model = made(name).to(CUDA)
+    for _ in range(3):  # started, recorded, replayed
+        found = decode(model, source.to(CUDA), lengths, how)
+        assert [[h.words for h in told] for told in found] == [
+            [h.words for h in told] for told in wanted
+        ]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_slots_of_a_gpu_are_those_of_a_cpu(name: str) -> None:
+    round_products(False)
+    how = DecodeConfig(max_length=19, max_ratio=3.0, min_ratio=0.5)
+    source, lengths = some_sources(40)
+    ids = [row[:n].tolist() for row, n in zip(source, lengths.tolist(), strict=True)]
+    results = []
+    for device in (CPU, CUDA):
+        slots: Slots[int] = Slots(made(name).to(device), how, 12, device)
+        waiting, found = iter(enumerate(ids)), {}
+        while len(found) < len(ids):
+            coming = list(islice(waiting, slots.free))
+            if coming:
+                slots.enter([words for _, words in coming], [owner for owner, _ in coming])
+            found.update((slot.owner, (slot.words, slot.looked)) for slot in slots.step())
+        results.append(found)
+    assert results[0] == results[1]
