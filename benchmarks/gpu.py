@@ -277,8 +277,9 @@ def _kernels(report: Report) -> None:
         def plain(parts: list[Tensor] = parts, targets: Tensor = targets) -> list[Tensor]:
             with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):  # noqa: B023
                 logits = F.linear(*parts)
-                loss = F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), targets, reduction="sum",
-                                       label_smoothing=0.1, ignore_index=PAD)  # fmt: skip
+                logits = logits if logits.dtype == torch.float64 else logits.float()
+                loss = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.1,
+                                       ignore_index=PAD)  # fmt: skip
             return [loss, *torch.autograd.grad(loss, parts)]
 
         exact = plain([part.detach().double().requires_grad_() for part in parts], targets) \
@@ -884,8 +885,11 @@ def _left(report: Report, translator: Translator, sentences: list[str], seconds:
     steps = max(len(h.words) + 1 for h in found)
     weights = sum(w.numel() for w in model.weights().values()) * 4
     bytes_ = steps * weights / report.ceilings["bytes"]
-    return (f"; {seconds * 1e3:.1f} ms = cutting {cutting * 1e3:.1f}, decoding {decoding * 1e3:.1f} "
-            f"(floor {max(floor, bytes_) * 1e3:.2f}: {steps} steps), writing {writing * 1e3:.1f}")  # fmt: skip
+    floor = max(floor, bytes_) * 1e3
+    return (
+        f"; {seconds * 1e3:.1f} ms = cutting {cutting * 1e3:.1f}, decoding {decoding * 1e3:.1f} "
+        f"(floor {floor:.2f}: {steps} steps), writing {writing * 1e3:.1f}"
+    )
 
 
 # ---- Ray ----------------------------------------------------------------------------------------
@@ -1034,7 +1038,8 @@ def _replica(report: Report, model: Path, folder: Path) -> None:
         wanted = Translator.load(model).using(beam=1).translate(texts)
         same = sum(a == b for a, b in zip(answer, wanted, strict=True)) / len(texts)
         report.add("ray", "a Serve replica with half a GPU, 64 texts a request, one at a time",
-                   f"{same:.1%} as on a CPU, {rate:,.0f} texts/s", "at least 99 %", same >= 0.99)  # fmt: skip
+                   f"{same:.1%} as on a CPU, {rate:,.0f} texts/s", "at least 99 %",
+                   same >= 0.99)  # fmt: skip
     finally:
         process.terminate()
         try:

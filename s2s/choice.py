@@ -1,9 +1,10 @@
-"""What a step of decoding may say, and what is likeliest of it.
+"""What a step of decoding may say, what is likeliest of it, and how lengths are weighed.
 
 Shapes: N hypotheses, V target words.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,3 +38,8 @@ def forbid(logits: Tensor, early: Tensor | None, settings: DecodeConfig) -> None
         logits[:, UNK] = IMPOSSIBLE
     if early is not None:
         logits[:, EOS].masked_fill_(early, IMPOSSIBLE)
+
+
+def penalty(length: Any, alpha: float) -> Any:
+    """What a sum of log-probabilities over so many words, `<eos>` included, is divided by."""
+    return ((5 + length) / 6) ** alpha

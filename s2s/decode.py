@@ -5,16 +5,15 @@ Shapes: B sentences, K hypotheses of each, S source tokens, T target tokens, V t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from s2s.choice import IMPOSSIBLE, forbid, likeliest
+from s2s.choice import IMPOSSIBLE, forbid, likeliest, penalty
 from s2s.config import DecodeConfig
-from s2s.greedy import on_card
 from s2s.model import Memory, Seq2Seq, State
+from s2s.rooms import on_card
 from s2s.text import EOS, SOS
 
 # Chooses words (N,) by logits (N, V).
@@ -75,7 +74,7 @@ def _greedy_on_card(
     shortest, longest = bounds(source_lengths, settings)
     said, looked = (
         part.cpu().numpy()
-        for part in on_card(model, source.device).decode(
+        for part in on_card(model, source.device)[0].decode(
             model, source, source_lengths, shortest, longest, settings
         )
     )
@@ -207,6 +206,8 @@ def beam(
 
     The beam of width 1 is greedy decoding.
     """
+    if source.is_cuda and not details:
+        return _beam_on_card(model, source, source_lengths, settings)
     width, alpha, device = settings.beam, settings.length_penalty, source.device
     shortest, longest = (bound.to(device) for bound in bounds(source_lengths, settings))
     steps, count = int(longest.max()), len(source)
@@ -280,6 +281,23 @@ def beam(
     return _traced(said, parents, scores, looks, ended, ends, source_lengths, settings)
 
 
+def _beam_on_card(
+    model: Seq2Seq, source: Tensor, source_lengths: Tensor, settings: DecodeConfig
+) -> list[list[Hypothesis]]:
+    """The same without attention, by steps that are recorded."""
+    found = on_card(model, source.device)[1].search(
+        model, source, source_lengths, *bounds(source_lengths, settings), settings
+    )
+    looks = None
+    if settings.unknown == "copy" and model.decoder.attention is not None:
+        looks = _Looks(found.looked, None)
+    count, width = len(source), settings.beam
+    ended, ends = found.ended[:count, :width], found.ends[:, :count, :width]
+    return _traced(
+        found.said, found.parents, found.scores, looks, ended, ends, source_lengths, settings
+    )
+
+
 def _traced(
     said: Tensor,
     parents: Tensor,
@@ -320,11 +338,6 @@ def _traced(
             )
         found.append(hypotheses)
     return found
-
-
-def penalty(length: Any, alpha: float) -> Any:
-    """What a sum of log-probabilities over so many words, `<eos>` included, is divided by."""
-    return ((5 + length) / 6) ** alpha
 
 
 def bounds(source_lengths: Tensor, settings: DecodeConfig) -> tuple[Tensor, Tensor]:

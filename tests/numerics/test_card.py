@@ -13,12 +13,12 @@ from s2s.card import Card, Shape
 from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig
 from s2s.corpus import Corpus
-from s2s.decode import bounds, greedy
+from s2s.decode import _Looks, _traced, beam, bounds, greedy
 from s2s.graphs import Graphs
-from s2s.greedy import GreedyOnCard
 from s2s.loop import Training
 from s2s.loss import Objective, cross_entropy, totals
 from s2s.model import Recurrent
+from s2s.rooms import BeamOnCard, GreedyOnCard
 from s2s.step import AdamInPieces, OnCard, OnCpu
 from s2s.text import EOS, PAD
 from tests.conftest import Pairs, Prepare
@@ -250,6 +250,35 @@ def test_decoding_in_rooms_is_decoding(name: str, count: int, minimum: float) ->
             assert size == longest[row] or said[row, size] == EOS
             if hypothesis.looked is not None:
                 assert looked[row, : len(hypothesis.looked)].tolist() == hypothesis.looked
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=6)
+@given(
+    count=st.integers(1, 30),
+    width=st.sampled_from([2, 5, 20]),  # of 12 words
+    minimum=st.sampled_from([0.0, 0.5]),
+    alpha=st.sampled_from([0.0, 1.0]),
+)
+def test_searching_in_rooms_is_searching(
+    name: str, count: int, width: int, minimum: float, alpha: float
+) -> None:
+    how = DecodeConfig(max_length=11, min_ratio=minimum, max_ratio=3.0, beam=width, n_best=2,
+                       length_penalty=alpha, unknown="copy")  # fmt: skip
+    source, lengths = some_sources(count)
+    wanted = beam(made(name), source, lengths, how)
+    cards = BeamOnCard(CPU)
+    for _ in range(2):
+        room = cards.search(made(name), source, lengths, *bounds(lengths, how), how)
+        ended, ends = room.ended[:count, :width], room.ends[:, :count, :width]
+        looks = None if wanted[0][0].looked is None else _Looks(room.looked, None)
+        found = _traced(room.said, room.parents, room.scores, looks, ended, ends, lengths, how)
+        for mine, theirs in zip(found, wanted, strict=True):
+            assert [h.words for h in mine] == [h.words for h in theirs]
+            for one, other in zip(mine, theirs, strict=True):
+                assert one.looked == other.looked
+                assert one.score == pytest.approx(other.score, rel=1e-4)
+                assert one.scores == pytest.approx(other.scores, rel=1e-4, abs=1e-5)
 
 
 def test_a_cpu_does_the_work_every_time() -> None:
