@@ -69,3 +69,6 @@ class Graphs:
     def clear(self) -> None:
         """Forget all graphs, since what they read or write has moved."""
         self._graphs.clear()
+        if self._on_card:
+            # The memory of the old pool goes with the last of its graphs.
+            self._pool = torch.cuda.graph_pool_handle()

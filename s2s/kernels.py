@@ -46,15 +46,12 @@ def softmax_difference(
     """
     rows, width = logits.shape
     losses = torch.empty(rows, device=logits.device)
-    # A row is two pieces whose sizes are powers of two, as Triton wants them: one would be longer
-    # by up to a half, and take as much longer.
-    head = 1 << (width.bit_length() - 1)
-    tail = max(16, triton.next_power_of_2(width - head)) if width > head else 16
-    warps = 1 << max(1, min(16, (head + tail) // 2048)).bit_length() - 1  # a power of two
+    block = triton.next_power_of_2(width)
+    # Measured on an H100: fewer words than threads can load at a time want fewer threads.
+    warps = 4 if block <= 8192 else 16
     _softmax_difference[(rows,)](
         logits, targets, losses, words, width, logits.stride(0),
-        -1 if ignored is None else ignored, smoothing, lift, head=head, tail=tail,
-        num_warps=warps,
+        -1 if ignored is None else ignored, smoothing, lift, block=block, num_warps=warps,
     )  # fmt: skip
     return losses
 
@@ -102,34 +99,28 @@ if triton is not None:
     @triton.jit
     def _softmax_difference(
         logits, targets, losses, words, width, stride, ignored, smoothing, lift,
-        head: tl.constexpr, tail: tl.constexpr,
+        block: tl.constexpr,
     ):  # fmt: skip
         row = tl.program_id(0).to(tl.int64)
         target = tl.load(targets + row)
-        counts = target != ignored
-        first, second = tl.arange(0, head), head + tl.arange(0, tail)
-        at = logits + row * stride
-        # What is beyond the words is minus infinity, whose exponential is 0.
-        start = tl.load(at + first, mask=first < words, other=-float("inf")).to(tl.float32)
-        rest = tl.load(at + second, mask=second < words, other=-float("inf")).to(tl.float32)
-        highest = tl.maximum(tl.max(start, 0), tl.max(rest, 0))
-        total = tl.sum(tl.exp(start - highest), 0) + tl.sum(tl.exp(rest - highest), 0)
+        places = tl.arange(0, block)
+        inside = places < words
+        at = logits + row * stride + places
+        values = tl.load(at, mask=inside, other=-float("inf")).to(tl.float32)
+        highest = tl.max(values, 0)
+        shares = tl.exp(values - highest)
+        total = tl.sum(shares, 0)
         level = highest + tl.log(total)
-        wanted = tl.load(at + target).to(tl.float32)
-        everyone = tl.sum(tl.where(first < words, start, 0.0), 0)
-        everyone += tl.sum(tl.where(second < words, rest, 0.0), 0)
+        hit = places == target
+        wanted = tl.sum(tl.where(hit, values, 0.0), 0)
+        everyone = tl.sum(tl.where(inside, values, 0.0), 0)
         spread = smoothing / words
         loss = (1 - smoothing) * (level - wanted) + smoothing * level - spread * everyone
+        counts = target != ignored
         tl.store(losses + row, tl.where(counts, loss, 0.0))
-        # The row must have been read by all threads before one writes.
-        tl.debug_barrier()
-        lift = tl.where(counts, lift, 0.0)
-        start = tl.exp(start - level) - tl.where(first == target, 1 - smoothing, 0.0) - spread
-        rest = tl.exp(rest - level) - tl.where(second == target, 1 - smoothing, 0.0) - spread
-        start = tl.where(first < words, start * lift, 0.0).to(logits.dtype.element_ty)
-        rest = tl.where(second < words, rest * lift, 0.0).to(logits.dtype.element_ty)
-        tl.store(at + first, start, mask=first < width)
-        tl.store(at + second, rest, mask=second < width)
+        difference = shares / total - spread - tl.where(hit, 1 - smoothing, 0.0)
+        difference = tl.where(counts & inside, difference * lift, 0.0)
+        tl.store(at, difference.to(logits.dtype.element_ty), mask=places < width)
 
     @triton.jit(do_not_specialize=["source_size", "target_size", "real", "rest", "pad", "sos"])
     def _collate(

@@ -153,7 +153,8 @@ class Training:
             What `metrics.json` says of the run; if it has not ended, also the steps, `stopped`.
 
         Raises:
-            Failed: the loss exploded, or the last checkpoint could not be written.
+            Failed: the loss exploded, the memory of the GPU is full, or the last checkpoint could
+                not be written.
         """
         used = f"{self._precision.name} ({self._precision.why})"
         world, threads = self._workers.world, torch.get_num_threads()
@@ -174,10 +175,7 @@ class Training:
         except torch.OutOfMemoryError:
             if world > 1:  # the others would wait for this one
                 raise
-            raise Failed(
-                f"the GPU's memory is full at step {self._looked}; a smaller --train.batch-size "
-                "or --train.batch-tokens, or a larger --train.accumulate, needs less"
-            ) from None
+            raise memory_is_full(f"after step {self._looked}") from None
         finally:
             self._tracker.close(finished)
         told = self._state.metrics
@@ -372,6 +370,14 @@ class Training:
             f"{loss:.4g} nats per token. The batches of the last steps are in {file}; a smaller "
             "--train.learning-rate, --train.clip-norm or --train.warmup-steps may help"
         )
+
+
+def memory_is_full(when: str) -> Failed:
+    """What to tell of a GPU that has not enough memory."""
+    return Failed(
+        f"the GPU's memory is full {when}; a smaller --train.batch-size or --train.batch-tokens, or "
+        "a larger --train.accumulate, needs less"
+    )
 
 
 @torch.inference_mode()

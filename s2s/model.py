@@ -45,9 +45,9 @@ _HOLDS = {"lstm": (-_SHUT, _SHUT, 0.0, 0.0), "gru": (0.0, _SHUT, 0.0)}
 # this.
 _MARKS = 8
 
-# cuDNN keeps the weights of so narrow a layer on the chip, in float32 but not in bf16; for up to so
-# many rows it is the faster of the two (docs/gpu.md).
-_NARROW, _FEW_ROWS = 128, 512
+# cuDNN keeps the weights of a layer up to so wide on the chip, in float32 but not in bf16; up to so
+# many numbers of a state, rows times width, that is the faster of the two (docs/gpu.md).
+_NARROW, _FEW = 128, 32_768
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ class Recurrent(nn.Module):
         layer = cast(nn.RNNBase, layer)
         dtype = inputs.dtype
         if torch.is_autocast_enabled("cuda"):
-            narrow = layer.hidden_size <= _NARROW and len(inputs) <= _FEW_ROWS
+            narrow = layer.hidden_size <= _NARROW and layer.hidden_size * len(inputs) <= _FEW
             dtype = torch.float32 if narrow else torch.get_autocast_dtype("cuda")
         weights = _weights(layer)
         if padding is not None:

@@ -7,13 +7,11 @@ together on the card (`s2s.card`): then a step is one small copy and one start.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 from torch.profiler import record_function
 
 from s2s.batches import Batch, Batches, HostStep, Step, ahead
@@ -84,72 +82,7 @@ def optimizer(model: torch.nn.Module, rate: float, device: torch.device) -> torc
     if device.type != "cuda":
         return torch.optim.Adam(model.parameters(), rate, fused=True)
     first = torch.tensor(rate, device=device)
-    return AdamInPieces(model.parameters(), first, fused=True, capturable=True)
-
-
-class AdamInPieces(torch.optim.Adam):
-    """Adam that gives all of a GPU something to do.
-
-    torch's kernel has a block of threads for every 65,536 weights of a tensor, so a model of a
-    million keeps 20 of an H100's 132 multiprocessors busy. Here it gets tensors cut into pieces;
-    what is computed for each weight is the same.
-    """
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update the weights by their gradients."""
-        assert closure is None  # noqa: S101
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            for parameter in parameters:
-                if not self.state[parameter]:
-                    self.state[parameter] = {
-                        "step": torch.zeros((), device=parameter.device),
-                        "exp_avg": torch.zeros_like(parameter),
-                        "exp_avg_sq": torch.zeros_like(parameter),
-                    }
-            states = [self.state[parameter] for parameter in parameters]
-            adam(
-                [piece for p in parameters for piece in _pieces(p)],
-                [piece for p in parameters if p.grad is not None for piece in _pieces(p.grad)],
-                [piece for state in states for piece in _pieces(state["exp_avg"])],
-                [piece for state in states for piece in _pieces(state["exp_avg_sq"])],
-                [],
-                self._steps(parameters, states),
-                capturable=group["capturable"],
-                fused=True,
-                grad_scale=getattr(self, "grad_scale", None),
-                found_inf=getattr(self, "found_inf", None),
-                amsgrad=False,
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                lr=group["lr"],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                maximize=False,
-            )
-
-    def _steps(self, parameters: list[Tensor], states: list[dict[str, Tensor]]) -> list[Tensor]:
-        """A count of steps for each piece: the first of a tensor has its own, the others copies."""
-        more = [len(_pieces(parameter)) - 1 for parameter in parameters]
-        counts = [state["step"].expand(m) for state, m in zip(states, more, strict=True) if m]
-        copies = iter(torch.cat(counts).unbind() if counts else ())
-        return [
-            count
-            for state, m in zip(states, more, strict=True)
-            for count in (state["step"], *islice(copies, m))
-        ]
-
-
-# Weights of a piece of a tensor.
-_PIECE = 16_384
-
-
-def _pieces(tensor: Tensor) -> list[Tensor]:
-    """The tensor as flat views of at most so many numbers."""
-    if tensor.numel() <= _PIECE:
-        return [tensor]
-    return list(torch.split(tensor.reshape(-1), _PIECE))
+    return torch.optim.Adam(model.parameters(), first, fused=True, capturable=True)
 
 
 class _Stepper:

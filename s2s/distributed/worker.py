@@ -20,7 +20,7 @@ from s2s.distributed.board import Pin
 from s2s.distributed.metrics import RayMetrics
 from s2s.errors import BadInput, Failed
 from s2s.host import Alone, Wish
-from s2s.loop import Training
+from s2s.loop import Training, memory_is_full
 from s2s.profile import Profile
 from s2s.state import Epoch
 from s2s.tracking import JsonLines, MLflow, Several, TensorBoard, Tracker
@@ -104,6 +104,10 @@ def work(settings: dict[str, Any]) -> dict[str, Any]:
         return {"refused": str(error)}
     except Failed as error:
         return {"failed": str(error)}
+    except torch.OutOfMemoryError:  # of a run that had not begun
+        if ray.train.get_context().get_world_size() > 1:  # the others would wait for this one
+            raise
+        return {"failed": str(memory_is_full("before the first step"))}
     if profile is not None:
         profile.close()
     return outcome

@@ -19,7 +19,7 @@ from s2s.loop import Training
 from s2s.loss import Objective, cross_entropy, totals
 from s2s.model import Recurrent
 from s2s.rooms import BeamOnCard, GreedyOnCard
-from s2s.step import AdamInPieces, OnCard, OnCpu
+from s2s.step import OnCard, OnCpu
 from s2s.text import EOS, PAD
 from tests.conftest import Pairs, Prepare
 from tests.numerics.test_batches import rows_of
@@ -208,26 +208,6 @@ def test_steps_of_a_card_are_those_of_a_cpu(
     for name, weight in wanted.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-5)
     assert OnCpu.lag < OnCard.lag
-
-
-def test_adam_in_pieces_is_adam() -> None:
-    torch.manual_seed(0)
-    shapes = [(300, 200), (7,), (128, 128), (50_001,)]
-    whole = [torch.randn(*shape, requires_grad=True) for shape in shapes]
-    cut = [part.detach().clone().requires_grad_() for part in whole]
-    adams = torch.optim.Adam(whole, 1e-2, fused=True), AdamInPieces(cut, 1e-2, fused=True)
-    for _ in range(3):
-        for one, other in zip(whole, cut, strict=True):
-            one.grad = torch.randn_like(one)
-            other.grad = one.grad.clone()
-        for adam in adams:
-            adam.step()
-    for one, other in zip(whole, cut, strict=True):
-        assert torch.equal(one, other)
-    states = [adam.state_dict()["state"] for adam in adams]
-    for number, state in states[0].items():
-        for name, value in state.items():
-            assert torch.equal(states[1][number][name], value)
 
 
 # ---- greedy decoding ----------------------------------------------------------------------------
