@@ -375,8 +375,8 @@ class Training:
 def memory_is_full(when: str) -> Failed:
     """What to tell of a GPU that has not enough memory."""
     return Failed(
-        f"the GPU's memory is full {when}; a smaller --train.batch-size or --train.batch-tokens, or "
-        "a larger --train.accumulate, needs less"
+        f"the GPU's memory is full {when}; a smaller --train.batch-size or --train.batch-tokens, "
+        "or a larger --train.accumulate, needs less"
     )
 
 
