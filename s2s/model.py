@@ -184,10 +184,10 @@ class Recurrent(nn.Module):
         """
         if inputs.device.type == "cuda" and self._cell in _HOLDS:
             return self._read_padded(inputs, lengths)
-        return self._read_packed(inputs, lengths)
+        return self._read_packed(inputs, lengths.cpu())
 
     def _read_packed(self, inputs: Tensor, lengths: Tensor) -> tuple[PackedSequence, Cells]:
-        packed = pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
         if inputs.device.type == "cpu":
             # Sentences drop out step by step, and oneDNN would compile, and keep, code for every
             # number of them that is left; float32 takes another library (docs/log.md).

@@ -75,7 +75,7 @@ def find_device(name: str) -> torch.device:
     found = torch.cuda.is_available()
     if name == "cuda" and not found:
         raise BadInput("cuda: torch sees no GPU here; take cpu, or auto")
-    return torch.device("cuda" if found and name != "cpu" else "cpu")
+    return torch.device(("cuda" if found else "cpu") if name == "auto" else name)
 
 
 def round_products(allowed: bool) -> None:
