@@ -291,11 +291,8 @@ def _beam_on_card(
     looks = None
     if settings.unknown == "copy" and model.decoder.attention is not None:
         looks = _Looks(found.looked, None)
-    count, width = len(source), settings.beam
-    ended, ends = found.ended[:count, :width], found.ends[:, :count, :width]
-    return _traced(
-        found.said, found.parents, found.scores, looks, ended, ends, source_lengths, settings
-    )
+    parts = (found.said, found.parents, found.scores, looks, found.ended, found.ends)
+    return _traced(*parts, source_lengths, settings)
 
 
 def _traced(

@@ -9,6 +9,7 @@ Shapes: B sentences, K hypotheses of each, S source tokens, T target tokens, R r
 least B.
 """
 
+import threading
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -25,6 +26,9 @@ from s2s.text import EOS, PAD, SOS
 STEPS = 4
 
 _LEAST_ROWS, _LEAST_TOKENS = 8, 8
+
+# Rooms and graphs of a model, after which all are given up: shapes and settings may be anybody's.
+_MOST_ROOMS, _MOST_GRAPHS = 64, 256
 
 
 @dataclass
@@ -79,6 +83,7 @@ class GreedyOnCard:
     def __init__(self, device: torch.device) -> None:
         self._device, self._graphs = device, Graphs(device)
         self._rooms: dict[tuple[int, int, int], GreedyRoom] = {}
+        self._lock = threading.Lock()
 
     @torch.inference_mode()
     def decode(
@@ -97,6 +102,21 @@ class GreedyOnCard:
             shortest: (B,) words before which a sentence does not end.
             longest: (B,) words after which it is cut.
         """
+        with self._lock:
+            if len(self._rooms) > _MOST_ROOMS or len(self._graphs) > _MOST_GRAPHS:
+                self._rooms.clear()
+                self._graphs.clear()
+            return self._decode(model, source, lengths, shortest, longest, settings)
+
+    def _decode(
+        self,
+        model: Seq2Seq,
+        source: Tensor,
+        lengths: Tensor,
+        shortest: Tensor,
+        longest: Tensor,
+        settings: DecodeConfig,
+    ) -> tuple[Tensor, Tensor]:
         count = len(source)
         rows, size = _power(count, _LEAST_ROWS), _power(source.shape[1], _LEAST_TOKENS)
         steps = _power(settings.max_length, STEPS)
@@ -216,12 +236,25 @@ class BeamRoom:
         )
 
 
+@dataclass(frozen=True)
+class Found:
+    """All that a beam search remembers, on the CPU."""
+
+    said: Tensor  # (T, B, K) words
+    parents: Tensor  # (T, B, K) the hypothesis whose beginning each continues
+    scores: Tensor  # (T, B, K) nats
+    looked: Tensor  # (T, B, K) the source word that weighed most, with attention
+    ended: Tensor  # (B, K) the ended hypotheses' scores over penalty; minus infinity for none
+    ends: Tensor  # (2, B, K) the last step of each, and its place in the beam
+
+
 class BeamOnCard:
     """Searches with one model on one GPU."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._graphs = device, Graphs(device)
         self._rooms: dict[tuple[int, int, int, int], BeamRoom] = {}
+        self._lock = threading.Lock()
 
     @torch.inference_mode()
     def search(
@@ -232,14 +265,39 @@ class BeamOnCard:
         shortest: Tensor,
         longest: Tensor,
         settings: DecodeConfig,
-    ) -> BeamRoom:
-        """The room after a search, as `s2s.decode.beam` does it; its first rows are the sentences.
+    ) -> Found:
+        """What a search as that of `s2s.decode.beam` finds.
 
         Args:
             source: (B, S) tokens; PAD, as `lengths` (B,) say, at their ends.
             shortest: (B,) words before which a sentence does not end.
             longest: (B,) words after which it is cut.
         """
+        with self._lock:
+            if len(self._rooms) > _MOST_ROOMS or len(self._graphs) > _MOST_GRAPHS:
+                self._rooms.clear()
+                self._graphs.clear()
+            room = self._search(model, source, lengths, shortest, longest, settings)
+            # Copied before somebody else's search comes into the room.
+            count, width = len(source), settings.beam
+            return Found(
+                said=room.said[:, :count].cpu(),
+                parents=room.parents[:, :count].cpu(),
+                scores=room.scores[:, :count].cpu(),
+                looked=room.looked[:, :count].cpu(),
+                ended=room.ended[:count, :width].cpu(),
+                ends=room.ends[:, :count, :width].cpu(),
+            )
+
+    def _search(
+        self,
+        model: Seq2Seq,
+        source: Tensor,
+        lengths: Tensor,
+        shortest: Tensor,
+        longest: Tensor,
+        settings: DecodeConfig,
+    ) -> BeamRoom:
         rows, size = _power(len(source), 1), _power(source.shape[1], _LEAST_TOKENS)
         shape = (rows, size, _power(settings.max_length, STEPS), settings.beam)
         if shape not in self._rooms:

@@ -249,10 +249,10 @@ def test_searching_in_rooms_is_searching(
     wanted = beam(made(name), source, lengths, how)
     cards = BeamOnCard(CPU)
     for _ in range(2):
-        room = cards.search(made(name), source, lengths, *bounds(lengths, how), how)
-        ended, ends = room.ended[:count, :width], room.ends[:, :count, :width]
-        looks = None if wanted[0][0].looked is None else _Looks(room.looked, None)
-        found = _traced(room.said, room.parents, room.scores, looks, ended, ends, lengths, how)
+        made_by = cards.search(made(name), source, lengths, *bounds(lengths, how), how)
+        looks = None if wanted[0][0].looked is None else _Looks(made_by.looked, None)
+        parts = (made_by.said, made_by.parents, made_by.scores, looks, made_by.ended, made_by.ends)
+        found = _traced(*parts, lengths, how)
         for mine, theirs in zip(found, wanted, strict=True):
             assert [h.words for h in mine] == [h.words for h in theirs]
             for one, other in zip(mine, theirs, strict=True):
