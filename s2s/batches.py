@@ -33,7 +33,7 @@ class Batch:
     source_lengths: Tensor  # (B,) int64, each at least 1
     target_in: Tensor  # (B, T) int64: <sos>, then the words
     target_out: Tensor  # (B, T) int64: the words, then <eos>; PAD where nothing is to predict
-    sentences: int  # that count; the others are there for the shape
+    sentences: int  # that count, the others being there for the shape; on a GPU, all
     # (N,) int64, the places of the real tokens in the flattened target_out, then -1 to a fixed
     # number of places; None where the places are not known yet.
     predicted: Tensor | None = None

@@ -95,31 +95,34 @@ class Card:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._asked: Batches | None = None  # who was looked at last
         self._held: Batches | None = None  # whose tokens are all here
         self._pool: CardPool | None = None
         self._tokens = Tokens(*(self._room(0) for _ in range(4)))
         self._rows, self._places = self._room(0), self._room(0)
         # Places in the pool, and what the caller wants to know of the step; all exact in float64.
-        self.numbers = torch.zeros(8, dtype=torch.float64, device=device)
+        self._numbers = torch.zeros(8, dtype=torch.float64, device=device)
 
     def hold(self, batches: Batches) -> bool:
         """Copy all tokens of a corpus to the card, if they take little of its memory.
 
         Returns:
-            Whether there is anything that recorded kernels do not know of.
+            Whether tensors have moved, so that graphs must be recorded anew.
         """
-        if batches is self._held:
+        if batches is self._asked:
             return False
+        self._asked, self._held = batches, None
         size = 8 * (batches.source_tokens + batches.target_tokens + 2 * batches.pairs)
         room = float("inf")
         if self._device.type == "cuda":
             room = _HELD * torch.cuda.get_device_properties(self._device).total_memory
-        self._held = None
-        if size <= room:
-            batches.remember_lengths()
-            tokens = Tokens.of(*batches.tokens(), self._device)
-            self._tokens = Tokens(*(part.to(self._device) for part in tokens.parts))
-            self._held = batches
+        if size > room:
+            return False
+        batches.remember_lengths()
+        source, target = batches.tokens()
+        parts = (source.values, source.starts, target.values, target.starts)
+        self._tokens = Tokens(*(torch.from_numpy(part).to(self._device).long() for part in parts))
+        self._held = batches
         return True
 
     def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[CardStep]:
@@ -174,28 +177,29 @@ class Card:
         numbers = torch.tensor([share.first, share.end, share.stride, *told], dtype=torch.float64)
         if self._device.type == "cuda":
             numbers = numbers.pin_memory()
-        self.numbers[: len(numbers)].copy_(numbers, non_blocking=True)
+        self._numbers[: len(numbers)].copy_(numbers, non_blocking=True)
 
     @property
     def told(self) -> Tensor:
         """The numbers (5,) float32 that were given to `point`."""
-        return self.numbers[3:].float()
+        return self._numbers[3:].float()
 
     def batch(self, shape: Shape, stride: int = 1) -> Batch:
         """The current batch, padded to a shape."""
         if self._device.type == "cuda" and stride == 1 and has_kernels():
             source, lengths, target_in, target_out, predicted = collate(
-                self._tokens.parts, self._rows, self._places, self.numbers, shape, PAD, SOS
+                self._tokens.parts, self._rows, self._places, self._numbers, shape, PAD, SOS
             )
             return Batch(source, lengths, target_in, target_out, shape.sentences, predicted)
         return self._batch(shape)
 
     def _batch(self, shape: Shape) -> Batch:
         """The same by torch's own kernels, one for each little thing."""
-        first, end, stride = self.numbers[:3].long()
+        first, end, stride = self._numbers[:3].long()
         places = first + stride * torch.arange(shape.sentences, device=self._device)  # (B,)
         counts = places < end  # (B,)
-        rows = self._rows[torch.minimum(places, end - 1)]  # (B,)
+        # Rows that do not count are the share's first: the shape has room for it.
+        rows = self._rows[torch.where(counts, places, torch.minimum(first, end - 1))]  # (B,)
         tokens = self._tokens
         source, lengths, _ = _gathered(tokens.source, tokens.source_starts, rows, shape.source)
         target_out, _, inside = _gathered(tokens.target, tokens.target_starts, rows, shape.target)

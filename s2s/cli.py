@@ -62,8 +62,7 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch, which few verbs import
             raise
-        return _complain("the GPU's memory is full: translate fewer sentences at a time, or "
-                         "--device cpu", 1)  # fmt: skip
+        return _complain("the GPU's memory is full: a smaller --beam or --device cpu needs less", 1)
     except BrokenPipeError:
         # The reader of our output has gone (as `head` does); Python must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -284,7 +284,7 @@ def beam(
 def _beam_on_card(
     model: Seq2Seq, source: Tensor, source_lengths: Tensor, settings: DecodeConfig
 ) -> list[list[Hypothesis]]:
-    """The same without attention, by steps that are recorded."""
+    """The same without the weights of attention, by steps that are recorded."""
     found = on_card(model, source.device)[1].search(
         model, source, source_lengths, *bounds(source_lengths, settings), settings
     )

@@ -15,7 +15,7 @@ try:
 except ImportError:
     triton = None
 
-# A row of logits is held in registers: what more words need is left to torch.
+# A row of logits is held in registers: larger vocabularies are left to torch.
 MOST_WORDS = 65_536
 
 

@@ -82,7 +82,7 @@ class Training:
         self._precision = precision.choose(config.train.precision, device)
         self._stopping = self._due = False
 
-        if device.index is not None:
+        if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
         torch.manual_seed(config.train.seed)
         bundle = Bundle.new(config, corpus.source, corpus.target)
@@ -224,7 +224,7 @@ class Training:
 
     def _checkpoint_is_due(self) -> bool:
         every, steps = self._settings.checkpoint_steps, self._cursor.steps
-        return self._due or (every is not None and steps > 0 and steps % every == 0)
+        return self._due or (every is not None and steps % every == 0)
 
     def _wishes(self) -> tuple[bool, bool, bool]:
         """What this worker was asked for: to stop, to save, and that a checkpoint is due."""
@@ -325,11 +325,12 @@ class Training:
         if not self._first or not window.tokens or not window.seconds:
             return
         cursor, rate = self._cursor, self._recent[-1].rate
+        step = cursor.step - len(self._taken)
         per_second = window.pairs / window.seconds
         values = {
             "train/loss": window.loss / window.tokens,
             "train/learning_rate": rate,
-            "train/epoch": cursor.epoch - 1 + cursor.step / steps,
+            "train/epoch": cursor.epoch - 1 + step / steps,
             "train/pairs_per_second": per_second,
             "train/target_tokens_per_second": window.tokens / window.seconds,
             "train/step_seconds": window.seconds / window.steps,
@@ -339,7 +340,7 @@ class Training:
             values["train/gradient_norm"] = window.norm
         self._tracker.log(self._looked, values)
         self._host.progress(
-            Progress(cursor.epoch, cursor.step, steps, window.loss / window.tokens, per_second)
+            Progress(cursor.epoch, step, steps, window.loss / window.tokens, per_second)
         )
 
     def _explode(self, loss: float) -> None:

@@ -2,7 +2,7 @@
 
 A mean of means would weigh a short batch like a long one; sums are divided once, at the end. The
 output layer is part of the loss: its logits are by far the largest thing in training, and here they
-never exist all at once.
+are made a chunk at a time.
 
 Shapes: N target tokens without padding, C of them in a chunk, H hidden size, V target words.
 """
@@ -24,8 +24,9 @@ from s2s.text import PAD
 # enough that a matrix product is worth its start (measured: from 4 to 32 MB the same).
 CHUNK_BYTES = 16_000_000
 
-# The same on a GPU, whose kernels want all the work that there is at a time.
-CARD_CHUNK_BYTES = 2_000_000_000
+# The same on a GPU, whose kernels want all the work that there is at a time; at most this share of
+# its memory.
+CARD_CHUNK_BYTES, CARD_SHARE = 2_000_000_000, 1 / 32
 
 # A chunk's rows are a multiple of this.
 ROWS = 32
@@ -34,8 +35,9 @@ ROWS = 32
 # whose multiple words are filled up: products of other sizes take three times as long on a GPU.
 _COLUMNS, _ALIGNED = 8, 64
 
-# What gradients of fp16 logits are multiplied by: more, and the sum over a chunk could overflow.
-LIFT = 64.0
+# What gradients of fp16 logits are multiplied by, and the rows of a chunk of them: more of either,
+# and the sum over a chunk could overflow.
+LIFT, LIFTED_ROWS = 64.0, 992
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,14 @@ def _predictions(model: Seq2Seq, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _chunks(tokens: int, weight: Tensor) -> Iterator[slice]:
-    """Slices of the target tokens whose logits, by a weight (V, H), take `CHUNK_BYTES`."""
-    most = CARD_CHUNK_BYTES if weight.is_cuda else CHUNK_BYTES
+    """Slices of the target tokens whose logits, by a weight (V, H), take so many bytes."""
+    most = CHUNK_BYTES
+    if weight.is_cuda:
+        memory = torch.cuda.get_device_properties(weight.device).total_memory
+        most = min(CARD_CHUNK_BYTES, int(CARD_SHARE * memory))
     size = max(ROWS, most // (len(weight) * weight.element_size()) // ROWS * ROWS)
+    if weight.dtype == torch.float16:
+        size = min(size, LIFTED_ROWS)
     return (slice(start, start + size) for start in range(0, tokens, size))
 
 
@@ -180,8 +187,8 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight, d_bias = ctx.saved_tensors
-        # In place: they are nobody else's, and this is the only backward pass they can have. Those
-        # that are parts of a larger matrix leave it as they are scaled.
+        # In place: they are nobody else's, and this is the only backward pass they can have. Slices
+        # of a larger matrix are copied out of it while they are scaled.
         scaled = (g.mul_(above) if g.is_contiguous() else g * above
                   for g in (d_hidden, d_weight, d_bias))  # fmt: skip
         return *scaled, None, None, None

@@ -41,6 +41,9 @@ _SEQUENCES: dict[str, Callable[..., tuple[Tensor, ...]]] = {
 # that a sigmoid is 0 or 1 to the last bit, and finite in fp16.
 _SHUT = 1e4
 _HOLDS = {"lstm": (-_SHUT, _SHUT, 0.0, 0.0), "gru": (0.0, _SHUT, 0.0)}
+# cuDNN wants all weights in one piece, and copies them there where they are not.
+warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+
 # Features that mark padding, of which the first alone is not zero: tensor cores want a multiple of
 # this.
 _MARKS = 8
@@ -188,12 +191,11 @@ class Recurrent(nn.Module):
 
     def _read_packed(self, inputs: Tensor, lengths: Tensor) -> tuple[PackedSequence, Cells]:
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        if inputs.device.type == "cpu":
-            # Sentences drop out step by step, and oneDNN would compile, and keep, code for every
-            # number of them that is left; float32 takes another library (docs/log.md).
-            with torch.autocast("cpu", enabled=False):
-                return self._read(packed._replace(data=packed.data.float()))
-        return self._read(packed)
+        # Sentences drop out step by step, and oneDNN would compile, and keep, code for every number
+        # of them that is left; float32 takes another library (docs/log.md). On a GPU, autocast to
+        # bf16 would compute in fp16.
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self._read(packed._replace(data=packed.data.float()))
 
     def _read(self, packed: PackedSequence) -> tuple[PackedSequence, Cells]:
         lasts = []
@@ -257,9 +259,7 @@ class Recurrent(nn.Module):
             for start in range(0, len(weights), 4):  # the weights of the inputs, of each direction
                 weights[start] = torch.cat([weights[start], self.marks], dim=1)
         state = tuple(part.to(dtype) for part in first)
-        with torch.autocast("cuda", enabled=False), warnings.catch_warnings():
-            # cuDNN wants all weights in one piece, and copies them there where they are not.
-            warnings.filterwarnings("ignore", "RNN module weights are not part")
+        with torch.autocast("cuda", enabled=False):
             outputs, *last = _SEQUENCES[self._cell](
                 inputs.to(dtype),
                 state if len(state) > 1 else state[0],

@@ -40,9 +40,7 @@ class Precision:
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
-def choose(
-    wanted: Literal["auto", "fp32", "tf32", "bf16", "fp16"], device: torch.device
-) -> Precision:
+def choose(wanted: Literal["auto"] | Name, device: torch.device) -> Precision:
     """The precision of a run: the one that is wanted, or the best that all workers' hardware has.
 
     Raises:
@@ -61,6 +59,8 @@ def choose(
         return Precision(found, device, why)
     if wanted in ("fp16", "tf32") and device.type == "cpu":
         raise BadInput(f"--train.precision {wanted} is for GPUs; on a CPU take bf16 or fp32")
+    if wanted == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise BadInput("--train.precision tf32 is for GPUs from Ampere; take fp16 or fp32")
     if wanted == "bf16" and device.type == "cpu" and not _cpu_trains_in_bf16():
         raise BadInput("--train.precision bf16: this CPU has none (no AVX-512); take fp32")
     return Precision(wanted, device, "as set")
@@ -70,12 +70,18 @@ def find_device(name: str) -> torch.device:
     """The device of a name, `auto` being a GPU where there is one.
 
     Raises:
-        BadInput: it is `cuda`, and there is none.
+        BadInput: there is no such device.
     """
-    found = torch.cuda.is_available()
-    if name == "cuda" and not found:
-        raise BadInput("cuda: torch sees no GPU here; take cpu, or auto")
-    return torch.device(("cuda" if found else "cpu") if name == "auto" else name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        found = device.type == "cpu" or (device.index or 0) < torch.cuda.device_count()
+    except RuntimeError:
+        found = False
+    if not found:
+        raise BadInput(f"{name}: torch sees no such device here; take cpu, or auto")
+    return device
 
 
 def round_products(allowed: bool) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from s2s.choice import IMPOSSIBLE, forbid, likeliest, penalty
 from s2s.config import DecodeConfig
-from s2s.graphs import Graphs
+from s2s.graphs import Graphs, power_of_two
 from s2s.model import Seq2Seq, State
 from s2s.text import EOS, PAD, SOS
 
@@ -78,7 +78,7 @@ class GreedyRoom:
 
 
 class GreedyOnCard:
-    """Decodes with one model on one GPU."""
+    """Decodes on one GPU with one model, the same in all calls."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._graphs = device, Graphs(device)
@@ -118,8 +118,8 @@ class GreedyOnCard:
         settings: DecodeConfig,
     ) -> tuple[Tensor, Tensor]:
         count = len(source)
-        rows, size = _power(count, _LEAST_ROWS), _power(source.shape[1], _LEAST_TOKENS)
-        steps = _power(settings.max_length, STEPS)
+        rows, size = power_of_two(count, _LEAST_ROWS), power_of_two(source.shape[1], _LEAST_TOKENS)
+        steps = power_of_two(settings.max_length, STEPS)
         room = self._room(rows, size, steps)
         _fill(room, source, lengths, shortest, longest)
         forbids = (settings.unknown, settings.min_ratio > 0)
@@ -135,7 +135,7 @@ class GreedyOnCard:
             left = (~room.done[: len(owners)]).nonzero()[:, 0]
             if not len(left):
                 break
-            smaller = _power(len(left), _LEAST_ROWS)
+            smaller = power_of_two(len(left), _LEAST_ROWS)
             if smaller <= len(room.source) // 2:
                 self._keep(made, owners, room)
                 owners = owners[left]
@@ -190,7 +190,8 @@ class GreedyOnCard:
 class BeamRoom:
     """The same for a beam search.
 
-    The last of the K + 1 places for ended hypotheses takes what is none.
+    The last of the K + 1 places for ended hypotheses takes what is written for others, and is never
+    read.
     """
 
     source: Tensor  # (R, S)
@@ -249,7 +250,7 @@ class Found:
 
 
 class BeamOnCard:
-    """Searches with one model on one GPU."""
+    """Searches on one GPU with one model, the same in all calls."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._graphs = device, Graphs(device)
@@ -298,8 +299,8 @@ class BeamOnCard:
         longest: Tensor,
         settings: DecodeConfig,
     ) -> BeamRoom:
-        rows, size = _power(len(source), 1), _power(source.shape[1], _LEAST_TOKENS)
-        shape = (rows, size, _power(settings.max_length, STEPS), settings.beam)
+        rows, size = power_of_two(len(source), 1), power_of_two(source.shape[1], _LEAST_TOKENS)
+        shape = (rows, size, power_of_two(settings.max_length, STEPS), settings.beam)
         if shape not in self._rooms:
             self._rooms[shape] = BeamRoom.of(*shape, self._device)
         room = self._rooms[shape]
@@ -382,13 +383,15 @@ class BeamOnCard:
 
 
 _BY_MODEL: WeakKeyDictionary[Seq2Seq, tuple[GreedyOnCard, BeamOnCard]] = WeakKeyDictionary()
+_MAKING = threading.Lock()
 
 
 def on_card(model: Seq2Seq, device: torch.device) -> tuple[GreedyOnCard, BeamOnCard]:
     """The recordings of a model, which live as long as the model does."""
-    if model not in _BY_MODEL:
-        _BY_MODEL[model] = GreedyOnCard(device), BeamOnCard(device)
-    return _BY_MODEL[model]
+    with _MAKING:
+        if model not in _BY_MODEL:
+            _BY_MODEL[model] = GreedyOnCard(device), BeamOnCard(device)
+        return _BY_MODEL[model]
 
 
 def _fill(
@@ -398,7 +401,7 @@ def _fill(
     shortest: Tensor,
     longest: Tensor,
 ) -> None:
-    """Copy a batch into a room, whose other rows have nothing to say."""
+    """Copy a batch into a room, whose other rows are done from the start."""
     rows, size = room.source.shape
     wide = (0, size - source.shape[1], 0, rows - len(source))
     room.source.copy_(nn.functional.pad(source, wide, value=PAD))
@@ -408,11 +411,6 @@ def _fill(
         (room.longest, longest, 0),
     ):
         mine.copy_(nn.functional.pad(given, (0, rows - len(given)), value=filler))
-
-
-def _power(number: int, least: int) -> int:
-    """The power of two from a number up, at least `least`."""
-    return max(least, 1 << (number - 1).bit_length())
 
 
 def _changing(state: State) -> list[Tensor]:

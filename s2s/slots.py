@@ -17,7 +17,7 @@ from torch import Tensor
 from s2s.choice import forbid, likeliest
 from s2s.config import DecodeConfig
 from s2s.decode import bounds
-from s2s.graphs import Graphs
+from s2s.graphs import Graphs, power_of_two
 from s2s.model import Memory, Seq2Seq, State
 from s2s.text import EOS, PAD, SOS
 
@@ -116,7 +116,9 @@ class Slots(Generic[Owner]):
         if self._graphs is None:
             self._advance(taken, size)
         else:
-            shape = (min(_power(taken), self._size), _power(size))
+            # Without attention the sources' sizes are no matter.
+            attends = self._state.memory is not None
+            shape = (min(power_of_two(taken), self._size), power_of_two(size) if attends else 0)
             self._graphs.run(shape, lambda: self._advance(*shape))
         words, heaviest = zip(*self._said[:taken].tolist(), strict=True)
         ended = []
@@ -222,11 +224,6 @@ class Slots(Generic[Owner]):
         if self._graphs is not None:
             self._graphs.clear()
         return state
-
-
-def _power(number: int) -> int:
-    """The power of two from a number up."""
-    return 1 << (number - 1).bit_length()
 
 
 def _rows_first(state: State) -> list[Tensor]:

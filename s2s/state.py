@@ -102,7 +102,7 @@ class State:
             # weights_only: a checkpoint can hold tensors and numbers, never code.
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
             self.bundle.model.load(saved.model.weights())
-            # Its settings are this run's: the device that wrote the checkpoint may have had others.
+            # The optimizer's settings are this run's: another device has others.
             settings = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({**state["optimizer"], "param_groups": settings})
             if state["scaler"]:  # of fp16, which alone has one

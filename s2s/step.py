@@ -82,7 +82,10 @@ def optimizer(model: torch.nn.Module, rate: float, device: torch.device) -> torc
     if device.type != "cuda":
         return torch.optim.Adam(model.parameters(), rate, fused=True)
     first = torch.tensor(rate, device=device)
-    return torch.optim.Adam(model.parameters(), first, fused=True, capturable=True)
+    adam = torch.optim.Adam(model.parameters(), first, fused=True, capturable=True)
+    # The first step of each shape is not recorded: no reason for a warning.
+    adam._warned_capturable_if_run_uncaptured = True
+    return adam
 
 
 class _Stepper:
@@ -167,7 +170,10 @@ class OnCard(_Stepper):
         # Several workers exchange in the middle of a step, several shares are for models so large
         # that starting kernels is no matter, and what is packed is not known before it is read.
         alone = workers.world == 1 and config.train.accumulate == 1
-        self._graphs = Graphs(self._device) if alone and config.model.cell != "rnn" else None
+        recorded = alone and config.model.cell != "rnn"
+        # A scaler that was in the middle of a step cannot begin it anew.
+        retry = not state.scaler.is_enabled()
+        self._graphs = Graphs(self._device, retry=retry) if recorded else None
 
     def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[Step]:
         """The steps of an epoch, made ahead by a thread of their own."""
@@ -188,7 +194,8 @@ class OnCard(_Stepper):
         if self._graphs is not None:
             [share] = step.shares
             self._card.point(share, *told)
-            self._graphs.run(share.shape, lambda: self._work(share.shape))
+            with record_function("s2s recorded step"):
+                self._graphs.run(share.shape, lambda: self._work(share.shape))
         else:
             self._work_apart(step, told)
         values = self._numbers.to("cpu", non_blocking=True, copy=True)

@@ -287,7 +287,7 @@ class Tune:
 
     gpu_share: float = 1.0
     """Part of a GPU that is enough for a trial: with 0.25, four trials share one. Needs --gpu, and
-    one worker a trial. Their memory is their own matter: Ray does not divide it."""
+    one worker a trial. Ray does not divide the card's memory: they must fit on it together."""
 
     restart: bool = False
     """Begin anew: drop an earlier sweep's trials, and replace OUT if it is there."""

@@ -52,8 +52,11 @@ class Workers:
         if self.world == 1:
             return
         ours = {id(weight) for weight in self._embeddings.values()}
+        ignored = [n for n, weight in objective.named_parameters() if id(weight) in ours]
+        # Buffers are constants: DDP would send them in every step.
+        ignored += [name for name, _ in objective.named_buffers()]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
-            objective, [n for n, weight in objective.named_parameters() if id(weight) in ours]
+            objective, ignored
         )
         self.network = DistributedDataParallel(
             objective,

@@ -103,10 +103,12 @@ class Workers:
                 f"--workers {text} with {cpus} CPUs: at least 1, or MIN:MAX such as 1:4, is needed"
             )
         share = others.get("share", 1.0)
-        if not 0 < share <= 1 or (share < 1 and (least > 1 or rest or not others.get("gpu"))):
+        if not 0 < share <= 1:
+            raise BadInput(f"--gpu-share {share}: more than 0 and at most 1 is needed")
+        if share < 1 and (least > 1 or rest or not others.get("gpu")):
             raise BadInput(
-                f"--gpu-share {share}: more than 0, at most 1 and --gpu are needed; less than 1 is "
-                "for one worker alone, since NCCL connects no two on one GPU"
+                f"--gpu-share {share}: --gpu and one worker are needed, since NCCL connects no two "
+                "workers on one GPU"
             )
         if others.get("resize", 1) <= 0:
             raise BadInput(f"--resize {others['resize']}: seconds, more than 0, are needed")

@@ -93,8 +93,11 @@ def _make_tuner(
     )
     if ray.tune.Tuner.can_restore(folder / "tune"):
         return ray.tune.Tuner.restore(str(folder / "tune"), trainable, resume_errored=True)
-    kind = "GPU" if workers.gpu else "CPU"
-    at_once = int(ray.cluster_resources().get(kind, 0) // (workers.number * workers.each[kind]))
+    has = ray.cluster_resources()
+    at_once = min(
+        int(has.get(kind, 0) / (workers.number * each) + 1e-6)  # five fifths are one
+        for kind, each in workers.each.items()
+    )
     return ray.tune.Tuner(
         trainable,
         param_space={"sizes": ray.tune.grid_search(sizes)},

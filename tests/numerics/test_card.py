@@ -70,12 +70,27 @@ def test_a_batch_put_together_on_the_card_is_the_cpus(
                 found = card.batch(share.shape)
                 assert found.source.shape == share.shape[:2]
                 assert sentences(found) == sentences(batch)
+                assert found.source_lengths.max() <= share.shape.source
                 assert found.predicted is not None
                 places = found.predicted[found.predicted >= 0]
                 assert (
                     places.tolist() == (found.target_out.flatten() != PAD).nonzero()[:, 0].tolist()
                 )
                 assert len(found.predicted) == share.shape.real
+
+
+def test_no_row_of_a_share_is_longer_than_its_shape() -> None:
+    """A row that fills a share up must not be another share's."""
+    batches = Batches(rows_of(900), 8, accumulate=3)
+    card, odd = Card(CPU), 0
+    for step in card.steps(batches, 1, 0):
+        card.load(step.pool)
+        for share in step.shares:
+            card.point(share)
+            batch = card.batch(share.shape, share.stride)
+            assert batch.source_lengths.max() <= share.shape.source
+            odd += len(sentences(batch)) < len(batch.source)
+    assert odd > 100
 
 
 def test_batches_of_a_corpus_have_few_shapes() -> None:

@@ -127,7 +127,7 @@ def test_a_broken_model_is_told_and_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_a_process_that_cannot_begin_is_told(started: Path) -> None:
-    host = EngineOptions(device="nowhere").start(started)
+    host = EngineOptions(slots=-1).start(started)
     with pytest.raises(Failed, match="linked ended as it began"):
         EngineClient(host)
 
