@@ -14,10 +14,12 @@ from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig
 from s2s.corpus import Corpus
 from s2s.decode import _Looks, _traced, beam, bounds, greedy
+from s2s.errors import BadInput
 from s2s.graphs import Graphs
 from s2s.loop import Training
 from s2s.loss import Objective, cross_entropy, totals
 from s2s.model import Recurrent
+from s2s.precision import find_device
 from s2s.rooms import BeamOnCard, GreedyOnCard
 from s2s.step import OnCard, OnCpu
 from s2s.text import EOS, PAD
@@ -274,6 +276,12 @@ def test_searching_in_rooms_is_searching(
                 assert one.looked == other.looked
                 assert one.score == pytest.approx(other.score, rel=1e-4)
                 assert one.scores == pytest.approx(other.scores, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "cuda:99"])
+def test_a_device_that_is_not_there_is_bad_input(name: str) -> None:
+    with pytest.raises(BadInput, match=name):
+        find_device(name)
 
 
 def test_a_cpu_does_the_work_every_time() -> None:

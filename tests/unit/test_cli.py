@@ -54,7 +54,13 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
         (["prepare", "demo", "--source", "demo", "--out", "c", "--corpus.valid", "0.9"], "valid"),
         (["prepare", "demo", "--source", "demo", "--out", "c", "--languages", "french"], "en-fr"),
         (["prepare", "demo", "--source", "/no/such/file", "--out", "/no/c"], "no such file"),
+        (
+            ["tune", "demo", "--corpus", "c", "--out", "m", "--gpu", "--gpu-share", "0"],
+            "more than 0",
+        ),
+        (["tune", "demo", "--corpus", "c", "--out", "m", "--gpu-share", "0.5"], "--gpu and one"),
         (["translate"], "Model directory"),
+        (["translate", "/no/such/model", "a", "--device", "tpu"], "tpu"),
         (["translate", "/no/such/model"], "no model directory"),
         (["translate", "/no/such/model", "a", "b"], "b"),
         (["evaluate", "/no/such/model", "--corpus", "/no/such/corpus"], "no model directory"),

@@ -1,0 +1,169 @@
+"""The commands that give Ray's workers and replicas a GPU: the last part of `benchmarks.gpu`."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu_report import DEVICE, GPU, Report, free_port
+from s2s.translator import Translator
+
+
+def ray_commands(report: Report) -> None:
+    """The commands on a local Ray cluster with a GPU: train, tune, serve, bulk translation."""
+    if importlib.util.find_spec("ray") is None:
+        report.add("ray", "all", "Ray is not installed: left out")
+        return
+    with tempfile.TemporaryDirectory(prefix="s2s") as place:
+        folder = Path(place)
+        corpus = str((report.data / "demo").resolve())
+        flag = ["--gpu"] if GPU else []
+        small = ["--train.epochs", "2", "--model.hidden-size", "64"]
+        begin = time.perf_counter()
+        _command(report, "train --gpu --workers 1", "train", "demo", "--corpus", corpus,
+                 "--out", folder / "model", "--workers", 1, *flag, *small)  # fmt: skip
+        if GPU and (folder / "model" / "metrics.json").exists():
+            told = json.loads((folder / "model" / "metrics.json").read_bytes())
+            rate = told["epochs"][-1]["pairs_per_second"]
+            report.add("ray", "what the model says it was trained on",
+                       f"{told['device']}, {rate:,.0f} pairs/s in its last epoch", "cuda",
+                       told["device"] == "cuda")  # fmt: skip
+        share = ["--gpu", "--gpu-share", "0.5"] if GPU else []
+        _command(report, "tune --gpu, half a card a trial", "tune", "demo", "--corpus", corpus,
+                 "--out", folder / "sweep", "--hidden-sizes", 32, 64, "--embedding-sizes", 32,
+                 "--trials", 2, "--train.epochs", 2, *share)  # fmt: skip
+        model = folder / "model"
+        if not model.exists():
+            model = report.out / "seed"
+        try:
+            _bulk(report, model)
+        except Exception as error:
+            report.add("ray", "bulk translation", f"{type(error).__name__}: {error}"[:200],
+                       right=False)  # fmt: skip
+        try:
+            _replica(report, model, folder)
+        except Exception as error:
+            report.add("ray", "a replica", f"{type(error).__name__}: {error}"[:200], right=False)
+        report.numbers["ray_seconds"] = time.perf_counter() - begin
+
+
+def _command(report: Report, name: str, *arguments: object) -> None:
+    command = [sys.executable, "-m", "s2s.cli", *map(str, arguments)]
+    begin = time.perf_counter()
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+        code, said = done.returncode, done.stdout + done.stderr
+    except subprocess.TimeoutExpired as late:
+        code, said = -1, f"{late.stdout!r} {late.stderr!r}"
+    spent = time.perf_counter() - begin
+    log = report.out / "ray.log"
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ {' '.join(command)}\n{said}\n")
+    last = (said.strip().splitlines() or [""])[-1]
+    told = f"exit {code} in {spent:.0f} s" + ("" if code == 0 else f": {last[:150]}")
+    report.add("ray", name, told, "exit 0", code == 0)
+
+
+class _Bulk:
+    """A translator that Ray Data keeps on a part of a GPU."""
+
+    def __init__(self, model: str) -> None:
+        self._translator = Translator.load(Path(model), DEVICE)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        texts = list(batch["text"])
+        where = [str(self._translator.device)] * len(texts)
+        return {"text": self._translator.translate(texts), "where": where}
+
+
+def _bulk(report: Report, model: Path) -> None:
+    import ray
+    import ray.data
+
+    ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+    try:
+        texts = report.corpus("demo").part("test")["source"][:500]
+        rows = ray.data.from_items([{"text": text} for text in texts])
+        made = rows.map_batches(
+            _Bulk, fn_constructor_args=(str(model.resolve()),), batch_size=128, concurrency=1,
+            num_gpus=0.5 if GPU else 0,
+        ).take_all()  # fmt: skip
+        places = {row["where"] for row in made}
+        wanted = Translator.load(model).translate(texts)
+        same = sum(a["text"] == b for a, b in zip(made, wanted, strict=True)) / len(texts)
+        report.add("ray", "bulk translation by an actor of half a GPU",
+                   f"{len(made)} texts on {', '.join(places)}, {same:.1%} as on a CPU",
+                   "on cuda, at least 99 %", same >= 0.99 and places == {str(DEVICE)})  # fmt: skip
+    finally:
+        ray.shutdown()
+
+
+def _replica(report: Report, model: Path, folder: Path) -> None:
+    """A Serve replica that has half of the card."""
+    import yaml
+
+    port = free_port()
+    options = {"num_cpus": 1, **({"num_gpus": 0.5} if GPU else {})}
+    config = {
+        "http_options": {"host": "127.0.0.1", "port": port},
+        "applications": [
+            {
+                "name": "s2s",
+                "import_path": "serve_app:build",
+                "args": {"open": True, "device": DEVICE.type},
+                "deployments": [
+                    {
+                        "name": "Translation",
+                        "num_replicas": 1,
+                        "ray_actor_options": options,
+                        "user_config": {"models": [str(model.resolve())]},
+                    }
+                ],
+            }
+        ],
+    }
+    file = folder / "serve.yaml"
+    file.write_text(yaml.safe_dump(config), "utf-8")
+    log = (report.out / "serve.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ray.serve.scripts import cli; cli()", "run", str(file)],
+        stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )  # fmt: skip
+    try:
+        texts = report.corpus("demo").part("test")["source"][:64]
+        body = json.dumps({"q": texts, "source": "en", "target": "fr"}).encode()
+        end, answer = time.monotonic() + 75, None
+        while answer is None:
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/translate", body, {"Content-Type": "application/json"}
+            )
+            try:
+                with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
+                    answer = json.loads(response.read())["translatedText"]
+            except OSError:
+                if time.monotonic() > end or process.poll() is not None:
+                    raise
+                time.sleep(1)
+        begin = time.perf_counter()
+        for _ in range(20):
+            with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
+                response.read()
+        rate = 20 * len(texts) / (time.perf_counter() - begin)
+        wanted = Translator.load(model).using(beam=1).translate(texts)
+        same = sum(a == b for a, b in zip(answer, wanted, strict=True)) / len(texts)
+        report.add("ray", "a Serve replica with half a GPU, 64 texts a request, one at a time",
+                   f"{same:.1%} as on a CPU, {rate:,.0f} texts/s", "at least 99 %",
+                   same >= 0.99)  # fmt: skip
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        log.close()
