@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 export S2S_DATA ?= $(abspath ../shared/data)
 
-.PHONY: help install demo test lint format bench lock clean
+.PHONY: help install demo test lint format bench same lock clean
 
 help:
 	@echo "make demo     set up, then prepare, train, evaluate, translate and serve the embedded corpus"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint     style, types, import contracts (part of make test)"
 	@echo "make format   let ruff format the code and mend what it can"
 	@echo "make bench    measure this machine (benchmarks/README.md)"
+	@echo "make same     compare what the commands do with a commit: make same REV=<commit>"
 	@echo "make lock     write requirements.lock anew from pyproject.toml"
 	@echo "make clean    remove $(VENV) and all that was built"
 
@@ -49,6 +50,9 @@ format: install
 bench: install
 	@echo "== training speed on this machine"
 	@$(BIN)/python -m benchmarks.train
+
+same: install
+	@$(BIN)/python -m benchmarks.same $(REV)
 
 lock:
 	@echo "== resolving pyproject.toml into requirements.lock"

@@ -304,7 +304,7 @@ def seed(report: Report) -> None:
                f"included, {rate:,.0f} pairs/s in the median one",
                f"padded accuracy {accuracy:.4f}, token accuracy "
                f"{last['valid_token_accuracy']:.4f}", "0.8282 on CPUs; at least 0.826",
-               accuracy >= 0.826)  # fmt: skip
+               accuracy >= 0.826 if GPU else None)  # fmt: skip
 
 
 def decoding(report: Report) -> None:
