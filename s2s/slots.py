@@ -57,6 +57,7 @@ class Slots(Generic[Owner]):
         # (N, 2) of each sentence the last word, and the source word that weighed most for it
         self._said = torch.full((slots, 2), SOS, device=device)
         self._words = self._said[:, 0]  # (N,)
+        # (N, 2) words so far, and those before which a sentence does not end, where that is limited
         self._counts = torch.zeros(slots, 2, dtype=torch.int64, device=device)
         # A step on a GPU is started as a whole, for one of few numbers of rows and source tokens.
         self._graphs = Graphs(device) if device.type == "cuda" else None
@@ -97,8 +98,9 @@ class Slots(Generic[Owner]):
             room.memory.padding[rows, size:] = True
         self._words[rows] = SOS
         shortest, longest = bounds(lengths, self._settings)
-        self._counts[rows, 0] = 0
-        self._counts[rows, 1] = shortest.to(self._device)
+        if self._settings.min_ratio:
+            self._counts[rows, 0] = 0
+            self._counts[rows, 1] = shortest.to(self._device)
         looks = state.memory is not None
         self._taken += [
             Slot(owner, least, most, length, looked=[] if looks else None)
@@ -120,7 +122,9 @@ class Slots(Generic[Owner]):
             attends = self._state.memory is not None
             shape = (min(power_of_two(taken), self._size), power_of_two(size) if attends else 0)
             self._graphs.run(shape, lambda: self._advance(*shape))
-        words, heaviest = zip(*self._said[:taken].tolist(), strict=True)
+        said = self._said[:taken].cpu()  # one copy from a GPU
+        words: list[int] = said[:, 0].tolist()
+        heaviest: list[int] = said[:, 1].tolist() if self._state.memory is not None else []
         ended = []
         for row, word in enumerate(words):
             slot = self._taken[row]
@@ -170,7 +174,9 @@ class Slots(Generic[Owner]):
         if movers:
             to = torch.tensor(holes, device=self._device)
             origin = torch.tensor(movers, device=self._device)
-            parts = [self._words, self._counts, *_rows_first(self._state)]
+            parts = [self._words, *_rows_first(self._state)]
+            if self._settings.min_ratio:
+                parts.append(self._counts)
             if self._state.memory is not None:
                 memory = self._state.memory
                 parts += [memory.values, memory.padding]
