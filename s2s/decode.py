@@ -13,7 +13,7 @@ from torch import Tensor
 from s2s.choice import IMPOSSIBLE, forbid, likeliest, penalty
 from s2s.config import DecodeConfig
 from s2s.model import Memory, Seq2Seq, State
-from s2s.rooms import on_card
+from s2s.rooms import Sentences, on_card
 from s2s.text import EOS, SOS
 
 # Chooses words (N,) by logits (N, V).
@@ -72,11 +72,10 @@ def _greedy_on_card(
 ) -> list[Hypothesis]:
     """The same without scores, by steps that are recorded."""
     shortest, longest = bounds(source_lengths, settings)
+    sentences = Sentences(source, source_lengths, shortest, longest)
+    greedy_on_card, _ = on_card(model, source.device)
     said, looked = (
-        part.cpu().numpy()
-        for part in on_card(model, source.device)[0].decode(
-            model, source, source_lengths, shortest, longest, settings
-        )
+        part.cpu().numpy() for part in greedy_on_card.decode(model, sentences, settings)
     )
     sizes = np.where((said == EOS).any(1), (said == EOS).argmax(1), longest.numpy())
     ended = np.minimum(sizes + 1, longest.numpy())
@@ -285,9 +284,9 @@ def _beam_on_card(
     model: Seq2Seq, source: Tensor, source_lengths: Tensor, settings: DecodeConfig
 ) -> list[list[Hypothesis]]:
     """The same without the weights of attention, by steps that are recorded."""
-    found = on_card(model, source.device)[1].search(
-        model, source, source_lengths, *bounds(source_lengths, settings), settings
-    )
+    sentences = Sentences(source, source_lengths, *bounds(source_lengths, settings))
+    _, beam_on_card = on_card(model, source.device)
+    found = beam_on_card.search(model, sentences, settings)
     looks = None
     if settings.unknown == "copy" and model.decoder.attention is not None:
         looks = _Looks(found.looked, None)

@@ -11,6 +11,7 @@ least B.
 
 import threading
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -29,6 +30,34 @@ _LEAST_ROWS, _LEAST_TOKENS = 8, 8
 
 # Rooms and graphs of a model, after which all are given up: shapes and settings may be anybody's.
 _MOST_ROOMS, _MOST_GRAPHS = 64, 256
+
+
+Room = TypeVar("Room")
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """What is decoded together."""
+
+    source: Tensor  # (B, S) tokens, PAD at their ends
+    lengths: Tensor  # (B,) true lengths, each at least 1
+    shortest: Tensor  # (B,) words before which a sentence does not end
+    longest: Tensor  # (B,) words after which it is cut
+
+
+class _OnCard(Generic[Room]):
+    """The rooms and graphs of a model on a GPU, for one thread at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._graphs = device, Graphs(device)
+        self._rooms: dict[tuple[int, ...], Room] = {}
+        self._lock = threading.Lock()
+
+    def _bound(self) -> None:
+        """Give up all rooms if there are many."""
+        if len(self._rooms) > _MOST_ROOMS or len(self._graphs) > _MOST_GRAPHS:
+            self._rooms.clear()
+            self._graphs.clear()
 
 
 @dataclass
@@ -77,56 +106,31 @@ class GreedyRoom:
         self.at.copy_(other.at)
 
 
-class GreedyOnCard:
+class GreedyOnCard(_OnCard[GreedyRoom]):
     """Decodes on one GPU with one model, the same in all calls."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._graphs = device, Graphs(device)
-        self._rooms: dict[tuple[int, int, int], GreedyRoom] = {}
-        self._lock = threading.Lock()
 
     @torch.inference_mode()
     def decode(
-        self,
-        model: Seq2Seq,
-        source: Tensor,
-        lengths: Tensor,
-        shortest: Tensor,
-        longest: Tensor,
-        settings: DecodeConfig,
+        self, model: Seq2Seq, sentences: Sentences, settings: DecodeConfig
     ) -> tuple[Tensor, Tensor]:
-        """The words (B, T) of each sentence, EOS after its last, and what each looked at, (B, T).
-
-        Args:
-            source: (B, S) tokens; PAD, as `lengths` (B,) say, at their ends.
-            shortest: (B,) words before which a sentence does not end.
-            longest: (B,) words after which it is cut.
-        """
+        """The words (B, T) of each sentence, then EOS, and what each looked at (B, T)."""
         with self._lock:
-            if len(self._rooms) > _MOST_ROOMS or len(self._graphs) > _MOST_GRAPHS:
-                self._rooms.clear()
-                self._graphs.clear()
-            return self._decode(model, source, lengths, shortest, longest, settings)
+            self._bound()
+            return self._decode(model, sentences, settings)
 
     def _decode(
-        self,
-        model: Seq2Seq,
-        source: Tensor,
-        lengths: Tensor,
-        shortest: Tensor,
-        longest: Tensor,
-        settings: DecodeConfig,
+        self, model: Seq2Seq, sentences: Sentences, settings: DecodeConfig
     ) -> tuple[Tensor, Tensor]:
-        count = len(source)
-        rows, size = power_of_two(count, _LEAST_ROWS), power_of_two(source.shape[1], _LEAST_TOKENS)
+        count, longest_source = sentences.source.shape
+        rows, size = power_of_two(count, _LEAST_ROWS), power_of_two(longest_source, _LEAST_TOKENS)
         steps = power_of_two(settings.max_length, STEPS)
         room = self._room(rows, size, steps)
-        _fill(room, source, lengths, shortest, longest)
+        _fill(room, sentences)
         forbids = (settings.unknown, settings.min_ratio > 0)
         self._graphs.run(("encode", rows, size, steps), lambda: self._encode(model, room))
         made = room.said.new_full((2, rows, steps), EOS)
         owners = torch.arange(rows, device=self._device)  # of the first rows of the room
-        most = int(longest.max())
+        most = int(sentences.longest.max())
         for begin in range(0, most, STEPS):
             key = ("step", *room.source.shape, steps, *forbids)
             self._graphs.run(key, lambda room=room: self._step(model, room, settings))  # type: ignore[misc]
@@ -249,38 +253,17 @@ class Found:
     ends: Tensor  # (2, B, K) the last step of each, and its place in the beam
 
 
-class BeamOnCard:
+class BeamOnCard(_OnCard[BeamRoom]):
     """Searches on one GPU with one model, the same in all calls."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._graphs = device, Graphs(device)
-        self._rooms: dict[tuple[int, int, int, int], BeamRoom] = {}
-        self._lock = threading.Lock()
-
     @torch.inference_mode()
-    def search(
-        self,
-        model: Seq2Seq,
-        source: Tensor,
-        lengths: Tensor,
-        shortest: Tensor,
-        longest: Tensor,
-        settings: DecodeConfig,
-    ) -> Found:
-        """What a search as that of `s2s.decode.beam` finds.
-
-        Args:
-            source: (B, S) tokens; PAD, as `lengths` (B,) say, at their ends.
-            shortest: (B,) words before which a sentence does not end.
-            longest: (B,) words after which it is cut.
-        """
+    def search(self, model: Seq2Seq, sentences: Sentences, settings: DecodeConfig) -> Found:
+        """What a search as that of `s2s.decode.beam` finds."""
         with self._lock:
-            if len(self._rooms) > _MOST_ROOMS or len(self._graphs) > _MOST_GRAPHS:
-                self._rooms.clear()
-                self._graphs.clear()
-            room = self._search(model, source, lengths, shortest, longest, settings)
+            self._bound()
+            room = self._search(model, sentences, settings)
             # Copied before somebody else's search comes into the room.
-            count, width = len(source), settings.beam
+            count, width = len(sentences.source), settings.beam
             return Found(
                 said=room.said[:, :count].cpu(),
                 parents=room.parents[:, :count].cpu(),
@@ -290,24 +273,17 @@ class BeamOnCard:
                 ends=room.ends[:, :count, :width].cpu(),
             )
 
-    def _search(
-        self,
-        model: Seq2Seq,
-        source: Tensor,
-        lengths: Tensor,
-        shortest: Tensor,
-        longest: Tensor,
-        settings: DecodeConfig,
-    ) -> BeamRoom:
-        rows, size = power_of_two(len(source), 1), power_of_two(source.shape[1], _LEAST_TOKENS)
+    def _search(self, model: Seq2Seq, sentences: Sentences, settings: DecodeConfig) -> BeamRoom:
+        count, longest_source = sentences.source.shape
+        rows, size = power_of_two(count), power_of_two(longest_source, _LEAST_TOKENS)
         shape = (rows, size, power_of_two(settings.max_length, STEPS), settings.beam)
         if shape not in self._rooms:
             self._rooms[shape] = BeamRoom.of(*shape, self._device)
         room = self._rooms[shape]
-        _fill(room, source, lengths, shortest, longest)
+        _fill(room, sentences)
         self._graphs.run(("encode", *shape), lambda: self._encode(model, room))
         how = (settings.unknown, settings.min_ratio > 0, settings.n_best, settings.length_penalty)
-        most = int(longest.max())
+        most = int(sentences.longest.max())
         for begin in range(0, most, STEPS):
             self._graphs.run(("step", *shape, *how), lambda: self._step(model, room, settings))
             if begin + STEPS >= most or not room.going.any():
@@ -394,23 +370,18 @@ def on_card(model: Seq2Seq, device: torch.device) -> tuple[GreedyOnCard, BeamOnC
         return _BY_MODEL[model]
 
 
-def _fill(
-    room: GreedyRoom | BeamRoom,
-    source: Tensor,
-    lengths: Tensor,
-    shortest: Tensor,
-    longest: Tensor,
-) -> None:
-    """Copy a batch into a room, whose other rows are done from the start."""
+def _fill(room: GreedyRoom | BeamRoom, sentences: Sentences) -> None:
+    """Copy sentences into a room, whose other rows are done from the start."""
     rows, size = room.source.shape
-    wide = (0, size - source.shape[1], 0, rows - len(source))
-    room.source.copy_(nn.functional.pad(source, wide, value=PAD))
+    count, longest = sentences.source.shape
+    wide = (0, size - longest, 0, rows - count)
+    room.source.copy_(nn.functional.pad(sentences.source, wide, value=PAD))
     for mine, given, filler in (
-        (room.lengths, lengths, 1),
-        (room.shortest, shortest, 0),
-        (room.longest, longest, 0),
+        (room.lengths, sentences.lengths, 1),
+        (room.shortest, sentences.shortest, 0),
+        (room.longest, sentences.longest, 0),
     ):
-        mine.copy_(nn.functional.pad(given, (0, rows - len(given)), value=filler))
+        mine.copy_(nn.functional.pad(given, (0, rows - count), value=filler))
 
 
 def _changing(state: State) -> list[Tensor]:

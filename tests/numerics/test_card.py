@@ -13,14 +13,24 @@ from s2s.card import Card, Shape
 from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig
 from s2s.corpus import Corpus
-from s2s.decode import _Looks, _traced, beam, bounds, greedy
+from s2s.decode import (
+    Hypothesis,
+    _beam_on_card,
+    _greedy_on_card,
+    _Looks,
+    _traced,
+    beam,
+    bounds,
+    decode,
+    greedy,
+)
 from s2s.errors import BadInput
 from s2s.graphs import Graphs
 from s2s.loop import Training
 from s2s.loss import Objective, cross_entropy, totals
 from s2s.model import Recurrent
 from s2s.precision import find_device
-from s2s.rooms import BeamOnCard, GreedyOnCard
+from s2s.rooms import BeamOnCard, GreedyOnCard, Sentences
 from s2s.step import OnCard, OnCpu
 from s2s.text import EOS, PAD
 from tests.conftest import Pairs, Prepare
@@ -240,7 +250,7 @@ def test_decoding_in_rooms_is_decoding(name: str, count: int, minimum: float) ->
     shortest, longest = bounds(lengths, how)
     cards = GreedyOnCard(CPU)
     for _ in range(2):  # in a room that was used before, too
-        said, looked = cards.decode(made(name), source, lengths, shortest, longest, how)
+        said, looked = cards.decode(made(name), Sentences(source, lengths, shortest, longest), how)
         for row, hypothesis in enumerate(wanted):
             size = len(hypothesis.words)
             assert said[row, :size].tolist() == hypothesis.words
@@ -264,9 +274,9 @@ def test_searching_in_rooms_is_searching(
                        length_penalty=alpha, unknown="copy")  # fmt: skip
     source, lengths = some_sources(count)
     wanted = beam(made(name), source, lengths, how)
-    cards = BeamOnCard(CPU)
+    cards, asked = BeamOnCard(CPU), Sentences(source, lengths, *bounds(lengths, how))
     for _ in range(2):
-        made_by = cards.search(made(name), source, lengths, *bounds(lengths, how), how)
+        made_by = cards.search(made(name), asked, how)
         looks = None if wanted[0][0].looked is None else _Looks(made_by.looked, None)
         parts = (made_by.said, made_by.parents, made_by.scores, looks, made_by.ended, made_by.ends)
         found = _traced(*parts, lengths, how)
@@ -276,6 +286,17 @@ def test_searching_in_rooms_is_searching(
                 assert one.looked == other.looked
                 assert one.score == pytest.approx(other.score, rel=1e-4)
                 assert one.scores == pytest.approx(other.scores, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_a_gpu_finds_is_told_as_a_cpu_tells_it(name: str) -> None:
+    source, lengths = some_sources(20)
+    for width, way in ((1, _greedy_on_card), (4, _beam_on_card)):
+        how = DecodeConfig(max_length=9, max_ratio=2.0, beam=width, n_best=width, unknown="copy")
+        wanted = [[h.words for h in told] for told in decode(made(name), source, lengths, how)]
+        found = way(made(name), source, lengths, how)
+        each = [[h] if isinstance(h, Hypothesis) else h for h in found]
+        assert [[h.words for h in told] for told in each] == wanted
 
 
 @pytest.mark.parametrize("name", ["nowhere", "cuda:99"])
