@@ -198,7 +198,7 @@ def _training_in(folder: Path) -> Iterator[Path]:
 
 
 def memory(report: Report) -> None:
-    """Out of memory is told in a line."""
+    """Running out of memory ends in one line."""
     if not GPU:
         report.add("memory", "out of memory", "not on a CPU")
         return

@@ -58,9 +58,8 @@ class Pool:
     rows: Ints  # of the corpus
     source_lengths: Ints
     target_lengths: Ints
-    batches: list[
-        Ints
-    ]  # places in the pool of the rows of each global batch, in order of the steps
+    # Places in the pool of the rows of each global batch, in the order of the steps.
+    batches: list[Ints]
 
 
 @dataclass(frozen=True)

@@ -403,3 +403,18 @@ def test_sums_are_divided_once_at_the_end() -> None:
     assert sums.token_accuracy == 0.6
     # 5 sentences of 8 positions: 12 right, 8 wrong, and 20 after the sentences' ends.
     assert sums.padded_accuracy(8) == (12 + 20) / 40
+
+
+def test_sums_of_fp16_do_not_overflow_however_many_tokens_there_are() -> None:
+    """All tokens are one word, whose bias has the largest sum that there can be."""
+    count = 3000
+    hidden, weight, bias, _ = parts(count)
+    targets = torch.full((count,), 7)
+    with torch.no_grad():
+        loss, *found = module._loss_and_gradients(
+            hidden, weight, bias, targets, 0.0, None, torch.float16
+        )
+    wanted = gradients(plain(hidden, weight, bias, targets, 0.0), hidden, weight, bias)
+    assert loss.isfinite()
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert (mine.float() - theirs).norm() < 0.01 * theirs.norm()
