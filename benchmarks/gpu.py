@@ -8,9 +8,9 @@
 The first half needs no Ray: numbers against float64 on the CPU, data-parallel workers, decoding,
 checkpoints; then rates, each beside its floor: the arithmetic and the bytes that it cannot do
 without, by what the card was measured to do. The second half runs where Ray is installed. A part
-that fails is reported, and the others still run. The table comes last; `report.json` and the profiler's
-breakdown of a step are in the folder of `--out`. Without a GPU the same parts run on the CPU, to
-see that the script is whole: no figure of such a run means anything.
+that fails is reported, and the others still run. The table comes last; `report.json` and the
+profiler's breakdown of a step are in the folder of `--out`. Without a GPU the same parts run on the
+CPU, to see that the script is whole: no figure of such a run means anything.
 """
 
 import argparse
