@@ -11,13 +11,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from ray import serve
 from ray.serve import Application
 
-from s2s.serving.api import create_app
-from s2s.serving.client import LONG
-from s2s.serving.keys import Keys, read_keys
-from s2s.serving.meters import COUNTERS, HISTOGRAMS
-from s2s.serving.models import Models
-from s2s.serving.process import EngineOptions
-from s2s.serving.service import Limits
+from s2s.serving.engine.client import LONG
+from s2s.serving.engine.meters import COUNTERS, HISTOGRAMS
+from s2s.serving.engine.models import Models
+from s2s.serving.engine.process import EngineOptions
+from s2s.serving.http.api_keys import Keys, read_keys
+from s2s.serving.http.app import create_app
+from s2s.serving.http.service import Limits
 
 # A list, or on a command line its items with commas between.
 Paths = Annotated[
@@ -109,7 +109,7 @@ class Translation:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         from s2s.distributed.exporter import Exporter
-        from s2s.distributed.proxy import keep_to_loopback, send_answers_whole
+        from s2s.distributed.local_serve import keep_to_loopback, send_answers_whole
 
         keep_to_loopback()
         send_answers_whole()

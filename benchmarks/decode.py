@@ -33,7 +33,7 @@ import torch
 from safetensors import safe_open
 
 from benchmarks.train import _cpu
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
 
 BATCHES = 100  # at most, of a call
 BEAMS = (1, 5)

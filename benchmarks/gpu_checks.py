@@ -32,16 +32,16 @@ from benchmarks.gpu_report import (
     in_slots,
     training_of,
 )
-from s2s.bundle import Bundle
-from s2s.checkpoints import Checkpoints
 from s2s.config import Config
 from s2s.corpus import Corpus
+from s2s.decoding.translator import Translator
 from s2s.errors import Failed
-from s2s.host import Alone, Wish
-from s2s.loop import Training
-from s2s.step import OnCard
-from s2s.text import PAD
-from s2s.translator import Translator
+from s2s.model.directory import Bundle
+from s2s.text.vocabulary import PAD
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.host import Alone, Wish
+from s2s.training.loop import Training
+from s2s.training.step import OnCard
 
 KINDS: dict[str, dict[str, Any]] = {
     "seed": {},

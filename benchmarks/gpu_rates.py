@@ -25,16 +25,16 @@ from benchmarks.gpu_report import (
     seconds_of,
     training_of,
 )
-from s2s.batches import Batches
-from s2s.card import Card
-from s2s.checkpoints import Checkpoints
 from s2s.config import Config
 from s2s.corpus import Corpus
-from s2s.loop import Training
-from s2s.loss import cross_entropy
-from s2s.step import OnCard, Reading
-from s2s.text import PAD
-from s2s.translator import Translator
+from s2s.corpus.batches import Batches
+from s2s.decoding.translator import Translator
+from s2s.model.loss import cross_entropy
+from s2s.text.vocabulary import PAD
+from s2s.training.card import Card
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.loop import Training
+from s2s.training.step import OnCard, Reading
 
 
 def ceilings(report: Report) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_report import DEVICE, GPU, Report, free_port
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
 
 
 def ray_commands(report: Report) -> None:

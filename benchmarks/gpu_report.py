@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s2s.checkpoints import Checkpoints
 from s2s.config import PRESETS, Config
 from s2s.corpus import Corpus
-from s2s.loop import Training
-from s2s.slots import Slots
-from s2s.translator import Translator
+from s2s.decoding.slots import Slots
+from s2s.decoding.translator import Translator
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.loop import Training
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")

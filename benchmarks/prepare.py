@@ -154,8 +154,9 @@ def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[
 def _ours(tasks: str, file: str, out: Path) -> dict[str, float]:
     """Prepare with `s2s`, and tell what it took."""
     from s2s.config import PRESETS
-    from s2s.corpus import Corpus, Source, prepare
+    from s2s.corpus import Corpus
     from s2s.distributed import prepare as distributed
+    from s2s.preparation import Source, prepare
 
     preset = PRESETS["seed"]()
     config = preset.model_copy(update={"corpus": preset.corpus.model_copy(update={"rows": None})})

@@ -194,7 +194,7 @@ class Side:
 
     def _command(self, *arguments: str) -> list[str]:
         # Not -m: the folder that it would look in first is not the tree.
-        start = "import sys; from s2s.cli import main; sys.exit(main())"
+        start = "import sys; from s2s.cli.main import main; sys.exit(main())"
         return [sys.executable, "-P", "-c", start, *arguments]
 
     def _s2s(self, *arguments: str) -> str:

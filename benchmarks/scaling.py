@@ -22,10 +22,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from s2s.checkpoints import Checkpoints
 from s2s.config import PRESETS
 from s2s.corpus import Corpus
-from s2s.loop import Training
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.loop import Training
 
 CASES = [  # hidden size, pairs of a global batch, precision
     (64, 128, "bf16"),

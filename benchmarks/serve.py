@@ -60,7 +60,7 @@ from rich.table import Table
 from benchmarks.decode import _lines
 from benchmarks.load import Load
 from benchmarks.train import _cpu
-from s2s.ports import free_port
+from s2s.distributed.ports import free_port
 
 SERVERS = ("ours", "batch", "batch-plain", "batch-default", "alone", "echo", "uvicorn")
 SUBJECTS = (*SERVERS, "in-process")
@@ -318,7 +318,7 @@ class Bench:
 
 
 def _expected(model: Path, sentences: list[str]) -> tuple[list[str], list[str]]:
-    from s2s.translator import Translator
+    from s2s.decoding.translator import Translator
 
     translator = Translator.load(model).using(beam=1)
     config = translator.config

@@ -27,7 +27,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 
 from benchmarks.decode import _lines
-from s2s.serving.schema import TranslateRequest, TranslateResponse
+from s2s.serving.http.schema import TranslateRequest, TranslateResponse
 
 RAY = ("batch", "batch-plain", "batch-default", "alone", "echo")
 AS_RAY_COMES = ("batch-plain", "batch-default")
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _translator(model: Path) -> Any:
-    from s2s.translator import Translator
+    from s2s.decoding.translator import Translator
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as the replicas of `s2s serve`
     return Translator.load(model).using(beam=1)
@@ -78,9 +78,9 @@ def _in_process(model: Path, sentences: Path, seconds: float) -> None:
 def _uvicorn(model: Path, port: int) -> None:
     import uvicorn
 
-    from s2s.serving.api import create_app
-    from s2s.serving.models import Models
-    from s2s.serving.process import EngineOptions
+    from s2s.serving.engine.models import Models
+    from s2s.serving.engine.process import EngineOptions
+    from s2s.serving.http.app import create_app
 
     models = Models(EngineOptions(beam=1).start)
     models.serve([model])
@@ -99,7 +99,7 @@ def _uvicorn(model: Path, port: int) -> None:
 
 
 def _ray(kind: str, model: Path, port: int, how: dict[str, Any]) -> None:
-    from s2s.distributed.proxy import local_serve
+    from s2s.distributed.local_serve import local_serve
 
     # Ray reads the settings of `local_serve` when it is imported.
     with nullcontext() if kind in AS_RAY_COMES else local_serve():

@@ -14,8 +14,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from s2s.bundle import Bundle
-from s2s.decode import likeliest
+from s2s.decoding.search import likeliest
+from s2s.model.directory import Bundle
 from s2s.precision import Projection
 
 ROWS = (1, 4, 16, 64, 320)

@@ -26,10 +26,10 @@ from typing import Any
 
 import torch
 
-from s2s.checkpoints import Checkpoints
 from s2s.config import PRESETS
 from s2s.corpus import Corpus
-from s2s.loop import Training
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.loop import Training
 
 Record = dict[str, Any]
 Way = Callable[[Path, int], list[Record]]  # corpus, epochs → the record of each epoch

@@ -20,8 +20,6 @@ import pytest
 import torch
 from hypothesis import settings
 
-from s2s.bundle import Bundle
-from s2s.checkpoints import Checkpoints
 from s2s.config import (
     Config,
     CorpusConfig,
@@ -30,9 +28,12 @@ from s2s.config import (
     ModelConfig,
     TrainConfig,
 )
-from s2s.corpus import Corpus, Manifest, Source, prepare
-from s2s.loop import Training
-from s2s.translator import Translator
+from s2s.corpus import Corpus, Manifest
+from s2s.decoding.translator import Translator
+from s2s.model.directory import Bundle
+from s2s.preparation import Source, prepare
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.loop import Training
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()

@@ -1,7 +1,5 @@
-"""Corpus directories: made from any source of sentence pairs, and opened."""
+"""The corpus directory that training reads, and its batches."""
 
 from s2s.corpus.directory import Corpus, Manifest
-from s2s.corpus.pipeline import prepare
-from s2s.corpus.sources import Source
 
-__all__ = ["Corpus", "Manifest", "Source", "prepare"]
+__all__ = ["Corpus", "Manifest"]

@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetInfo, Features, List, Value
 
 from s2s.config import DataConfig, Section
 from s2s.errors import BadInput
-from s2s.text import Vocabulary
+from s2s.text.vocabulary import Vocabulary
 
 MANIFEST = "corpus.json"
 PARTS = ("train", "valid", "test")
@@ -72,7 +72,7 @@ class Manifest(Section):
     """Rows read from the sources; the rows of all parts and all drops add up to it."""
 
     drops: dict[str, int]
-    """Rows left out, by the rule that they broke (`s2s.corpus.clean.RULES`)."""
+    """Rows left out, by the rule that they broke (`s2s.preparation.clean.RULES`)."""
 
     rows: dict[str, int]
     """Rows of each part."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import ray
 
-from s2s.host import Progress, Wish
-from s2s.progress import EpochBar
+from s2s.console import EpochBar
+from s2s.training.host import Progress, Wish
 
 _EVERY = 0.5  # seconds between two looks
 

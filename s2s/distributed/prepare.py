@@ -9,10 +9,10 @@ from pathlib import Path
 
 import ray
 
-from s2s.corpus import Source
-from s2s.corpus.job import Execute
 from s2s.distributed.cluster import Workers, cluster
 from s2s.errors import BadInput, Failed
+from s2s.preparation import Source
+from s2s.preparation.job import Execute
 
 
 @contextmanager
@@ -74,8 +74,8 @@ def _alone() -> None:
 
 @ray.remote(num_cpus=1)
 def _ready() -> None:
-    from s2s.corpus.readers import read
-    from s2s.corpus.sources import find
+    from s2s.preparation.readers import read
+    from s2s.preparation.sources import find
 
     _alone()
     with tempfile.TemporaryDirectory() as folder:

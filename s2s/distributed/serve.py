@@ -12,9 +12,9 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from s2s.distributed.cluster import Workers, cluster
+from s2s.distributed.ports import require_free
 from s2s.distributed.train import last_line
 from s2s.errors import BadInput, Failed
-from s2s.ports import require_free
 
 
 def serve_until_stopped(

@@ -1,7 +1,7 @@
-"""Data-parallel training on Ray Train: Ray starts the workers, `s2s.loop` trains.
+"""Data-parallel training on Ray Train: Ray starts the workers, `s2s.training.loop` trains.
 
-Checkpoints are the loop's own (`s2s.checkpoints`): a worker group that Ray starts anew, and a run
-whose driver is gone, both go on from what they find there. Ray Train is told of none.
+Checkpoints are the loop's own (`s2s.training.checkpoints`): a worker group that Ray starts anew,
+and a run whose driver is gone, both go on from what they find there. Ray Train is told of none.
 """
 
 import shutil
@@ -18,19 +18,19 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from s2s.bundle import Bundle, read_config, write_metrics
-from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
+from s2s.console import EpochBar
 from s2s.corpus import Corpus
 from s2s.distributed.board import answers, ask_to_stop, shown
 from s2s.distributed.cluster import Workers, cluster, pin_address
-from s2s.distributed.group import GroupKeeper, release
+from s2s.distributed.elastic import GroupKeeper, release
 from s2s.distributed.worker import checkpoints_of, work
 from s2s.errors import BadInput, Failed, Stopped
-from s2s.evaluate import evaluate
+from s2s.evaluation.evaluate import evaluate
 from s2s.files import new_directory, write_text
-from s2s.progress import EpochBar
+from s2s.model.directory import Bundle, read_config, write_metrics
 from s2s.runs import claim, held, interruptible, run_folder
+from s2s.training.checkpoints import Checkpoints
 
 _SAVING = 300.0  # seconds that a run which was asked to stop has for its checkpoint
 

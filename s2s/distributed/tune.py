@@ -11,16 +11,16 @@ import ray.tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 
-from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
+from s2s.console import SweepTable
 from s2s.corpus import Corpus
 from s2s.distributed.cluster import Workers, cluster
 from s2s.distributed.train import export, last_line, make_config, make_trainer
 from s2s.distributed.worker import checkpoints_of
 from s2s.errors import BadInput, Failed
 from s2s.files import new_directory
-from s2s.progress import SweepTable
 from s2s.runs import claim, held, interruptible
+from s2s.training.checkpoints import Checkpoints
 
 Sizes = tuple[int, int]  # hidden, embedding
 

@@ -12,19 +12,19 @@ import torch
 from ray.train.torch import get_device
 from ray.train.v2._internal.execution.context import get_train_context
 
-from s2s.bundle import Bundle
-from s2s.checkpoints import Checkpoints
 from s2s.config import Config, TrainConfig
 from s2s.corpus import Corpus
 from s2s.distributed.board import Pin
 from s2s.distributed.metrics import RayMetrics
 from s2s.errors import BadInput, Failed
-from s2s.host import Alone, Wish
-from s2s.loop import Training, memory_is_full
-from s2s.profile import Profile
-from s2s.state import Epoch
-from s2s.tracking import JsonLines, MLflow, Several, TensorBoard, Tracker
-from s2s.workers import together
+from s2s.model.directory import Bundle
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.data_parallel import together
+from s2s.training.host import Alone, Wish
+from s2s.training.loop import Training, memory_is_full
+from s2s.training.profiler import Profile
+from s2s.training.state import Epoch
+from s2s.training.trackers import JsonLines, MLflow, Several, TensorBoard, Tracker
 
 _NOTICE = 5.0  # seconds between two checkpoints while a node is about to go
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from s2s.bundle import Bundle, read_config
 from s2s.config import Config
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.model.directory import Bundle, read_config
 from tests.conftest import Pairs
 
 TRANSLATE_WITHOUT_RAY = """
@@ -23,7 +23,7 @@ class NoRay:
             raise ImportError("this machine has no ray")
 
 sys.meta_path.insert(0, NoRay())
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
 
 sentences = sys.stdin.read().splitlines()
 for translation in Translator.load(Path(sys.argv[1])).translate(sentences):

@@ -172,7 +172,7 @@ def test_the_application_takes_what_serve_is_told() -> None:
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
-    from s2s.serving.meters import COUNTERS, HISTOGRAMS
+    from s2s.serving.engine.meters import COUNTERS, HISTOGRAMS
 
     dashboard = json.loads((CLUSTER / "grafana.json").read_text())
     asked = " ".join(t["expr"] for panel in dashboard["panels"] for t in panel["targets"])

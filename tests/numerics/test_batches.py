@@ -15,8 +15,8 @@ from datasets import Dataset, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2s.batches import POOL, Batch, Batches, HostStep, ahead
-from s2s.text import EOS, PAD, SOS
+from s2s.corpus.batches import POOL, Batch, Batches, HostStep, ahead
+from s2s.text.vocabulary import EOS, PAD, SOS
 
 # What a global batch is cut by: a number of sentences, or one of target tokens.
 BUDGETS = st.one_of(st.none(), st.integers(1, 60))

@@ -8,12 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2s.batches import Batch, Batches
-from s2s.card import Card, Shape
-from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig
 from s2s.corpus import Corpus
-from s2s.decode import (
+from s2s.corpus.batches import Batch, Batches
+from s2s.decoding.recorded import BeamOnCard, GreedyOnCard, Sentences
+from s2s.decoding.search import (
     Hypothesis,
     _beam_on_card,
     _greedy_on_card,
@@ -25,14 +24,15 @@ from s2s.decode import (
     greedy,
 )
 from s2s.errors import BadInput
-from s2s.graphs import Graphs
-from s2s.loop import Training
-from s2s.loss import Objective, cross_entropy, totals
-from s2s.model import Recurrent
+from s2s.gpu.graphs import Graphs
+from s2s.model.loss import Objective, cross_entropy, totals
+from s2s.model.seq2seq import Recurrent
 from s2s.precision import find_device
-from s2s.rooms import BeamOnCard, GreedyOnCard, Sentences
-from s2s.step import OnCard, OnCpu
-from s2s.text import EOS, PAD
+from s2s.text.vocabulary import EOS, PAD
+from s2s.training.card import Card, Shape
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.loop import Training
+from s2s.training.step import OnCard, OnCpu
 from tests.conftest import Pairs, Prepare
 from tests.numerics.test_batches import rows_of
 from tests.numerics.test_decode import KINDS, made, some_sources
@@ -229,7 +229,7 @@ def test_steps_of_a_card_are_those_of_a_cpu(
             for group in self._state.optimizer.param_groups:
                 group["lr"] = torch.tensor(group["lr"])
 
-    monkeypatch.setattr("s2s.loop.stepper", lambda *given: Emulated(*given))
+    monkeypatch.setattr("s2s.training.loop.stepper", lambda *given: Emulated(*given))
     found, others = trained(config, "card")
     assert losses == pytest.approx(others, rel=1e-5)
     for name, weight in wanted.items():

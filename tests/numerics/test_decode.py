@@ -9,15 +9,15 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from s2s.bundle import Bundle
 from s2s.config import Config, DecodeConfig, ModelConfig, TextConfig
-from s2s.decode import Hypothesis, beam, bounds, decode, greedy, likeliest, penalty
+from s2s.decoding.search import Hypothesis, beam, bounds, decode, greedy, likeliest, penalty
+from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
-from s2s.model import Seq2Seq
-from s2s.passages import Piece, pieces
+from s2s.model.directory import Bundle
+from s2s.model.seq2seq import Seq2Seq
 from s2s.precision import Projection
-from s2s.text import EOS, PAD, SOS, UNK, Vocabulary
-from s2s.translator import Translator
+from s2s.text.sentences import Piece, pieces
+from s2s.text.vocabulary import EOS, PAD, SOS, UNK, Vocabulary
 from tests.conftest import Pairs
 
 

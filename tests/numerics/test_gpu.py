@@ -7,18 +7,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from s2s.batches import Batches
-from s2s.card import Card
-from s2s.checkpoints import Checkpoints
 from s2s.config import DecodeConfig
 from s2s.corpus import Corpus
-from s2s.decode import decode
-from s2s.graphs import Graphs
-from s2s.loop import Training
-from s2s.loss import cross_entropy
+from s2s.corpus.batches import Batches
+from s2s.decoding.search import decode
+from s2s.decoding.slots import Slots
+from s2s.gpu.graphs import Graphs
+from s2s.model.loss import cross_entropy
 from s2s.precision import round_products
-from s2s.slots import Slots
-from s2s.text import PAD
+from s2s.text.vocabulary import PAD
+from s2s.training.card import Card
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.loop import Training
 from tests.conftest import Pairs, Prepare
 from tests.numerics.test_batches import rows_of
 from tests.numerics.test_decode import KINDS, made, some_sources

@@ -16,18 +16,18 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
-from s2s.batches import Batch, Batches
-from s2s.bundle import Bundle
-from s2s.checkpoints import Checkpoints
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
+from s2s.corpus.batches import Batch, Batches
 from s2s.errors import BadInput, Failed
-from s2s.host import Alone, Progress, Wish
-from s2s.loop import Training, validate
-from s2s.loss import Sums
-from s2s.state import STATE, Epoch
-from s2s.text import PAD
-from s2s.tracking import JsonLines
+from s2s.model.directory import Bundle
+from s2s.model.loss import Sums
+from s2s.text.vocabulary import PAD
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.host import Alone, Progress, Wish
+from s2s.training.loop import Training, validate
+from s2s.training.state import STATE, Epoch
+from s2s.training.trackers import JsonLines
 from tests.conftest import Prepare
 
 CPU = torch.device("cpu")
@@ -435,8 +435,8 @@ def checkpoint(odd: Corpus, tmp_path: Path) -> Path:
 
 def rehash(checkpoint: Path) -> None:
     """Make the manifest tell of the files as they are."""
-    from s2s.checkpoints import File
     from s2s.files import sha256
+    from s2s.training.checkpoints import File
 
     manifest = checkpoint / "checkpoint.json"
     told = json.loads(manifest.read_text())

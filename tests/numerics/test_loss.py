@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from s2s import loss as module
-from s2s.batches import Batch
 from s2s.config import ModelConfig
-from s2s.loss import CHUNK_BYTES, ROWS, Objective, Sums, cross_entropy, totals
-from s2s.model import Seq2Seq
-from s2s.text import PAD, SOS
+from s2s.corpus.batches import Batch
+from s2s.model import loss as module
+from s2s.model.loss import CHUNK_BYTES, ROWS, Objective, Sums, cross_entropy, totals
+from s2s.model.seq2seq import Seq2Seq
+from s2s.text.vocabulary import PAD, SOS
 
 WORDS, HIDDEN = 50, 12
 COUNTS = [1, 63, 64, 65, 300]

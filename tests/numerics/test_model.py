@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2s.config import ModelConfig
-from s2s.loss import cross_entropy
-from s2s.model import LockedDropout, Seq2Seq, State, mirrored
-from s2s.text import PAD, SOS
+from s2s.model.loss import cross_entropy
+from s2s.model.seq2seq import LockedDropout, Seq2Seq, State, mirrored
+from s2s.text.vocabulary import PAD, SOS
 
 LENGTHS = [5, 1, 3]  # of the sources
 TARGETS = [2, 6, 4]

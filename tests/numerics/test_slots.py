@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2s.config import DecodeConfig
-from s2s.decode import greedy
-from s2s.slots import Slots
-from s2s.text import EOS
+from s2s.decoding.search import greedy
+from s2s.decoding.slots import Slots
+from s2s.text.vocabulary import EOS
 from tests.numerics.test_decode import KINDS, made, some_sources
 
 WORDS = 12

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from s2s import ports
+from s2s.distributed import ports
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

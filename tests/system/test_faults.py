@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from s2s.checkpoints import Checkpoints
+from s2s.training.checkpoints import Checkpoints
 from tests.system.conftest import BIN, Cluster, free_port, start_head
 
 RUN = (

@@ -24,9 +24,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from s2s.distributed.proxy import local_settings
-from s2s.serving.models import version
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.distributed.local_serve import local_settings
+from s2s.serving.engine.models import version
 from tests.conftest import Pairs
 from tests.system.conftest import BIN, REPOSITORY, Cluster, free_port, start_head
 
@@ -155,7 +155,7 @@ class Load:
 
 def model_of(replica: psutil.Process) -> psutil.Process:
     """The process that a replica's model runs in."""
-    [model] = [p for p in replica.children() if "s2s.serving.process" in p.cmdline()]
+    [model] = [p for p in replica.children() if "s2s.serving.engine.process" in p.cmdline()]
     return model
 
 

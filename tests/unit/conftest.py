@@ -11,13 +11,13 @@ import httpx
 import pytest
 import uvicorn
 
-from s2s.serving.api import create_app
-from s2s.serving.client import EngineClient
-from s2s.serving.engine import Engine
-from s2s.serving.models import Models
-from s2s.serving.process import Host
-from s2s.serving.wire import Wire
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.serving.engine.client import EngineClient
+from s2s.serving.engine.messages import Wire
+from s2s.serving.engine.models import Models
+from s2s.serving.engine.process import Host
+from s2s.serving.engine.scheduler import Engine
+from s2s.serving.http.app import create_app
 
 
 def in_thread(translator: Translator, slots: int = 64) -> Host:

@@ -11,8 +11,8 @@ from urllib.parse import unquote
 import fsspec
 import pytest
 
-from s2s.checkpoints import MANIFEST, Checkpoints, Kept
 from s2s.errors import BadInput
+from s2s.training.checkpoints import MANIFEST, Checkpoints, Kept
 
 Write = Callable[[Path], None]
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2s.config import CleanConfig
-from s2s.corpus.clean import RULES, Cleaner, script
-from s2s.corpus.keys import hashes, key, keys
+from s2s.preparation.clean import RULES, Cleaner, script
+from s2s.preparation.sentence_keys import hashes, key, keys
 
 
 def drops(

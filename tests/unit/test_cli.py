@@ -9,10 +9,10 @@ import pytest
 from sacrebleu.metrics import BLEU
 from safetensors.torch import load_file, save_file
 
-from s2s.cli import VERBS, main, run
+from s2s.cli.main import VERBS, main, run
 from s2s.config import PRESETS, Config, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
 from tests.conftest import Pairs, Prepare, train_model
 
 Captured = pytest.CaptureFixture[str]

@@ -11,9 +11,9 @@ from deep_translator import LibreTranslator
 from deep_translator.exceptions import AuthorizationException, ServerException
 from libretranslatepy import LibreTranslateAPI
 
-from s2s.serving.keys import Keys, new_key, read_keys
-from s2s.serving.models import Models
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.serving.engine.models import Models
+from s2s.serving.http.api_keys import Keys, new_key, read_keys
 from tests.unit.conftest import serving
 
 SENTENCE = "I see trees."

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from s2s.cli import main
-from s2s.compare import compare
+from s2s.cli.main import main
 from s2s.corpus import Corpus
+from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
-from s2s.evaluate import Part
-from s2s.metrics import score
-from s2s.translator import Translator
+from s2s.evaluation.compare import compare
+from s2s.evaluation.evaluate import Part
+from s2s.evaluation.scores import score
 from tests.conftest import Pairs, Prepare
 
 Captured = pytest.CaptureFixture[str]

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from s2s.config import PRESETS, CorpusConfig, DataConfig
 from s2s.corpus import Corpus, Manifest
-from s2s.corpus.keys import key
 from s2s.errors import BadInput
-from s2s.text import EOS
+from s2s.preparation.sentence_keys import key
+from s2s.text.vocabulary import EOS
 from tests.conftest import Pairs, Prepare, prepare_file
 
 GOOD = "".join(f"the cat {n} sleeps .\tle chat {n} dort .\n" for n in range(60)).encode()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s2s import demo
+from s2s.preparation import demo
 
 COUNT = 20_000
 FEW = 300
@@ -38,7 +38,7 @@ def test_a_seed_decides_all(pairs: list[tuple[str, str]]) -> None:
 def test_another_process_says_the_same_and_prints_nothing(
     pairs: list[tuple[str, str]], hash_seed: str
 ) -> None:
-    code = f"import json; from s2s import demo; print(json.dumps(demo.generate({FEW})))"
+    code = f"import json; from s2s.preparation import demo; print(json.dumps(demo.generate({FEW})))"
     run = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"PYTHONHASHSEED": hash_seed},

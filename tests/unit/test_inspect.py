@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from s2s.cli import main
+from s2s.cli.main import main
 from s2s.corpus import Corpus
 from tests.conftest import Prepare
 

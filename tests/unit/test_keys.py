@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from s2s.cli import main
+from s2s.cli.main import main
 from s2s.errors import BadInput
-from s2s.serving import keys as module
-from s2s.serving.keys import Key, Keys, add_key, new_key, read_keys
-from s2s.serving.models import Models
+from s2s.serving.engine.models import Models
+from s2s.serving.http import api_keys as module
+from s2s.serving.http.api_keys import Key, Keys, add_key, new_key, read_keys
 from tests.unit.conftest import client_of
 from tests.unit.test_clients import keys_of
 

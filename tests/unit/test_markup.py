@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from s2s.serving.markup import Markup, _parts
-from s2s.serving.models import Models
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.serving.engine.models import Models
+from s2s.serving.http.markup import Markup, _parts
 from tests.unit.conftest import client_of
 
 

@@ -3,7 +3,7 @@
 import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-from s2s.metrics import Difference, compare, score, sentence_scores
+from s2s.evaluation.scores import Difference, compare, score, sentence_scores
 
 HYPOTHESES = ["the cat sat on the mat", "a dog barks loudly at night .", "it rains again today"]
 REFERENCES = [

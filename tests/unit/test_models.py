@@ -12,10 +12,10 @@ import httpx
 import pytest
 import torch
 
-from s2s.bundle import Bundle
+from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
-from s2s.serving.models import Models, version
-from s2s.translator import Translator
+from s2s.model.directory import Bundle
+from s2s.serving.engine.models import Models, version
 from tests.conftest import Pairs
 from tests.unit.conftest import client_of, in_threads, waiting
 

@@ -11,10 +11,10 @@ import pytest
 
 from s2s.config import Config, DataConfig, TextConfig
 from s2s.corpus import Corpus
-from s2s.serving.keys import Keys, new_key, read_keys
-from s2s.serving.models import Models
-from s2s.serving.service import Limits
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.serving.engine.models import Models
+from s2s.serving.http.api_keys import Keys, new_key, read_keys
+from s2s.serving.http.service import Limits
 from tests.conftest import SUBJECTS, VERBS, Pairs, prepare_file, train_model
 from tests.unit.conftest import serving
 

@@ -11,11 +11,11 @@ from typing import Any
 import psutil
 import pytest
 
+from s2s.decoding.translator import Translator
 from s2s.errors import BadInput, Failed
-from s2s.serving.client import Closed, EngineClient
-from s2s.serving.process import EngineOptions
-from s2s.serving.wire import Wire
-from s2s.translator import Translator
+from s2s.serving.engine.client import Closed, EngineClient
+from s2s.serving.engine.messages import Wire
+from s2s.serving.engine.process import EngineOptions
 from tests.conftest import Pairs
 from tests.unit.test_engine import WAIT, within
 from tests.unit.test_models import until

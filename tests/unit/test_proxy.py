@@ -2,7 +2,7 @@
 
 import asyncio
 
-from s2s.distributed.proxy import _Gathering
+from s2s.distributed.local_serve import _Gathering
 
 
 class Recorded:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2s.ragged import Column
+from s2s.text.ragged import Column
 
 Lists = list[list[int]]
 

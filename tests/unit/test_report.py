@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from s2s.bundle import Bundle
-from s2s.cli import main
+from s2s.cli.main import main
 from s2s.config import Config
 from s2s.corpus import Corpus
-from s2s.evaluate import evaluate
-from s2s.report import MAPS, SAMPLES, WORST, report
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.evaluation.evaluate import evaluate
+from s2s.model.directory import Bundle
+from s2s.reports.model_report import MAPS, SAMPLES, WORST, report
 from tests.conftest import Prepare, train_model
 
 HOSTILE = "<script>alert(1)</script> & \"quotes\" 'and' <img src=x onerror=alert(2)>"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2s.config import TrainConfig
-from s2s.schedule import exhausted, learning_rate, plateaus
+from s2s.training.schedule import exhausted, learning_rate, plateaus
 
 RATE = 0.08
 

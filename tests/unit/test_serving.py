@@ -10,13 +10,13 @@ import httpx
 import pytest
 import torch
 
-from s2s.bundle import Bundle
 from s2s.config import Config, TextConfig
-from s2s.serving.client import EngineClient, Overloaded
-from s2s.serving.models import Models
-from s2s.serving.service import Limits
-from s2s.text import Vocabulary
-from s2s.translator import Translator
+from s2s.decoding.translator import Translator
+from s2s.model.directory import Bundle
+from s2s.serving.engine.client import EngineClient, Overloaded
+from s2s.serving.engine.models import Models
+from s2s.serving.http.service import Limits
+from s2s.text.vocabulary import Vocabulary
 from tests.conftest import Pairs
 from tests.unit.conftest import client_of, engine_of
 

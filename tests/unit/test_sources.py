@@ -20,9 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2s.config import CleanConfig, CorpusConfig, DataConfig
-from s2s.corpus import Corpus, Manifest, Source, prepare, readers, sources
-from s2s.corpus.job import Silent
+from s2s.corpus import Corpus, Manifest
 from s2s.errors import BadInput
+from s2s.preparation import Source, prepare, readers, sources
+from s2s.preparation.job import Silent
 from tests.conftest import Pairs, prepare_file
 
 DATA = Path(os.environ.get("S2S_DATA", "/nowhere"))

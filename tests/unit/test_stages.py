@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import s2s.corpus.pipeline as stages
+import s2s.preparation.pipeline as stages
 from s2s.config import CleanConfig, CorpusConfig, DataConfig, TextConfig
-from s2s.corpus import Corpus, tables
-from s2s.corpus.keys import bounds, hashes, key
-from s2s.corpus.tables import cut
+from s2s.corpus import Corpus
 from s2s.errors import BadInput
-from s2s.text import EOS, UNK, Vocabulary
+from s2s.preparation import tables
+from s2s.preparation.sentence_keys import bounds, hashes, key
+from s2s.preparation.tables import cut
+from s2s.text.vocabulary import EOS, UNK, Vocabulary
 from tests.conftest import Pairs, prepare_file
 
 import pyarrow as pa  # isort: skip

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from s2s.config import TextConfig
 from s2s.errors import BadInput
-from s2s.text import EOS, SPECIALS, UNK, Splitter, Vocabulary
+from s2s.text.vocabulary import EOS, SPECIALS, UNK, Splitter, Vocabulary
 
 TUTORIAL = TextConfig(normaliser="tutorial")
 LOSSLESS = TextConfig(normaliser="lossless")

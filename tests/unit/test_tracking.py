@@ -13,7 +13,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from s2s.errors import BadInput
-from s2s.tracking import JsonLines, MLflow, Several, TensorBoard, Tracker
+from s2s.training.trackers import JsonLines, MLflow, Several, TensorBoard, Tracker
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

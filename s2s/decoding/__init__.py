@@ -1,0 +1,1 @@
+"""From source tokens to translations: search, continuous batching, the translator."""

@@ -1,0 +1,74 @@
+"""The embedded demo corpus: simple English sentences with their French translations.
+
+Templates of our own choose a meaning; pyrealb says it in both languages, with all inflection,
+agreement, elision and contraction. One English word has one French word, and one tense one tense,
+so that a small model can learn the whole of it in minutes.
+"""
+
+import gzip
+import hashlib
+import importlib.metadata
+import json
+import os
+import uuid
+import zlib
+from pathlib import Path
+
+import platformdirs
+
+from s2s.preparation.demo.grammar import Grammar
+from s2s.preparation.demo.lexicon import Pair
+from s2s.preparation.demo.phrases import library
+
+__all__ = ["generate", "load"]
+
+
+def generate(count: int = 20_000, seed: int = 0) -> list[Pair]:
+    """Pairs of an English sentence and its French, none of them twice in either language.
+
+    The same count, seed and pyrealb give the same pairs in the same order.
+
+    Raises:
+        ValueError: the grammar has not so many sentences.
+    """
+    rb = library()
+    before = rb.getLanguage(), rb.Constituent.exceptionOnWarning
+    grammar, misses = Grammar(seed), 0
+    pairs, known = list[Pair](), set[str]()
+    try:
+        while len(pairs) < count:
+            pair = grammar.sentence()
+            if known.isdisjoint(pair) and all(3 <= len(s.split()) <= 12 for s in pair):
+                pairs.append(pair)
+                known.update(pair)
+                misses = 0
+            elif (misses := misses + 1) == 1000:
+                raise ValueError(f"the demo grammar has no more than {len(pairs)} sentences")
+    finally:
+        rb.load(before[0])
+        rb.Constituent.exceptionOnWarning = before[1]
+    return pairs
+
+
+def load(count: int = 20_000, seed: int = 0) -> list[Pair]:
+    """What `generate` returns, kept on disk under S2S_CACHE or the user's cache directory.
+
+    Raises:
+        ValueError: the grammar has not so many sentences.
+        OSError: the cache directory cannot be written.
+    """
+    files = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
+    made_by = b"".join([*files, importlib.metadata.version("pyrealb").encode()])
+    digest = hashlib.sha256(made_by).hexdigest()[:16]
+    directory = Path(os.environ.get("S2S_CACHE") or platformdirs.user_cache_path("s2s"))
+    path = directory / f"demo-{count}-{seed}-{digest}.json.gz"
+    try:  # gzip ends in a checksum, so a file that reads is whole
+        cached = json.loads(gzip.decompress(path.read_bytes()))
+        return [(english, french) for english, french in cached]
+    except (OSError, EOFError, zlib.error, ValueError):
+        pairs = generate(count, seed)
+    directory.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    unfinished.write_bytes(gzip.compress(json.dumps(pairs).encode(), mtime=0))
+    unfinished.replace(path)
+    return pairs

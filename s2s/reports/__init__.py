@@ -1,0 +1,1 @@
+"""HTML pages and summaries of models and corpora."""

@@ -1,0 +1,1 @@
+"""The training loop and all it needs: torch and torch.distributed only."""
