@@ -123,7 +123,9 @@ def main() -> None:
         for precision in arguments.precisions:
             for beam in BEAMS:
                 for batch in arguments.batch_sizes:
-                    using = translator.using(beam=beam, batch_size=batch, precision=precision)
+                    using = translator.with_settings(
+                        beam=beam, batch_size=batch, precision=precision
+                    )
                     cell = Cell(f"s2s, {precision}", beam, batch, _enough(batch, sentences))
                     ways[cell] = partial(_ours, using)
         results = _measure(ways, sentences, references, arguments.rounds, arguments.examples)

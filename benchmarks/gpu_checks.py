@@ -36,7 +36,7 @@ from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.errors import Failed
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.host import Alone, Wish
@@ -104,7 +104,7 @@ def _exact(corpus: Corpus, config: Config) -> tuple[list[Tensor], list[float]]:
         first: list[Tensor] = []
         steps = list(islice(training._train.epoch(1), STEPS))
         for step in steps * 3:
-            [batch] = step.shares
+            [batch] = step.micro_batches
             real = batch.target_out != PAD
             hidden = model(batch.source, batch.source_lengths, batch.target_in)[real]
             logits = model.decoder.output(hidden)
@@ -182,7 +182,7 @@ def resumption(report: Report) -> None:
             run(folder, first, 1, stop, "fp32")
             run(folder, then, 1, _Stop(20), "fp32")
             with _training_in(folder) as path:
-                both.append(list(Bundle.load(path).model.weights().values()))
+                both.append(list(ModelDirectory.load(path).model.weights().values()))
         for name, found in zip(("card to CPU", "CPU to card"), both, strict=False):
             far = far_from(found, both[2])
             report.add("resumption", f"{name}, 60 steps with dropout's own streams",
@@ -310,7 +310,7 @@ def seed(report: Report) -> None:
 def decoding(report: Report) -> None:
     """Translations of the card against the CPU's."""
     path = report.out / "seed"
-    rows = report.corpus("seed").part("valid")["source"][:]
+    rows = report.corpus("seed").split("valid")["source"][:]
     sentences = list(dict.fromkeys(rows))[: 1000 if GPU else 100]
     theirs, ours = Translator.load(path), Translator.load(path, DEVICE)
     ways: dict[str, dict[str, Any]] = {
@@ -320,7 +320,7 @@ def decoding(report: Report) -> None:
         "beam 5, n-best 3": {"beam": 5, "n_best": 3},
     }
     for name, how in ways.items():
-        one, other = (t.using(batch_size=256, **how) for t in (theirs, ours))
+        one, other = (t.with_settings(batch_size=256, **how) for t in (theirs, ours))
         wanted = one.translate(sentences)
         for _ in range(3):  # started, recorded, replayed
             found = other.translate(sentences)
@@ -328,20 +328,22 @@ def decoding(report: Report) -> None:
         report.add("decoding", f"{name}, {len(sentences):,} sentences against the CPU's",
                    f"{same:.2%} the same", "at least 99.5 %", same >= 0.995)  # fmt: skip
     one, other = (
-        [[t.score for t in told] for told in translator.using(beam=5, n_best=3).hypotheses(
+        [[t.score for t in told] for told in translator.with_settings(beam=5, n_best=3).hypotheses(
             sentences[:100])] for translator in (theirs, ours)
     )  # fmt: skip
     far = float(np.abs(np.array(one) - np.array(other)).max())
     report.add("decoding", "scores of the 3 best of 100 sentences", f"differ by up to {far:.1e}",
                "at most 1e-3", far < 1e-3)  # fmt: skip
-    drawn = [ours.using(temperature=0.7, seed=s).translate(sentences[:200]) for s in (1, 1, 2)]
-    likeliest = ours.using(temperature=0.7, top_k=1).translate(sentences[:200])
-    same = likeliest == ours.using(beam=1).translate(sentences[:200])
+    drawn = [
+        ours.with_settings(temperature=0.7, seed=s).translate(sentences[:200]) for s in (1, 1, 2)
+    ]
+    likeliest = ours.with_settings(temperature=0.7, top_k=1).translate(sentences[:200])
+    same = likeliest == ours.with_settings(beam=1).translate(sentences[:200])
     report.add("decoding", "sampling: same seed, other seed, one word to choose from",
                f"{drawn[0] == drawn[1]}, {drawn[0] == drawn[2]}, {same}", "True, False, True",
                drawn[0] == drawn[1] and drawn[0] != drawn[2] and same)  # fmt: skip
     found = in_slots(ours, sentences, 48)
-    wanted = ours.using(beam=1).translate(sentences)
+    wanted = ours.with_settings(beam=1).translate(sentences)
     same = sum(a == b for a, b in zip(wanted, found, strict=True)) / len(sentences)
     report.add("decoding", "48 slots, sentences that come and go", f"{same:.2%} the same",
                "at least 99.5 %", same >= 0.995)  # fmt: skip

@@ -63,20 +63,24 @@ def kernels(report: Report) -> None:
 
 
 def _kernels(report: Report) -> None:
-    batches = Batches(report.corpus("seed").part("train"), 128)
+    batches = Batches(report.corpus("seed").split("train"), 128)
     card = Card(DEVICE)
     card.hold(batches)
     right = 0
     steps = list(islice(card.steps(batches, 1, 0), 40)) + list(card.steps(batches, 1, 0))[-1:]
     for step in steps:
         card.load(step.pool)
-        card.point(step.shares[0])
-        ours, plain = card.batch(step.shares[0].shape), card._batch(step.shares[0].shape)
+        card.point(step.micro_batches[0])
+        ours, plain = (
+            card.batch(step.micro_batches[0].shape),
+            card._batch(step.micro_batches[0].shape),
+        )
         right += all(torch.equal(a, b) for a, b in zip(  # type: ignore[arg-type]
-            (ours.source, ours.source_lengths, ours.target_in, ours.target_out, ours.predicted),
+            (ours.source, ours.source_lengths, ours.target_in, ours.target_out,
+             ours.target_positions),
             (plain.source, plain.source_lengths, plain.target_in, plain.target_out,
-             plain.predicted), strict=True))  # fmt: skip
-    shape = steps[0].shares[0].shape
+             plain.target_positions), strict=True))  # fmt: skip
+    shape = steps[0].micro_batches[0].shape
     ratio = recorded_ratio(lambda: card._batch(shape), lambda: card.batch(shape))
     report.add("kernels", f"{len(steps)} batches put together", f"{right} the same, {ratio}",
                "all", right == len(steps))  # fmt: skip
@@ -140,14 +144,14 @@ class _Often:
 
     def __init__(self, corpus: Corpus, times: int) -> None:
         self._corpus = corpus
-        train = corpus.part("train").select_columns(["source_ids", "target_ids"])
+        train = corpus.split("train").select_columns(["source_ids", "target_ids"])
         self._train = datasets.concatenate_datasets([train] * times)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._corpus, name)
 
     def part(self, name: str) -> Any:
-        return self._train if name == "train" else self._corpus.part(name)
+        return self._train if name == "train" else self._corpus.split(name)
 
 
 def _floor(
@@ -200,7 +204,7 @@ def speed(report: Report) -> None:
                     rates[True] = statistics.median(rate for rate, _ in epochs)
                     busy = statistics.median(spent for _, spent in epochs)
                     steps = training._stepper.steps(training._train, 1, 0) if GPU else ()
-                    shapes = [share.shape for step in steps for share in step.shares]  # type: ignore[attr-defined]
+                    shapes = [share.shape for step in steps for share in step.micro_batches]  # type: ignore[attr-defined]
                     weights = sum(w.numel() for w in training._model.weights().values())
                     count = len(getattr(training._stepper, "_graphs", None) or [])
                     if GPU:
@@ -330,13 +334,13 @@ def translating(report: Report) -> None:
             shutil.copytree(best, model, dirs_exist_ok=True)
     report.add("translating", f"multi30k trained for {config.train.epochs} epochs in {spent:.0f} s",
                f"token accuracy {told['best']['valid_token_accuracy']:.4f}")  # fmt: skip
-    test = corpus.part("test")["source"][:]
+    test = corpus.split("test")["source"][:]
     for precision in ("bf16", "fp32"):
-        translator = Translator.load(model, DEVICE).using(precision=precision)
+        translator = Translator.load(model, DEVICE).with_settings(precision=precision)
         for beam in (1, 5):
             for batch in (1, 64, 1024) if GPU else (64,):
                 sentences = test[: 40 if batch == 1 else len(test)]
-                ours = translator.using(beam=beam, batch_size=batch)
+                ours = translator.with_settings(beam=beam, batch_size=batch)
                 made = ours.translate(sentences)
                 seconds = seconds_of(lambda o=ours, s=sentences: o.translate(s), 1)  # type: ignore[misc]
                 words = sum(len(text.split()) for text in made)
@@ -353,7 +357,7 @@ def translating(report: Report) -> None:
                 if not GPU:
                     return
         for slots in (64, 256):
-            greedy = translator.using(beam=1)
+            greedy = translator.with_settings(beam=1)
             in_slots(greedy, test, slots)
             seconds = seconds_of(lambda g=greedy, n=slots: in_slots(g, test, n), 1)  # type: ignore[misc]
             report.add("translating", f"{precision}, {slots} slots",
@@ -362,11 +366,11 @@ def translating(report: Report) -> None:
 
 def _left(report: Report, translator: Translator, sentences: list[str], seconds: float) -> str:
     """Where the time of a batch goes: the card's share, its floor, and the CPU's parts."""
-    ids = translator._bundle.source.encode(sentences)
-    cutting = seconds_of(lambda: translator.cut(sentences), 1)
+    ids = translator._directory.source.encode(sentences)
+    cutting = seconds_of(lambda: translator.split(sentences), 1)
     decoding = seconds_of(lambda: translator._decoded(ids, lambda rows: None, details=False), 1)
     found = [h[0] for h in translator._decoded(ids, lambda rows: None, details=False)]
-    writing = seconds_of(lambda: [translator.written(s, h.words, h.looked) for s, h in
+    writing = seconds_of(lambda: [translator.detokenise(s, h.words, h.looked) for s, h in
                                 zip(sentences, found, strict=True)], 1)  # fmt: skip
     model = translator.model
     config = translator.config.model

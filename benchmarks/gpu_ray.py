@@ -88,7 +88,7 @@ def _bulk(report: Report, model: Path) -> None:
 
     ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
     try:
-        texts = report.corpus("demo").part("test")["source"][:500]
+        texts = report.corpus("demo").split("test")["source"][:500]
         rows = ray.data.from_items([{"text": text} for text in texts])
         made = rows.map_batches(
             _Bulk, fn_constructor_args=(str(model.resolve()),), batch_size=128, concurrency=1,
@@ -136,7 +136,7 @@ def _replica(report: Report, model: Path, folder: Path) -> None:
         stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "RAY_AUTH_MODE": "disabled"},
     )  # fmt: skip
     try:
-        texts = report.corpus("demo").part("test")["source"][:64]
+        texts = report.corpus("demo").split("test")["source"][:64]
         body = json.dumps({"q": texts, "source": "en", "target": "fr"}).encode()
         end, answer = time.monotonic() + 75, None
         while answer is None:
@@ -155,7 +155,7 @@ def _replica(report: Report, model: Path, folder: Path) -> None:
             with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
                 response.read()
         rate = 20 * len(texts) / (time.perf_counter() - begin)
-        wanted = Translator.load(model).using(beam=1).translate(texts)
+        wanted = Translator.load(model).with_settings(beam=1).translate(texts)
         same = sum(a == b for a, b in zip(answer, wanted, strict=True)) / len(texts)
         report.add("ray", "a Serve replica with half a GPU, 64 texts a request, one at a time",
                    f"{same:.1%} as on a CPU, {rate:,.0f} texts/s", "at least 99 %",

@@ -16,10 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s2s.config import PRESETS, Config
+from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.decoding.slots import Slots
 from s2s.decoding.translator import Translator
+from s2s.presets import PRESETS
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
 
@@ -139,7 +140,7 @@ def free_port() -> int:
 def in_slots(translator: Translator, sentences: list[str], size: int) -> list[str]:
     """The translations of sentences that enter slots as others leave."""
     slots: Slots[int] = Slots(translator.model, translator.config.decode, size, translator.device)
-    waiting = [(n, piece) for n, [piece] in enumerate(translator.cut(sentences))][::-1]
+    waiting = [(n, piece) for n, [piece] in enumerate(translator.split(sentences))][::-1]
     pieces = dict(waiting)
     made = [""] * len(sentences)
     while waiting or len(slots):
@@ -148,5 +149,5 @@ def in_slots(translator: Translator, sentences: list[str], size: int) -> list[st
             slots.enter([piece.ids for _, piece in entering], [n for n, _ in entering])
         for slot in slots.step():
             piece = pieces[slot.owner]
-            made[slot.owner] = translator.written(piece.sentence, slot.words, slot.looked)
+            made[slot.owner] = translator.detokenise(piece.stripped, slot.words, slot.looked)
     return made

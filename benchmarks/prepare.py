@@ -153,10 +153,10 @@ def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[
 
 def _ours(tasks: str, file: str, out: Path) -> dict[str, float]:
     """Prepare with `s2s`, and tell what it took."""
-    from s2s.config import PRESETS
     from s2s.corpus import Corpus
     from s2s.distributed import prepare as distributed
     from s2s.preparation import Source, prepare
+    from s2s.presets import PRESETS
 
     preset = PRESETS["seed"]()
     config = preset.model_copy(update={"corpus": preset.corpus.model_copy(update={"rows": None})})
@@ -168,7 +168,7 @@ def _ours(tasks: str, file: str, out: Path) -> dict[str, float]:
         done = time.perf_counter()
         print("prepared", flush=True)
     corpus = Corpus.open(out)
-    parts = (corpus.part(part) for part in corpus.manifest.rows)
+    parts = (corpus.split(part) for part in corpus.manifest.rows)
     pairs = (
         (one, two[:-1])
         for part in parts

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from s2s.config import PRESETS
 from s2s.corpus import Corpus
+from s2s.presets import PRESETS
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
 
@@ -137,7 +137,7 @@ def _steps(
             step = next(batches)
             waited += time.perf_counter() - asked
             stepper.take(step, 1, 1e-3, (False, False, False))
-            rows += len(step.source_words) + len(step.target_words)
+            rows += len(step.source_ids) + len(step.target_ids)
         spent = time.perf_counter() - begin
         model = training._model
         embedded = sum(m.weight.numel() for m in (model.encoder.embedding, model.decoder.embedding))

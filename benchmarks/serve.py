@@ -320,7 +320,7 @@ class Bench:
 def _expected(model: Path, sentences: list[str]) -> tuple[list[str], list[str]]:
     from s2s.decoding.translator import Translator
 
-    translator = Translator.load(model).using(beam=1)
+    translator = Translator.load(model).with_settings(beam=1)
     config = translator.config
     return translator.translate(sentences), [config.source_language, config.target_language]
 

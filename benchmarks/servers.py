@@ -61,7 +61,7 @@ def _translator(model: Path) -> Any:
     from s2s.decoding.translator import Translator
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as the replicas of `s2s serve`
-    return Translator.load(model).using(beam=1)
+    return Translator.load(model).with_settings(beam=1)
 
 
 def _in_process(model: Path, sentences: Path, seconds: float) -> None:

@@ -14,9 +14,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from s2s.decoding.output_layer import OutputLayer
 from s2s.decoding.search import likeliest
-from s2s.model.directory import Bundle
-from s2s.precision import Projection
+from s2s.model.directory import ModelDirectory
 
 ROWS = (1, 4, 16, 64, 320)
 ROUNDS, CALLS = 15, 20
@@ -26,12 +26,12 @@ def main() -> None:
     """Print a table of each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
-    exact = Bundle.load(parser.parse_args().model).model.decoder.output
+    exact = ModelDirectory.load(parser.parse_args().model).model.decoder.output
     torch.set_num_threads(1)
     print(f"{exact.in_features} features, {exact.out_features:,} words; microseconds\n")
     with torch.inference_mode():
-        ours = Projection(exact, torch.float32)
-        low = Projection(exact, torch.bfloat16)
+        ours = OutputLayer(exact, torch.float32)
+        low = OutputLayer(exact, torch.bfloat16)
         print("| sentences | nn.Linear | ours, fp32 | ratio | ours, bf16 | ratio |")
         print("| --- | --- | --- | --- | --- | --- |")
         for rows in ROWS:

@@ -26,8 +26,8 @@ from typing import Any
 
 import torch
 
-from s2s.config import PRESETS
 from s2s.corpus import Corpus
+from s2s.presets import PRESETS
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
 

@@ -1,10 +1,9 @@
-"""The configuration tree and its presets.
+"""The configuration tree.
 
 A `Config` is frozen, rejects unknown keys, and survives JSON exactly. The docstring under each
 field is the only place where the field is described: it is also its `--help`.
 """
 
-from collections.abc import Callable
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -363,88 +362,3 @@ class Config(DataConfig):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     decode: DecodeConfig = DecodeConfig()
-
-
-def seed() -> Config:
-    """The tutorial: 33,000 rows, LSTM 64 without attention, 10 epochs, a random 10 % held out."""
-    return Config(
-        text=TextConfig(normaliser="tutorial"),
-        corpus=CorpusConfig(
-            rows=33_000,
-            split="random",
-            valid=0.1,
-            test=0.0,
-            vocabulary_from="all",
-            clean=CleanConfig(
-                control=False,
-                markup=False,
-                script=False,
-                identical=False,
-                max_characters=None,
-                max_ratio=None,
-                duplicate=False,
-            ),
-        ),
-        model=ModelConfig(embedding_size=64, hidden_size=64),
-        train=TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3),
-        decode=DecodeConfig(max_length=16, max_source=8),
-    )
-
-
-def demo() -> Config:
-    """About two minutes of training on two CPU cores, made for the embedded demo corpus."""
-    return Config(
-        corpus=CorpusConfig(valid=0.05, test=0.05),
-        model=ModelConfig(embedding_size=96, hidden_size=256),
-        train=TrainConfig(epochs=8, batch_size=128, learning_rate=2e-3),
-        decode=DecodeConfig(max_length=40),
-    )
-
-
-def base() -> Config:
-    """Where to start with a corpus of your own: every character kept, 16,000 words a language."""
-    return Config(
-        text=TextConfig(vocabulary_size=16_000),
-        model=ModelConfig(
-            embedding_size=256,
-            hidden_size=512,
-            bidirectional=True,
-            attention="general",
-            dropout=0.3,
-            tie="target",
-        ),
-        train=TrainConfig(
-            epochs=15,
-            batch_size=128,
-            learning_rate=2e-3,
-            schedule="cosine",
-            warmup_steps=400,
-            clip_norm=1.0,
-            label_smoothing=0.1,
-        ),
-        decode=DecodeConfig(beam=5, max_length=100, unknown="copy"),
-    )
-
-
-def multi30k() -> Config:
-    """29,000 image captions that were tokenised before: judged by BLEU, as others' figures are."""
-    start = base()
-    return Config(
-        text=TextConfig(normaliser="tokenised", min_frequency=2, shared=True),
-        corpus=CorpusConfig(
-            clean=CleanConfig(markup=False, script=False, identical=False, duplicate=False)
-        ),
-        model=start.model.model_copy(update={"dropout": 0.5, "tie": "all"}),
-        train=start.train.model_copy(
-            update={"epochs": 30, "keep_best": 5, "average": "best", "average_epochs": 5}
-        ),
-        decode=DecodeConfig(beam=5, max_length=60, unknown="copy"),
-    )
-
-
-PRESETS: dict[str, Callable[[], Config]] = {
-    "seed": seed,
-    "demo": demo,
-    "base": base,
-    "multi30k": multi30k,
-}

@@ -17,8 +17,9 @@ import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from s2s.cli.verbs import VERBS, Verb
-from s2s.config import PRESETS, Section
+from s2s.config import Section
 from s2s.errors import BadInput, Failed, Stopped
+from s2s.presets import PRESETS
 
 USAGE = "\n".join(
     [

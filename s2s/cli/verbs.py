@@ -544,13 +544,13 @@ class Translate:
     def run(self) -> None:
         """Write the translations."""
         from s2s.decoding.translator import Translator
-        from s2s.precision import find_device
+        from s2s.devices import find_device
 
         if self.sentence is not None and self.input is not None:
             raise BadInput("give a sentence or --input, not both")
         if self.input is not None and not self.input.is_file():
             raise BadInput(f"{self.input}: no such file")
-        translator = Translator.load(self.model, find_device(self.device)).using(
+        translator = Translator.load(self.model, find_device(self.device)).with_settings(
             beam=self.beam, n_best=self.n_best, length_penalty=self.length_penalty,
             unknown=self.unknown, temperature=self.temperature, top_k=self.top_k,
             top_p=self.top_p, seed=self.seed, precision=self.precision,
@@ -630,7 +630,7 @@ class Serve:
     def run(self) -> None:
         """Serve in the foreground."""
         from s2s.distributed.local_serve import local_serve
-        from s2s.model.directory import Bundle
+        from s2s.model.directory import ModelDirectory
         from s2s.serving.http.api_keys import read_keys
 
         if self.replicas < 1 or not 0 < self.port < 65536:
@@ -643,7 +643,7 @@ class Serve:
                 "or --open to answer everybody"
             )
         for model in self.models:
-            Bundle.load(model)  # a broken directory is told here, before a cluster starts
+            ModelDirectory.load(model)  # a broken directory is told here, before a cluster starts
         if self.keys:
             read_keys(self.keys)
         with local_serve():  # before Ray is imported, which reads it then

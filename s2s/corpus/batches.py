@@ -36,7 +36,7 @@ class Batch:
     sentences: int  # that count, the others being there for the shape; on a GPU, all
     # (N,) int64, the places of the real tokens in the flattened target_out, then -1 to a fixed
     # number of places; None where the places are not known yet.
-    predicted: Tensor | None = None
+    target_positions: Tensor | None = None
 
     def to(self, device: torch.device) -> Self:
         """The batch on a device."""
@@ -63,33 +63,33 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Step:
+class GlobalBatch:
     """What all workers know of an optimizer step: facts of its global batch."""
 
     rows: Ints
     tokens: int  # of its targets
-    source_words: Tensor  # (words,) int64, the different ones that the global batch reads
-    target_words: Tensor  # (words,) int64, <sos> among them
+    source_ids: Tensor  # (words,) int64, the different ones that the global batch reads
+    target_ids: Tensor  # (words,) int64, <sos> among them
 
     @classmethod
-    def facts(cls, rows: Ints, source: Ragged, target: Ragged) -> "Step":
+    def of(cls, rows: Ints, source: Ragged, target: Ragged) -> "GlobalBatch":
         """The facts of a global batch of so many rows, and their tokens."""
-        return Step(
+        return GlobalBatch(
             rows=rows,
             tokens=len(target.values),
-            source_words=torch.from_numpy(np.unique(source.values).astype(np.int64)),
-            target_words=torch.from_numpy(np.union1d(target.values, [SOS]).astype(np.int64)),
+            source_ids=torch.from_numpy(np.unique(source.values).astype(np.int64)),
+            target_ids=torch.from_numpy(np.union1d(target.values, [SOS]).astype(np.int64)),
         )
 
 
 @dataclass(frozen=True)
-class HostStep(Step):
+class LocalBatch(GlobalBatch):
     """An optimizer step with a worker's share of its global batch, as tensors on the CPU."""
 
-    shares: list[Batch]  # whose gradients are accumulated
+    micro_batches: list[Batch]  # whose gradients are accumulated
 
 
-def padded(lists: Ragged, rows: Ints) -> Tensor:
+def pad(lists: Ragged, rows: Ints) -> Tensor:
     """Some of the lists as rows, (B, longest) int64, PAD at their ends."""
     taken = lists.take(rows)
     steps = np.arange(taken.lengths.max())  # (longest,)
@@ -154,7 +154,7 @@ class Batches:
             for source, target in [self._lengths_of(rows)]
         )
 
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[HostStep]:
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[LocalBatch]:
         """The worker's part of each global batch of an epoch.
 
         Rows are shuffled and cut into pools; each pool is sorted by length and cut into batches,
@@ -223,14 +223,14 @@ class Batches:
             ends.append(min(ends[-1] + size, len(lengths)))
         return [np.arange(start, end) for start, end in pairwise(ends)]
 
-    def _step(self, rows: Ints, source: Ragged, target: Ragged) -> HostStep:
+    def _step(self, rows: Ints, source: Ragged, target: Ragged) -> LocalBatch:
         shares = self.world * self.accumulate
-        return HostStep(
-            shares=[
+        return LocalBatch(
+            micro_batches=[
                 _collate(source, target, np.arange(share, len(rows), shares))
                 for share in range(self.rank, shares, self.world)
             ],
-            **vars(Step.facts(rows, source, target)),
+            **vars(GlobalBatch.of(rows, source, target)),
         )
 
 
@@ -251,11 +251,11 @@ def _collate(source: Ragged, target: Ragged, rows: Ints) -> Batch:
         # meets the others in the all-reduce and adds nothing to it.
         batch = _collate(source, target, np.arange(1))
         return replace(batch, target_out=torch.full_like(batch.target_out, PAD), sentences=0)
-    target_out = padded(target, rows)  # (B, T)
+    target_out = pad(target, rows)  # (B, T)
     target_in = target_out.roll(1, dims=1)  # (B, T)
     target_in[:, 0] = SOS
     return Batch(
-        source=padded(source, rows),
+        source=pad(source, rows),
         source_lengths=torch.from_numpy(source.lengths[rows]),
         target_in=target_in,
         target_out=target_out,
@@ -263,7 +263,7 @@ def _collate(source: Ragged, target: Ragged, rows: Ints) -> Batch:
     )
 
 
-def ahead(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
+def prefetch(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
     """The items of an iterator, made by a thread of their own before they are asked for.
 
     An error of the iterator is raised where its item would have been; a caller that stops early

@@ -139,7 +139,7 @@ class Corpus:
         """Hash of the manifest, and so of all that the manifest hashes."""
         return hashlib.sha256((self.path / MANIFEST).read_bytes()).hexdigest()
 
-    def part(self, name: str) -> Dataset:
+    def split(self, name: str) -> Dataset:
         """The rows of `train`, `valid` or `test`, memory-mapped.
 
         Raises:

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 
 from s2s.config import Config, DecodeConfig
-from s2s.corpus.batches import padded
+from s2s.corpus.batches import pad
+from s2s.decoding.output_layer import OutputLayer
 from s2s.decoding.search import Hypothesis, decode
-from s2s.model.directory import Bundle
+from s2s.decoding.translation import Translation
+from s2s.devices import allow_tf32
+from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
-from s2s.precision import Projection, round_products
 from s2s.text.ragged import Ragged
-from s2s.text.sentences import Piece, Translation, pieces
+from s2s.text.sentences import Sentence, split_sentences
 from s2s.text.vocabulary import EOS, SPECIALS, UNK
 
 Told = Callable[[int], None]
@@ -30,20 +32,20 @@ class Translator:
 
     def __init__(
         self,
-        bundle: Bundle,
+        directory: ModelDirectory,
         device: torch.device | str = "cpu",
         decode: DecodeConfig | None = None,
     ) -> None:
-        self._bundle = bundle
+        self._directory = directory
         self._device = torch.device(device)
-        self._decode = decode or bundle.config.decode
-        # The bundle's own model stays what it is, and shares its weights.
-        shared = {id(weight): weight for weight in bundle.model.parameters()}
-        self._model = copy.deepcopy(bundle.model, shared)
+        self._decode = decode or directory.config.decode
+        # The directory's own model stays what it is, and shares its weights.
+        shared = {id(weight): weight for weight in directory.model.parameters()}
+        self._model = copy.deepcopy(directory.model, shared)
         if self._device.type == "cuda":
-            round_products(self._decode.precision != "fp32")
+            allow_tf32(self._decode.precision != "fp32")
         dtype = torch.bfloat16 if self._decode.precision == "bf16" else torch.float32
-        self._model.decoder.add_module("output", Projection(bundle.model.decoder.output, dtype))
+        self._model.decoder.add_module("output", OutputLayer(directory.model.decoder.output, dtype))
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
@@ -52,9 +54,9 @@ class Translator:
         Raises:
             BadInput: `path` is no complete model directory.
         """
-        return cls(Bundle.load(path, device), device)
+        return cls(ModelDirectory.load(path, device), device)
 
-    def using(self, **settings: object) -> Self:
+    def with_settings(self, **settings: object) -> Self:
         """The same translator with other `DecodeConfig` settings; None leaves one as it is.
 
         Raises:
@@ -62,7 +64,7 @@ class Translator:
         """
         decode = self._decode.changed(**settings)
         if decode.precision != self._decode.precision:
-            return type(self)(self._bundle, self._device, decode)
+            return type(self)(self._directory, self._device, decode)
         other = copy.copy(self)  # of the same weights
         other._decode = decode
         return other
@@ -80,7 +82,7 @@ class Translator:
     @property
     def config(self) -> Config:
         """The model's config, with the settings that are used."""
-        return self._bundle.config.model_copy(update={"decode": self._decode})
+        return self._directory.config.model_copy(update={"decode": self._decode})
 
     def translate(self, texts: list[str], on_batch: Told = lambda texts: None) -> list[str]:
         """A translation for each text; a text without words gives an empty one.
@@ -91,7 +93,7 @@ class Translator:
         Args:
             on_batch: told how many more texts are done when a batch is.
         """
-        cut = self.cut(texts)
+        cut = self.split(texts)
         owners = [text for text, pieces in enumerate(cut) for _ in pieces]
         left = [len(pieces) for pieces in cut]
         on_batch(left.count(0))
@@ -104,26 +106,28 @@ class Translator:
         ids = [piece.ids for pieces in cut for piece in pieces]
         found = iter(self._decoded(ids, done, details=False))
         return [
-            "".join(piece.put_back(self._text(piece.sentence, next(found))) for piece in pieces)
+            "".join(
+                piece.with_whitespace(self._text(piece.stripped, next(found))) for piece in pieces
+            )
             for pieces in cut
         ]
 
-    def cut(self, texts: list[str]) -> list[list[Piece]]:
+    def split(self, texts: list[str]) -> list[list[Sentence]]:
         """The sentences of each text: one, unless it has several lines or too many tokens."""
         texts = [text.strip() for text in texts]
-        longest, language = self._decode.max_source, self._bundle.config.source_language
-        whole = self._bundle.source.encode(texts)
-        cut: list[list[Piece]] = []
+        longest, language = self._decode.max_source, self._directory.config.source_language
+        whole = self._directory.source.encode(texts)
+        cut: list[list[Sentence]] = []
         for text, ids in zip(texts, whole, strict=True):
             if "\n" in text or "\r" in text or len(ids) > longest:
-                parts = pieces(text, language)
+                parts = split_sentences(text, language)
                 if parts == [text]:
-                    cut.append([Piece(text, ids)])
+                    cut.append([Sentence(text, ids)])
                     continue
-                each = self._bundle.source.encode([part.strip() for part in parts])
-                cut.append([Piece(part, own) for part, own in zip(parts, each, strict=True)])
+                each = self._directory.source.encode([part.strip() for part in parts])
+                cut.append([Sentence(part, own) for part, own in zip(parts, each, strict=True)])
             else:
-                cut.append([Piece(text, ids)] * bool(text))
+                cut.append([Sentence(text, ids)] * bool(text))
         return cut
 
     def hypotheses(self, sentences: list[str]) -> list[list[Translation]]:
@@ -132,11 +136,11 @@ class Translator:
         A sentence without words has one empty translation.
         """
         sentences = [sentence.strip() for sentence in sentences]
-        ids = self._bundle.source.encode(sentences)
+        ids = self._directory.source.encode(sentences)
         found = self._decoded(ids, lambda parts: None, details=True)
         told = []
         for sentence, hypotheses in zip(sentences, found, strict=True):
-            source_words = self._bundle.source.surfaces(sentence)
+            source_words = self._directory.source.surface_tokens(sentence)
             told.append(
                 [
                     Translation(
@@ -164,7 +168,7 @@ class Translator:
         for rows in self._batches(order, ids):
             places = np.array(rows)
             lengths = torch.from_numpy(lists.lengths[places])  # (B,)
-            source = padded(lists, places).to(self._device)  # (B, S)
+            source = pad(lists, places).to(self._device)  # (B, S)
             # What is drawn for a batch must not be drawn for the next one, too.
             how = self._decode.model_copy(update={"seed": (self._decode.seed + rows[0]) % 2**63})
             made = decode(self._model, source, lengths, how, details)
@@ -192,9 +196,9 @@ class Translator:
         """The text of the best hypothesis, if there is one, of a sentence."""
         if not hypotheses:
             return ""
-        return self.written(sentence, hypotheses[0].words, hypotheses[0].looked)
+        return self.detokenise(sentence, hypotheses[0].words, hypotheses[0].looked)
 
-    def written(self, sentence: str, words: list[int], looked: list[int] | None) -> str:
+    def detokenise(self, sentence: str, words: list[int], looked: list[int] | None) -> str:
         """The text of words that translate a sentence.
 
         Args:
@@ -203,13 +207,13 @@ class Translator:
         """
         copied = {}
         if self._decode.unknown == "copy" and looked is not None and UNK in words:
-            source = self._bundle.source.written(sentence)
+            source = self._directory.source.surface_words(sentence)
             copied = {
                 place: source[looked[place]] for place, word in enumerate(words) if word == UNK
             }
-        return self._bundle.target.decode(words, copied)
+        return self._directory.target.decode(words, copied)
 
     def _said(self, hypothesis: Hypothesis) -> list[str]:
-        shown = [self._bundle.target.shown(word) for word in hypothesis.words]
+        shown = [self._directory.target.surface(word) for word in hypothesis.words]
         ended = len(hypothesis.scores) > len(hypothesis.words)
         return [*shown, SPECIALS[EOS]] if ended else shown

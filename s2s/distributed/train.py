@@ -28,7 +28,7 @@ from s2s.distributed.worker import checkpoints_of, work
 from s2s.errors import BadInput, Failed, Stopped
 from s2s.evaluation.evaluate import evaluate
 from s2s.files import new_directory, write_text
-from s2s.model.directory import Bundle, read_config, write_metrics
+from s2s.model.directory import ModelDirectory, read_config, write_metrics
 from s2s.runs import claim, held, interruptible, run_folder
 from s2s.training.checkpoints import Checkpoints
 
@@ -131,7 +131,7 @@ def make_config(
         BadInput: the shards of the corpus cannot be read.
     """
     for part in ("train", "valid"):
-        corpus.part(part)
+        corpus.split(part)
     return Config(**dict(corpus.manifest.config), model=model, train=settings, decode=decode)
 
 
@@ -235,7 +235,7 @@ def export(
         if not chosen:
             raise Failed(f"{checkpoints.root} has no whole checkpoint of the end of an epoch")
         epochs = ", ".join(map(str, sorted(chosen)))
-        Bundle.mean(list(chosen.values())).save(scratch, outcome)
+        ModelDirectory.mean(list(chosen.values())).save(scratch, outcome)
         scores = evaluate(scratch, corpus, "valid")
         metrics = {
             **outcome,

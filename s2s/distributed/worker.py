@@ -17,13 +17,13 @@ from s2s.corpus import Corpus
 from s2s.distributed.board import Pin
 from s2s.distributed.metrics import RayMetrics
 from s2s.errors import BadInput, Failed
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
+from s2s.model.metrics import EpochRecord
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.data_parallel import together
 from s2s.training.host import Alone, Wish
 from s2s.training.loop import Training, memory_is_full
 from s2s.training.profiler import Profile
-from s2s.training.state import Epoch
 from s2s.training.trackers import JsonLines, MLflow, Several, TensorBoard, Tracker
 
 _NOTICE = 5.0  # seconds between two checkpoints while a node is about to go
@@ -95,7 +95,7 @@ def work(settings: dict[str, Any]) -> dict[str, Any]:
             ),
             folder,
             host=host,
-            start=together(lambda: Bundle.load(Path(start)) if start else None),
+            start=together(lambda: ModelDirectory.load(Path(start)) if start else None),
             track=track,
             after_step=profile.step if profile else lambda: None,
         ).run()
@@ -129,7 +129,7 @@ class _Host(Alone):
             self.line, self.progress = pin.line, pin.progress  # type: ignore[method-assign]
             self.saved = pin.saved  # type: ignore[method-assign]
 
-    def epoch(self, record: Epoch) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         """Tell driver and Ray Train."""
         self.line(_told(record, self._epochs))
         ray.train.report(asdict(record))
@@ -146,7 +146,7 @@ class _Host(Alone):
         return Wish(stop=wish.stop, save=True)
 
 
-def _told(record: Epoch, epochs: int) -> str:
+def _told(record: EpochRecord, epochs: int) -> str:
     return (
         f"epoch {record.epoch}/{epochs}  train loss {record.train_loss:.4f}  "
         f"valid loss {record.valid_loss:.4f}  token accuracy {record.valid_token_accuracy:.4f}  "

@@ -65,7 +65,7 @@ def _opened(system: Path, corpus: Corpus, part: Part, beam: int | None) -> Trans
     if not system.is_file():
         if not system.exists():
             raise BadInput(f"{system}: no such model directory or file of translations")
-        translator = Translator.load(system).using(beam=beam)
+        translator = Translator.load(system).with_settings(beam=beam)
         check_languages(system, translator.config, corpus)
         return translator
     try:

@@ -19,9 +19,10 @@ from s2s.corpus.batches import Batches
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.evaluation.scores import SAMPLES, Tokenize, score, sentence_scores
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
-from s2s.text.vocabulary import EOS, PAD, UNK, Splitter, Vocabulary
+from s2s.text.normalise import Splitter
+from s2s.text.vocabulary import EOS, PAD, UNK, Vocabulary
 from s2s.training.loop import validate
 
 # The least value of each bin of a breakdown; the last one has no upper end.
@@ -49,7 +50,7 @@ class Part:
         Raises:
             BadInput: the corpus has no such part.
         """
-        rows = corpus.part(name)
+        rows = corpus.split(name)
         numbers: dict[str, int] = {}
         order = [numbers.setdefault(source, len(numbers)) for source in rows["source"][:]]
         references: list[list[str]] = [[] for _ in numbers]
@@ -110,25 +111,25 @@ def evaluate(
         BadInput: either directory is broken, they are of different languages, the corpus has no
             such part, or the model cannot decode with such a beam.
     """
-    bundle = Bundle.load(model)
+    directory = ModelDirectory.load(model)
     opened = Corpus.open(corpus)
-    check_languages(model, bundle.config, opened)
-    rows, asked = opened.part(part), Part.of(opened, part)
+    check_languages(model, directory.config, opened)
+    rows, asked = opened.split(part), Part.of(opened, part)
 
     encoded = Dataset.from_dict(
         {
-            "source_ids": bundle.source.encode(rows["source"][:]),
-            "target_ids": [[*ids, EOS] for ids in bundle.target.encode(rows["target"][:])],
+            "source_ids": directory.source.encode(rows["source"][:]),
+            "target_ids": [[*ids, EOS] for ids in directory.target.encode(rows["target"][:])],
         }
     )
     spoken = [row for row, ids in enumerate(encoded["source_ids"]) if ids]
     if not spoken:
         raise BadInput(f"{corpus}: no source sentence of {part!r} has a word that {model} reads")
-    batches = Batches(encoded.select(spoken), bundle.config.train.batch_size)
-    sums = validate(bundle.model, batches, torch.device("cpu"))
+    batches = Batches(encoded.select(spoken), directory.config.train.batch_size)
+    sums = validate(directory.model, batches, torch.device("cpu"))
     longest = max(opened.manifest.longest["target"], batches.longest_target)
 
-    translator = Translator(bundle).using(beam=beam)
+    translator = Translator(directory).with_settings(beam=beam)
     said = translator.translate(asked.sources, on_batch)
     samples = SAMPLES if intervals else 0
     scores = score(said, asked.references, "as read", tokenize=asked.tokenize, samples=samples)
@@ -136,8 +137,8 @@ def evaluate(
         # For those who have one reference, to compare with.
         alone = [group[:1] for group in asked.references]
         scores += score(said, alone, "first alone", tokenize=asked.tokenize, samples=samples)
-    if bundle.config.text.normaliser == "tutorial":
-        normalised = [[*map(bundle.target.normalise, group)] for group in asked.references]
+    if directory.config.text.normaliser == "tutorial":
+        normalised = [[*map(directory.target.normalise, group)] for group in asked.references]
         scores += score(said, normalised, "normalised", tokenize=asked.tokenize, samples=samples)
     result = {
         "part": part,
@@ -152,9 +153,9 @@ def evaluate(
         "scores": [asdict(result) for result in scores],
     }
     if breakdowns:
-        counts = _counts(opened, Splitter(bundle.config.text))
-        result["breakdowns"] = _breakdowns(bundle, counts, asked, said)
-        result["token_accuracies"] = _token_accuracies(bundle, counts, batches)
+        counts = _counts(opened, Splitter(directory.config.text))
+        result["breakdowns"] = _breakdowns(directory, counts, asked, said)
+        result["token_accuracies"] = _token_accuracies(directory, counts, batches)
     if worst:
         result["worst"] = _worst(asked, said, worst)
     if translations:
@@ -183,7 +184,7 @@ def _worst(part: Part, translations: list[str], count: int) -> list[dict[str, An
 
 
 def _breakdowns(
-    bundle: Bundle, counts: Counter[str], part: Part, translations: list[str]
+    directory: ModelDirectory, counts: Counter[str], part: Part, translations: list[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """BLEU and chrF of groups of sentences, by what may make them hard.
 
@@ -197,9 +198,9 @@ def _breakdowns(
     Args:
         counts: how often each word occurs in the targets of `train`.
     """
-    splitter = Splitter(bundle.config.text)
+    splitter = Splitter(directory.config.text)
     words = [splitter.words(source) for source in part.sources]
-    unknown = _unknown(bundle.source, words)
+    unknown = _unknown(directory.source, words)
 
     def rarest(group: list[str]) -> int:
         targets = [splitter.words(target) for target in group]
@@ -239,21 +240,21 @@ def _breakdowns(
 
 
 def _token_accuracies(
-    bundle: Bundle, counts: Counter[str], batches: Batches
+    directory: ModelDirectory, counts: Counter[str], batches: Batches
 ) -> list[dict[str, Any]]:
     """Token accuracy by how often the true target token occurs in `train`.
 
     `<unk>` and `<eos>` have rows of their own: the one stands for many words, the other ends every
     sentence.
     """
-    frequencies = np.zeros(len(bundle.target), np.int64)  # (V,)
-    for ids, times in zip(bundle.target.ids(list(counts)), counts.values(), strict=True):
+    frequencies = np.zeros(len(directory.target), np.int64)  # (V,)
+    for ids, times in zip(directory.target.ids(list(counts)), counts.values(), strict=True):
         np.add.at(frequencies, ids, times)
     group = np.searchsorted(_FREQUENCIES, frequencies, side="right") - 1  # (V,)
     labels = ["<unk>", "<eos>", *_labels(_FREQUENCIES)]
     group += 2
     group[[UNK, EOS]] = 0, 1
-    correct, tokens = _correct(bundle.model, batches, len(bundle.target))  # (V,), (V,)
+    correct, tokens = _correct(directory.model, batches, len(directory.target))  # (V,), (V,)
     rights, totals = (
         np.bincount(group, weights=numbers, minlength=len(labels)) for numbers in (correct, tokens)
     )
@@ -269,7 +270,7 @@ def _correct(model: Seq2Seq, batches: Batches, words: int) -> tuple[Any, Any]:
     """For each target word how often it was predicted right, and how often there, (V,) and (V,)."""
     correct, tokens = torch.zeros(2, words, dtype=torch.int64)  # (V,), (V,)
     for step in batches.epoch(0):
-        for batch in step.shares:
+        for batch in step.micro_batches:
             real = batch.target_out != PAD  # (B, T)
             hidden = model(batch.source, batch.source_lengths, batch.target_in)[real]  # (N, R)
             truth = batch.target_out[real]  # (N,)
@@ -285,7 +286,7 @@ def _correct(model: Seq2Seq, batches: Batches, words: int) -> tuple[Any, Any]:
 def _counts(corpus: Corpus, splitter: Splitter) -> Counter[str]:
     """How often each word occurs in the targets of `train`."""
     counts: Counter[str] = Counter()
-    train = corpus.part("train").with_format("arrow")
+    train = corpus.split("train").with_format("arrow")
     for start in range(0, len(train), _ROWS):
         column = train[start : start + _ROWS]["target"]
         words = splitter.split(column.combine_chunks())

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from sacrebleu.metrics import BLEU, CHRF, TER
 from sacrebleu.significance import PairedTest
 
+from s2s.model.metrics import Score
+
 Measure = Literal["BLEU", "chrF", "TER"]
 MEASURES: tuple[Measure, ...] = ("BLEU", "chrF", "TER")
 
@@ -20,18 +22,6 @@ Tokenize = Literal["13a", "none"]
 
 SAMPLES = 1000  # resamples of the sentences that intervals and tests draw
 SIGNIFICANT = 0.05  # the p-value below which a difference is taken for more than chance
-
-
-@dataclass(frozen=True)
-class Score:
-    """A corpus score with what is needed to repeat it."""
-
-    name: str
-    references: str  # what the translations were compared with
-    score: float  # 0 to 100; TER can be above
-    signature: str
-    low: float | None = None  # the 95 % confidence interval, if it was asked for
-    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class _ConfigFile(Config):
 
 
 @dataclass(frozen=True)
-class Bundle:
+class ModelDirectory:
     """A model with its config and vocabularies."""
 
     config: Config
@@ -36,7 +36,7 @@ class Bundle:
 
     @classmethod
     def new(cls, config: Config, source: Vocabulary, target: Vocabulary) -> Self:
-        """A bundle with fresh weights, drawn from torch's current random state.
+        """A directory with fresh weights, drawn from torch's current random state.
 
         Raises:
             BadInput: the model needs one vocabulary, and these are two.
@@ -47,25 +47,25 @@ class Bundle:
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
-        """The bundle in a model directory, ready for use.
+        """The directory in a model directory, ready for use.
 
         Raises:
             BadInput: `path` is no complete model directory of this version.
         """
         config = read_config(path)
         source = Vocabulary.load(path / "source.json")
-        bundle = cls.new(config, source, Vocabulary.load(path / "target.json"))
+        directory = cls.new(config, source, Vocabulary.load(path / "target.json"))
         try:
-            bundle.model.load(load_file(path / "model.safetensors"))
+            directory.model.load(load_file(path / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise BadInput(f"{path / 'model.safetensors'} cannot be loaded: {reason}") from None
-        bundle.model.to(device).eval()
-        return bundle
+        directory.model.to(device).eval()
+        return directory
 
     @classmethod
     def mean(cls, paths: Sequence[Path]) -> Self:
-        """The bundle whose weights are the mean of those in some model directories of one run.
+        """The directory whose weights are the mean of those in some model directories of one run.
 
         Averaging lessens the noise of the last steps (Vaswani et al., 2017).
 
@@ -73,7 +73,7 @@ class Bundle:
             BadInput: one of them is no complete model directory.
         """
         bundles = [cls.load(path) for path in paths]
-        weights = [bundle.model.weights() for bundle in bundles]
+        weights = [directory.model.weights() for directory in bundles]
         mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
         bundles[0].model.load(mean)
         return bundles[0]

@@ -84,14 +84,14 @@ class Objective(nn.Module):
         """Nats over all real target tokens of a batch; a scalar, float32."""
         hidden, targets = _predictions(self.model, batch)  # (N, H), (N,)
         output = self.model.decoder.output
-        ignored = None if batch.predicted is None else PAD
+        ignored = None if batch.target_positions is None else PAD
         return cross_entropy(hidden, output.weight, output.bias, targets, self.smoothing, ignored)
 
 
 @torch.inference_mode()
 def totals(model: Seq2Seq, batch: Batch) -> Tensor:
     """The numbers of `Sums` for one batch, (4,) float64, on the device of the batch."""
-    hidden, targets = _predictions(model, replace(batch, predicted=None))  # (N, H), (N,)
+    hidden, targets = _predictions(model, replace(batch, target_positions=None))  # (N, H), (N,)
     output = model.decoder.output
     loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
     correct = torch.zeros_like(loss)
@@ -107,11 +107,11 @@ def _predictions(model: Seq2Seq, batch: Batch) -> tuple[Tensor, Tensor]:
     """The states (N, H) from which the real target tokens are predicted, and the tokens (N,)."""
     hidden = model(batch.source, batch.source_lengths, batch.target_in)  # (B, T, H)
     # Selecting before the projection saves the largest product of all for the padding.
-    if batch.predicted is None:
+    if batch.target_positions is None:
         predicted = batch.target_out != PAD  # (B, T)
         return hidden[predicted], batch.target_out[predicted]
-    places = batch.predicted.clamp_min(0)  # (N,)
-    targets = batch.target_out.flatten()[places].masked_fill(batch.predicted < 0, PAD)
+    places = batch.target_positions.clamp_min(0)  # (N,)
+    targets = batch.target_out.flatten()[places].masked_fill(batch.target_positions < 0, PAD)
     return hidden.flatten(0, 1).index_select(0, places), targets
 
 

@@ -418,10 +418,10 @@ class Decoder(nn.Module):
 class Seq2Seq(nn.Module):
     """Encoder and decoder, as they are trained (`forward`) and used (`encode`, `step`)."""
 
-    def __init__(self, source_words: int, target_words: int, config: ModelConfig) -> None:
+    def __init__(self, source_vocab_size: int, target_vocab_size: int, config: ModelConfig) -> None:
         super().__init__()
-        self.encoder = Encoder(source_words, config)
-        self.decoder = Decoder(target_words, config)
+        self.encoder = Encoder(source_vocab_size, config)
+        self.decoder = Decoder(target_vocab_size, config)
         if config.tie != "none":
             # As an output layer's, so that the first logits are small.
             nn.init.normal_(self.decoder.embedding.weight, std=config.embedding_size**-0.5)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from xxhash import xxh3_64_intdigest
 
-from s2s.text.vocabulary import remembered
+from s2s.text.normalise import cached
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
@@ -36,7 +36,7 @@ def keys(sentences: pa.StringArray) -> pa.StringArray:
     return pc.binary_join(lists, " ")
 
 
-_key = remembered(key)
+_key = cached(key)
 
 
 def hashes(texts: pa.StringArray, seed: int) -> Hashes:

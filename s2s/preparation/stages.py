@@ -34,8 +34,9 @@ from s2s.preparation.tables import (
     words_column,
     words_of,
 )
+from s2s.text.normalise import Splitter
 from s2s.text.ragged import Ragged
-from s2s.text.vocabulary import EOS, SPECIALS, UNK, Splitter, Vocabulary
+from s2s.text.vocabulary import EOS, SPECIALS, UNK, Vocabulary
 
 _TRAIN, _VALID, _TEST = range(len(PARTS))
 _NOWHERE = -1  # the part of a row that is left out

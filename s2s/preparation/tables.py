@@ -10,8 +10,8 @@ import pyarrow as pa
 from s2s.corpus.directory import SIDES
 from s2s.preparation.job import EXAMPLES, PIECE_BYTES, Outcome
 from s2s.preparation.readers import STEP
+from s2s.text.normalise import Words
 from s2s.text.ragged import Ints, Ragged
-from s2s.text.vocabulary import Words
 
 _SHOWN = 160  # characters of a side in an example
 

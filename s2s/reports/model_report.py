@@ -15,9 +15,10 @@ import numpy as np
 
 from s2s.config import Config, Section, TrainConfig
 from s2s.corpus import Corpus
+from s2s.decoding.translation import Translation
 from s2s.decoding.translator import Translator
 from s2s.evaluation.evaluate import Part, evaluate
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
 from s2s.reports.page import (
     Block,
     Curves,
@@ -31,7 +32,6 @@ from s2s.reports.page import (
 )
 from s2s.reports.summary import manifest_tables, metrics_of
 from s2s.text.languages import language_name
-from s2s.text.sentences import Translation
 from s2s.text.vocabulary import SPECIALS, Vocabulary
 from s2s.training.schedule import learning_rate
 
@@ -75,26 +75,26 @@ def report(
     Raises:
         BadInput: a directory is broken, or they do not fit each other.
     """
-    bundle, metrics = Bundle.load(model), metrics_of(model)
+    directory, metrics = ModelDirectory.load(model), metrics_of(model)
     held_out = None if corpus is None else _held_out(model, corpus, part, on_batch)
-    samples = [] if held_out is None else _samples(held_out, bundle)
+    samples = [] if held_out is None else _samples(held_out, directory)
     own = [sentence.strip() for sentence in sentences if sentence.strip()]
     asked = own or [source for source, _, _ in samples[:MAPS]]
-    found = Translator(bundle).hypotheses(asked) if asked else []
+    found = Translator(directory).hypotheses(asked) if asked else []
     translated = [(source, best[0]) for source, best in zip(asked, found, strict=True) if best]
     given: list[tuple[str, str, list[str]]] = [
         (source, translation.text, []) for source, translation in translated if own
     ]
 
-    config = bundle.config
+    config = directory.config
     parts = [
         ("Scores", _scores(held_out, metrics)),
         ("Training", _training(config, metrics)),
-        ("Lengths", _lengths(held_out, bundle)),
+        ("Lengths", _lengths(held_out, directory)),
         ("Breakdowns", _breakdowns(held_out)),
         ("Attention", _attention(config, translated)),
-        ("Samples", _cards(bundle, [*given, *samples])),
-        ("Worst sentences", _worst(bundle, held_out)),
+        ("Samples", _cards(directory, [*given, *samples])),
+        ("Worst sentences", _worst(directory, held_out)),
         ("Data", _data(metrics, held_out)),
         ("Settings", _settings(config)),
         ("Run and versions", _run(metrics)),
@@ -102,7 +102,7 @@ def report(
     told = [(_anchor(title), title, inside) for title, inside in parts if inside]
     links = element("nav", *(element("a", title, href=f"#{to}") for to, title, _ in told))
     sections = (section(title, inside, anchor=to) for to, title, inside in told)
-    header = _header(model, bundle, metrics, held_out, links)
+    header = _header(model, directory, metrics, held_out, links)
     title = f"{_names(config)}: {model.resolve().name}"
     return document(title, header, element("main", *sections), style=_STYLE)
 
@@ -116,9 +116,9 @@ def _held_out(model: Path, corpus: Path, part: str, on_batch: Callable[[int], No
     return _HeldOut(opened, Part.of(opened, part), result)
 
 
-def _samples(held_out: _HeldOut, bundle: Bundle) -> list[tuple[str, str, list[str]]]:
+def _samples(held_out: _HeldOut, directory: ModelDirectory) -> list[tuple[str, str, list[str]]]:
     """Some sentences from all of the part; if there are enough, those whose map fits on a page."""
-    lengths = map(len, bundle.source.encode(held_out.sentences.sources))
+    lengths = map(len, directory.source.encode(held_out.sentences.sources))
     pairs = [(pair, length) for pair, length in zip(held_out.pairs, lengths, strict=True) if length]
     fitting = [(pair, length) for pair, length in pairs if 2 < length <= _MAP_WIDTH]
     pool = fitting if len(fitting) >= SAMPLES else pairs
@@ -134,10 +134,14 @@ def _anchor(title: str) -> str:
 
 
 def _header(
-    model: Path, bundle: Bundle, metrics: dict[str, Any], held_out: _HeldOut | None, links: Html
+    model: Path,
+    directory: ModelDirectory,
+    metrics: dict[str, Any],
+    held_out: _HeldOut | None,
+    links: Html,
 ) -> Html:
-    config = bundle.config
-    parameters = sum(weights.numel() for weights in bundle.model.parameters())
+    config = directory.config
+    parameters = sum(weights.numel() for weights in directory.model.parameters())
     scores = _all_scores(held_out, metrics)
     tiles = [
         *(
@@ -152,7 +156,7 @@ def _header(
         "header",
         element("p", f"Model report · {model.resolve().name}", class_="eyebrow"),
         element("h1", _names(config)),
-        element("p", _described(bundle), class_="lead"),
+        element("p", _described(directory), class_="lead"),
         element(
             "dl",
             *(
@@ -170,13 +174,13 @@ def _names(config: Config) -> str:
     return f"{language_name(config.source_language)} → {language_name(config.target_language)}"
 
 
-def _described(bundle: Bundle) -> str:
+def _described(directory: ModelDirectory) -> str:
     """What the model is, in two sentences."""
-    model, units = bundle.config.model, bundle.config.text.units
+    model, units = directory.config.model, directory.config.text.units
     layers = "one layer" if model.layers == 1 else f"{model.layers} layers"
     encoder = "a bidirectional encoder" if model.bidirectional else "an encoder that reads one way"
     attention = "no attention" if model.attention == "none" else f"{model.attention} attention"
-    source, target = (len(v) - len(SPECIALS) for v in (bundle.source, bundle.target))
+    source, target = (len(v) - len(SPECIALS) for v in (directory.source, directory.target))
     tokens = "words" if units == "word" else f"parts of words ({units})"
     return (
         f"Encoder and decoder of {model.cell.upper()} cells, {layers} of {model.hidden_size} units "
@@ -358,12 +362,12 @@ def _learning_rates(settings: TrainConfig, epochs: list[dict[str, Any]]) -> list
 # ---- the held-out part --------------------------------------------------------------------------
 
 
-def _lengths(held_out: _HeldOut | None, bundle: Bundle) -> Html:
+def _lengths(held_out: _HeldOut | None, directory: ModelDirectory) -> Html:
     if held_out is None:
         return Html("")
     sources, groups = held_out.sentences.sources, held_out.sentences.references
-    translations = _counted(bundle.target, held_out.result["translations"])
-    references = _counted(bundle.target, [text for group in groups for text in group])
+    translations = _counted(directory.target, held_out.result["translations"])
+    references = _counted(directory.target, [text for group in groups for text in group])
     one, other = (
         sum(length * rows for length, rows in counts.items()) / counts.total()
         for counts in (translations, references)
@@ -378,7 +382,7 @@ def _lengths(held_out: _HeldOut | None, bundle: Bundle) -> Html:
             "tokens",
             {"translations": dict(translations), "references": dict(references)},
         ),
-        Histogram("Sources", "tokens", {"sources": dict(_counted(bundle.source, sources))}),
+        Histogram("Sources", "tokens", {"sources": dict(_counted(directory.source, sources))}),
     ]
     grid = element("div", *map(_titled, plots), class_="grid")
     return joined([grid, element("p", note, class_="note")])
@@ -491,24 +495,24 @@ def _seen(words: list[str]) -> list[str]:
     return [word.strip() or "␣" for word in words]
 
 
-def _cards(bundle: Bundle, pairs: list[tuple[str, str, list[str]]]) -> Html:
+def _cards(directory: ModelDirectory, pairs: list[tuple[str, str, list[str]]]) -> Html:
     """Sentences with their translations and, where there are any, references."""
     if not pairs:
         return Html("")
     note = "Words of a translation that none of its references has are underlined."
     told = element("p", note, class_="note") if any(r for _, _, r in pairs) else Html("")
-    cards = (_card(bundle, *pair) for pair in pairs)
+    cards = (_card(directory, *pair) for pair in pairs)
     return joined([told, element("div", *cards, class_="cards")])
 
 
-def _worst(bundle: Bundle, held_out: _HeldOut | None) -> Html:
+def _worst(directory: ModelDirectory, held_out: _HeldOut | None) -> Html:
     worst = [] if held_out is None else held_out.result["worst"]
     if not worst:
         return Html("")
     note = "Those of the part with the lowest chrF, the worst one first."
     cards = (
         _card(
-            bundle, each["source"], each["translation"], each["references"],
+            directory, each["source"], each["translation"], each["references"],
             f"chrF {each['score']:.1f}",
         )
         for each in worst
@@ -517,11 +521,11 @@ def _worst(bundle: Bundle, held_out: _HeldOut | None) -> Html:
 
 
 def _card(
-    bundle: Bundle, source: str, translation: str, references: list[str], note: str = ""
+    directory: ModelDirectory, source: str, translation: str, references: list[str], note: str = ""
 ) -> Html:
-    one, two = bundle.config.source_language, bundle.config.target_language
+    one, two = directory.config.source_language, directory.config.target_language
     # As the model would spell them, too: it may know no case and no accents.
-    spelled = [*references, *map(bundle.target.normalise, references)]
+    spelled = [*references, *map(directory.target.normalise, references)]
     lines = [
         ("source", element("dd", source, lang=one, dir="auto")),
         ("translation", element("dd", *_marked(translation, spelled), lang=two, dir="auto")),

@@ -9,11 +9,11 @@ import numpy as np
 from s2s.corpus import Corpus, Manifest
 from s2s.corpus.directory import MANIFEST, SIDES
 from s2s.errors import BadInput
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
+from s2s.model.metrics import EpochRecord
 from s2s.preparation.clean import RULES
 from s2s.reports.page import Curves, Histogram, Page, Table
 from s2s.text.vocabulary import SPECIALS
-from s2s.training.state import Epoch
 
 SAMPLES = 5  # rows shown of each part
 
@@ -27,7 +27,7 @@ def inspect(path: Path) -> Page:
     if (path / MANIFEST).is_file():
         return _corpus(Corpus.open(path))
     if (path / "config.json").is_file():
-        return _model(path, Bundle.load(path))
+        return _model(path, ModelDirectory.load(path))
     raise BadInput(f"{path} is neither a corpus directory ({MANIFEST}) nor a model directory")
 
 
@@ -38,7 +38,7 @@ def _corpus(corpus: Corpus) -> Page:
         series = {part: sides[side] for part, sides in manifest.lengths.items()}
         say(Histogram(f"Lengths of the {side}", "tokens", series))
     for part, count in manifest.rows.items():
-        rows = corpus.part(part).select(np.linspace(0, count - 1, min(count, SAMPLES), dtype=int))
+        rows = corpus.split(part).select(np.linspace(0, count - 1, min(count, SAMPLES), dtype=int))
         samples = list(zip(rows["source"][:], rows["target"][:], strict=True))
         say(Table(f"Samples of {part}", SIDES, samples))
     return page
@@ -105,11 +105,11 @@ def manifest_tables(manifest: Manifest) -> list[Table]:
     ]
 
 
-def _model(path: Path, bundle: Bundle) -> Page:
+def _model(path: Path, directory: ModelDirectory) -> Page:
     page = Page(str(path))
     say = page.blocks.append
-    config, metrics = bundle.config, metrics_of(path)
-    parameters = sum(weights.numel() for weights in bundle.model.parameters())
+    config, metrics = directory.config, metrics_of(path)
+    parameters = sum(weights.numel() for weights in directory.model.parameters())
     say(
         Table(
             "Model",
@@ -117,8 +117,8 @@ def _model(path: Path, bundle: Bundle) -> Page:
             [
                 ("languages", f"{config.source_language} → {config.target_language}"),
                 ("parameters", f"{parameters:,}"),
-                ("source vocabulary", f"{len(bundle.source) - len(SPECIALS):,}"),
-                ("target vocabulary", f"{len(bundle.target) - len(SPECIALS):,}"),
+                ("source vocabulary", f"{len(directory.source) - len(SPECIALS):,}"),
+                ("target vocabulary", f"{len(directory.target) - len(SPECIALS):,}"),
                 *config.model.model_dump().items(),
                 *((f"train.{name}", value) for name, value in config.train.model_dump().items()),
                 ("trained on", ", ".join(metrics.get("corpus", {}).get("sources", []))),
@@ -149,7 +149,7 @@ def metrics_of(path: Path) -> dict[str, Any]:
     try:
         told: dict[str, Any] = json.loads((path / "metrics.json").read_bytes())
         for record in told.get("epochs", []):
-            Epoch(**record)
+            EpochRecord(**record)
     except (AttributeError, OSError, TypeError, ValueError) as error:
         raise BadInput(f"{path / 'metrics.json'} tells no training run: {error}") from None
     return told

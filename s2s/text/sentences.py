@@ -9,36 +9,24 @@ _LINES = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
 
 
 @dataclass(frozen=True)
-class Piece:
+class Sentence:
     """A sentence of a text."""
 
     text: str  # with the space around it
     ids: list[int]  # its tokens
 
     @property
-    def sentence(self) -> str:
-        """It alone."""
+    def stripped(self) -> str:
+        """The sentence without the space around it."""
         return self.text.strip()
 
-    def put_back(self, translation: str) -> str:
+    def with_whitespace(self, translation: str) -> str:
         """A translation of it, with the space around."""
-        begin = self.text.find(self.sentence)
-        return self.text[:begin] + translation + self.text[begin + len(self.sentence) :]
+        begin = self.text.find(self.stripped)
+        return self.text[:begin] + translation + self.text[begin + len(self.stripped) :]
 
 
-@dataclass(frozen=True)
-class Translation:
-    """A translation of a sentence, and how sure the model is of it."""
-
-    text: str
-    score: float  # the sum of the scores over the length penalty: the best has the highest
-    words: list[str]  # as the model said them, `<eos>` at the end if it was said
-    word_scores: list[float]  # nats, the log-probability of each
-    source_words: list[str]  # as they were written
-    attention: list[list[float]] | None  # of each word, a weight for each source word
-
-
-def pieces(text: str, language: str) -> list[str]:
+def split_sentences(text: str, language: str) -> list[str]:
     """The sentences of a text, each with the space around it: joined, they are the text.
 
     Lines are cut into sentences by sentencex (Wikimedia), which knows the abbreviations of many

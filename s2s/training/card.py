@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2s.corpus.batches import Batch, Batches, Pool, Step
+from s2s.corpus.batches import Batch, Batches, GlobalBatch, Pool
 from s2s.gpu.kernels import collate, has_kernels
 from s2s.text.ragged import Ragged
 from s2s.text.vocabulary import PAD, SOS
@@ -40,7 +40,7 @@ class Shape(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Share:
+class MicroBatch:
     """The places in a pool that make a batch: first, first + stride, …, before end."""
 
     first: int
@@ -80,10 +80,10 @@ class CardPool:
 
 
 @dataclass(frozen=True)
-class CardStep(Step):
+class DeviceBatch(GlobalBatch):
     """An optimizer step whose batches the card puts together."""
 
-    shares: list[Share]
+    micro_batches: list[MicroBatch]
     pool: CardPool
 
 
@@ -125,7 +125,7 @@ class Card:
         self._held = batches
         return True
 
-    def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[CardStep]:
+    def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[DeviceBatch]:
         """The steps of an epoch, as `Batches.epoch` gives them."""
         if self._device.index is not None:
             torch.cuda.set_device(self._device)  # of the thread that makes them
@@ -141,11 +141,11 @@ class Card:
                 count = int(places[end] - places[first])
                 own = pool.rows[first:end]
                 if batches.world > 1:  # what they exchange are the rows of its words
-                    facts = Step.facts(own, *batches.tokens(own))
+                    facts = GlobalBatch.of(own, *batches.tokens(own))
                 else:
-                    facts = Step(own, count, _NONE, _NONE)
+                    facts = GlobalBatch(own, count, _NONE, _NONE)
                 parts = _shares(batches, pool, first, end)
-                yield CardStep(**vars(facts), shares=parts, pool=made)
+                yield DeviceBatch(**vars(facts), micro_batches=parts, pool=made)
 
     def load(self, pool: CardPool) -> bool:
         """Copy a pool to the card, if it is not there; returns whether anything had to move."""
@@ -172,7 +172,7 @@ class Card:
         room[: len(given)].copy_(given, non_blocking=True)
         return room, moved
 
-    def point(self, share: Share, *told: float) -> None:
+    def point(self, share: MicroBatch, *told: float) -> None:
         """Make a share the current one, and keep up to five numbers beside it, in `told`."""
         numbers = torch.tensor([share.first, share.end, share.stride, *told], dtype=torch.float64)
         if self._device.type == "cuda":
@@ -212,7 +212,9 @@ class Card:
             target_in=torch.cat([begin, target_out[:, :-1]], dim=1),
             target_out=target_out,
             sentences=shape.sentences,
-            predicted=torch.nonzero_static(real.flatten(), size=shape.real, fill_value=-1)[:, 0],
+            target_positions=torch.nonzero_static(real.flatten(), size=shape.real, fill_value=-1)[
+                :, 0
+            ],
         )
 
     def _room(self, size: int) -> Tensor:
@@ -222,7 +224,7 @@ class Card:
 _NONE = torch.empty(0, dtype=torch.int64)
 
 
-def _shares(batches: Batches, pool: Pool, first: int, end: int) -> list[Share]:
+def _shares(batches: Batches, pool: Pool, first: int, end: int) -> list[MicroBatch]:
     """What of a batch, from one place in a pool to another, the worker takes, and the shapes."""
     stride = batches.world * batches.accumulate
     size = batches.batch_size if batches.batch_tokens is None else _rounded(end - first, 8)
@@ -234,7 +236,7 @@ def _shares(batches: Batches, pool: Pool, first: int, end: int) -> list[Share]:
         width = _rounded(int(target.max()), _TOKENS)
         real = min(_rounded(int(target.sum()), _REAL, parts=16), size * width)
         shape = Shape(size, _rounded(int(source.max()), _TOKENS), width, real)
-        made.append(Share(first + share, end, stride, shape))
+        made.append(MicroBatch(first + share, end, stride, shape))
     return made
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from s2s.config import TrainConfig
-from s2s.corpus.batches import Step
+from s2s.corpus.batches import GlobalBatch
 from s2s.errors import BadInput
 from s2s.model.loss import Objective
 
@@ -37,8 +37,8 @@ class Workers:
         self.network: nn.Module = objective
         model = objective.model
         embeddings = {
-            "source_words": model.encoder.embedding.weight,
-            "target_words": model.decoder.embedding.weight,
+            "source_ids": model.encoder.embedding.weight,
+            "target_ids": model.decoder.embedding.weight,
         }
         # One that is also the output layer's has a dense gradient, which DDP takes.
         self._embeddings: dict[str, Tensor] = {
@@ -75,7 +75,7 @@ class Workers:
         waiting: AbstractContextManager[None] = self.network.no_sync()  # type: ignore[operator]
         return waiting
 
-    def exchange(self, step: Step, numbers: Tensor) -> Tensor:
+    def exchange(self, step: GlobalBatch, numbers: Tensor) -> Tensor:
         """Sum the numbers of all workers, and the gradients that DDP has left to us.
 
         Args:

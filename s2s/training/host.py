@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from s2s.training.state import Epoch
+from s2s.model.metrics import EpochRecord
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Host(Protocol):
     def progress(self, progress: Progress) -> None:
         """Told every `log_steps` steps."""
 
-    def epoch(self, record: Epoch) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         """Told after every epoch, by all workers."""
 
     def wish(self) -> Wish:
@@ -53,7 +53,7 @@ class Alone:
     def progress(self, progress: Progress) -> None:
         """Say nothing."""
 
-    def epoch(self, record: Epoch) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         """Say nothing."""
 
     def wish(self) -> Wish:

@@ -17,20 +17,22 @@ from typing import Any
 
 import torch
 
-from s2s import __version__, precision
+from s2s import __version__
 from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batches
 from s2s.errors import Failed
 from s2s.files import write_text
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
 from s2s.model.loss import Objective, Sums, totals
+from s2s.model.metrics import EpochRecord
 from s2s.model.seq2seq import Seq2Seq
+from s2s.training import precision
 from s2s.training.checkpoints import Checkpoints, Kept
 from s2s.training.data_parallel import Workers, agreed, summed, together
 from s2s.training.host import Alone, Host, Progress
 from s2s.training.schedule import exhausted, learning_rate
-from s2s.training.state import Cursor, Epoch, State
+from s2s.training.state import Cursor, State
 from s2s.training.step import Reading, optimizer, stepper
 from s2s.training.trackers import Several, Tracker
 
@@ -71,7 +73,7 @@ class Training:
         folder: Path,
         *,
         host: Host | None = None,
-        start: Bundle | None = None,
+        start: ModelDirectory | None = None,
         track: Callable[[int], Tracker] = lambda after: Several(()),
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
@@ -85,10 +87,10 @@ class Training:
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
         torch.manual_seed(config.train.seed)
-        bundle = Bundle.new(config, corpus.source, corpus.target)
+        directory = ModelDirectory.new(config, corpus.source, corpus.target)
         if start is not None:
-            bundle.model.load(start.model.weights())
-        self._model = bundle.model.to(device)
+            directory.model.load(start.model.weights())
+        self._model = directory.model.to(device)
         objective = Objective(self._model, config.train.label_smoothing)
         self._workers = Workers(objective, config.train)
         self._train, self._valid = together(
@@ -104,7 +106,7 @@ class Training:
             "versions": {"s2s": __version__, "torch": str(torch.__version__)},
         }
         adam = optimizer(self._model, config.train.learning_rate, device)
-        self._state = State(bundle, adam, self._precision.scaler(), facts)
+        self._state = State(directory, adam, self._precision.scaler(), facts)
         self._resume()
         self._stepper = stepper(config, self._state, self._workers, self._precision)
         self._first = self._workers.rank == 0
@@ -121,7 +123,7 @@ class Training:
     def _batches(self, part: str) -> Batches:
         settings, workers = self._settings, self._workers
         return Batches(
-            self._corpus.part(part),
+            self._corpus.split(part),
             settings.batch_size,
             settings.seed,
             workers.rank,
@@ -237,7 +239,7 @@ class Training:
         taken = self._taken.popleft()
         numbers, tokens = taken.read(), taken.step.tokens
         self._recent.append(taken)
-        if not numbers.loss / tokens < _EXPLODED * math.log(len(self._state.bundle.target)):
+        if not numbers.loss / tokens < _EXPLODED * math.log(len(self._state.directory.target)):
             self._explode(numbers.loss / tokens)
         self._cursor.loss += numbers.loss
         self._window.loss += numbers.loss
@@ -267,7 +269,7 @@ class Training:
         """Validate, record, save."""
         cursor, begin = self._cursor, time.perf_counter()
         valid = self._validate()
-        record = Epoch(
+        record = EpochRecord(
             epoch=cursor.epoch,
             steps=cursor.steps,
             train_loss=cursor.loss / self._train.target_tokens,
@@ -300,7 +302,7 @@ class Training:
     def _validate(self) -> Sums:
         return validate(self._model, self._valid, self._device)
 
-    def _save(self, ended: Epoch | None = None, *, wished: bool = False) -> None:
+    def _save(self, ended: EpochRecord | None = None, *, wished: bool = False) -> None:
         """Begin to write a checkpoint; training goes on as soon as there is a copy of the run.
 
         One that was wished for is waited for: who wished it may end this worker next.
@@ -351,7 +353,7 @@ class Training:
         """
         file = self._folder / "bad-batch.json"
         if self._first:
-            rows = self._corpus.part("train")
+            rows = self._corpus.split("train")
             told = []
             for taken in self._recent:
                 step = taken.step
@@ -387,6 +389,6 @@ def validate(model: Seq2Seq, batches: Batches, device: torch.device) -> Sums:
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     for step in batches.epoch(0):
-        for batch in step.shares:
+        for batch in step.micro_batches:
             sums += totals(model, batch.to(device))
     return Sums.of(summed(sums))

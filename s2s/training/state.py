@@ -10,26 +10,10 @@ import torch
 from torch import Tensor
 
 from s2s.errors import BadInput
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
+from s2s.model.metrics import EpochRecord
 
 STATE = "train_state.pt"
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """The record of one pass over the training part."""
-
-    epoch: int  # from 1
-    steps: int  # optimizer steps since the run began
-    train_loss: float  # nats per real target token, while the weights were moving
-    valid_loss: float  # nats per real target token
-    valid_token_accuracy: float
-    valid_padded_accuracy: float
-    pairs_per_second: float  # of training, over all workers
-    target_tokens_per_second: float  # of training, real tokens, over all workers
-    seconds: float  # of training, first batch fetched to last optimizer step; checkpoints apart
-    valid_seconds: float
-    checkpoint_seconds: float  # that training stood still for checkpoints
 
 
 @dataclass
@@ -51,12 +35,12 @@ class Cursor:
 class State:
     """Weights, optimizer, cursor and record of a run."""
 
-    bundle: Bundle
+    directory: ModelDirectory
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     facts: dict[str, Any]
     cursor: Cursor = field(default_factory=Cursor)
-    epochs: list[Epoch] = field(default_factory=list)
+    epochs: list[EpochRecord] = field(default_factory=list)
 
     @property
     def losses(self) -> list[float]:
@@ -76,8 +60,8 @@ class State:
     def snapshot(self) -> "Snapshot":
         """A copy that stays as it is while training goes on."""
         return Snapshot(
-            bundle=self.bundle,
-            weights=_copied(self.bundle.model.weights()),
+            directory=self.directory,
+            weights=_copied(self.directory.model.weights()),
             metrics=self.metrics,
             state={
                 "optimizer": _copied(self.optimizer.state_dict()),
@@ -97,18 +81,18 @@ class State:
         Raises:
             BadInput: `path` holds no complete checkpoint.
         """
-        saved = Bundle.load(path)
+        saved = ModelDirectory.load(path)
         try:
             # weights_only: a checkpoint can hold tensors and numbers, never code.
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-            self.bundle.model.load(saved.model.weights())
+            self.directory.model.load(saved.model.weights())
             # The optimizer's settings are this run's: another device has others.
             settings = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({**state["optimizer"], "param_groups": settings})
             if state["scaler"]:  # of fp16, which alone has one
                 self.scaler.load_state_dict(state["scaler"])
             self.cursor = Cursor(**state["cursor"])
-            self.epochs[:] = [Epoch(**record) for record in state["epochs"]]
+            self.epochs[:] = [EpochRecord(**record) for record in state["epochs"]]
             before, now = state["precision"], self.facts["precision"]
         except Exception as error:  # zip, pickle, OS and key errors alike mean a broken file
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -124,14 +108,14 @@ class State:
 class Snapshot:
     """A run at one moment, which can be written while the run goes on."""
 
-    bundle: Bundle
+    directory: ModelDirectory
     weights: Mapping[str, Tensor]
     metrics: dict[str, Any]
     state: dict[str, Any]
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: a model directory with `train_state.pt` in it."""
-        self.bundle.save(path, self.metrics, self.weights)
+        self.directory.save(path, self.metrics, self.weights)
         torch.save(self.state, path / STATE)
 
 

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from s2s.config import Config
-from s2s.corpus.batches import Batch, Batches, HostStep, Step, ahead
+from s2s.corpus.batches import Batch, Batches, GlobalBatch, LocalBatch, prefetch
 from s2s.gpu.graphs import Graphs
-from s2s.precision import Precision
-from s2s.training.card import Card, CardStep, Shape
+from s2s.training.card import Card, DeviceBatch, Shape
 from s2s.training.data_parallel import Workers
+from s2s.training.precision import Precision
 from s2s.training.state import State
 
 # Steps that are prepared ahead for a GPU: as many as a pool has, so that the next one is there.
@@ -40,7 +40,7 @@ class Numbers(NamedTuple):
 class Reading:
     """The numbers of a step, on their way to the CPU."""
 
-    step: Step
+    step: GlobalBatch
     rate: float
     values: Tensor  # (5,) float32, on the CPU
     ready: torch.cuda.Event | None = None
@@ -58,10 +58,12 @@ class Stepper(Protocol):
     lag: int
     """Steps that are taken before the numbers of one are looked at."""
 
-    def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[Step]:
+    def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[GlobalBatch]:
         """The steps of an epoch, without the first `skip`."""
 
-    def take(self, step: Step, number: int, rate: float, wishes: tuple[bool, ...]) -> Reading:
+    def take(
+        self, step: GlobalBatch, number: int, rate: float, wishes: tuple[bool, ...]
+    ) -> Reading:
         """Take one of these steps.
 
         Args:
@@ -110,7 +112,7 @@ class _Stepper:
                 self._state.scaler.scale(loss * scale).backward()  # type: ignore[no-untyped-call]
         return loss.detach()[None]
 
-    def _scale(self, step: Step) -> float:
+    def _scale(self, step: GlobalBatch) -> float:
         """DDP divides the summed gradient by the number of workers.
 
         The scale makes it that of the mean over the global batch's real tokens.
@@ -123,7 +125,7 @@ class _Stepper:
             state, norm = self._state, numbers.new_zeros(1)
             if self._settings.clip_norm is not None:
                 state.scaler.unscale_(state.optimizer)
-                parameters = state.bundle.model.parameters()
+                parameters = state.directory.model.parameters()
                 norm = torch.nn.utils.clip_grad_norm_(
                     parameters, self._settings.clip_norm, foreach=True
                 )[None]
@@ -137,19 +139,23 @@ class OnCpu(_Stepper):
 
     lag = 0
 
-    def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[Step]:
+    def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[GlobalBatch]:
         """The steps of an epoch; a CPU has no core to spare for making them ahead (docs/log.md)."""
         return batches.epoch(epoch, skip)
 
-    def take(self, step: Step, number: int, rate: float, wishes: tuple[bool, ...]) -> Reading:
+    def take(
+        self, step: GlobalBatch, number: int, rate: float, wishes: tuple[bool, ...]
+    ) -> Reading:
         """Take a step."""
-        assert isinstance(step, HostStep)  # noqa: S101
+        assert isinstance(step, LocalBatch)  # noqa: S101
         torch.manual_seed(self._seed(number))
         for group in self._state.optimizer.param_groups:
             group["lr"] = rate
         self._state.optimizer.zero_grad()
         loss = torch.zeros(1)
-        for left, batch in zip(range(len(step.shares))[::-1], step.shares, strict=True):
+        for left, batch in zip(
+            range(len(step.micro_batches))[::-1], step.micro_batches, strict=True
+        ):
             loss += self._gradients(batch, self._scale(step), last=left == 0)
         with record_function("s2s exchange"):
             numbers = self._workers.exchange(step, torch.cat([loss, torch.tensor(wishes).float()]))
@@ -175,15 +181,17 @@ class OnCard(_Stepper):
         retry = not state.scaler.is_enabled()
         self._graphs = Graphs(self._device, retry=retry) if recorded else None
 
-    def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[Step]:
+    def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[GlobalBatch]:
         """The steps of an epoch, made ahead by a thread of their own."""
         if self._card.hold(batches) and self._graphs is not None:
             self._graphs.clear()
-        return ahead(self._card.steps(batches, epoch, skip), _AHEAD)
+        return prefetch(self._card.steps(batches, epoch, skip), _AHEAD)
 
-    def take(self, step: Step, number: int, rate: float, wishes: tuple[bool, ...]) -> Reading:
+    def take(
+        self, step: GlobalBatch, number: int, rate: float, wishes: tuple[bool, ...]
+    ) -> Reading:
         """Take a step; returns before the card has."""
-        assert isinstance(step, CardStep)  # noqa: S101
+        assert isinstance(step, DeviceBatch)  # noqa: S101
         if self._random:
             # Of the card alone: torch.manual_seed takes half as long as a step.
             index = torch.cuda.current_device()
@@ -192,7 +200,7 @@ class OnCard(_Stepper):
             self._graphs.clear()
         told = (self._scale(step), rate, *wishes)
         if self._graphs is not None:
-            [share] = step.shares
+            [share] = step.micro_batches
             self._card.point(share, *told)
             with record_function("s2s recorded step"):
                 self._graphs.run(share.shape, lambda: self._work(share.shape))
@@ -213,10 +221,12 @@ class OnCard(_Stepper):
         loss = self._gradients(batch, scale, last=True)
         self._numbers.copy_(self._update(torch.cat([loss, told[2:]])))
 
-    def _work_apart(self, step: CardStep, told: tuple[float, ...]) -> None:
+    def _work_apart(self, step: DeviceBatch, told: tuple[float, ...]) -> None:
         """Take a step share by share, with other workers."""
         losses: list[Tensor] = []
-        for left, share in zip(range(len(step.shares))[::-1], step.shares, strict=True):
+        for left, share in zip(
+            range(len(step.micro_batches))[::-1], step.micro_batches, strict=True
+        ):
             self._card.point(share, *told)
             scale, rate, *_ = numbers = self._card.told
             if not losses:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from s2s.config import Config
 from s2s.decoding.translator import Translator
-from s2s.model.directory import Bundle, read_config
+from s2s.model.directory import ModelDirectory, read_config
 from tests.conftest import Pairs
 
 TRANSLATE_WITHOUT_RAY = """
@@ -68,14 +68,14 @@ def test_the_config_comes_back_as_it_was(model_dir: Path, tiny: Config) -> None:
 
 def test_a_saved_model_loads_and_saves_to_the_same_bytes(model_dir: Path, tmp_path: Path) -> None:
     metrics = json.loads((model_dir / "metrics.json").read_text())
-    Bundle.load(model_dir).save(tmp_path, metrics)
+    ModelDirectory.load(model_dir).save(tmp_path, metrics)
     for file in model_dir.iterdir():
         assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 def test_the_weights_are_plain_tensors_by_name(model_dir: Path) -> None:
     tensors = load_file(model_dir / "model.safetensors")
-    assert tensors.keys() == Bundle.load(model_dir).model.state_dict().keys()
+    assert tensors.keys() == ModelDirectory.load(model_dir).model.state_dict().keys()
 
 
 def test_the_metrics_tell_seed_versions_speed_and_both_accuracies(model_dir: Path) -> None:

@@ -15,7 +15,7 @@ from datasets import Dataset, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2s.corpus.batches import POOL, Batch, Batches, HostStep, ahead
+from s2s.corpus.batches import POOL, Batch, Batches, LocalBatch, prefetch
 from s2s.text.vocabulary import EOS, PAD, SOS
 
 # What a global batch is cut by: a number of sentences, or one of target tokens.
@@ -43,21 +43,21 @@ def seen(batch: Batch) -> list[int]:
     return [int(word) - 4 for word in batch.source[: batch.sentences, 0]]
 
 
-def whole(step: HostStep) -> Batch:
+def whole(step: LocalBatch) -> Batch:
     """The global batch of a step of one worker that takes it at once."""
-    [share] = step.shares
+    [share] = step.micro_batches
     return share
 
 
-def told(step: HostStep) -> list[object]:
+def told(step: LocalBatch) -> list[object]:
     """What a step says of its whole global batch."""
-    words = step.source_words.tolist(), step.target_words.tolist()
+    words = step.source_ids.tolist(), step.target_ids.tolist()
     return [step.rows.tolist(), step.tokens, *words]
 
 
-def assert_same(one: HostStep, other: HostStep) -> None:
+def assert_same(one: LocalBatch, other: LocalBatch) -> None:
     assert told(one) == told(other)
-    for mine, yours in zip(one.shares, other.shares, strict=True):
+    for mine, yours in zip(one.micro_batches, other.micro_batches, strict=True):
         assert torch.equal(mine.source, yours.source)
         assert torch.equal(mine.source_lengths, yours.source_lengths)
         assert torch.equal(mine.target_in, yours.target_in)
@@ -189,8 +189,8 @@ def test_the_shares_make_up_the_global_batch(
     for step, *parts in zip(alone, *workers, strict=True):
         for part in parts:
             assert told(part) == told(step)
-            assert len(part.shares) == accumulate
-        shares = [share for part in parts for share in part.shares]
+            assert len(part.micro_batches) == accumulate
+        shares = [share for part in parts for share in part.micro_batches]
         together = [row for share in shares for row in seen(share)]
         assert sorted(together) == sorted(seen(whole(step)))
         assert sum(int((share.target_out != PAD).sum()) for share in shares) == step.tokens
@@ -208,7 +208,7 @@ def test_rows_are_dealt_out_in_turn_and_each_stays_as_it_is(
     ]
     for parts in zip(*workers, strict=True):
         # Share after share, worker after worker: as cards are dealt.
-        turns = [part.shares[turn] for turn in range(accumulate) for part in parts]
+        turns = [part.micro_batches[turn] for turn in range(accumulate) for part in parts]
         for place, share in enumerate(turns):
             dealt = parts[0].rows[place :: len(turns)].tolist()
             assert seen(share) == dealt
@@ -242,13 +242,13 @@ def test_the_words_are_those_of_the_global_batch(
         batches = Batches(rows, size, 2, rank, world, batch_tokens=budget, accumulate=accumulate)
         for step in batches.epoch(1):
             read, said = (rows[step.rows][f"{side}_ids"] for side in ("source", "target"))
-            assert step.source_words.dtype == step.target_words.dtype == torch.int64
-            assert step.source_words.tolist() == sorted(set(chain(*read)))
-            assert step.target_words.tolist() == sorted({SOS, *chain(*said)})
+            assert step.source_ids.dtype == step.target_ids.dtype == torch.int64
+            assert step.source_ids.tolist() == sorted(set(chain(*read)))
+            assert step.target_ids.tolist() == sorted({SOS, *chain(*said)})
             # No share has others, not even one without rows: their gradients would be lost.
-            for share in step.shares:
-                assert set(share.source.flatten().tolist()) <= {PAD, *step.source_words.tolist()}
-                assert set(share.target_in.flatten().tolist()) <= {PAD, *step.target_words.tolist()}
+            for share in step.micro_batches:
+                assert set(share.source.flatten().tolist()) <= {PAD, *step.source_ids.tolist()}
+                assert set(share.target_in.flatten().tolist()) <= {PAD, *step.target_ids.tolist()}
 
 
 def test_the_tensors_hold_the_rows_as_documented() -> None:
@@ -364,12 +364,12 @@ def makers(before: set[threading.Thread]) -> list[threading.Thread]:
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 100])
 def test_all_items_come_in_order_from_a_thread_that_ends(count: int) -> None:
     before = set(threading.enumerate())
-    assert list(ahead(iter(range(count)))) == list(range(count))
+    assert list(prefetch(iter(range(count)))) == list(range(count))
     assert within(5, lambda: not makers(before))
 
 
 def test_items_may_be_none() -> None:
-    assert list(ahead(iter([None, 1, None]))) == [None, 1, None]
+    assert list(prefetch(iter([None, 1, None]))) == [None, 1, None]
 
 
 def test_an_error_comes_where_its_item_would_have_been() -> None:
@@ -379,10 +379,10 @@ def test_an_error_comes_where_its_item_would_have_been() -> None:
 
     before, got = set(threading.enumerate()), []
     with pytest.raises(ValueError, match="the third"):
-        got.extend(ahead(items()))
+        got.extend(prefetch(items()))
     got = []
     with pytest.raises(ValueError, match="the third"):
-        for item in ahead(items()):
+        for item in prefetch(items()):
             got.append(item)
     assert got == [1, 2]
     assert within(5, lambda: not makers(before))
@@ -397,7 +397,7 @@ def test_items_are_made_ahead_but_not_without_bound() -> None:
             made.append(item)
             yield item
 
-    taken = ahead(items(), depth=3)
+    taken = prefetch(items(), depth=3)
     assert next(taken) == 0
     assert within(5, lambda: len(made) >= 4)
     gate.wait(0.3)
@@ -416,7 +416,7 @@ def test_a_caller_that_stops_early_ends_the_thread(taken: int) -> None:
         finally:
             closed.set()
 
-    source = ahead(items(), depth=2)
+    source = prefetch(items(), depth=2)
     for _ in range(taken):
         next(source)
     assert makers(before)
@@ -429,7 +429,7 @@ def test_a_caller_that_fails_ends_the_thread() -> None:
     before = set(threading.enumerate())
 
     def use() -> None:
-        for _ in ahead(iter(range(100))):
+        for _ in prefetch(iter(range(100))):
             raise KeyError("the caller's own")
 
     with pytest.raises(KeyError):

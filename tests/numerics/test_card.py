@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from s2s.devices import find_device
 
 from s2s.config import Config, DecodeConfig, ModelConfig
 from s2s.corpus import Corpus
@@ -27,7 +28,6 @@ from s2s.errors import BadInput
 from s2s.gpu.graphs import Graphs
 from s2s.model.loss import Objective, cross_entropy, totals
 from s2s.model.seq2seq import Recurrent
-from s2s.precision import find_device
 from s2s.text.vocabulary import EOS, PAD
 from s2s.training.card import Card, Shape
 from s2s.training.checkpoints import Checkpoints
@@ -77,18 +77,18 @@ def test_a_batch_put_together_on_the_card_is_the_cpus(
             assert step.tokens == wanted.tokens
             assert step.rows.tolist() == wanted.rows.tolist()
             card.load(step.pool)
-            for batch, share in zip(wanted.shares, step.shares, strict=True):
+            for batch, share in zip(wanted.micro_batches, step.micro_batches, strict=True):
                 card.point(share, 1.0)
                 found = card.batch(share.shape)
                 assert found.source.shape == share.shape[:2]
                 assert sentences(found) == sentences(batch)
                 assert found.source_lengths.max() <= share.shape.source
-                assert found.predicted is not None
-                places = found.predicted[found.predicted >= 0]
+                assert found.target_positions is not None
+                places = found.target_positions[found.target_positions >= 0]
                 assert (
                     places.tolist() == (found.target_out.flatten() != PAD).nonzero()[:, 0].tolist()
                 )
-                assert len(found.predicted) == share.shape.real
+                assert len(found.target_positions) == share.shape.real
 
 
 def test_no_row_of_a_share_is_longer_than_its_shape() -> None:
@@ -97,7 +97,7 @@ def test_no_row_of_a_share_is_longer_than_its_shape() -> None:
     card, odd = Card(CPU), 0
     for step in card.steps(batches, 1, 0):
         card.load(step.pool)
-        for share in step.shares:
+        for share in step.micro_batches:
             card.point(share)
             batch = card.batch(share.shape, share.stride)
             assert batch.source_lengths.max() <= share.shape.source
@@ -107,7 +107,9 @@ def test_no_row_of_a_share_is_longer_than_its_shape() -> None:
 
 def test_batches_of_a_corpus_have_few_shapes() -> None:
     batches = Batches(rows_of(4000), 16)
-    shapes = {share.shape for step in Card(CPU).steps(batches, 1, 0) for share in step.shares}
+    shapes = {
+        share.shape for step in Card(CPU).steps(batches, 1, 0) for share in step.micro_batches
+    }
     assert len(shapes) < 12
     assert all(shape.real <= shape.sentences * shape.target for shape in shapes)
 
@@ -177,15 +179,22 @@ def test_an_ignored_word_counts_for_nothing(smoothing: float) -> None:
 def test_a_batch_with_room_to_spare_has_the_same_loss() -> None:
     model = made("general").train()
     batches = Batches(rows_of(5), 5)
-    batch = next(batches.epoch(1)).shares[0]
+    batch = next(batches.epoch(1)).micro_batches[0]
     card = Card(CPU)
     step = next(card.steps(batches, 1, 0))
     card.load(step.pool)
-    card.point(step.shares[0])
-    shape = step.shares[0].shape
+    card.point(step.micro_batches[0])
+    shape = step.micro_batches[0].shape
     room = card.batch(Shape(8, shape.source + 3, shape.target + 2, shape.real + 5))
     limited = [
-        Batch(b.source % 10, b.source_lengths, b.target_in % 10, b.target_out % 10, 5, b.predicted)
+        Batch(
+            b.source % 10,
+            b.source_lengths,
+            b.target_in % 10,
+            b.target_out % 10,
+            5,
+            b.target_positions,
+        )
         for b in (batch, room)
     ]
     losses = [Objective(model)(each) for each in limited]

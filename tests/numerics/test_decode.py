@@ -10,13 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from s2s.config import Config, DecodeConfig, ModelConfig, TextConfig
+from s2s.decoding.output_layer import OutputLayer
 from s2s.decoding.search import Hypothesis, beam, bounds, decode, greedy, likeliest, penalty
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
-from s2s.precision import Projection
-from s2s.text.sentences import Piece, pieces
+from s2s.text.sentences import Sentence, split_sentences
 from s2s.text.vocabulary import EOS, PAD, SOS, UNK, Vocabulary
 from tests.conftest import Pairs
 
@@ -38,9 +38,11 @@ def words_of(hypotheses: list[Hypothesis]) -> list[list[int]]:
     return [hypothesis.words for hypothesis in hypotheses]
 
 
-def sources(bundle: Bundle, pairs: Pairs) -> tuple[list[list[int]], torch.Tensor, torch.Tensor]:
+def sources(
+    directory: ModelDirectory, pairs: Pairs
+) -> tuple[list[list[int]], torch.Tensor, torch.Tensor]:
     """The sentences as ids, as a padded batch, and their lengths."""
-    ids = bundle.source.encode([source for source, _ in pairs])
+    ids = directory.source.encode([source for source, _ in pairs])
     lengths = torch.tensor([len(words) for words in ids])
     padded = torch.full((len(ids), int(lengths.max())), PAD)
     for row, words in zip(padded, ids, strict=True):
@@ -50,10 +52,10 @@ def sources(bundle: Bundle, pairs: Pairs) -> tuple[list[list[int]], torch.Tensor
 
 @pytest.mark.parametrize("max_length", [1, 3, 50])
 def test_greedy_equals_the_plain_loop(max_length: int, model_dir: Path, pairs: Pairs) -> None:
-    bundle = Bundle.load(model_dir)
-    ids, padded, lengths = sources(bundle, pairs)
-    together = greedy(bundle.model, padded, lengths, DecodeConfig(max_length=max_length))
-    assert words_of(together) == [one_by_one(bundle.model, words, max_length) for words in ids]
+    directory = ModelDirectory.load(model_dir)
+    ids, padded, lengths = sources(directory, pairs)
+    together = greedy(directory.model, padded, lengths, DecodeConfig(max_length=max_length))
+    assert words_of(together) == [one_by_one(directory.model, words, max_length) for words in ids]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
@@ -73,20 +75,20 @@ def test_greedy_equals_the_plain_loop_for_every_cell(cell: str) -> None:
 def test_no_translation_is_longer_than_the_cap(tiny: Config) -> None:
     torch.manual_seed(0)
     words = Vocabulary.learn(["a b c"], TextConfig())
-    bundle = Bundle.new(tiny, words, words)
+    directory = ModelDirectory.new(tiny, words, words)
     with torch.no_grad():
-        bundle.model.decoder.output.bias[EOS] = -1e9
+        directory.model.decoder.output.bias[EOS] = -1e9
     settings = DecodeConfig(max_length=7)
-    [said] = greedy(bundle.model, torch.tensor([[4, 5]]), torch.tensor([2]), settings)
+    [said] = greedy(directory.model, torch.tensor([[4, 5]]), torch.tensor([2]), settings)
     assert len(said.words) == 7
 
 
 def test_the_cap_is_the_configs(model_dir: Path, pairs: Pairs) -> None:
-    bundle = Bundle.load(model_dir)
-    short = Config(**{**dict(bundle.config), "decode": DecodeConfig(max_length=2)})
-    capped = Translator(Bundle(short, bundle.source, bundle.target, bundle.model))
+    directory = ModelDirectory.load(model_dir)
+    short = Config(**{**dict(directory.config), "decode": DecodeConfig(max_length=2)})
+    capped = Translator(ModelDirectory(short, directory.source, directory.target, directory.model))
     for translation in capped.translate([source for source, _ in pairs[:20]]):
-        assert len(bundle.target.encode([translation])[0]) <= 2
+        assert len(directory.target.encode([translation])[0]) <= 2
 
 
 def test_many_sentences_are_translated_as_each_alone(translator: Translator, pairs: Pairs) -> None:
@@ -386,7 +388,7 @@ def test_the_output_layer_for_decoding_is_nearly_the_exact_one(
     torch.manual_seed(0)
     exact = torch.nn.Linear(64, 300)
     hidden = torch.randn(rows, 64)
-    found, wanted = Projection(exact, dtype)(hidden), exact(hidden)
+    found, wanted = OutputLayer(exact, dtype)(hidden), exact(hidden)
     assert found.dtype == torch.float32
     assert found.shape == wanted.shape
     torch.testing.assert_close(found, wanted, atol=off, rtol=off)
@@ -394,7 +396,7 @@ def test_the_output_layer_for_decoding_is_nearly_the_exact_one(
 
 def test_decoding_in_bf16_says_nearly_the_same(translator: Translator, pairs: Pairs) -> None:
     sentences = [source for source, _ in pairs]
-    exact, low = translator.translate(sentences), translator.using(precision="bf16")
+    exact, low = translator.translate(sentences), translator.with_settings(precision="bf16")
     same = sum(a == b for a, b in zip(exact, low.translate(sentences), strict=True))
     assert same >= 0.95 * len(pairs)
     assert translator.translate(sentences) == exact  # which is not changed by it
@@ -408,7 +410,7 @@ def test_a_passage_is_cut_and_put_back_with_its_spacing(translator: Translator) 
     first, second = translator.translate([one, two])
     text = f"{one}  {two}\n\n\t{two} {one}\r\n{one}"
     wanted = f"{first}  {second}\n\n\t{second} {first}\r\n{first}"
-    short = translator.using(max_source=3)
+    short = translator.with_settings(max_source=3)
     told: list[int] = []
     assert short.translate([text, one, f"  {one}\n"], told.append) == [wanted, first, first]
     assert sum(told) == 3
@@ -421,37 +423,39 @@ def test_a_passage_is_cut_and_put_back_with_its_spacing(translator: Translator) 
 @example(text="Vitamin A\u00a0. Next.", language="en")
 @settings(max_examples=300)
 def test_the_pieces_of_any_text_are_the_text(text: str, language: str) -> None:
-    cut = pieces(text, language)
+    cut = split_sentences(text, language)
     assert "".join(cut) == text
     for piece in cut:
-        assert Piece(piece, []).put_back(piece.strip()) == piece
+        assert Sentence(piece, []).with_whitespace(piece.strip()) == piece
         assert not {"\n", "\r"} & set(piece.strip("\r\n"))
 
 
 def test_batches_of_long_sentences_are_smaller(translator: Translator) -> None:
     told: list[int] = []
-    small = translator.using(batch_size=4, max_source=10)
+    small = translator.with_settings(batch_size=4, max_source=10)
     small.translate(["I " * 9, *["I see trees."] * 4, "I " * 25, "I " * 25], told.append)
     assert told == [0, 0, 4, 1, 1, 1] or sum(told) == 7
     assert told[-2:] == [1, 1]
 
 
 def test_each_batch_is_drawn_anew(translator: Translator) -> None:
-    drawn = translator.using(temperature=3.0, batch_size=16).translate(["I see trees."] * 32)
+    drawn = translator.with_settings(temperature=3.0, batch_size=16).translate(
+        ["I see trees."] * 32
+    )
     assert drawn[:16] != drawn[16:]
 
 
 def test_a_temperature_needs_no_word_about_the_beam(translator: Translator) -> None:
-    drawing = translator.using(beam=5).using(temperature=0.5)
+    drawing = translator.with_settings(beam=5).with_settings(temperature=0.5)
     assert drawing.config.decode.beam == 1
 
 
 def test_a_line_is_cut_only_if_it_is_long(translator: Translator) -> None:
     text = "I see trees. you want bread!"
     parts = translator.translate(["I see trees.", "you want bread!"])
-    assert translator.using(max_source=7).translate([text]) == [" ".join(parts)]
+    assert translator.with_settings(max_source=7).translate([text]) == [" ".join(parts)]
     [whole] = translator.hypotheses([text])
-    assert translator.using(max_source=50).translate([text]) == [whole[0].text]
+    assert translator.with_settings(max_source=50).translate([text]) == [whole[0].text]
 
 
 def test_an_unknown_word_is_copied_as_it_was_written() -> None:
@@ -461,21 +465,21 @@ def test_an_unknown_word_is_copied_as_it_was_written() -> None:
         words = Vocabulary.learn(["a b c , ."], text)
         model = ModelConfig(embedding_size=8, hidden_size=8, attention="dot")
         config = Config(text=text, model=model, decode=DecodeConfig(max_length=3, unknown="copy"))
-        bundle = Bundle.new(config, words, words)
-        bundle.model.eval()
+        directory = ModelDirectory.new(config, words, words)
+        directory.model.eval()
         with torch.no_grad():
-            bundle.model.decoder.output.bias[UNK] = 99
-        translator = Translator(bundle)
+            directory.model.decoder.output.bias[UNK] = 99
+        translator = Translator(directory)
         [[found]] = translator.hypotheses(["Zoé1985"])
         assert found.text == "Zoé1985 Zoé1985 Zoé1985"
         assert found.source_words[-1] == "Zoé1985"
         assert translator.translate(["Zoé1985"]) == [found.text]
-        [[marked]] = translator.using(unknown="mark").hypotheses(["Zoé1985"])
+        [[marked]] = translator.with_settings(unknown="mark").hypotheses(["Zoé1985"])
         assert "<unk>" in marked.text
 
 
 def test_hypotheses_tell_all_that_is_known(translator: Translator) -> None:
-    wide = translator.using(beam=4, n_best=3)
+    wide = translator.with_settings(beam=4, n_best=3)
     [found, [nothing]] = wide.hypotheses(["I see trees.", " "])
     assert len(found) == 3
     assert [t.score for t in found] == sorted((t.score for t in found), reverse=True)
@@ -504,7 +508,7 @@ def test_settings_that_do_not_fit_are_refused(
     settings: dict[str, object], translator: Translator
 ) -> None:
     with pytest.raises(BadInput):
-        translator.using(**settings)
+        translator.with_settings(**settings)
 
 
 @pytest.mark.parametrize("words", [1, 5, 127, 128, 129, 256, 1000, 8086])

@@ -12,9 +12,9 @@ from s2s.corpus import Corpus
 from s2s.corpus.batches import Batches
 from s2s.decoding.search import decode
 from s2s.decoding.slots import Slots
+from s2s.devices import allow_tf32
 from s2s.gpu.graphs import Graphs
 from s2s.model.loss import cross_entropy
-from s2s.precision import round_products
 from s2s.text.vocabulary import PAD
 from s2s.training.card import Card
 from s2s.training.checkpoints import Checkpoints
@@ -49,7 +49,7 @@ def test_a_gpu_trains_as_a_cpu_does(attends: bool, odd: Corpus, tmp_path: Path) 
 @pytest.mark.parametrize("words", [50, 8087, 12_161, 70_001])  # the last ones are torch's own work
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_of_a_gpu_is_the_plain_one(words: int, smoothing: float) -> None:
-    round_products(False)
+    allow_tf32(False)
     torch.manual_seed(0)
     sizes = ((90, 64), (words, 64), (words,))
     leaves = [(torch.randn(*size, device=CUDA) / 4).requires_grad_() for size in sizes]
@@ -75,8 +75,8 @@ def test_one_kernel_puts_batches_together_as_torch_does() -> None:
             assert card.hold(batches)
         for step in card.steps(batches, 1, 0):
             card.load(step.pool)
-            card.point(step.shares[0])
-            ours, plain = (way(step.shares[0].shape) for way in (card.batch, card._batch))
+            card.point(step.micro_batches[0])
+            ours, plain = (way(step.micro_batches[0].shape) for way in (card.batch, card._batch))
             for name, value in vars(plain).items():
                 mine = getattr(ours, name)
                 assert torch.equal(mine, value) if torch.is_tensor(value) else mine == value
@@ -103,7 +103,7 @@ def test_a_graph_is_recorded_at_the_second_time_and_replayed_from_then_on() -> N
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("beam", [1, 3])
 def test_a_gpu_decodes_as_a_cpu_does(name: str, beam: int) -> None:
-    round_products(False)
+    allow_tf32(False)
     how = DecodeConfig(max_length=19, min_ratio=0.5, max_ratio=3.0, beam=beam)
     source, lengths = some_sources(40)
     wanted = decode(made(name), source, lengths, how)
@@ -117,7 +117,7 @@ def test_a_gpu_decodes_as_a_cpu_does(name: str, beam: int) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_slots_of_a_gpu_are_those_of_a_cpu(name: str) -> None:
-    round_products(False)
+    allow_tf32(False)
     how = DecodeConfig(max_length=19, max_ratio=3.0, min_ratio=0.5)
     source, lengths = some_sources(40)
     ids = [row[:n].tolist() for row, n in zip(source, lengths.tolist(), strict=True)]

@@ -20,13 +20,14 @@ from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batch, Batches
 from s2s.errors import BadInput, Failed
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
 from s2s.model.loss import Sums
+from s2s.model.metrics import EpochRecord
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.host import Alone, Progress, Wish
 from s2s.training.loop import Training, validate
-from s2s.training.state import STATE, Epoch
+from s2s.training.state import STATE
 from s2s.training.trackers import JsonLines
 from tests.conftest import Prepare
 
@@ -73,7 +74,7 @@ class Watcher(Alone):
     def __init__(self, wish: Wish | None = None, at: int = 0) -> None:
         self.lines: list[str] = []
         self.told: list[Progress] = []
-        self.epochs: list[Epoch] = []
+        self.epochs: list[EpochRecord] = []
         self._wish, self._left = wish, at
 
     def line(self, text: str) -> None:
@@ -82,7 +83,7 @@ class Watcher(Alone):
     def progress(self, progress: Progress) -> None:
         self.told.append(progress)
 
-    def epoch(self, record: Epoch) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         self.epochs.append(record)
 
     def wish(self) -> Wish:
@@ -166,9 +167,9 @@ def test_the_train_loss_is_the_mean_over_the_epochs_tokens(odd: Corpus, tmp_path
     # With a learning rate of next to nothing, it is the loss of the first weights.
     config = settings(epochs=1, learning_rate=1e-12)
     weights, metrics = trained(odd, config, tmp_path)
-    bundle = Bundle.new(config, odd.source, odd.target)
-    bundle.model.load_state_dict(weights)
-    sums = validate(bundle.model, Batches(odd.part("train"), 16), CPU)
+    directory = ModelDirectory.new(config, odd.source, odd.target)
+    directory.model.load_state_dict(weights)
+    sums = validate(directory.model, Batches(odd.split("train"), 16), CPU)
     assert metrics["epochs"][0]["train_loss"] == pytest.approx(sums.mean_loss, rel=1e-5)
 
 
@@ -239,7 +240,7 @@ def test_an_exploding_loss_fails_and_keeps_its_batches(
         trained(odd, config, tmp_path)
     assert len(str(caught.value).splitlines()) == 1
     told = json.loads((tmp_path / "bad-batch.json").read_text())
-    rows = odd.part("train")
+    rows = odd.split("train")
     for pair in told["steps"][-1]["pairs"]:
         assert rows[pair["row"]]["source"] == pair["source"]
     assert told["steps"][-1]["learning_rate"] == 1e38
@@ -412,7 +413,7 @@ def test_a_finished_run_resumed_trains_no_more(odd: Corpus, tmp_path: Path) -> N
 def test_a_model_to_begin_with_gives_its_weights(odd: Corpus, tmp_path: Path) -> None:
     first, said = trained(odd, settings(epochs=3), tmp_path / "first")
     [*_, newest] = Checkpoints(tmp_path / "first/checkpoints").all()
-    start = Bundle.load(tmp_path / "first/checkpoints" / newest.name)
+    start = ModelDirectory.load(tmp_path / "first/checkpoints" / newest.name)
     config = settings(epochs=1, learning_rate=1e-12)
     second, told = trained(odd, config, tmp_path / "second", start=start)
     for name, weight in first.items():
@@ -450,7 +451,7 @@ def rehash(checkpoint: Path) -> None:
 
 def test_a_checkpoint_is_a_model_directory(checkpoint: Path) -> None:
     weights = load_file(checkpoint / "model.safetensors")
-    loaded = Bundle.load(checkpoint).model.state_dict()
+    loaded = ModelDirectory.load(checkpoint).model.state_dict()
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
 
 
@@ -493,38 +494,42 @@ def test_a_checkpoint_cannot_run_code(odd: Corpus, checkpoint: Path, tmp_path: P
 
 
 @pytest.fixture(scope="module")
-def bundle(model_dir: Path) -> Bundle:
+def directory(model_dir: Path) -> ModelDirectory:
     """The tiny model, made a little worse, so that it is wrong here and there."""
-    bundle = Bundle.load(model_dir)
+    directory = ModelDirectory.load(model_dir)
     torch.manual_seed(0)
     with torch.no_grad():
-        for weight in bundle.model.parameters():
+        for weight in directory.model.parameters():
             weight += 0.05 * torch.randn_like(weight)
-    return bundle
+    return directory
 
 
-def predictions(bundle: Bundle, batch: Batch) -> torch.Tensor:
+def predictions(directory: ModelDirectory, batch: Batch) -> torch.Tensor:
     """The logits of all positions, padding included, (B, T, V)."""
     with torch.no_grad():
-        hidden = bundle.model(batch.source, batch.source_lengths, batch.target_in)
-        logits: torch.Tensor = bundle.model.decoder.output(hidden)
+        hidden = directory.model(batch.source, batch.source_lengths, batch.target_in)
+        logits: torch.Tensor = directory.model.decoder.output(hidden)
     return logits
 
 
-def test_sums_are_the_same_however_the_rows_are_batched(bundle: Bundle, corpus: Corpus) -> None:
-    rows = corpus.part("train")
-    whole = validate(bundle.model, Batches(rows, len(rows)), CPU)
+def test_sums_are_the_same_however_the_rows_are_batched(
+    directory: ModelDirectory, corpus: Corpus
+) -> None:
+    rows = corpus.split("train")
+    whole = validate(directory.model, Batches(rows, len(rows)), CPU)
     for size in (1, 7, 16):
-        sums = validate(bundle.model, Batches(rows, size), CPU)
+        sums = validate(directory.model, Batches(rows, size), CPU)
         assert sums.loss == pytest.approx(whole.loss, rel=1e-5)
         assert replace(sums, loss=0.0) == replace(whole, loss=0.0)
 
 
-def test_sums_of_the_parts_add_up_to_the_sums_of_all(bundle: Bundle, corpus: Corpus) -> None:
-    rows = corpus.part("train")
-    whole = validate(bundle.model, Batches(rows, 16), CPU)
+def test_sums_of_the_parts_add_up_to_the_sums_of_all(
+    directory: ModelDirectory, corpus: Corpus
+) -> None:
+    rows = corpus.split("train")
+    whole = validate(directory.model, Batches(rows, 16), CPU)
     shares = [
-        validate(bundle.model, Batches(rows, 16, rank=rank, world=3), CPU) for rank in range(3)
+        validate(directory.model, Batches(rows, 16, rank=rank, world=3), CPU) for rank in range(3)
     ]
     assert sum(share.loss for share in shares) == pytest.approx(whole.loss, rel=1e-5)
     assert sum(share.correct for share in shares) == whole.correct
@@ -532,31 +537,31 @@ def test_sums_of_the_parts_add_up_to_the_sums_of_all(bundle: Bundle, corpus: Cor
     assert sum(share.sentences for share in shares) == whole.sentences == len(rows)
 
 
-def test_the_loss_is_the_mean_over_real_tokens(bundle: Bundle, corpus: Corpus) -> None:
-    rows = corpus.part("valid")
+def test_the_loss_is_the_mean_over_real_tokens(directory: ModelDirectory, corpus: Corpus) -> None:
+    rows = corpus.split("valid")
     losses = []
     [step] = Batches(rows, len(rows)).epoch(0)
-    for batch in step.shares:
-        surprise = -predictions(bundle, batch).log_softmax(dim=-1)
+    for batch in step.micro_batches:
+        surprise = -predictions(directory, batch).log_softmax(dim=-1)
         for row, target in zip(surprise, batch.target_out.tolist(), strict=True):
             losses += [float(row[i, word]) for i, word in enumerate(target) if word != PAD]
-    sums = validate(bundle.model, Batches(rows, 4), CPU)
+    sums = validate(directory.model, Batches(rows, 4), CPU)
     assert sums.mean_loss == pytest.approx(math.fsum(losses) / len(losses), rel=1e-5)
 
 
 def test_both_accuracies_equal_a_count_over_the_whole_padded_matrix(
-    bundle: Bundle, corpus: Corpus
+    directory: ModelDirectory, corpus: Corpus
 ) -> None:
-    rows = corpus.part("valid")
+    rows = corpus.split("valid")
     longest = corpus.manifest.longest["target"] + 3
     [step] = Batches(rows, len(rows)).epoch(0)
-    [batch] = step.shares
+    [batch] = step.micro_batches
     width = batch.target_out.shape[1]
     target = torch.nn.functional.pad(batch.target_out, (0, longest - width), value=PAD)
     said = torch.full_like(target, PAD)
-    said[:, :width] = predictions(bundle, batch).argmax(dim=-1)
+    said[:, :width] = predictions(directory, batch).argmax(dim=-1)
     said[target == PAD] = PAD  # decoding has stopped
-    sums = validate(bundle.model, Batches(rows, 4), CPU)
+    sums = validate(directory.model, Batches(rows, 4), CPU)
     assert sums.padded_accuracy(longest) == pytest.approx(float((said == target).double().mean()))
     real = target != PAD
     assert sums.token_accuracy == pytest.approx(float((said == target)[real].double().mean()))

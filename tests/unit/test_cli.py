@@ -10,9 +10,10 @@ from sacrebleu.metrics import BLEU
 from safetensors.torch import load_file, save_file
 
 from s2s.cli.main import VERBS, main, run
-from s2s.config import PRESETS, Config, ModelConfig, TrainConfig
+from s2s.config import Config, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
+from s2s.presets import PRESETS
 from tests.conftest import Pairs, Prepare, train_model
 
 Captured = pytest.CaptureFixture[str]
@@ -324,7 +325,7 @@ def test_several_translations_are_written_with_numbers_and_scores(
     asked = [str(model_dir), "--input", str(tmp_path / "in.txt"), "--beam", "3", "--n-best", "2"]
     assert main(["translate", *asked]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    found = translator.using(beam=3, n_best=2).hypotheses(lines)
+    found = translator.with_settings(beam=3, n_best=2).hypotheses(lines)
     assert rows == [
         [str(number), f"{t.score:.4f}", t.text]
         for number, told in enumerate(found, start=1)
@@ -448,7 +449,7 @@ def test_evaluate_scores_against_all_references_of_a_sentence(
     corpus = prepared([*pairs, *more])
     assert main(["evaluate", str(model_dir), "--corpus", str(corpus.path), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    rows = corpus.part("valid")
+    rows = corpus.split("valid")
     references: dict[str, list[str]] = {}
     for source, target in zip(rows["source"], rows["target"], strict=True):
         references.setdefault(source, []).append(target)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from s2s.config import (
-    PRESETS,
     Config,
     CorpusConfig,
     DecodeConfig,
@@ -20,6 +19,7 @@ from s2s.config import (
     TrainConfig,
 )
 from s2s.errors import BadInput
+from s2s.presets import PRESETS
 
 SECTIONS = [TextConfig, CorpusConfig, ModelConfig, TrainConfig, DecodeConfig, Config]
 FIELDS = [(section, field) for section in SECTIONS for field in section.model_fields]

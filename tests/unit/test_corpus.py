@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2s.config import PRESETS, CorpusConfig, DataConfig
+from s2s.config import CorpusConfig, DataConfig
 from s2s.corpus import Corpus, Manifest
 from s2s.errors import BadInput
 from s2s.preparation.sentence_keys import key
+from s2s.presets import PRESETS
 from s2s.text.vocabulary import EOS
 from tests.conftest import Pairs, Prepare, prepare_file
 
@@ -51,7 +52,7 @@ def all_pairs(folder: Path) -> Counter[tuple[str, str]]:
     corpus = Corpus.open(folder / "corpus")
     found: Counter[tuple[str, str]] = Counter()
     for part in corpus.manifest.rows:
-        shard = corpus.part(part)
+        shard = corpus.split(part)
         found.update(zip(shard["source"], shard["target"], strict=True))
     return found
 
@@ -256,7 +257,7 @@ def placed(rows: Pairs, config: CorpusConfig, folder: Path) -> dict[str, Counter
     prepare_bytes(lines.encode(), folder, DataConfig(corpus=config))
     corpus = Corpus.open(folder / "corpus")
     return {
-        part: Counter(zip(corpus.part(part)["source"], corpus.part(part)["target"], strict=True))
+        part: Counter(zip(corpus.split(part)["source"], corpus.split(part)["target"], strict=True))
         for part in corpus.manifest.rows
     }
 
@@ -310,7 +311,7 @@ def test_a_grouped_split_has_about_the_shares_asked_for(prepared: Prepare) -> No
 @pytest.mark.parametrize("kind", ["grouped", "random"])
 def test_another_seed_holds_out_other_rows(kind: str, prepared: Prepare) -> None:
     numbers = [(f"sentence {n}", f"phrase {n}") for n in range(500)]
-    first, second = (prepared(numbers, split=kind, seed=seed).part("valid") for seed in (0, 1))
+    first, second = (prepared(numbers, split=kind, seed=seed).split("valid") for seed in (0, 1))
     assert first["source"][:] != second["source"][:]
 
 
@@ -329,9 +330,9 @@ def test_the_leak_of_a_random_split_is_told(prepared: Prepare) -> None:
     pairs = [(f"Sentence {n // 2}!", f"phrase {n}") for n in range(400)]
     pairs += [(f"other {n}", f"Autre {n % 50}.") for n in range(400)]
     corpus = prepared(pairs, split="random", valid=0.2, test=0.1)
-    train = [{key(s) for s in corpus.part("train")[side]} for side in ("source", "target")]
+    train = [{key(s) for s in corpus.split("train")[side]} for side in ("source", "target")]
     for part, leak in corpus.manifest.leak.items():
-        rows = corpus.part(part)
+        rows = corpus.split(part)
         assert leak.shared_sources == sum(key(s) in train[0] for s in rows["source"]) > 0
         assert leak.shared_targets == sum(key(s) in train[1] for s in rows["target"]) > 0
 
@@ -397,7 +398,7 @@ def test_the_parts_open_with_datasets_alone(corpus: Corpus) -> None:
 
 
 def test_the_columns_hold_what_the_model_sees_of_the_sentences(corpus: Corpus) -> None:
-    for row in corpus.part("train"):
+    for row in corpus.split("train"):
         assert corpus.source.decode(row["source_ids"]) == row["source"]
         assert corpus.target.decode(row["target_ids"][:-1]) == row["target"]
         assert row["target_ids"][-1] == EOS
@@ -407,7 +408,7 @@ def test_the_columns_hold_what_the_model_sees_of_the_sentences(corpus: Corpus) -
 def test_the_longest_sentences_are_in_the_manifest(corpus: Corpus) -> None:
     lengths = {
         side: max(
-            len(ids) for part in corpus.manifest.rows for ids in corpus.part(part)[f"{side}_ids"]
+            len(ids) for part in corpus.manifest.rows for ids in corpus.split(part)[f"{side}_ids"]
         )
         for side in ("source", "target")
     }
@@ -449,13 +450,13 @@ def test_a_broken_part_is_bad_input(file: str, how: str, tmp_path: Path) -> None
     if how != "absent":
         broken.write_bytes(whole[: len(whole) // 3] if how == "cut" else b"\xff" * len(whole))
     with pytest.raises(BadInput, match="train") as caught:
-        Corpus.open(tmp_path / "corpus").part("train")
+        Corpus.open(tmp_path / "corpus").split("train")
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_part_that_is_not_there_is_bad_input(corpus: Corpus) -> None:
     with pytest.raises(BadInput, match="no part 'dev'; it has train, valid, test"):
-        corpus.part("dev")
+        corpus.split("dev")
 
 
 # ---- the real thing -----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import httpx
 import pytest
 import torch
 
+from s2s.decoding.translation import Translation
 from s2s.decoding.translator import Translator
 from s2s.errors import Failed
 from s2s.serving.engine.client import Found, Overloaded
@@ -23,7 +24,6 @@ from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.models import Models
 from s2s.serving.http.app import create_app
 from s2s.serving.http.service import Limits
-from s2s.text.sentences import Translation
 from tests.conftest import Pairs
 from tests.unit.conftest import client_of, engine_of, in_threads, serving, waiting
 from tests.unit.test_models import until
@@ -197,7 +197,7 @@ def test_beams_beside_greedy_requests_give_what_the_translator_gives(
     *beside, one, two, three = within(all_at_once())
     assert one == two == three == translator.translate(sentences)
     for number, way in enumerate(ways):
-        wanted = told(translator.using(**way).hypotheses(texts))
+        wanted = told(translator.with_settings(**way).hypotheses(texts))
         assert told(each(beside[2 * number])) == told(each(beside[2 * number + 1])) == wanted
     assert any(len(best) == 3 for best in each(beside[0]))
     engine.close()
@@ -209,7 +209,7 @@ def test_a_seed_draws_the_same_whoever_asks_at_the_same_time(
     engine = engine_of(translator)
     way = {"temperature": 5.0, "seed": 7}
     texts = sentences[:40:5]
-    wanted = [translator.using(**way).hypotheses([text])[0][0].text for text in texts]
+    wanted = [translator.with_settings(**way).hypotheses([text])[0][0].text for text in texts]
 
     async def all_at_once() -> list[list[list[Found]]]:
         settings = engine.config.decode.changed(**way)
@@ -225,8 +225,8 @@ def test_a_seed_draws_the_same_whoever_asks_at_the_same_time(
 def test_the_models_own_settings_hold(
     way: dict[str, Any], models_of: Any, model_dir: Path, sentences: list[str]
 ) -> None:
-    models = models_of(lambda translator: translator.using(**way))
-    wanted = Translator.load(model_dir).using(**way).translate(sentences)
+    models = models_of(lambda translator: translator.with_settings(**way))
+    wanted = Translator.load(model_dir).with_settings(**way).translate(sentences)
     with client_of(models) as client:
         answer = client.post("/translate", json={**BODY, "q": sentences}).json()
         assert answer["translatedText"] == wanted
@@ -239,9 +239,9 @@ def test_the_models_own_settings_hold(
 def test_very_long_sentences_go_beside_and_come_back_in_their_places(
     translator: Translator, sentences: list[str]
 ) -> None:
-    short = translator.using(max_source=3)
+    short = translator.with_settings(max_source=3)
     long = "I see trees and we want bread and they see Paris and you want school and so on"
-    assert len(short.cut([long])[0][0].ids) > 4 * 3
+    assert len(short.split([long])[0][0].ids) > 4 * 3
     texts = ["I see!", long, f"I see trees.\n{long}\n\nwe see!", f"{long} ?", "they want bread."]
     meters = Meters()
     engine = engine_of(short, slots=2, meters=meters)
@@ -271,7 +271,7 @@ def test_texts_of_several_lines_keep_their_spacing(
 def test_what_was_taken_before_closing_is_finished_in_every_way(
     translator: Translator, sentences: list[str]
 ) -> None:
-    short = translator.using(max_source=3)
+    short = translator.with_settings(max_source=3)
     long = "I see trees and we want bread and they see Paris and you want school and so on"
     engine = engine_of(short, slots=3)
     beam = engine.config.decode.changed(beam=3)
@@ -298,7 +298,7 @@ def test_what_was_taken_before_closing_is_finished_in_every_way(
     plain, long_one, beams, stream = within(close_meanwhile())
     assert plain == short.translate(sentences)
     assert long_one == short.translate([long, sentences[0]])
-    assert told(each(beams)) == told(short.using(beam=3).hypotheses(sentences[:9]))
+    assert told(each(beams)) == told(short.with_settings(beam=3).hypotheses(sentences[:9]))
     assert stream == plain[:1]
     assert not engine.alive
 
@@ -332,7 +332,7 @@ def test_a_model_that_fails_once_fails_who_was_in_it_and_lives_on(
 def test_a_model_that_fails_beside_fails_that_request_and_lives_on(
     translator: Translator, sentences: list[str]
 ) -> None:
-    wanted = told(translator.using(beam=3).hypotheses(sentences[:2]))
+    wanted = told(translator.with_settings(beam=3).hypotheses(sentences[:2]))
     engine = engine_of(failing(translator, lambda step: step == 0))
     beam = engine.config.decode.changed(beam=3)
     with pytest.raises(Failed, match="RuntimeError"):
@@ -346,7 +346,7 @@ def test_a_sentence_that_cannot_be_read_is_refused_alone(
     translator: Translator, sentences: list[str]
 ) -> None:
     wanted = translator.translate(sentences[:9])
-    [[piece]] = translator.cut(["we see Paris!"])
+    [[piece]] = translator.split(["we see Paris!"])
     bad, encode = torch.tensor(piece.ids), translator.model.encode
 
     def picky(source: torch.Tensor, lengths: torch.Tensor) -> Any:

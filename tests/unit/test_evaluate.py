@@ -15,7 +15,7 @@ from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.evaluation.evaluate import Part, evaluate
 from s2s.model.directory import read_config
-from s2s.text.vocabulary import Splitter
+from s2s.text.normalise import Splitter
 from tests.conftest import Pairs, Prepare, train_model
 
 Captured = pytest.CaptureFixture[str]
@@ -80,7 +80,7 @@ def grouped(labels: list[str]) -> dict[str, list[int]]:
 def test_sentences_are_the_different_sources_with_all_their_references(
     strange: Corpus, part: Part
 ) -> None:
-    rows = strange.part("test")
+    rows = strange.split("test")
     pairs = list(zip(rows["source"], rows["target"], strict=True))
     assert part.sources == list(dict.fromkeys(source for source, _ in pairs))
     assert max(map(len, part.references)) > 1
@@ -152,7 +152,7 @@ def test_a_breakdown_by_the_rarest_word_of_the_easiest_reference(
     result: dict[str, Any], part: Part, splitter: Splitter, strange: Corpus
 ) -> None:
     counts = Counter(
-        w for target in strange.part("train")["target"] for w in splitter.words(target)
+        w for target in strange.split("train")["target"] for w in splitter.words(target)
     )
 
     def label(group: list[str]) -> str:
@@ -229,7 +229,7 @@ def test_a_wider_beam_is_used_and_told(
 ) -> None:
     result = evaluate(model_dir, strange.path, "test", beam=3, translations=True)
     assert result["decoding"] == "beam 3"
-    assert result["translations"] == translator.using(beam=3).translate(part.sources)
+    assert result["translations"] == translator.with_settings(beam=3).translate(part.sources)
 
 
 # ---- the command --------------------------------------------------------------------------------

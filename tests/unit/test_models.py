@@ -14,7 +14,7 @@ import torch
 
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
 from s2s.serving.engine.models import Models, version
 from tests.conftest import Pairs
 from tests.unit.conftest import client_of, in_threads, waiting
@@ -53,14 +53,14 @@ def copied(model: Path, to: Path, source: str | None = None) -> Path:
 @pytest.fixture(scope="module")
 def other_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of the same languages that says something else."""
-    bundle = Bundle.load(model_dir)
+    directory = ModelDirectory.load(model_dir)
     torch.manual_seed(5)
     with torch.no_grad():
-        for weights in bundle.model.parameters():
+        for weights in directory.model.parameters():
             weights += torch.randn_like(weights)
     path = tmp_path_factory.mktemp("models") / "other"
     path.mkdir()
-    bundle.save(path, json.loads((model_dir / "metrics.json").read_text("utf-8")))
+    directory.save(path, json.loads((model_dir / "metrics.json").read_text("utf-8")))
     return path
 
 

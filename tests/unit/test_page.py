@@ -232,7 +232,7 @@ def test_text_is_never_markup(address: str, visit: Visit) -> None:
 def test_another_translation_is_chosen_with_the_keyboard(
     address: str, visit: Visit, looking: Path, translate: Callable[[str], str]
 ) -> None:
-    beam = Translator.load(looking).using(beam=4, n_best=4)
+    beam = Translator.load(looking).with_settings(beam=4, n_best=4)
     [others] = beam.hypotheses(["you want bread?"])
     page = visit(address)
     page.fill("#text", LONG)

@@ -48,8 +48,8 @@ def test_a_process_translates_as_the_translator_does_and_ends_when_it_is_closed(
     [[(piece, best)]] = within(
         engine.hypotheses(sentences[:1], engine.config.decode.changed(beam=3, n_best=2))
     )
-    wanted = translator.using(beam=3, n_best=2).hypotheses(sentences[:1])[0]
-    assert piece.sentence == sentences[0]
+    wanted = translator.with_settings(beam=3, n_best=2).hypotheses(sentences[:1])[0]
+    assert piece.stripped == sentences[0]
     assert [one.text for one in best] == [one.text for one in wanted]
     assert engine.alive
     assert engine.waiting == 0
@@ -64,7 +64,7 @@ def test_a_process_takes_the_settings_that_it_is_started_with(
     sentences = [source for source, _ in pairs[:20]]
     engine = EngineClient(EngineOptions(beam=3, precision="bf16").start(started))
     assert engine.config.decode.beam == 3
-    wanted = translator.using(beam=3, precision="bf16").translate(sentences)
+    wanted = translator.with_settings(beam=3, precision="bf16").translate(sentences)
     assert within(engine.translate(sentences)) == wanted
     engine.close()
 

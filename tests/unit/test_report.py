@@ -17,7 +17,7 @@ from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.evaluation.evaluate import evaluate
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
 from s2s.reports.model_report import MAPS, SAMPLES, WORST, report
 from tests.conftest import Prepare, train_model
 
@@ -204,7 +204,7 @@ def test_sentences_of_the_user_are_translated_and_mapped(looking: Path, corpus: 
 def test_every_setting_is_in_the_page(page: str, looking: Path) -> None:
     told = section(page, "Settings")
     names = {span.text for span in told.find("span")}
-    config = Bundle.load(looking).config
+    config = ModelDirectory.load(looking).config
     for name in ("text", "corpus", "model", "train", "decode"):
         for key, value in getattr(config, name):
             assert key in names or {f"{key}.{inner}" for inner, _ in value} <= names

@@ -12,7 +12,7 @@ import torch
 
 from s2s.config import Config, TextConfig
 from s2s.decoding.translator import Translator
-from s2s.model.directory import Bundle
+from s2s.model.directory import ModelDirectory
 from s2s.serving.engine.client import EngineClient, Overloaded
 from s2s.serving.engine.models import Models
 from s2s.serving.http.service import Limits
@@ -283,9 +283,9 @@ def test_no_sentence_of_one_caller_can_stop_the_engine(normaliser: Any, tiny: Co
     text = TextConfig(normaliser=normaliser)
     words = Vocabulary.learn(["a b ."], text)
     torch.manual_seed(0)
-    bundle = Bundle.new(tiny.model_copy(update={"text": text}), words, words)
-    bundle.model.eval()
-    engine = engine_of(Translator(bundle))
+    directory = ModelDirectory.new(tiny.model_copy(update={"text": text}), words, words)
+    directory.model.eval()
+    engine = engine_of(Translator(directory))
     odd = ["?", "...", "\0", "\ue000 \ue001", "\n", " ", "🙂" * 50, "<eos>", "\u0301", "é" * 200]
 
     async def work() -> AsyncIterator[list[str]]:

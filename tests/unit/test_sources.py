@@ -189,7 +189,7 @@ FORMS: dict[str, Callable[[Path], Path]] = {
 
 def rows_of(folder: Path) -> Pairs:
     corpus = Corpus.open(folder)
-    parts = [corpus.part(part) for part in corpus.manifest.rows]
+    parts = [corpus.split(part) for part in corpus.manifest.rows]
     return [pair for p in parts for pair in zip(p["source"], p["target"], strict=True)]
 
 
@@ -334,7 +334,8 @@ def test_parts_in_files_of_their_own_are_taken_as_they_are(tmp_path: Path) -> No
     corpus = Corpus.open(tmp_path / "out")
     for part, rows in {"train": train, "valid": valid, "test": test}.items():
         assert (
-            list(zip(corpus.part(part)["source"], corpus.part(part)["target"], strict=True)) == rows
+            list(zip(corpus.split(part)["source"], corpus.split(part)["target"], strict=True))
+            == rows
         )
     assert manifest.leak["valid"].shared_sources == 1
     assert manifest.leak["valid"].shared_targets == 1
@@ -555,4 +556,4 @@ def test_multi30k_comes_with_its_own_parts(text: str, tmp_path: Path) -> None:
     assert manifest.drops == {}
     with gzip.open(folder / f"val{text}.fr.gz", "rt", encoding="utf-8") as file:
         wanted = [line.strip() for line in file]
-    assert Corpus.open(tmp_path / "out").part("valid")["target"][:] == wanted
+    assert Corpus.open(tmp_path / "out").split("valid")["target"][:] == wanted

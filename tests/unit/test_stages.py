@@ -82,7 +82,7 @@ def test_the_stages_do_what_plain_python_does(
     )
     corpus = Corpus.open(folder / "out")
     for part, wanted in parts.items():
-        got = corpus.part(part)
+        got = corpus.split(part)
         assert list(zip(got["source"], got["target"], strict=True)) == wanted
     assert Counter(manifest.drops) == +drops
 
@@ -106,7 +106,7 @@ def test_ids_are_those_of_the_saved_tokenizer(
     manifest = prepare_file(write(pairs, tmp_path), config, tmp_path / "out", piece_rows=25)
     corpus = Corpus.open(tmp_path / "out")
     for part in manifest.rows:
-        rows = corpus.part(part)
+        rows = corpus.split(part)
         assert rows["source_ids"][:] == corpus.source.encode(rows["source"][:])
         ends = [[*ids, EOS] for ids in corpus.target.encode(rows["target"][:])]
         assert rows["target_ids"][:] == ends
@@ -126,7 +126,7 @@ def test_the_vocabulary_is_that_of_the_training_sentences(pairs: Pairs, tmp_path
     prepare_file(write(pairs, tmp_path), config, tmp_path / "out", piece_rows=25)
     corpus = Corpus.open(tmp_path / "out")
     for side in ("source", "target"):
-        Vocabulary.learn(corpus.part("train")[side], config.text).save(tmp_path / "naive.json")
+        Vocabulary.learn(corpus.split("train")[side], config.text).save(tmp_path / "naive.json")
         assert (tmp_path / "out" / f"{side}.json").read_bytes() == (
             tmp_path / "naive.json"
         ).read_bytes()
@@ -202,7 +202,7 @@ def test_shards_are_bounded_and_keep_the_order(
         f"data-{n:05}-of-{len(shards):05}.arrow" for n in range(len(shards))
     ]
     assert all(shard.stat().st_size <= 6_000 for shard in shards)
-    train = Corpus.open(tmp_path / "out").part("train")
+    train = Corpus.open(tmp_path / "out").split("train")
     got = list(zip(train["source"], train["target"], strict=True))
     assert got == [row for row in FILLING if row in set(got)]
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from s2s.config import TextConfig
 from s2s.errors import BadInput
-from s2s.text.vocabulary import EOS, SPECIALS, UNK, Splitter, Vocabulary
+from s2s.text.normalise import Splitter
+from s2s.text.vocabulary import EOS, SPECIALS, UNK, Vocabulary
 
 TUTORIAL = TextConfig(normaliser="tutorial")
 LOSSLESS = TextConfig(normaliser="lossless")
@@ -257,7 +258,7 @@ def test_every_token_tells_the_word_that_it_is_of(
     vocabulary = Vocabulary.learn(known, config)
     sentence = "the Zoé sees cats !"
     [ids] = vocabulary.encode([sentence])
-    written, surfaces = vocabulary.written(sentence), vocabulary.surfaces(sentence)
+    written, surfaces = vocabulary.surface_words(sentence), vocabulary.surface_tokens(sentence)
     assert len(written) == len(surfaces) == len(ids)
     assert list(dict.fromkeys(written)) == sentence.split()
     for number, word, surface in zip(ids, written, surfaces, strict=True):
@@ -269,9 +270,9 @@ def test_every_token_tells_the_word_that_it_is_of(
 def test_a_mark_that_is_copied_keeps_its_spacing() -> None:
     vocabulary = Vocabulary.learn(["Bonjour", "."], TextConfig())
     [bonjour] = vocabulary.encode(["Bonjour"])[0]
-    written = vocabulary.written("Hello…")
+    written = vocabulary.surface_words("Hello…")
     assert vocabulary.decode([bonjour, UNK], {1: written[1]}) == "Bonjour…"
-    assert vocabulary.surfaces("Hello…") == ["Hello", "…"]
+    assert vocabulary.surface_tokens("Hello…") == ["Hello", "…"]
 
 
 def test_specials_in_text_that_is_split_already_are_unknown_words() -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2s.config import Config, DecodeConfig
+from s2s.decoding.translation import Translation
 from s2s.errors import BadInput, Failed
 from s2s.serving.engine.messages import Wire
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.process import Host
-from s2s.text.sentences import Piece, Translation
+from s2s.text.sentences import Sentence
 
 # Characters of a text that weigh as much as another text, where too much is refused.
 LONG = 200
@@ -23,7 +24,7 @@ LONG = 200
 Grown = tuple[int, int, str] | list[str]
 
 # A sentence of a text, and its translations, best first.
-Found = tuple[Piece, list[Translation]]
+Found = tuple[Sentence, list[Translation]]
 
 
 class Overloaded(Exception):
@@ -120,7 +121,10 @@ class EngineClient:
         """
         number, asked = self._ask("hypotheses", texts, settings.model_dump())
         return [
-            [(Piece(text, ids), [Translation(**one) for one in best]) for text, ids, best in pieces]
+            [
+                (Sentence(text, ids), [Translation(**one) for one in best])
+                for text, ids, best in pieces
+            ]
             for pieces in await self._answered(number, asked)
         ]
 

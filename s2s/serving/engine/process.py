@@ -68,12 +68,12 @@ def main() -> None:
     own = EngineOptions(**json.loads(options))
 
     from s2s.decoding.translator import Translator
-    from s2s.precision import find_device
+    from s2s.devices import find_device
     from s2s.serving.engine.scheduler import Engine
 
     try:
         translator = Translator.load(Path(model), find_device(own.device))
-        translator = translator.using(beam=own.beam, precision=own.precision)
+        translator = translator.with_settings(beam=own.beam, precision=own.precision)
     except (BadInput, Failed) as error:
         wire.send("unfit", str(error))
         wire.close()

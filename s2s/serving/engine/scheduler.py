@@ -36,10 +36,11 @@ from typing import Any
 
 from s2s.config import DecodeConfig
 from s2s.decoding.slots import Slot, Slots
+from s2s.decoding.translation import Translation
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.messages import Wire
 from s2s.serving.engine.meters import Meters
-from s2s.text.sentences import Piece, Translation
+from s2s.text.sentences import Sentence
 from s2s.text.vocabulary import EOS, SPECIALS, UNK
 
 # Source tokens of a sentence that slots take, in sentences of the greatest usual length: reading a
@@ -78,7 +79,7 @@ class _Part:
     request: _Request
     text: int
     place: int
-    piece: Piece
+    piece: Sentence
 
 
 @dataclass(eq=False)
@@ -113,7 +114,7 @@ class Engine:
         self._work = threading.Lock()
         self._came_aside = threading.Condition(self._work)
         self._aside: deque[_Aside] = deque()
-        self._using = lru_cache(16)(lambda how: translator.using(**how.model_dump()))
+        self._using = lru_cache(16)(lambda how: translator.with_settings(**how.model_dump()))
         self._closed = False  # whether nothing more is asked
         self._last_came = False  # whether nothing more comes aside
         self._beside = threading.Thread(target=self._run_aside, name="s2s-aside", daemon=True)
@@ -211,7 +212,7 @@ class Engine:
         for slot in ended:
             part = slot.owner
             try:
-                text = self._translator.written(part.piece.sentence, slot.words, slot.looked)
+                text = self._translator.detokenise(part.piece.stripped, slot.words, slot.looked)
             except BaseException as error:
                 self._fail(part.request, error)
                 continue
@@ -238,7 +239,7 @@ class Engine:
     def _cut(self, requests: list[_Request]) -> None:
         """Cut texts into sentences, which are ready to enter slots, or go aside."""
         try:
-            cut = self._translator.cut([text for request in requests for text in request.texts])
+            cut = self._translator.split([text for request in requests for text in request.texts])
         except BaseException as error:
             if len(requests) > 1:  # each alone, so that one alone is refused
                 for request in requests:
@@ -250,11 +251,11 @@ class Engine:
             for request in requests:
                 self._make_ready(request, [next(each) for _ in request.texts])
 
-    def _make_ready(self, request: _Request, cut: list[list[Piece]]) -> None:
+    def _make_ready(self, request: _Request, cut: list[list[Sentence]]) -> None:
         if request.gone:
             self._meters.count(dropped=sum(map(len, cut)))
             return
-        request.made = [[piece.put_back("") for piece in pieces] for pieces in cut]
+        request.made = [[piece.with_whitespace("") for piece in pieces] for pieces in cut]
         parts = [
             _Part(request, text, place, piece)
             for text, pieces in enumerate(cut)
@@ -293,14 +294,14 @@ class Engine:
                 self._deliver([request])
 
         settings = self._config.decode.model_copy(update={"n_best": 1})
-        self._put_aside(_Aside(request, [p.piece.sentence for p in parts], settings, told))
+        self._put_aside(_Aside(request, [p.piece.stripped for p in parts], settings, told))
 
     def _take_aside(self, number: int, texts: list[str], settings: dict[str, Any]) -> None:
         """Have all that is known of texts' translations found beside the slots."""
         request = _Request(number, texts, streamed=False, came=time.monotonic())
         self._requests[number] = request
         try:
-            cut = self._translator.cut(texts)
+            cut = self._translator.split(texts)
             how = DecodeConfig.model_validate(settings)
         except BaseException as error:
             self._fail(request, error)
@@ -312,7 +313,7 @@ class Engine:
             if self._leave(request):
                 self._wire.put("found", number, texts)
 
-        sentences = [piece.sentence for pieces in cut for piece in pieces]
+        sentences = [piece.stripped for pieces in cut for piece in pieces]
         self._put_aside(_Aside(request, sentences, how, told))
 
     def _put_aside(self, aside: _Aside) -> None:
@@ -323,7 +324,7 @@ class Engine:
     def _put(self, part: _Part, translation: str) -> bool:
         """Put a translation where its sentence was; whether it was the last of its request."""
         request = part.request
-        request.made[part.text][part.place] = part.piece.put_back(translation)
+        request.made[part.text][part.place] = part.piece.with_whitespace(translation)
         if request.streamed:
             self._tell(part, translation)
         with self._work:
@@ -362,7 +363,7 @@ class Engine:
     def _tell_growth(self, slot: Slot[_Part]) -> None:
         part = slot.owner
         try:
-            text = self._translator.written(part.piece.sentence, slot.words, slot.looked)
+            text = self._translator.detokenise(part.piece.stripped, slot.words, slot.looked)
         except BaseException as error:  # of this sentence alone
             self._fail(part.request, error)
             return

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import Response
 
+from s2s.decoding.translation import Translation
 from s2s.serving.engine.client import Found
 from s2s.serving.engine.models import Model
 from s2s.serving.http.markup import Markup
@@ -15,7 +16,6 @@ from s2s.serving.http.schema import (
     TextResponse,
     Word,
 )
-from s2s.text.sentences import Translation
 from s2s.text.vocabulary import SPECIALS, UNK
 
 
@@ -48,10 +48,10 @@ def model_response(model: Model) -> ModelResponse:
 def text_response(pieces: list[Found]) -> TextResponse:
     """A translated text with all that is known of each of its sentences."""
     return TextResponse(
-        text="".join(piece.put_back(best[0].text) for piece, best in pieces),
+        text="".join(piece.with_whitespace(best[0].text) for piece, best in pieces),
         sentences=[
             SentenceResponse(
-                source=piece.sentence,
+                source=piece.stripped,
                 tokens=best[0].source_words,
                 hypotheses=[_hypothesis(one) for one in best],
             )

@@ -343,7 +343,9 @@ async def _others(engine: EngineClient, texts: list[str], number: int) -> list[l
     how = _settings(engine, {"n_best": number + 1})
     return [
         [
-            "".join(piece.put_back(best[min(n, len(best) - 1)].text) for piece, best in pieces)
+            "".join(
+                piece.with_whitespace(best[min(n, len(best) - 1)].text) for piece, best in pieces
+            )
             for n in range(number + 1)
         ]
         for pieces in await engine.hypotheses(texts, how)

@@ -10,14 +10,14 @@ from typing import Literal
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
+from s2s.devices import allow_tf32
 from s2s.errors import BadInput
 
 Name = Literal["fp32", "tf32", "bf16", "fp16"]
 
 _ORDER: tuple[Name, ...] = ("fp32", "fp16", "bf16")  # the better, the later
-_ALIGNED = 64
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -54,7 +54,7 @@ def choose(wanted: Literal["auto"] | Name, device: torch.device) -> Precision:
         if (common := _ORDER[int(least)]) != found:
             found, why = common, "not all workers have more"
     if device.type == "cuda":
-        round_products(wanted != "fp32")
+        allow_tf32(wanted != "fp32")
     if wanted == "auto":
         return Precision(found, device, why)
     if wanted in ("fp16", "tf32") and device.type == "cpu":
@@ -64,30 +64,6 @@ def choose(wanted: Literal["auto"] | Name, device: torch.device) -> Precision:
     if wanted == "bf16" and device.type == "cpu" and not _cpu_trains_in_bf16():
         raise BadInput("--train.precision bf16: this CPU has none (no AVX-512); take fp32")
     return Precision(wanted, device, "as set")
-
-
-def find_device(name: str) -> torch.device:
-    """The device of a name, `auto` being a GPU where there is one.
-
-    Raises:
-        BadInput: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        found = device.type == "cpu" or (device.index or 0) < torch.cuda.device_count()
-    except RuntimeError:
-        found = False
-    if not found:
-        raise BadInput(f"{name}: torch sees no such device here; take cpu, or auto")
-    return device
-
-
-def round_products(allowed: bool) -> None:
-    """Let this process's GPU compute float32 products in TensorFloat-32, of 10 bits, or not."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _probe(device: torch.device) -> tuple[Name, str]:
@@ -118,42 +94,3 @@ def _cpu_trains_in_bf16() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-class Projection(nn.Module):
-    """An output layer for decoding alone; its product is computed in, and rounded to, a precision.
-
-    A CPU that has no bf16 computes in float32, which is nearer and faster. On a CPU oneDNN computes
-    it, from weights in an order of its own, which it is asked for by the operators that torch's own
-    compiler uses: MKL, which `nn.Linear` takes, is half as fast on AMD's CPUs (docs/log.md).
-    """
-
-    def __init__(self, exact: nn.Linear, dtype: torch.dtype) -> None:
-        super().__init__()
-        # Not every build of torch has oneDNN, nor these operators then.
-        available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        packs = exact.weight.device.type == "cpu" and available
-        if packs and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            dtype = torch.float32
-        self.in_features = exact.in_features
-        self.weight = exact.weight.detach().to(dtype)
-        if self.weight.is_cuda:
-            # Tensor cores want a number of words that they can divide.
-            more = -exact.out_features % _ALIGNED
-            self.weight = nn.functional.pad(self.weight, (0, 0, 0, more))
-        self.bias = exact.bias.detach().float()
-        self._packed = None
-        if packs:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
-            self._product = torch.ops.mkldnn._linear_pointwise.default
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Logits (N, V), float32, of states (N, R)."""
-        hidden = hidden.to(self.weight.dtype)
-        if self._packed is None:
-            product = hidden @ self.weight.t()  # (N, V + …)
-            return product[:, : len(self.bias)].float().add_(self.bias)
-        exact = hidden.dtype == torch.float32
-        bias = self.bias if exact else None  # which bf16 would round
-        logits: Tensor = self._product(hidden, self._packed, bias, "none", [], "")
-        return logits if exact else logits.float().add_(self.bias)
