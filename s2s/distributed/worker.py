@@ -12,6 +12,7 @@ import torch
 from ray.train.torch import get_device
 from ray.train.v2._internal.execution.context import get_train_context
 
+from s2s.collectives import all_or_raise
 from s2s.config import Config, TrainConfig
 from s2s.corpus import Corpus
 from s2s.distributed.board import Pin
@@ -20,7 +21,6 @@ from s2s.errors import BadInput, Failed
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import EpochRecord
 from s2s.training.checkpoints import Checkpoints
-from s2s.training.data_parallel import together
 from s2s.training.host import Alone, Wish
 from s2s.training.loop import Training, memory_is_full
 from s2s.training.profiler import Profile
@@ -82,7 +82,7 @@ def work(settings: dict[str, Any]) -> dict[str, Any]:
     profile = Profile(folder / "profile", host.line) if profiled else None
     try:
         outcome = Training(
-            together(lambda: Corpus.open(Path(settings["corpus"]))),
+            all_or_raise(lambda: Corpus.open(Path(settings["corpus"]))),
             config,
             get_device(),
             checkpoints_of(
@@ -95,7 +95,7 @@ def work(settings: dict[str, Any]) -> dict[str, Any]:
             ),
             folder,
             host=host,
-            start=together(lambda: ModelDirectory.load(Path(start)) if start else None),
+            start=all_or_raise(lambda: ModelDirectory.load(Path(start)) if start else None),
             track=track,
             after_step=profile.step if profile else lambda: None,
         ).run()

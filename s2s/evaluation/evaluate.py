@@ -19,11 +19,11 @@ from s2s.corpus.batches import Batches
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.evaluation.scores import SAMPLES, Tokenize, score, sentence_scores
+from s2s.evaluation.teacher_forcing import validate
 from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.normalise import Splitter
 from s2s.text.vocabulary import EOS, PAD, UNK, Vocabulary
-from s2s.training.loop import validate
 
 # The least value of each bin of a breakdown; the last one has no upper end.
 _LENGTHS = (1, 6, 11, 16, 21, 31)  # source words

@@ -8,9 +8,7 @@ numbers. Alone, a worker exchanges nothing.
 Shapes: E embedding size, W different words of a global batch.
 """
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,10 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from s2s.config import TrainConfig
 from s2s.corpus.batches import GlobalBatch
-from s2s.errors import BadInput
 from s2s.model.loss import Objective
-
-T = TypeVar("T")
 
 # Megabytes of gradients that are sent at once. A model of the sizes that LSTMs have fits into a few
 # of these; small buckets cost a latency each (measured: docs/scaling.md).
@@ -98,43 +93,6 @@ class Workers:
         return numbers
 
 
-def together(make: Callable[[], T]) -> T:
-    """What each worker makes, if all of them can.
-
-    One that raised alone would leave the others waiting for it in the next exchange.
-
-    Raises:
-        BadInput: by all, with what one of them met.
-    """
-    made: list[T] = []
-    fault: str | None = None
-    try:
-        made.append(make())
-    except (BadInput, OSError) as error:
-        fault = str(error) or type(error).__name__
-    faults = [fault]
-    if dist.is_initialized():
-        faults = [None] * dist.get_world_size()
-        dist.all_gather_object(faults, fault)
-    for met in faults:
-        if met is not None:
-            raise BadInput(met)
-    return made[0]
-
-
-def agreed(decide: Callable[[], T]) -> T:
-    """What the first worker decides, for all.
-
-    Raises:
-        BadInput: by all, if the first worker meets it.
-    """
-    first = not dist.is_initialized() or dist.get_rank() == 0
-    box = [together(lambda: decide() if first else None)]
-    if dist.is_initialized():
-        dist.broadcast_object_list(box)
-    return box[0]  # type: ignore[return-value]
-
-
 def _in_bf16(world: int, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
     """Average a bucket of gradients over all workers, sent as bf16 (torch's own: NCCL alone)."""
     whole = bucket.buffer()
@@ -142,10 +100,3 @@ def _in_bf16(world: int, bucket: dist.GradBucket) -> torch.futures.Future[Tensor
     sent = dist.all_reduce(half, async_op=True).get_future()
     done: torch.futures.Future[Tensor] = sent.then(lambda f: whole.copy_(f.value()[0]))
     return done
-
-
-def summed(sums: Tensor) -> Tensor:
-    """The sums over all workers."""
-    if dist.is_initialized():
-        dist.all_reduce(sums)
-    return sums

@@ -18,18 +18,19 @@ from typing import Any
 import torch
 
 from s2s import __version__
+from s2s.collectives import all_or_raise, broadcast_decision
 from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batches
 from s2s.errors import Failed
+from s2s.evaluation.teacher_forcing import validate
 from s2s.files import write_text
 from s2s.model.directory import ModelDirectory
-from s2s.model.loss import Objective, Sums, totals
+from s2s.model.loss import Objective, Sums
 from s2s.model.metrics import EpochRecord
-from s2s.model.seq2seq import Seq2Seq
 from s2s.training import precision
 from s2s.training.checkpoints import Checkpoints, Kept
-from s2s.training.data_parallel import Workers, agreed, summed, together
+from s2s.training.data_parallel import Workers
 from s2s.training.host import Alone, Host, Progress
 from s2s.training.schedule import exhausted, learning_rate
 from s2s.training.state import Cursor, State
@@ -93,7 +94,7 @@ class Training:
         self._model = directory.model.to(device)
         objective = Objective(self._model, config.train.label_smoothing)
         self._workers = Workers(objective, config.train)
-        self._train, self._valid = together(
+        self._train, self._valid = all_or_raise(
             lambda: (self._batches("train"), self._batches("valid"))
         )
         facts = {
@@ -110,7 +111,9 @@ class Training:
         self._resume()
         self._stepper = stepper(config, self._state, self._workers, self._precision)
         self._first = self._workers.rank == 0
-        self._tracker = together(lambda: track(self._cursor.steps) if self._first else Several(()))
+        self._tracker = all_or_raise(
+            lambda: track(self._cursor.steps) if self._first else Several(())
+        )
         self._window = _Window()
         self._taken: deque[Reading] = deque()  # steps whose numbers were not looked at yet
         self._recent: deque[Reading] = deque(maxlen=2)
@@ -133,7 +136,7 @@ class Training:
         )
 
     def _resume(self) -> None:
-        kept = agreed(self._checkpoints.newest)
+        kept = broadcast_decision(self._checkpoints.newest)
         if kept is None:
             return
 
@@ -141,7 +144,7 @@ class Training:
             with self._checkpoints.open(kept) as path:
                 return self._state.restore(path)
 
-        changed = together(restore)
+        changed = all_or_raise(restore)
         self._host.line(f"going on from the {kept}")
         if changed:
             self._host.line(changed)
@@ -381,14 +384,3 @@ def memory_is_full(when: str) -> Failed:
         f"the GPU's memory is full {when}; a smaller --train.batch-size or --train.batch-tokens, "
         "or a larger --train.accumulate, needs less"
     )
-
-
-@torch.inference_mode()
-def validate(model: Seq2Seq, batches: Batches, device: torch.device) -> Sums:
-    """The sums of all workers' batches under teacher forcing, computed in float32."""
-    model.eval()
-    sums = torch.zeros(4, dtype=torch.float64, device=device)
-    for step in batches.epoch(0):
-        for batch in step.micro_batches:
-            sums += totals(model, batch.to(device))
-    return Sums.of(summed(sums))

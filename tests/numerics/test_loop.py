@@ -20,13 +20,14 @@ from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batch, Batches
 from s2s.errors import BadInput, Failed
+from s2s.evaluation.teacher_forcing import validate
 from s2s.model.directory import ModelDirectory
 from s2s.model.loss import Sums
 from s2s.model.metrics import EpochRecord
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.host import Alone, Progress, Wish
-from s2s.training.loop import Training, validate
+from s2s.training.loop import Training
 from s2s.training.state import STATE
 from s2s.training.trackers import JsonLines
 from tests.conftest import Prepare

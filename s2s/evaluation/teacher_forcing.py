@@ -1,0 +1,19 @@
+"""Loss and accuracies of a model that is fed the reference tokens."""
+
+import torch
+
+from s2s.collectives import all_reduce_sum
+from s2s.corpus.batches import Batches
+from s2s.model.loss import Sums, totals
+from s2s.model.seq2seq import Seq2Seq
+
+
+@torch.inference_mode()
+def validate(model: Seq2Seq, batches: Batches, device: torch.device) -> Sums:
+    """Return the sums over the batches of all processes under teacher forcing, in float32."""
+    model.eval()
+    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    for step in batches.epoch(0):
+        for batch in step.micro_batches:
+            sums += totals(model, batch.to(device))
+    return Sums.of(all_reduce_sum(sums))
