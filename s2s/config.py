@@ -271,10 +271,10 @@ class TrainConfig(Section):
 class DecodeConfig(Section):
     """How a trained model translates."""
 
-    beam: int = Field(default=1, gt=0, le=1000)
+    beam: int = Field(default=1, ge=1, le=1000)
     """Hypotheses that the search keeps at a time; 1 is greedy decoding."""
 
-    n_best: int = Field(default=1, gt=0)
+    n_best: int = Field(default=1, ge=1)
     """Translations given for each sentence, best first; no more than `beam`, unless sampled."""
 
     length_penalty: float = Field(default=1.0, ge=0, le=10)
@@ -298,7 +298,7 @@ class DecodeConfig(Section):
     temperature: float | None = Field(default=None, ge=1e-3, le=1e3)
     """Words are drawn by chance, from logits divided by this. None draws none."""
 
-    top_k: int | None = Field(default=None, gt=0)
+    top_k: int | None = Field(default=None, ge=1)
     """Likeliest words that are drawn from. None draws from all."""
 
     top_p: float | None = Field(default=None, gt=0, le=1)

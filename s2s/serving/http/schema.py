@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from s2s.config import DecodeConfig
+from s2s.overrides import overridden, overrides, pydantic_fields
 
 Code = Annotated[str, Field(max_length=35)]
 Texts = Annotated[
@@ -84,10 +85,18 @@ class ErrorResponse(BaseModel):
     error: str = Field(examples=["q: Field required"])
 
 
-class DetailedRequest(_Request):
-    """What to translate, and how: settings left out are the model's own."""
+# The settings of `DecodeConfig` that a request may override: wider beams would
+# take a replica's time and memory from all other requests.
+OVERRIDES = overrides(
+    DecodeConfig,
+    ("beam", "n_best", "length_penalty", "unknown", "temperature", "top_k", "top_p", "seed"),
+    at_most={"beam": 16, "n_best": 16, "top_k": 100_000},
+)
+_Overrides: Any = create_model("_Overrides", **pydantic_fields(OVERRIDES))
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+class _TextsRequest(_Request):
+    """Texts and their languages."""
 
     q: Texts
 
@@ -97,36 +106,18 @@ class DetailedRequest(_Request):
     target: Code | None = Field(default=None, examples=["fr"])
     """Language wanted; not needed where only one is served."""
 
-    beam: int | None = Field(default=None, ge=1, le=16)
-    """Hypotheses that the search keeps; 1 is greedy decoding."""
 
-    n_best: int | None = Field(default=None, ge=1, le=16)
-    """Translations of each sentence; no more than `beam`, unless they are sampled."""
+class DetailedRequest(_Overrides, _TextsRequest):
+    """What to translate, and how: settings left out are the model's own."""
 
-    length_penalty: float | None = Field(default=None, ge=0, le=10)
-    """Exponent of the length that log-probabilities are divided by."""
-
-    unknown: Literal["mark", "copy", "avoid"] | None = None
-    """What becomes of unknown words: `<unk>`, the source word, or another word."""
-
-    temperature: float | None = Field(default=None, ge=1e-3, le=1e3)
-    """Words are drawn by chance, from logits divided by this."""
-
-    top_k: int | None = Field(default=None, ge=1, le=100_000)
-    """Likeliest words that are drawn from."""
-
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    """Probability of the likeliest words that are drawn from."""
-
-    seed: int | None = Field(default=None, ge=0, lt=2**63)
-    """Decides what is drawn."""
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     api_key: str | None = Field(default=None, max_length=200)
     """As in `/translate`; or in a header, `Authorization: Bearer KEY`."""
 
-    def settings(self) -> dict[str, Any]:
-        """The settings of `DecodeConfig` that are given."""
-        return self.model_dump(include=set(DecodeConfig.model_fields), exclude_none=True)
+    def settings(self) -> dict[str, object]:
+        """Return the settings of `DecodeConfig` that the request overrides."""
+        return overridden(self, OVERRIDES)
 
 
 class StreamRequest(_Request):
