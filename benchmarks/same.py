@@ -193,8 +193,8 @@ class Side:
         }
 
     def _command(self, *arguments: str) -> list[str]:
-        # Not -m: the folder that it would look in first is not the tree.
-        start = "import sys; from s2s.cli.main import main; sys.exit(main())"
+        # Not -m alone: the folder that it would look in first is not the tree.
+        start = "import runpy; runpy.run_module('s2s.cli', run_name='__main__', alter_sys=True)"
         return [sys.executable, "-P", "-c", start, *arguments]
 
     def _s2s(self, *arguments: str) -> str:

@@ -9,7 +9,8 @@ import pytest
 from sacrebleu.metrics import BLEU
 from safetensors.torch import load_file, save_file
 
-from s2s.cli.main import VERBS, main, run
+from s2s.cli.main import main, run
+from s2s.cli.verbs import VERBS
 from s2s.config import Config, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
@@ -181,7 +182,7 @@ def test_several_sources_and_named_columns_are_given_on_the_command_line(
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        ([], "--out names the corpus directory"),
+        ([], "--out must name the corpus directory"),
         (["--out", "o", "--tasks", "0"], "at least 1"),
         (["--out", "o", "--languages", "english"], "two codes"),
         (["--out", "o", "--text.units", "bpe"], "vocabulary_size"),

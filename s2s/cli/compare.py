@@ -1,0 +1,60 @@
+"""`s2s compare`."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from s2s.cli.output import print_comparison
+from s2s.cli.verb import DecodingOptions, decoding_options
+from s2s.console import counting
+from s2s.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Tell which of two systems translates better, and whether by more than chance."""
+
+    a: Annotated[Path, tyro.conf.Positional]
+    """Model directory, or a text file of translations: a line for each distinct source of the split
+    in the order of first appearance, or for each row."""
+
+    b: Annotated[Path, tyro.conf.Positional]
+    """The same for the other system."""
+
+    corpus: Path
+    """Corpus directory."""
+
+    decoding: Annotated[DecodingOptions, decoding_options("beam")]
+
+    split: Literal["train", "valid", "test"] = "test"
+    """Split of the corpus."""
+
+    samples: int = 1000
+    """Bootstrap resamples of the sentences; the smallest p-value is 1 / (samples + 1)."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def run(self) -> None:
+        """Print the scores of both systems, and the significance of their differences."""
+        from s2s.evaluation.compare import compare
+
+        if self.samples < 1:
+            raise BadInput(f"--samples {self.samples}: must be at least 1")
+        with counting("translated") as count:
+            result = compare(
+                self.a,
+                self.b,
+                self.corpus,
+                self.split,
+                count,
+                beam=self.decoding.settings().get("beam"),  # type: ignore[arg-type]
+                samples=self.samples,
+            )
+        if self.json:
+            print(json.dumps(result, indent=2))
+        else:
+            print_comparison(result)

@@ -1,0 +1,150 @@
+"""`s2s prepare`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from s2s.cli.environment import allow_downloads
+from s2s.cli.output import print_dry_run
+from s2s.config import CorpusConfig, DataConfig, TextConfig
+from s2s.console import StageBars
+from s2s.errors import BadInput
+from s2s.runs import interruptible
+
+if TYPE_CHECKING:
+    from s2s.preparation.job import Execute
+    from s2s.preparation.sources import Source
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Turn sentence pairs into a corpus directory."""
+
+    source: tuple[str, ...]
+    """Where the pairs are: files, directories or patterns (tab-separated, CSV, JSONL, Parquet,
+    Moses pairs, TMX, gettext, also in zip and gz; a directory saved by datasets), URIs that fsspec
+    reads, hub:NAME:CONFIG, or `demo` for the embedded corpus."""
+
+    text: TextConfig
+    corpus: CorpusConfig
+
+    out: Path | None = None
+    """Corpus directory to create."""
+
+    valid_source: tuple[str, ...] = ()
+    """As --source, for the `valid` split: its rows are used as they are, and no rows of --source
+    are held out for it."""
+
+    test_source: tuple[str, ...] = ()
+    """As --source, for the `test` split: its rows are used as they are, and no rows of --source
+    are held out for it."""
+
+    languages: str = "en-fr"
+    """Codes of the source and target language, joined by a hyphen."""
+
+    columns: tuple[str, str] | None = None
+    """Names or numbers (from 1) of the source and target columns, if they cannot be told from the
+    file."""
+
+    vocabularies: Path | None = None
+    """Model directory whose vocabularies and text settings to use, so that its training can
+    continue on this corpus (`s2s train --init-from`)."""
+
+    dry_run: bool = False
+    """Write nothing; show how many rows each rule would leave out, with ten examples. Scratch files
+    are kept beside OUT, or in the system's temporary directory."""
+
+    tasks: int | None = None
+    """Ray tasks to run at once. None prepares up to 64 MB in this process, and more with a task on
+    every CPU."""
+
+    restart: bool = False
+    """Start over: discard what an earlier run has done, and replace OUT if it exists."""
+
+    wait: float = 600.0
+    """Seconds to wait for an autoscaling cluster to grow to the tasks."""
+
+    # Bytes of source files from which starting Ray pays.
+    LARGE: ClassVar[int] = 64_000_000
+
+    def run(self) -> None:
+        """Write the corpus directory and report what is in it."""
+        named = (*self.source, *self.valid_source, *self.test_source)
+        if any(name.startswith("hub:") for name in named):
+            allow_downloads()
+        import datasets
+
+        from s2s.preparation.pipeline import dry_run, prepare
+
+        if self.out is None and not self.dry_run:
+            raise BadInput("--out must name the corpus directory to create (or use --dry-run)")
+        datasets.disable_progress_bars()
+        config, source = self._config(), self._sources()
+        with interruptible(), StageBars() as bars, self._executor(source, bars.line) as execute:
+            if self.out is None or self.dry_run:
+                scratch = None if self.out is None else self.out.resolve().parent
+                print_dry_run(*dry_run(source, config, bars, execute, scratch))
+                return
+            manifest = prepare(
+                source,
+                config,
+                self.out,
+                bars,
+                execute,
+                vocabularies=self.vocabularies and self.vocabularies.resolve(),
+                restart=self.restart,
+            )
+            for rule, rows in manifest.drops.items():
+                bars.line(f"left out {rows:,} rows: {rule}")
+            bars.line(f"corpus directory: {self.out}")
+
+    def _languages(self) -> tuple[str, str]:
+        codes = self.languages.split("-")
+        if len(codes) != 2 or not all(codes) or codes[0] == codes[1]:
+            raise BadInput(f"--languages {self.languages}: expected two codes, such as en-fr")
+        return codes[0], codes[1]
+
+    def _config(self) -> DataConfig:
+        source, target = self._languages()
+        text = self.text
+        if self.vocabularies is not None:
+            from s2s.model.directory import read_config
+
+            model = read_config(self.vocabularies)
+            if (model.source_language, model.target_language) != (source, target):
+                raise BadInput(f"{self.vocabularies} is not a model for {self.languages}")
+            text = model.text
+        return DataConfig(
+            source_language=source, target_language=target, text=text, corpus=self.corpus
+        )
+
+    def _sources(self) -> "Source":
+        from s2s.preparation.sources import Source
+
+        source, target = self._languages()
+        return Source(
+            source=self.source,
+            valid=self.valid_source,
+            test=self.test_source,
+            source_language=source,
+            target_language=target,
+            columns=self.columns,
+        )
+
+    @contextmanager
+    def _executor(self, source: "Source", log: Callable[[str], None]) -> Iterator["Execute"]:
+        """Give what runs the stages: this process, or Ray tasks."""
+        from s2s.preparation.pipeline import in_process
+        from s2s.preparation.sources import size
+
+        if self.tasks is not None and self.tasks < 1:
+            raise BadInput(f"--tasks {self.tasks}: must be at least 1")
+        if self.tasks is None and size(source) <= self.LARGE:
+            yield in_process
+            return
+        from s2s.distributed.prepare import tasks
+
+        with tasks(self.tasks, self.wait, log) as execute:
+            yield execute

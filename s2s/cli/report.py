@@ -1,0 +1,49 @@
+"""`s2s report`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from s2s.cli.output import opened
+from s2s.console import counting
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write an HTML page about a model: what it is, how it learned and how good it is."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model directory."""
+
+    corpus: Path | None = None
+    """Corpus directory to measure the model on; without it, the page shows what was measured in
+    training."""
+
+    split: Literal["valid", "test"] = "valid"
+    """Split of the corpus."""
+
+    sentence: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Sentence to translate and to show the attention of, instead of some of the corpus; may be
+    repeated."""
+
+    out: Path | None = None
+    """HTML file to write; by default beside the model directory, with its name and `.html`."""
+
+    def run(self) -> None:
+        """Write the page."""
+        from s2s.reports.model_report import report
+
+        model = self.model.resolve()
+        out = self.out or model.parent / f"{model.name}.html"
+        with opened(out) as file, counting("translated") as count:
+            page = report(
+                self.model,
+                corpus=self.corpus,
+                part=self.split,
+                sentences=self.sentence,
+                on_batch=count,
+            )
+            file.write(page)
+        print(f"page: {out}")

@@ -1,0 +1,114 @@
+"""`s2s translate`."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import tyro
+
+from s2s.cli.output import opened
+from s2s.cli.verb import DecodingOptions, decoding_options
+from s2s.console import counting
+from s2s.errors import BadInput
+
+if TYPE_CHECKING:
+    from s2s.decoding.translation import Translation
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Translate a sentence, a file or standard input: a line in, a line out.
+
+    With several translations of each line (--n-best), each is a line of its own: number of the line
+    read, score and translation, separated by tabs. Lines are not split into sentences then.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """Model directory."""
+
+    decoding: Annotated[
+        DecodingOptions,
+        decoding_options(
+            "beam",
+            "n_best",
+            "length_penalty",
+            "unknown",
+            "temperature",
+            "top_k",
+            "top_p",
+            "seed",
+            "precision",
+        ),
+    ]
+
+    sentence: Annotated[str | None, tyro.conf.Positional] = None
+    """A single sentence to translate."""
+
+    input: Path | None = None
+    """File with a sentence on each line; standard input if neither this nor a sentence is given."""
+
+    output: Path | None = None
+    """File to write; standard output by default."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to translate: `auto` uses a GPU if there is one."""
+
+    json: bool = False
+    """Write a JSON object for each line: its translations with scores, words and attention. Lines
+    are not split into sentences."""
+
+    # Lines read, translated and written at a time: memory stays flat however long the input is.
+    CHUNK: ClassVar[int] = 4096
+
+    def run(self) -> None:
+        """Write the translations."""
+        from s2s.decoding.translator import Translator
+        from s2s.devices import find_device
+
+        if self.sentence is not None and self.input is not None:
+            raise BadInput("give a sentence or --input, not both")
+        if self.input is not None and not self.input.is_file():
+            raise BadInput(f"{self.input}: no such file")
+        translator = Translator.load(self.model, find_device(self.device))
+        translator = translator.with_settings(**self.decoding.settings())
+        detailed = self.json or translator.config.decode.n_best > 1
+        with opened(self.output) as output, counting("translated") as count:
+            # A person at a terminal gets each translation at once.
+            size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
+            lines, number = self._lines(), 0
+            while chunk := list(islice(lines, size)):
+                if detailed:
+                    for line, best in zip(chunk, translator.hypotheses(chunk), strict=True):
+                        number += 1
+                        output.write(self._details(number, line, best))
+                    count(len(chunk))
+                else:
+                    output.writelines(t + "\n" for t in translator.translate(chunk, count))
+                output.flush()
+
+    def _details(self, number: int, line: str, best: "Sequence[Translation]") -> str:
+        """Return the translations of a line as text for programs: tab-separated, or JSON."""
+        if not self.json:
+            return "".join(f"{number}\t{t.score:.4f}\t{t.text}\n" for t in best)
+        record = {"line": number, "source": line, "translations": [asdict(t) for t in best]}
+        return json.dumps(record, ensure_ascii=False) + "\n"
+
+    def _lines(self) -> Iterator[str]:
+        if self.sentence is not None:
+            yield self.sentence
+            return
+        name = "standard input" if self.input is None else str(self.input)
+        try:
+            file = sys.stdin.buffer if self.input is None else self.input.open("rb")
+        except OSError as error:
+            raise BadInput(f"{name}: {error.strerror}") from None
+        with file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield line.decode("utf-8").strip()
+                except UnicodeDecodeError:
+                    raise BadInput(f"{name}: line {number} is not UTF-8") from None

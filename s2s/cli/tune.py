@@ -1,0 +1,66 @@
+"""`s2s tune`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2s.config import DecodeConfig, ModelConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Sweep hidden and embedding sizes on Ray Tune; OUT/best is the best model."""
+
+    corpus: Path
+    """Corpus directory to train on."""
+
+    out: Path
+    """Directory to create, with sweep.json and the model directory `best`."""
+
+    model: ModelConfig
+    train: TrainConfig
+    decode: DecodeConfig
+
+    hidden_sizes: tuple[int, ...] = (64, 128, 256)
+    """Values of model.hidden_size to try."""
+
+    embedding_sizes: tuple[int, ...] = (32, 64, 128)
+    """Values of model.embedding_size to try."""
+
+    trials: int = 4
+    """Combinations to try, drawn without replacement by train.seed."""
+
+    workers: int = 1
+    """Ray workers of each trial."""
+
+    gpu: bool = False
+    """Give each worker a GPU."""
+
+    gpu_share: float = 1.0
+    """Fraction of a GPU for each trial: with 0.25, four trials share one. Needs --gpu, and one
+    worker a trial. Ray does not divide the memory of the GPU: the trials must fit together."""
+
+    restart: bool = False
+    """Start over: discard the trials of an earlier sweep, and replace OUT if it exists."""
+
+    wait: float = 600.0
+    """Seconds to wait for an autoscaling cluster to grow to the workers of one trial."""
+
+    def run(self) -> None:
+        """Sweep, and write the best model directory."""
+        from s2s.distributed.cluster import Workers
+        from s2s.distributed.tune import tune
+
+        workers = Workers.parse(
+            str(self.workers), gpu=self.gpu, share=self.gpu_share, wait=self.wait
+        )
+        tune(
+            self.corpus,
+            self.out,
+            self.model,
+            self.train,
+            self.decode,
+            sizes=[(h, e) for h in self.hidden_sizes for e in self.embedding_sizes],
+            trials=self.trials,
+            workers=workers,
+            restart=self.restart,
+        )
