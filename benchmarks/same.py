@@ -91,7 +91,7 @@ class Side:
         self._tree, self._folder = tree, folder
         folder.mkdir()
 
-    def of(self) -> Iterator[Fact]:
+    def facts(self) -> Iterator[Fact]:
         """All facts, one after the other."""
         yield from self._helps()
         yield from self._corpora()
