@@ -1,30 +1,31 @@
 """`make demo`: the whole life of a translator, by the commands that a user would type.
 
-Prepares the embedded corpus, trains on two Ray workers, scores the test part, translates a few of
-its sentences, and asks the HTTP endpoint.
+Prepares the embedded corpus, trains on two Ray workers, scores the test split, translates a few of
+its sentences, and sends a request to the HTTP endpoint.
 """
 
 import argparse
 import json
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import datasets
-import httpx
+
+from s2s.distributed.ports import free_port
 
 S2S = [sys.executable, "-m", "s2s.cli"]
 
 
 def main() -> int:
-    """Run the demo in a folder that a second run uses again."""
+    """Run the demo; a second run in the same folder skips the steps that are done."""
     parser = argparse.ArgumentParser(prog="python -m jobs.demo", description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("build/demo"), help="where it works")
-    parser.add_argument("--workers", type=int, default=2, help="Ray workers that train")
+    parser.add_argument("--folder", type=Path, default=Path("build/demo"), help="folder to work in")
+    parser.add_argument("--workers", type=int, default=2, help="Ray workers to train with")
     arguments = parser.parse_args()
     corpus, model = arguments.folder / "corpus", arguments.folder / "model"
     begin = time.perf_counter()
@@ -62,7 +63,7 @@ def _run(verb: str, *arguments: object) -> None:
 
 
 def _translate_held_out(model: Path, corpus: Path, count: int = 6) -> list[str]:
-    """Translate some sentences of the test part beside their references."""
+    """Print some sentences of the test split with their translations and references."""
     rows = datasets.load_from_disk(str(corpus / "test"))
     rows = rows.select(range(0, len(rows), len(rows) // count)).select(range(count))
     sentences: list[str] = rows["source"][:]
@@ -84,31 +85,43 @@ def _translate_held_out(model: Path, corpus: Path, count: int = 6) -> list[str]:
 
 
 def _ask_endpoint(model: Path, sentence: str) -> None:
-    """Start the HTTP endpoint, ask it for a translation, and stop it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
+    """Start the HTTP endpoint, request a translation, and stop it."""
+    port = free_port()
     print(f"$ s2s serve {model} --port {port} &", flush=True)
     server = subprocess.Popen([*S2S, "serve", str(model), "--port", str(port)])
     try:
         for _ in range(120):
             try:
-                httpx.get(f"{address}/health", timeout=5).raise_for_status()
+                _request(port, "GET", "/health", timeout=5)
                 break
-            except httpx.HTTPError:
+            except (OSError, HTTPException):
                 if server.poll() is not None:
                     raise SystemExit("the endpoint ended before it answered") from None
                 time.sleep(1)
         else:
             raise SystemExit("the endpoint did not answer within two minutes")
-        question = {"q": sentence, "source": "en", "target": "fr"}
-        print(f"$ curl {address}/translate --json {shlex.quote(json.dumps(question))}")
-        answer = httpx.post(f"{address}/translate", json=question, timeout=30).raise_for_status()
-        print(answer.text, flush=True)
+        body = json.dumps({"q": sentence, "source": "en", "target": "fr"})
+        print(f"$ curl http://127.0.0.1:{port}/translate --json {shlex.quote(body)}")
+        print(_request(port, "POST", "/translate", body, timeout=30), flush=True)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
+
+
+def _request(port: int, method: str, path: str, body: str | None = None, *, timeout: float) -> str:
+    """Return the text of a response.
+
+    Raises:
+        OSError: nothing answers on the port.
+        HTTPException: the response is an error, or no HTTP.
+    """
+    connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
+    connection.request(method, path, body, {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    text = response.read().decode()
+    if response.status != 200:
+        raise HTTPException(text)
+    return text
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What long work shows on the driver: live bars on a terminal, plain lines elsewhere."""
+"""Progress of long work: live bars and tables on a terminal, plain lines elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.live import Live
@@ -20,7 +20,11 @@ from rich.table import Table
 
 @contextmanager
 def counting(what: str) -> Iterator[Callable[[int], None]]:
-    """A counter on standard error, as long as that is a terminal and the results go elsewhere."""
+    """Show a count of sentences on standard error, if that is a terminal and results go elsewhere.
+
+    Yields:
+        What to call with the number of further sentences.
+    """
     with Progress(
         TextColumn("{task.description} {task.completed:,.0f} sentences"),
         TimeElapsedColumn(),
@@ -33,7 +37,7 @@ def counting(what: str) -> Iterator[Callable[[int], None]]:
 
 
 class EpochBar:
-    """A bar over the steps of an epoch, and a line that stays for each finished epoch."""
+    """A bar over the steps of an epoch, above it a line for each finished epoch."""
 
     def __init__(self) -> None:
         console = Console(highlight=False, soft_wrap=True)
@@ -58,7 +62,7 @@ class EpochBar:
         self._bars.stop()
 
     def show(self, description: str, step: int, steps: int) -> None:
-        """Show how far an epoch is."""
+        """Show that a step of an epoch is done."""
         self._bars.update(self._bar, description=description, completed=step, total=steps)
 
     def line(self, text: str) -> None:
@@ -67,7 +71,7 @@ class EpochBar:
 
 
 class StageBars:
-    """A bar for the stage that runs, and lines that stay."""
+    """A bar for the stage that runs, above it lines that stay."""
 
     def __init__(self) -> None:
         console = Console(highlight=False, soft_wrap=True)
@@ -90,7 +94,7 @@ class StageBars:
         self._bars.stop()
 
     def stage(self, name: str, done: int, total: int) -> None:
-        """Show how far a stage is."""
+        """Show how much of a stage is done."""
         self._bars.update(self._bar, description=name, completed=done, total=total)
 
     def line(self, text: str) -> None:
@@ -98,8 +102,18 @@ class StageBars:
         self._bars.console.print(text, markup=False)
 
 
+@dataclass(frozen=True)
+class TrialProgress:
+    """A trial of a sweep at the end of an epoch."""
+
+    epoch: int
+    valid_loss: float
+    valid_token_accuracy: float
+    pairs_per_second: float
+
+
 class SweepTable:
-    """A live table of the trials of a sweep; on no terminal, a line for each thing that happens."""
+    """A live table of the trials of a sweep; where there is no terminal, a line for each event."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
@@ -115,25 +129,29 @@ class SweepTable:
         self._live.stop()
 
     def show(
-        self, trial: str, sizes: tuple[int, int], state: str, record: dict[str, Any] | None = None
+        self, trial: str, sizes: tuple[int, int], state: str, progress: TrialProgress | None = None
     ) -> None:
-        """Show what became of a trial of these hidden and embedding sizes."""
+        """Show the state of a trial, and what its last epoch was like if it has ended one.
+
+        Args:
+            sizes: hidden and embedding size.
+        """
         row = self._rows.setdefault(trial, ["", *map(str, sizes), "", "", "", ""])
         row[0] = state
-        if record is not None:
+        if progress is not None:
             row[3:] = [
-                str(record["epoch"]),
-                f"{record['valid_loss']:.4f}",
-                f"{record['valid_token_accuracy']:.4f}",
-                f"{record['pairs_per_second']:,.0f}",
+                str(progress.epoch),
+                f"{progress.valid_loss:.4f}",
+                f"{progress.valid_token_accuracy:.4f}",
+                f"{progress.pairs_per_second:,.0f}",
             ]
         if self._console.is_terminal:
             self._live.update(self._table())
         else:
-            said = f"hidden {row[1]}  embedding {row[2]}  {state}"
+            line = f"hidden {row[1]}  embedding {row[2]}  {state}"
             if row[3]:
-                said += f"  epoch {row[3]}  valid loss {row[4]}  token accuracy {row[5]}"
-            self.line(said)
+                line += f"  epoch {row[3]}  valid loss {row[4]}  token accuracy {row[5]}"
+            self.line(line)
 
     def line(self, text: str) -> None:
         """Print a line that stays, above the table."""

@@ -11,3 +11,9 @@ class Failed(Exception):
 
 class Stopped(Exception):
     """Work that was interrupted and goes on when the same command is run again (exit code 3)."""
+
+
+def last_line(error: BaseException) -> str:
+    """Return what happened, without the traceback that Ray quotes before it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

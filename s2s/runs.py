@@ -1,4 +1,4 @@
-"""Runs that can be interrupted: the folder where one keeps its checkpoints, and how it stops."""
+"""Work that can be interrupted and go on: the folder of a run, its lock, and its interruption."""
 
 import fcntl
 import json
@@ -6,22 +6,21 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from s2s.errors import BadInput, Stopped
 
 
-def claim(out: Path, marker: str, run: dict[str, Any], restart: bool) -> Path:
-    """The run folder of `out`, which then belongs to the run of this description.
+def claim_folder(out: Path, marker: str, description: Mapping[str, object], restart: bool) -> Path:
+    """Return the run folder of `out`, made if need be, with the run's description in `run.json`.
 
     Args:
         marker: the file by which a directory is known as an earlier output of the same kind;
             nothing else is ever replaced.
-        run: all that the outcome depends on. A folder that holds a run of another description is
-            never gone on with.
+        description: all that the outcome depends on, for JSON. A run never goes on in a folder
+            whose `run.json` has another one.
         restart: drop what is in the folder, and let `out` be replaced.
 
     Raises:
@@ -42,7 +41,7 @@ def claim(out: Path, marker: str, run: dict[str, Any], restart: bool) -> Path:
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
     file = folder / "run.json"
-    run = json.loads(json.dumps(run))
+    run = json.loads(json.dumps(description))
     try:
         if file.exists() and json.loads(file.read_bytes()) != run:
             raise BadInput(
@@ -57,17 +56,17 @@ def claim(out: Path, marker: str, run: dict[str, Any], restart: bool) -> Path:
 
 
 def run_folder(out: Path) -> Path:
-    """Where the run that makes `out` lives."""
+    """Return the folder of the run that makes `out`."""
     out = out.resolve()
     return out.with_name(f"{out.name}.run")
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep a run folder for this process; a killed one lets go of it by itself.
+def lock(folder: Path) -> Iterator[None]:
+    """Lock a run folder for this process; the lock of a killed process is released.
 
     Raises:
-        BadInput: another process has it.
+        BadInput: another process has locked it.
     """
     with (folder / "lock").open("w") as file:
         try:
@@ -79,10 +78,10 @@ def held(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let Ctrl-C, or SIGTERM as `ray job stop` sends it, end the work of the block in good order.
+    """Let Ctrl-C, or SIGTERM as `ray job stop` sends it, end the block as an exception.
 
     Raises:
-        Stopped: one of the two came.
+        Stopped: one of the two was sent.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # A shell starts commands in the background with SIGINT ignored; here it always counts.

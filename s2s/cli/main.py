@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 stopped but resumable.
 import os
 import sys
 
+from s2s import extras
 from s2s.cli.arguments import parse
 from s2s.cli.environment import set_defaults
 from s2s.cli.verbs import VERBS
@@ -42,6 +43,10 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which few verbs import
             raise
         return _complain("out of GPU memory; try a smaller --beam, or --device cpu", 1)
+    except ModuleNotFoundError as error:
+        if (line := extras.advice(verb, error)) is None:
+            raise
+        return _complain(line, 2)
     except BrokenPipeError:
         # The reader of our output has gone (as `head` does); Python must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,5 +1,6 @@
 """`s2s prepare`."""
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,7 +142,8 @@ class Prepare:
 
         if self.tasks is not None and self.tasks < 1:
             raise BadInput(f"--tasks {self.tasks}: must be at least 1")
-        if self.tasks is None and size(source) <= self.LARGE:
+        without_ray = importlib.util.find_spec("ray") is None
+        if self.tasks is None and (without_ray or size(source) <= self.LARGE):
             yield in_process
             return
         from s2s.distributed.prepare import tasks

@@ -66,8 +66,8 @@ class Serve:
             self._serve()
 
     def _serve(self) -> None:
+        from s2s.distributed.deployment import Arguments, build
         from s2s.distributed.serve import serve_until_stopped
-        from serve_app import Arguments, build
 
         try:
             arguments = Arguments.model_validate(

@@ -55,21 +55,22 @@ class Train:
 
     def run(self) -> None:
         """Train and write the model directory."""
-        from s2s.distributed.cluster import Workers
+        from s2s.distributed.cluster import WorkerResources, parse_workers
         from s2s.distributed.train import train
+        from s2s.training.run import TrainOptions
 
-        train(
-            self.corpus,
-            self.out,
-            self.model,
-            self.train,
-            self.decode,
-            workers=Workers.parse(
-                self.workers, cpus=self.cpus, gpu=self.gpu, wait=self.wait, resize=self.resize
-            ),
-            start=self.init_from,
+        workers = WorkerResources(
+            *parse_workers(self.workers, self.cpus),
+            cpus=self.cpus,
+            gpu=self.gpu,
+            wait=self.wait,
+            resize=self.resize,
+        )
+        options = TrainOptions(
+            init_from=self.init_from,
             checkpoints=self.checkpoints,
             mlflow=self.mlflow,
             profile=self.profile,
             restart=self.restart,
         )
+        train(self.corpus, self.out, self.model, self.train, self.decode, workers, options)

@@ -47,20 +47,15 @@ class Tune:
 
     def run(self) -> None:
         """Sweep, and write the best model directory."""
-        from s2s.distributed.cluster import Workers
-        from s2s.distributed.tune import tune
+        from s2s.distributed.cluster import WorkerResources, parse_workers
+        from s2s.distributed.tune import SweepOptions, tune
 
-        workers = Workers.parse(
-            str(self.workers), gpu=self.gpu, share=self.gpu_share, wait=self.wait
+        workers = WorkerResources(
+            *parse_workers(str(self.workers)),
+            gpu=self.gpu,
+            gpu_share=self.gpu_share,
+            wait=self.wait,
         )
-        tune(
-            self.corpus,
-            self.out,
-            self.model,
-            self.train,
-            self.decode,
-            sizes=[(h, e) for h in self.hidden_sizes for e in self.embedding_sizes],
-            trials=self.trials,
-            workers=workers,
-            restart=self.restart,
-        )
+        sizes = [(h, e) for h in self.hidden_sizes for e in self.embedding_sizes]
+        options = SweepOptions(sizes, self.trials, self.restart)
+        tune(self.corpus, self.out, self.model, self.train, self.decode, workers, options)

@@ -1,4 +1,4 @@
-"""The board between the driver of a run and its workers: what is shown, and what is asked for."""
+"""The board between the driver of a run and its workers: progress one way, requests the other."""
 
 import threading
 import time
@@ -11,87 +11,95 @@ import ray
 from s2s.console import EpochBar
 from s2s.training.host import Progress, Wish
 
-_EVERY = 0.5  # seconds between two looks
+_POLL_SECONDS = 0.5
 
 
 @ray.remote(num_cpus=0)
 class _Board:
+    """The actor that keeps what was posted until it is read."""
+
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._progress: Progress | None = None
-        self._wish = Wish()
-        self._saved = 0
+        self._requests = Wish()
+        self._saves = 0
 
-    def pin_line(self, line: str) -> None:
+    # ---- of workers ----
+
+    def post_line(self, line: str) -> None:
         self._lines.append(line)
 
-    def pin_progress(self, progress: Progress) -> None:
+    def post_progress(self, progress: Progress) -> None:
         self._progress = progress
 
+    def post_saved(self) -> None:
+        self._requests = Wish(stop=self._requests.stop)
+        self._saves += 1
+
+    def requests(self) -> Wish:
+        return self._requests
+
+    # ---- of the driver and Ray Train's controller ----
+
     def read(self) -> tuple[list[str], Progress | None]:
-        """The lines since the last reading, and the latest progress."""
+        """Return the lines since the last reading, and the latest progress."""
         lines, self._lines = self._lines, []
         return lines, self._progress
 
-    def ask(self, wish: Wish) -> None:
-        self._wish = wish
+    def request_stop(self) -> None:
+        self._requests = Wish(stop=True)
 
-    def asked(self) -> Wish:
-        return self._wish
+    def request_save(self) -> int:
+        """Request a checkpoint, and return how many requested ones have been written before."""
+        self._requests = Wish(stop=self._requests.stop, save=True)
+        return self._saves
 
-    def ask_to_save(self) -> int:
-        """Ask for a checkpoint; returns how many such wishes were fulfilled so far."""
-        self._wish = Wish(stop=self._wish.stop, save=True)
-        return self._saved
-
-    def pin_saved(self) -> None:
-        self._wish = Wish(stop=self._wish.stop)
-        self._saved += 1
-
-    def saved(self) -> int:
-        return self._saved
+    def saves(self) -> int:
+        return self._saves
 
 
-class Pin:
-    """A worker's way to the board. Nothing of it waits for an answer."""
+class BoardClient:
+    """The board as a worker sees it. No method waits for an answer."""
 
     def __init__(self, board: Any) -> None:
         self._board = board
-        self._due = 0.0
+        self._next_poll = 0.0
         self._answer: Any = None
-        self._wish = Wish()
+        self._requests = Wish()
 
     def line(self, text: str) -> None:
-        """Show a line."""
-        self._board.pin_line.remote(text)
+        """Post a line for the driver to print."""
+        self._board.post_line.remote(text)
 
     def progress(self, progress: Progress) -> None:
-        """Show how far the run is."""
-        self._board.pin_progress.remote(progress)
+        """Post how far the run is."""
+        self._board.post_progress.remote(progress)
 
     def saved(self) -> None:
-        """Tell that a checkpoint which was asked for is written."""
-        self._wish, self._answer = Wish(stop=self._wish.stop), None
-        self._board.pin_saved.remote()
+        """Post that a requested checkpoint is written."""
+        self._requests, self._answer = Wish(stop=self._requests.stop), None
+        self._board.post_saved.remote()
 
     def wish(self) -> Wish:
-        """What the driver wants, as of a second ago."""
-        if (now := time.monotonic()) >= self._due:
-            self._due = now + _EVERY
+        """Return what the driver requests, as of a second ago."""
+        if (now := time.monotonic()) >= self._next_poll:
+            self._next_poll = now + _POLL_SECONDS
             if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
-                with suppress(
-                    ray.exceptions.RayError
-                ):  # the board's node has gone; train on unseen
-                    self._wish = ray.get(self._answer)
+                with suppress(ray.exceptions.RayError):  # the board's node has gone; train on
+                    self._requests = ray.get(self._answer)
                 self._answer = None
             if self._answer is None:
-                self._answer = self._board.asked.remote()
-        return self._wish
+                self._answer = self._board.requests.remote()
+        return self._requests
 
 
 @contextmanager
-def shown(bar: EpochBar, epochs: int) -> Iterator[Any]:
-    """A board whose lines and progress are shown until the end of the block."""
+def display(bar: EpochBar, epochs: int) -> Iterator[Any]:
+    """Make a board, and show what is posted on it until the end of the block.
+
+    Args:
+        epochs: of the run.
+    """
     board, ended = _Board.remote(), threading.Event()
 
     def show() -> None:
@@ -102,12 +110,12 @@ def shown(bar: EpochBar, epochs: int) -> Iterator[Any]:
         for line in lines:
             bar.line(line)
         if progress is not None:
-            said = f"epoch {progress.epoch}/{epochs}  loss {progress.loss:.4f}"
+            loss = f"epoch {progress.epoch}/{epochs}  loss {progress.loss:.4f}"
             rate = f"{progress.pairs_per_second:,.0f} pairs/s"
-            bar.show(f"{said}  {rate}", progress.step, progress.steps)
+            bar.show(f"{loss}  {rate}", progress.step, progress.steps)
 
     def watch() -> None:
-        while not ended.wait(_EVERY):
+        while not ended.wait(_POLL_SECONDS):
             show()
 
     watcher = threading.Thread(target=watch, name="s2s-progress", daemon=True)
@@ -121,15 +129,15 @@ def shown(bar: EpochBar, epochs: int) -> Iterator[Any]:
         ray.kill(board)
 
 
-def ask_to_stop(board: Any) -> None:
-    """Ask the run to save and end."""
-    board.ask.remote(Wish(stop=True))
+def request_stop(board: Any) -> None:
+    """Request that the run saves and ends."""
+    board.request_stop.remote()
 
 
-def answers(board: Any) -> bool:
-    """Whether the cluster of the board is still there; it may have been ended with the driver."""
+def is_reachable(board: Any) -> bool:
+    """Return whether the cluster of the board is still there; it may have ended with the driver."""
     try:
-        ray.get(board.saved.remote(), timeout=5)
+        ray.get(board.saves.remote(), timeout=5)
     except ray.exceptions.GetTimeoutError:
         return True  # slow, as all is while workers start
     except ray.exceptions.RayError:

@@ -1,4 +1,4 @@
-"""The one Ray that a command uses, and whether it can hold the workers."""
+"""The Ray cluster that a command uses, and whether it can hold the command's workers."""
 
 import logging
 import os
@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
 
 import ray
-import ray._private.worker
 from ray.autoscaler.sdk import request_resources
-from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
 
+from s2s.distributed import ray_internals
 from s2s.errors import BadInput, Failed
 
 
@@ -35,12 +33,10 @@ def cluster(*, dashboard: bool = True) -> Iterator[None]:
         finally:
             _set_address(address)
         return
-    # Ray's clean-up of ended trials asks the dashboard who has ended: without one, a sweep stands
-    # still once the first trials have taken all CPUs.
+    # Ray's clean-up of ended trials asks the dashboard which have ended: without one, a sweep
+    # stands still once the first trials have taken all CPUs.
     local = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
-    # Ray pushes lines of its own ("8 PYTHON worker processes have been started") to the driver
-    # whatever it is told of logging; all that a user has to know is told by our own lines.
-    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    ray_internals.silence_driver_messages()
     try:
         ray.init(
             address=address or "local",
@@ -57,14 +53,14 @@ def cluster(*, dashboard: bool = True) -> Iterator[None]:
         _set_address(address)
 
 
-def pin_address() -> None:
-    """Make Ray Train's helper actors talk to the cluster that this process is connected to.
+def set_address_for_train() -> None:
+    """Make Ray Train's helper actors connect to the cluster that this process is connected to.
 
     They look for a cluster by themselves, and take another one on the same host for theirs: a run
-    then loses its workers' places, or an ended trial keeps them for ever.
+    then loses its workers' resources, or an ended trial keeps them for ever.
     """
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    ENV_VARS_TO_PROPAGATE.add("RAY_ADDRESS")
+    ray_internals.propagate_to_train_workers("RAY_ADDRESS")
 
 
 def _set_address(address: str | None) -> None:
@@ -75,118 +71,105 @@ def _set_address(address: str | None) -> None:
 
 
 @dataclass(frozen=True)
-class Workers:
-    """The workers of a run, and what each of them owns."""
+class WorkerResources:
+    """The number of a run's workers, and the resources of each.
 
-    number: int
-    most: int | None = None  # of an elastic run, which begins with `number` or more
+    Raises:
+        BadInput: a value is out of range, or does not go with another one.
+    """
+
+    number: int  # that the run begins with, or more if it is elastic
+    most: int | None = None  # workers of an elastic run; None for one that is not elastic
     gpu: bool = False
-    share: float = 1.0  # of a GPU, for each
-    cpus: int = 1  # of each
+    gpu_share: float = 1.0  # of a GPU, for each worker
+    cpus: int = 1  # of each worker
     wait: float = 600.0  # seconds for an autoscaling cluster to grow
-    resize: float = 30.0  # seconds between two looks at whether an elastic run can grow
+    resize: float = 30.0  # seconds between two checks of whether an elastic run can grow
 
-    @classmethod
-    def parse(cls, text: str, *, cpus: int = 1, **others: Any) -> Self:
-        """The workers that a command line names: `4`, or `1:4` for one to four.
-
-        Raises:
-            BadInput: the text is neither.
-        """
-        try:
-            least, *rest = map(int, text.split(":"))
-            fine = least > 0 and cpus > 0 and (not rest or [least, *rest] == sorted([least, *rest]))
-        except ValueError:
-            fine = False
-        if not fine or len(rest) > 1:
+    def __post_init__(self) -> None:
+        elastic = self.most is not None
+        if self.number < 1:
+            raise BadInput(f"--workers {self.number}: at least 1 is needed")
+        if not 0 < self.gpu_share <= 1:
+            raise BadInput(f"--gpu-share {self.gpu_share}: more than 0 and at most 1 is needed")
+        if self.gpu_share < 1 and (self.number > 1 or elastic or not self.gpu):
             raise BadInput(
-                f"--workers {text} with {cpus} CPUs: at least 1, or MIN:MAX such as 1:4, is needed"
+                f"--gpu-share {self.gpu_share}: --gpu and one worker are needed, since NCCL "
+                "connects no two workers on one GPU"
             )
-        share = others.get("share", 1.0)
-        if not 0 < share <= 1:
-            raise BadInput(f"--gpu-share {share}: more than 0 and at most 1 is needed")
-        if share < 1 and (least > 1 or rest or not others.get("gpu")):
-            raise BadInput(
-                f"--gpu-share {share}: --gpu and one worker are needed, since NCCL connects no two "
-                "workers on one GPU"
-            )
-        if others.get("resize", 1) <= 0:
-            raise BadInput(f"--resize {others['resize']}: seconds, more than 0, are needed")
-        return cls(least, rest[0] if rest else None, cpus=cpus, **others)
+        if self.resize <= 0:
+            raise BadInput(f"--resize {self.resize}: seconds, more than 0, are needed")
 
     @property
     def each(self) -> dict[str, float]:
-        """The resources of a worker."""
-        return {"CPU": float(self.cpus), **({"GPU": self.share} if self.gpu else {})}
+        """The resources of a worker, by Ray's names."""
+        return {"CPU": float(self.cpus), **({"GPU": self.gpu_share} if self.gpu else {})}
 
-    @property
-    def bundles(self) -> list[dict[str, float]]:
-        """What Ray must find room for."""
-        return [self.each] * self.number
-
-    def require(self, say: Callable[[str], None]) -> None:
+    def require(self, log: Callable[[str], None]) -> None:
         """Return once the cluster has the resources of the workers.
 
         Raises:
-            BadInput: the cluster is of fixed size and too small, or there are no workers.
+            BadInput: the cluster is of fixed size and too small.
             Failed: an autoscaling cluster did not grow in `wait` seconds.
         """
-        if self.number < 1:
-            raise BadInput(f"--workers {self.number}: at least 1 is needed")
-        if not (lacking := self._lacking()):
+        if not (missing := self._missing()):
             return
         if not _autoscales():
             raise BadInput(
-                f"{self.number} workers need {lacking} more than the cluster has; "
+                f"{self.number} workers need {missing} more than the cluster has; "
                 "ask for fewer, or add nodes"
             )
-        say(f"waiting up to {self.wait:.0f} s for the cluster to grow by {lacking}")
-        request_resources(bundles=self.bundles)
+        log(f"waiting up to {self.wait:.0f} s for the cluster to grow by {missing}")
+        request_resources(bundles=[self.each] * self.number)
         try:
             end = time.monotonic() + self.wait
-            while lacking := self._lacking():
+            while missing := self._missing():
                 if time.monotonic() >= end:
                     raise Failed(
                         f"the cluster did not grow to {self.number} workers in {self.wait:.0f} s: "
-                        f"{lacking} more are needed (--wait says how long to wait)"
+                        f"{missing} more are needed (--wait says how long to wait)"
                     )
                 time.sleep(1)
         finally:
             request_resources(bundles=[])  # from here on the workers themselves are the demand
 
-    def _lacking(self) -> str:
-        """The resources that the cluster does not have, whoever uses them now, or nothing."""
-        has = ray.cluster_resources()
-        needs = {kind: sum(b[kind] for b in self.bundles) for kind in self.bundles[0]}
-        lacks = {kind: need - has.get(kind, 0) for kind, need in needs.items()}
-        return ", ".join(f"{lack:g} {kind}s" for kind, lack in lacks.items() if lack > 0)
+    def _missing(self) -> str:
+        """Return the resources that the cluster lacks, whoever uses it now, or an empty string."""
+        total = ray.cluster_resources()
+        missing = {
+            kind: self.number * amount - total.get(kind, 0) for kind, amount in self.each.items()
+        }
+        return ", ".join(f"{lack:g} {kind}s" for kind, lack in missing.items() if lack > 0)
+
+
+def parse_workers(text: str, cpus: int = 1) -> tuple[int, int | None]:
+    """Return the least and the most workers that `4`, or `1:4` for one to four, names.
+
+    Args:
+        cpus: of each, for the error.
+
+    Raises:
+        BadInput: the text is neither, or there are no CPUs.
+    """
+    try:
+        least, *rest = map(int, text.split(":"))
+        valid = least > 0 and cpus > 0 and (not rest or [least, *rest] == sorted([least, *rest]))
+    except ValueError:
+        valid = False
+    if not valid or len(rest) > 1:
+        raise BadInput(
+            f"--workers {text} with {cpus} CPUs: at least 1, or MIN:MAX such as 1:4, is needed"
+        )
+    return least, rest[0] if rest else None
 
 
 def _autoscales() -> bool:
-    """Whether the cluster has an autoscaler that can add nodes; asked on the head node."""
+    """Return whether the cluster has an autoscaler that can add nodes."""
     port = ray.get_runtime_context().gcs_address.rsplit(":", 1)[1]
-    answer: bool = ray.get(_head_autoscales.remote(port))
+    answer: bool = ray.get(_head_has_autoscaler.remote(port))
     return answer
 
 
-@ray.remote(num_cpus=0, resources={"node:__internal_head__": 0.001})
-def _head_autoscales(gcs_port: str) -> bool:
-    """Every head runs the autoscaler's monitor; it has a config where it may add nodes.
-
-    KubeRay runs the autoscaler beside the head instead, and then starts Ray without a monitor.
-    """
-    import psutil  # comes with ray
-
-    kuberay = os.environ.get("KUBERAY_GEN_RAY_START_CMD")
-    if kuberay is not None:
-        return "--no-monitor" in kuberay
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        monitor = any(word.endswith("/autoscaler/_private/monitor.py") for word in command) or any(
-            word.endswith("/autoscaler/v2/monitor.py") for word in command
-        )
-        if monitor and any(
-            word.startswith("--gcs-address=") and word.endswith(f":{gcs_port}") for word in command
-        ):
-            return any(word.startswith("--autoscaling-config=") for word in command)
-    return False
+@ray.remote(num_cpus=0, resources={ray_internals.HEAD_NODE: 0.001})
+def _head_has_autoscaler(gcs_port: str) -> bool:
+    return ray_internals.has_autoscaler(gcs_port)

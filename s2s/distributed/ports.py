@@ -1,13 +1,17 @@
-"""Addresses that are listened on."""
+"""Addresses to listen on."""
 
 import ipaddress
+import os
 import socket
 
 from s2s.errors import BadInput
 
+# Ray's setting for its own ports: a host that is no part of a larger cluster listens on loopback.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
 
 def free_port() -> int:
-    """A port of this host that nothing listens on."""
+    """Return a port of this host that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -15,18 +19,23 @@ def free_port() -> int:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address can be reached from this host alone."""
+    """Return whether an address can be reached from this host alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
+def ray_is_on_loopback() -> bool:
+    """Return whether the Ray of this process's environment listens on loopback alone."""
+    return all(os.environ.get(name) == value for name, value in LOOPBACK.items())
+
+
 def require_free(host: str, port: int) -> None:
     """Return if an address can be listened on.
 
     Raises:
-        BadInput: it can't.
+        BadInput: it cannot.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:

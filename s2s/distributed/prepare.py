@@ -9,7 +9,7 @@ from pathlib import Path
 
 import ray
 
-from s2s.distributed.cluster import Workers, cluster
+from s2s.distributed.cluster import WorkerResources, cluster
 from s2s.errors import BadInput, Failed
 from s2s.preparation import Source
 from s2s.preparation.job import Execute
@@ -30,7 +30,7 @@ def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterat
     begin = time.perf_counter()
     with cluster(dashboard=False):
         at_once = number or int(ray.cluster_resources().get("CPU", 1))
-        Workers(at_once, wait=wait).require(say)
+        WorkerResources(at_once, wait=wait).require(say)
         # The first task of a process imports libraries, some of them only as it reads: start-up,
         # which grows with no corpus.
         ray.get([_ready.remote() for _ in range(at_once)])

@@ -2,27 +2,62 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import ray
 import ray.tune
+from pydantic import ValidationError
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 
-from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
-from s2s.console import SweepTable
+from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig, describe
+from s2s.console import SweepTable, TrialProgress
 from s2s.corpus import Corpus
-from s2s.distributed.cluster import Workers, cluster
-from s2s.distributed.train import export, last_line, make_config, make_trainer
-from s2s.distributed.worker import checkpoints_of
-from s2s.errors import BadInput, Failed
+from s2s.distributed import ray_internals
+from s2s.distributed.cluster import WorkerResources, cluster
+from s2s.distributed.sweep import Sweep, Trial
+from s2s.distributed.train import make_trainer
+from s2s.distributed.worker import Job, RunFailed, RunRefused
+from s2s.errors import BadInput, Failed, last_line
 from s2s.files import new_directory
-from s2s.runs import claim, held, interruptible
+from s2s.model.metrics import EpochRecord
+from s2s.runs import claim_folder, interruptible, lock
 from s2s.training.checkpoints import Checkpoints
+from s2s.training.export import export
+from s2s.training.run import run_checkpoints, run_config
 
 Sizes = tuple[int, int]  # hidden, embedding
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What a sweep tries."""
+
+    sizes: list[Sizes]  # to draw from
+    trials: int  # how many of them are drawn, by the seed
+    restart: bool = False  # drop what an earlier sweep has left
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What all trials of a sweep share."""
+
+    corpus: Path
+    config: Config  # with the sizes of the command line, which each trial replaces
+    workers: WorkerResources  # of each trial
+    folder: Path  # of the sweep's run
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A trial that has trained for an epoch or more."""
+
+    number: int  # of the trial
+    checkpoints: Checkpoints
+    metrics: dict[str, Any]  # what `metrics.json` of its best checkpoint says
 
 
 def tune(
@@ -31,71 +66,90 @@ def tune(
     model: ModelConfig,
     settings: TrainConfig,
     decode: DecodeConfig,
-    *,
-    sizes: list[Sizes],
-    trials: int,
-    workers: Workers,
-    restart: bool = False,
+    workers: WorkerResources,
+    options: SweepOptions,
 ) -> None:
     """Train models of several sizes, ending the poor ones early (ASHA, Li et al., 2020).
 
-    Makes `out` with `sweep.json` and the model directory `best`. The trials' runs live in
-    `OUT.run`; a sweep found there is gone on with, if it is the same.
-
-    Args:
-        sizes: hidden and embedding sizes to choose from.
-        trials: how many of them are tried, drawn by the seed.
+    Makes `out` with `sweep.json` and the model directory `best`. The trials' runs are in `OUT.run`.
+    If that holds the same sweep already, it goes on.
 
     Raises:
-        BadInput: as `train`, or there is nothing to try.
+        BadInput: as `train`, or there is nothing to try, or no model has such a size.
         Failed: every trial failed.
         Stopped: the sweep was interrupted and can go on.
     """
     begin = time.perf_counter()
     opened = Corpus.open(corpus.resolve())
-    config = make_config(opened, model, settings, decode)
-    if not sizes or trials < 1 or min(map(min, sizes)) < 1:
-        raise BadInput("a sweep needs at least one trial, and sizes of at least 1")
-    order = np.random.default_rng(settings.seed).permutation(len(sizes))
-    tried = [sizes[i] for i in sorted(order[:trials])]
-    run = {"corpus": opened.sha256, "config": config.model_dump(mode="json"), "sizes": tried}
+    config = run_config(opened, model, settings, decode)
+    tried = _drawn(options, config)
+    description = {
+        "corpus": opened.sha256,
+        "config": config.model_dump(mode="json"),
+        "sizes": tried,
+    }
     with cluster(), SweepTable() as table:
         workers.require(table.line)
-        folder = claim(out, "sweep.json", run, restart)
+        folder = claim_folder(out, "sweep.json", description, options.restart)
         out = out.resolve()
         table.line(f"{len(tried)} trials in {folder}")
         _Watcher.table = table
-        tuner = _make_tuner(opened.path, config, workers, folder, tried)
-        with held(folder), interruptible():
+        setup = _Setup(opened.path, config, workers, folder)
+        tuner = _make_tuner(setup, tried)
+        with lock(folder), interruptible():
             grid = tuner.fit()
         table.line("scoring the best trial on valid")
-        sweep = _export(grid, config, opened.path, out, folder, time.perf_counter() - begin)
-    best = sweep["trials"][sweep["best"]]
-    table.line(f"best: hidden {best['hidden_size']}, embedding {best['embedding_size']}")
+        sweep = _export(grid, setup, out, time.perf_counter() - begin)
+    best = sweep.trials[sweep.best]
+    table.line(f"best: hidden {best.hidden_size}, embedding {best.embedding_size}")
     table.line(f"model directory: {out / 'best'}")
 
 
-def _make_tuner(
-    corpus: Path,
-    config: Config,
-    workers: Workers,
-    folder: Path,
-    sizes: list[Sizes],
-) -> ray.tune.Tuner:
+def _drawn(options: SweepOptions, config: Config) -> list[Sizes]:
+    """Return the sizes that are tried.
+
+    Raises:
+        BadInput: there are none, or no model has such a size.
+    """
+    if not options.sizes or options.trials < 1:
+        raise BadInput("a sweep needs at least one trial")
+    for sizes in options.sizes:
+        _resized(config, sizes)
+    order = np.random.default_rng(config.train.seed).permutation(len(options.sizes))
+    return [options.sizes[i] for i in sorted(order[: options.trials])]
+
+
+def _resized(config: Config, sizes: Sizes) -> Config:
+    """Return the config with these sizes.
+
+    Raises:
+        BadInput: no model has them.
+    """
+    hidden, embedding = sizes
+    settings = {
+        **config.model.model_dump(), "hidden_size": hidden, "embedding_size": embedding
+    }  # fmt: skip
+    try:
+        model = ModelConfig.model_validate(settings)
+    except ValidationError as error:
+        raise BadInput(
+            f"--hidden-sizes {hidden} with --embedding-sizes {embedding}: {describe(error)}"
+        ) from None
+    return config.model_copy(update={"model": model})
+
+
+def _make_tuner(setup: _Setup, sizes: list[Sizes]) -> ray.tune.Tuner:
     trainable = ray.tune.with_resources(
-        ray.tune.with_parameters(
-            _trial, corpus=corpus, config=config.to_json(), workers=workers, folder=folder
-        ),
+        ray.tune.with_parameters(_trial, setup=setup),
         # A trial's own process only waits for its workers. Any share of a CPU that it held would
-        # be missing for them: two trials of one worker each would not fit on two CPUs. Every
-        # cluster's head has this resource, which stands for no hardware.
-        {"node:__internal_head__": 0.001},
+        # be missing for them: two trials of one worker each would not fit on two CPUs.
+        {ray_internals.HEAD_NODE: 0.001},
     )
-    if ray.tune.Tuner.can_restore(folder / "tune"):
-        return ray.tune.Tuner.restore(str(folder / "tune"), trainable, resume_errored=True)
-    has = ray.cluster_resources()
+    if ray.tune.Tuner.can_restore(setup.folder / "tune"):
+        return ray.tune.Tuner.restore(str(setup.folder / "tune"), trainable, resume_errored=True)
+    total, workers = ray.cluster_resources(), setup.workers
     at_once = min(
-        int(has.get(kind, 0) / (workers.number * each) + 1e-6)  # five fifths are one
+        int(total.get(kind, 0) / (workers.number * each) + 1e-6)  # five fifths are one
         for kind, each in workers.each.items()
     )
     return ray.tune.Tuner(
@@ -104,12 +158,12 @@ def _make_tuner(
         tune_config=ray.tune.TuneConfig(
             metric="valid_loss",
             mode="min",
-            scheduler=ASHAScheduler(time_attr="epoch", max_t=config.train.epochs),
+            scheduler=ASHAScheduler(time_attr="epoch", max_t=setup.config.train.epochs),
             max_concurrent_trials=max(1, at_once),
         ),
         run_config=ray.tune.RunConfig(
             name="tune",
-            storage_path=str(folder),
+            storage_path=str(setup.folder),
             failure_config=ray.tune.FailureConfig(max_failures=2),
             callbacks=[_Watcher()],
             verbose=0,
@@ -117,72 +171,75 @@ def _make_tuner(
     )
 
 
-def _trial(
-    choice: dict[str, Any], corpus: Path, config: str, workers: Workers, folder: Path
-) -> None:
-    """One trial: a Ray Train run with its own folder, which it resumes after a restart."""
-    base = Config.from_json(config, "config")
-    hidden, embedding = choice["sizes"]
-    sized = base.model.model_copy(update={"hidden_size": hidden, "embedding_size": embedding})
-    own = folder / "trials" / ray.tune.get_context().get_trial_id()
-    trial = base.model_copy(update={"model": sized})
+def _trial(choice: dict[str, Any], setup: _Setup) -> None:
+    """Run a trial: a Ray Train run with its own folder, which goes on after a restart."""
+    folder = setup.folder / "trials" / ray.tune.get_context().get_trial_id()
+    config = _resized(setup.config, choice["sizes"])
     # A trial that is stopped loses its workers first. A trainer that may start them anew then does
-    # so as it dies itself, and Ray 2.60 keeps the places of the new ones for ever: two such stops,
-    # and a cluster of two CPUs has none left. So a failed trial is tried again by Tune instead.
+    # so as it dies itself, and Ray 2.60 keeps the resources of the new ones for ever: two such
+    # stops, and a cluster of two CPUs has none left. So Tune tries a failed trial again instead.
     trainer = make_trainer(
-        corpus, trial, workers, own, callbacks=[TuneReportCallback()], max_failures=0
+        Job(setup.corpus, config, folder, setup.workers.cpus),
+        setup.workers,
+        callbacks=[TuneReportCallback()],
+        max_failures=0,
     )
     outcome = trainer.fit().return_value
-    for told in ("refused", "failed"):
-        if told in outcome:
-            raise RuntimeError(outcome[told])
+    if isinstance(outcome, RunFailed | RunRefused):
+        raise RuntimeError(outcome.reason)
 
 
-def _export(
-    grid: ray.tune.ResultGrid,
-    config: Config,
-    corpus: Path,
-    out: Path,
-    folder: Path,
-    seconds: float,
-) -> dict[str, Any]:
+def _export(grid: ray.tune.ResultGrid, setup: _Setup, out: Path, seconds: float) -> Sweep:
     """Make `out` from the trials' runs, and return what `sweep.json` says.
 
     Raises:
         Failed: no trial reached the end of an epoch.
     """
-    trials: list[dict[str, Any]] = []
-    runs: list[tuple[float, int, Checkpoints, dict[str, Any]]] = []
+    trials: list[Trial] = []
+    runs: list[_Run] = []
     for result in grid:
-        hidden, embedding = result.config["sizes"]
-        row: dict[str, Any] = {"hidden_size": hidden, "embedding_size": embedding}
-        if result.error is None and result.metrics and "trial_id" in result.metrics:
-            run = checkpoints_of(folder / "trials" / result.metrics["trial_id"], config.train, None)
-            if not (found := run.best(1)):
-                trials.append({**row, "error": "it has left no checkpoint"})
-                continue
-            with run.open(found[0]) as path:
-                outcome = json.loads((path / "metrics.json").read_bytes())
-            record = {f"best_{key}": value for key, value in outcome["best"].items()}
-            row |= {"epochs": result.metrics["epoch"], **record}
-            runs.append((outcome["best"]["valid_loss"], len(trials), run, outcome))
-        trials.append({**row, "error": last_line(result.error) if result.error else None})
+        trial, run = _result(result, setup, len(trials))
+        trials.append(trial)
+        if run is not None:
+            runs.append(run)
     if not runs:
-        raise Failed(f"every trial failed; the first: {trials[0]['error']}")
-    _, number, run, outcome = min(runs, key=lambda found: found[:2])
-
+        raise Failed(f"every trial failed; the first: {trials[0].error}")
+    best = min(runs, key=lambda run: (run.metrics["best"]["valid_loss"], run.number))
+    sweep = Sweep(trials=trials, best=best.number, total_seconds=seconds)
     with new_directory(out) as scratch:
-        export(run, outcome, config.train, corpus, scratch / "best", seconds)
-        sweep = {"trials": trials, "best": number, "total_seconds": seconds}
-        (scratch / "sweep.json").write_text(json.dumps(sweep, indent=2) + "\n", encoding="utf-8")
+        export(
+            best.checkpoints, best.metrics, setup.config.train, setup.corpus, scratch / "best",
+            seconds, versions={"ray": ray.__version__},
+        )  # fmt: skip
+        (scratch / "sweep.json").write_text(sweep.to_json(), encoding="utf-8")
     return sweep
+
+
+def _result(result: ray.tune.Result, setup: _Setup, number: int) -> tuple[Trial, _Run | None]:
+    """Return what became of a trial, and its run if that has a checkpoint."""
+    hidden, embedding = result.config["sizes"]
+    trial = Trial(
+        hidden_size=hidden,
+        embedding_size=embedding,
+        error=last_line(result.error) if result.error else None,
+    )
+    if result.error is not None or not result.metrics or "trial_id" not in result.metrics:
+        return trial, None
+    folder = setup.folder / "trials" / result.metrics["trial_id"]
+    checkpoints = run_checkpoints(folder, setup.config.train)
+    if not (best := checkpoints.best(1)):
+        return trial.model_copy(update={"error": "it has left no checkpoint"}), None
+    with checkpoints.open(best[0]) as path:
+        metrics = json.loads((path / "metrics.json").read_bytes())
+    measured = {"epochs": result.metrics["epoch"], "best": EpochRecord(**metrics["best"])}
+    return trial.model_copy(update=measured), _Run(number, checkpoints, metrics)
 
 
 class _Watcher(ray.tune.Callback):
     """Shows the trials on the driver, where Tune calls it.
 
-    Tune saves its callbacks with the sweep and brings the saved ones back with it, so the table of
-    the process cannot be theirs: it is the class's.
+    Tune saves its callbacks with the sweep and restores the saved ones with it, so they cannot hold
+    the table of the process: the class does.
     """
 
     table: ClassVar[SweepTable]
@@ -193,7 +250,13 @@ class _Watcher(ray.tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        self.table.show(trial.trial_id, trial.config["sizes"], "running", result)
+        progress = TrialProgress(
+            epoch=result["epoch"],
+            valid_loss=result["valid_loss"],
+            valid_token_accuracy=result["valid_token_accuracy"],
+            pairs_per_second=result["pairs_per_second"],
+        )
+        self.table.show(trial.trial_id, trial.config["sizes"], "running", progress)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self.table.show(trial.trial_id, trial.config["sizes"], "ended")

