@@ -9,7 +9,8 @@ from typing import Any
 import ray
 
 from s2s.console import EpochBar
-from s2s.training.host import Progress, Wish
+from s2s.training.host import Progress
+from s2s.training.signals import Signals
 
 _EVERY = 0.5  # seconds between two looks
 
@@ -19,7 +20,7 @@ class _Board:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._progress: Progress | None = None
-        self._wish = Wish()
+        self._wish = Signals()
         self._saved = 0
 
     def pin_line(self, line: str) -> None:
@@ -33,19 +34,19 @@ class _Board:
         lines, self._lines = self._lines, []
         return lines, self._progress
 
-    def ask(self, wish: Wish) -> None:
+    def ask(self, wish: Signals) -> None:
         self._wish = wish
 
-    def asked(self) -> Wish:
+    def asked(self) -> Signals:
         return self._wish
 
     def ask_to_save(self) -> int:
         """Ask for a checkpoint; returns how many such wishes were fulfilled so far."""
-        self._wish = Wish(stop=self._wish.stop, save=True)
+        self._wish = Signals(stop=self._wish.stop, save=True)
         return self._saved
 
     def pin_saved(self) -> None:
-        self._wish = Wish(stop=self._wish.stop)
+        self._wish = Signals(stop=self._wish.stop)
         self._saved += 1
 
     def saved(self) -> int:
@@ -59,11 +60,11 @@ class Pin:
         self._board = board
         self._due = 0.0
         self._answer: Any = None
-        self._wish = Wish()
+        self._wish = Signals()
 
-    def line(self, text: str) -> None:
+    def line(self, line: str) -> None:
         """Show a line."""
-        self._board.pin_line.remote(text)
+        self._board.pin_line.remote(line)
 
     def progress(self, progress: Progress) -> None:
         """Show how far the run is."""
@@ -71,10 +72,10 @@ class Pin:
 
     def saved(self) -> None:
         """Tell that a checkpoint which was asked for is written."""
-        self._wish, self._answer = Wish(stop=self._wish.stop), None
+        self._wish, self._answer = Signals(stop=self._wish.stop), None
         self._board.pin_saved.remote()
 
-    def wish(self) -> Wish:
+    def wish(self) -> Signals:
         """What the driver wants, as of a second ago."""
         if (now := time.monotonic()) >= self._due:
             self._due = now + _EVERY
@@ -123,7 +124,7 @@ def shown(bar: EpochBar, epochs: int) -> Iterator[Any]:
 
 def ask_to_stop(board: Any) -> None:
     """Ask the run to save and end."""
-    board.ask.remote(Wish(stop=True))
+    board.ask.remote(Signals(stop=True))
 
 
 def answers(board: Any) -> bool:

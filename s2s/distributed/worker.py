@@ -21,10 +21,12 @@ from s2s.errors import BadInput, Failed
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import EpochRecord
 from s2s.training.checkpoints import Checkpoints
-from s2s.training.host import Alone, Wish
-from s2s.training.loop import Training, memory_is_full
-from s2s.training.profiler import Profile
-from s2s.training.trackers import JsonLines, MLflow, Several, TensorBoard, Tracker
+from s2s.training.failures import out_of_memory
+from s2s.training.host import SilentHost
+from s2s.training.loop import Training
+from s2s.training.profiler import StepProfiler
+from s2s.training.signals import Signals
+from s2s.training.trackers import JsonLines, MLflow, TensorBoard, Tracker, Trackers
 
 _NOTICE = 5.0  # seconds between two checkpoints while a node is about to go
 
@@ -66,22 +68,22 @@ def work(settings: dict[str, Any]) -> dict[str, Any]:
     host = _Host(None if board is None else Pin(board), config.train.epochs)
     start = settings.get("start")
 
-    def track(after: int) -> Tracker:
+    def make_tracker(resumed_from: int) -> Tracker:
         trackers: list[Tracker] = [
-            JsonLines(folder / "metrics.jsonl", after),
-            TensorBoard(folder / "tensorboard", after),
-            RayMetrics(folder.name, after),
+            JsonLines(folder / "metrics.jsonl", resumed_from),
+            TensorBoard(folder / "tensorboard", resumed_from),
+            RayMetrics(folder.name, resumed_from),
         ]
         if uri := settings.get("mlflow"):
             parameters = _flat(json.loads(config.to_json()))
             memory = folder / "mlflow-run"
-            trackers.append(MLflow(uri, "s2s", folder.name, parameters, memory, host.line))
-        return Several(trackers, host.line)
+            trackers.append(MLflow(uri, "s2s", folder.name, parameters, memory, host.log))
+        return Trackers(trackers, host.log)
 
     profiled = settings.get("profile") and rank == 0
-    profile = Profile(folder / "profile", host.line) if profiled else None
+    profile = StepProfiler(folder / "profile", host.log) if profiled else None
     try:
-        outcome = Training(
+        result = Training(
             all_or_raise(lambda: Corpus.open(Path(settings["corpus"]))),
             config,
             get_device(),
@@ -89,14 +91,14 @@ def work(settings: dict[str, Any]) -> dict[str, Any]:
                 folder,
                 config.train,
                 settings.get("checkpoints"),
-                host.line,
+                host.log,
                 # A trial may be ended as soon as it has told of an epoch.
                 background=settings["board"] is not None,
             ),
             folder,
             host=host,
             start=all_or_raise(lambda: ModelDirectory.load(Path(start)) if start else None),
-            track=track,
+            make_tracker=make_tracker,
             after_step=profile.step if profile else lambda: None,
         ).run()
     # All workers meet these together. Raised, they would be tried again in vain.
@@ -107,13 +109,14 @@ def work(settings: dict[str, Any]) -> dict[str, Any]:
     except torch.OutOfMemoryError:  # of a run that had not begun
         if ray.train.get_context().get_world_size() > 1:  # the others would wait for this one
             raise
-        return {"failed": str(memory_is_full("before the first step"))}
+        return {"failed": str(out_of_memory("before the first step"))}
     if profile is not None:
         profile.close()
-    return outcome
+    outcome = result.metrics.model_dump(exclude_unset=True)
+    return outcome if result.stopped_at is None else {**outcome, "stopped": result.stopped_at}
 
 
-class _Host(Alone):
+class _Host(SilentHost):
     """Ray Train, as the loop sees it.
 
     Args:
@@ -126,24 +129,24 @@ class _Host(Alone):
         self._context = get_train_context().preemption_context
         self._preempted = 0.0  # when to save next
         if pin is not None:
-            self.line, self.progress = pin.line, pin.progress  # type: ignore[method-assign]
-            self.saved = pin.saved  # type: ignore[method-assign]
+            self.log, self.report_progress = pin.line, pin.progress  # type: ignore[method-assign]
+            self.checkpoint_saved = pin.saved  # type: ignore[method-assign]
 
-    def epoch(self, record: EpochRecord) -> None:
+    def report_epoch(self, record: EpochRecord) -> None:
         """Tell driver and Ray Train."""
-        self.line(_told(record, self._epochs))
+        self.log(_told(record, self._epochs))
         ray.train.report(asdict(record))
 
-    def wish(self) -> Wish:
+    def signals(self) -> Signals:
         """What the driver wants; while a node is about to go, a checkpoint every few seconds."""
-        wish = self._pin.wish() if self._pin is not None else Wish()
+        signals = self._pin.wish() if self._pin is not None else Signals()
         # Every worker's own copy of the notice: the public get_preemption_info makes all workers
-        # wait for each other, which the exchange of wishes in every step does anyway.
+        # wait for each other, which the exchange of signals in every step does anyway.
         if self._context.preemption_info is None or time.monotonic() < self._preempted:
-            return wish
+            return signals
         self._preempted = time.monotonic() + _NOTICE
-        self.line("a node is about to go: saving")
-        return Wish(stop=wish.stop, save=True)
+        self.log("a node is about to go: saving")
+        return Signals(stop=signals.stop, save=True)
 
 
 def _told(record: EpochRecord, epochs: int) -> str:
