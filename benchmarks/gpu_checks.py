@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from benchmarks.gpu_report import (
     CPU,
     DEVICE,
     GPU,
-    NO,
+    NO_SIGNALS,
     Report,
     config_of,
     far_from,
@@ -39,9 +40,10 @@ from s2s.errors import Failed
 from s2s.model.directory import ModelDirectory
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
-from s2s.training.host import Alone, Wish
+from s2s.training.host import SilentHost
 from s2s.training.loop import Training
-from s2s.training.step import OnCard
+from s2s.training.signals import Signals
+from s2s.training.step import GpuStepper
 
 KINDS: dict[str, dict[str, Any]] = {
     "seed": {},
@@ -67,18 +69,18 @@ def numbers(report: Report) -> None:
         for precision in many:
             config = config_of("seed", model, precision=precision, clip_norm=1e9, **options)
             with training_of(corpus, config) as training:
-                steps = list(islice(training._stepper.steps(training._train, 1, 0), STEPS))
+                steps = list(islice(training.stepper.global_batches(training.batches, 1, 0), STEPS))
                 found: list[float] = []
                 gradients: list[Tensor] = []
                 # The same steps twice, so that shapes come again and are replayed.
                 for number, step in enumerate(steps * 3, start=1):
-                    told = training._stepper.take(step, number, 1e-3, NO)
-                    found.append(told.read().loss / step.tokens)
+                    pending = training.stepper.step(step, number, 1e-3, NO_SIGNALS)
+                    found.append(pending.read().loss / step.tokens)
                     if number == 1:
-                        gradients = [p.grad.clone() for p in training._model.parameters()]  # type: ignore[union-attr]
+                        gradients = [p.grad.clone() for p in training.model.parameters()]  # type: ignore[union-attr]
                 far = far_from(gradients, right)
                 drift = max(abs(a - b) / b for a, b in zip(found, losses, strict=True))
-                graphs = getattr(training._stepper, "_graphs", None)
+                graphs = getattr(training.stepper, "_graphs", None)
                 recorded = 0 if graphs is None else len(graphs)
             limit = FAR[precision]
             report.add("numbers", f"{kind}, {precision}",
@@ -90,7 +92,7 @@ def numbers(report: Report) -> None:
 def _exact(corpus: Corpus, config: Config) -> tuple[list[Tensor], list[float]]:
     """The first gradient and all losses of the same steps in float64, the plain way."""
     with training_of(corpus, config, CPU) as training:
-        model = training._model.double()
+        model = training.model.double()
         reads = model.encoder.recurrent
         if config.model.cell != "rnn":
             reads.read = reads._read_padded  # type: ignore[method-assign]
@@ -102,7 +104,7 @@ def _exact(corpus: Corpus, config: Config) -> tuple[list[Tensor], list[float]]:
         smoothing = config.train.label_smoothing
         losses: list[float] = []
         first: list[Tensor] = []
-        steps = list(islice(training._train.epoch(1), STEPS))
+        steps = list(islice(training.batches.epoch(1), STEPS))
         for step in steps * 3:
             [batch] = step.micro_batches
             real = batch.target_out != PAD
@@ -125,13 +127,13 @@ def graphs(report: Report) -> None:
         found = []
         for recorded in (True, False):
             with training_of(corpus, config_of("seed", model, clip_norm=1.0)) as training:
-                if not recorded and isinstance(training._stepper, OnCard):
-                    training._stepper._graphs = None
+                if not recorded and isinstance(training.stepper, GpuStepper):
+                    training.stepper._graphs = None
                 for number, step in enumerate(
-                    islice(training._stepper.steps(training._train, 1, 0), 60), start=1
+                    islice(training.stepper.global_batches(training.batches, 1, 0), 60), start=1
                 ):
-                    training._stepper.take(step, number, 1e-3, NO).read()
-                found.append(list(training._model.weights().values()))
+                    training.stepper.step(step, number, 1e-3, NO_SIGNALS).read()
+                found.append(list(training.model.weights().values()))
         far = far_from(*found)
         same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
         report.add("graphs", f"{kind}, 60 steps replayed against started",
@@ -139,15 +141,15 @@ def graphs(report: Report) -> None:
                    "at most 1e-3", far < 1e-3)  # fmt: skip
 
 
-class _Stop(Alone):
+class _Stop(SilentHost):
     """Asks to stop before a step."""
 
     def __init__(self, at: int) -> None:
         self.left = at
 
-    def wish(self) -> Wish:
+    def signals(self) -> Signals:
         self.left -= 1
-        return Wish(stop=self.left == 0)
+        return Signals(stop=self.left == 0)
 
 
 def resumption(report: Report) -> None:
@@ -156,13 +158,13 @@ def resumption(report: Report) -> None:
     model = {"dropout": 0.2, "attention": "general"}
     epochs = 2 if GPU else 1
 
-    def run(folder: Path, device: torch.device, last: int, host: Alone | None = None,
+    def run(folder: Path, device: torch.device, last: int, host: SilentHost | None = None,
             precision: str = "auto") -> dict[str, Tensor]:  # fmt: skip
         config = config_of("demo", {**model, "hidden_size": 64}, epochs=last, precision=precision)
         checkpoints = Checkpoints(folder / "checkpoints", last=99)
         training = Training(corpus, config, device, checkpoints, folder, host=host)
         training.run()
-        return {name: weight.cpu().clone() for name, weight in training._model.weights().items()}
+        return {name: weight.cpu().clone() for name, weight in training.model.weights().items()}
 
     with tempfile.TemporaryDirectory() as place:
         whole = run(Path(place, "whole"), DEVICE, epochs)
@@ -276,10 +278,10 @@ def _steps(data: Path, precision: str) -> list[Tensor]:
     config = config_of("seed", model, precision=precision, clip_norm=1.0)
     with training_of(Corpus.open(data / "seed"), config) as training:
         for number, step in enumerate(
-            islice(training._stepper.steps(training._train, 1, 0), 20), start=1
+            islice(training.stepper.global_batches(training.batches, 1, 0), 20), start=1
         ):
-            training._stepper.take(step, number, 1e-3, NO).read()
-        return [weight.cpu() for weight in training._model.weights().values()]
+            training.stepper.step(step, number, 1e-3, NO_SIGNALS).read()
+        return [weight.cpu() for weight in training.model.weights().values()]
 
 
 # ---- a trained seed, and decoding ---------------------------------------------------------------
@@ -292,18 +294,18 @@ def seed(report: Report) -> None:
         checkpoints = Checkpoints(f"{folder}/checkpoints", last=99)
         config = config_of("seed", epochs=10 if GPU else 1)
         begin = time.perf_counter()
-        told = Training(corpus, config, DEVICE, checkpoints, Path(folder)).run()
+        metrics = Training(corpus, config, DEVICE, checkpoints, Path(folder)).run().metrics
         spent = time.perf_counter() - begin
         with checkpoints.open(checkpoints.best(1)[0]) as best:
             shutil.copytree(best, report.out / "seed", dirs_exist_ok=True)
-    last = told["epochs"][-1]
-    accuracy = last["valid_padded_accuracy"]
-    report.numbers["seed"] = told["epochs"]
-    rate = statistics.median(epoch["pairs_per_second"] for epoch in told["epochs"])
-    report.add("seed", f"{len(told['epochs'])} epochs in {spent:.1f} s, validation and checkpoints "
+    last = metrics.epochs[-1]
+    accuracy = last.valid_padded_accuracy
+    report.numbers["seed"] = [asdict(epoch) for epoch in metrics.epochs]
+    rate = statistics.median(epoch.pairs_per_second for epoch in metrics.epochs)
+    report.add("seed", f"{len(metrics.epochs)} epochs in {spent:.1f} s, validation and checkpoints "
                f"included, {rate:,.0f} pairs/s in the median one",
                f"padded accuracy {accuracy:.4f}, token accuracy "
-               f"{last['valid_token_accuracy']:.4f}", "0.8282 on CPUs; at least 0.826",
+               f"{last.valid_token_accuracy:.4f}", "0.8282 on CPUs; at least 0.826",
                accuracy >= 0.826 if GPU else None)  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.gpu_report import (
     DEVICE,
     GPU,
-    NO,
+    NO_SIGNALS,
     Report,
     config_of,
     far_from,
@@ -31,10 +31,10 @@ from s2s.corpus.batches import Batches
 from s2s.decoding.translator import Translator
 from s2s.model.loss import cross_entropy
 from s2s.text.vocabulary import PAD
-from s2s.training.card import Card
 from s2s.training.checkpoints import Checkpoints
+from s2s.training.device_batches import DeviceCorpus
 from s2s.training.loop import Training
-from s2s.training.step import OnCard, Reading
+from s2s.training.step import GpuStepper, PendingStep
 
 
 def ceilings(report: Report) -> None:
@@ -64,16 +64,17 @@ def kernels(report: Report) -> None:
 
 def _kernels(report: Report) -> None:
     batches = Batches(report.corpus("seed").split("train"), 128)
-    card = Card(DEVICE)
-    card.hold(batches)
+    corpus = DeviceCorpus(DEVICE)
+    corpus.cache_tokens(batches)
     right = 0
-    steps = list(islice(card.steps(batches, 1, 0), 40)) + list(card.steps(batches, 1, 0))[-1:]
+    steps = list(corpus.global_batches(batches, 1, 0))
+    steps = steps[:40] + steps[-1:]
     for step in steps:
-        card.load(step.pool)
-        card.point(step.micro_batches[0])
+        corpus.load_pool(step.pool)
+        corpus.select(step.micro_batches[0])
         ours, plain = (
-            card.batch(step.micro_batches[0].shape),
-            card._batch(step.micro_batches[0].shape),
+            corpus.batch(step.micro_batches[0].shape),
+            corpus._batch_by_torch(step.micro_batches[0].shape),
         )
         right += all(torch.equal(a, b) for a, b in zip(  # type: ignore[arg-type]
             (ours.source, ours.source_lengths, ours.target_in, ours.target_out,
@@ -81,7 +82,7 @@ def _kernels(report: Report) -> None:
             (plain.source, plain.source_lengths, plain.target_in, plain.target_out,
              plain.target_positions), strict=True))  # fmt: skip
     shape = steps[0].micro_batches[0].shape
-    ratio = recorded_ratio(lambda: card._batch(shape), lambda: card.batch(shape))
+    ratio = recorded_ratio(lambda: corpus._batch_by_torch(shape), lambda: corpus.batch(shape))
     report.add("kernels", f"{len(steps)} batches put together", f"{right} the same, {ratio}",
                "all", right == len(steps))  # fmt: skip
 
@@ -150,7 +151,7 @@ class _Often:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._corpus, name)
 
-    def part(self, name: str) -> Any:
+    def split(self, name: str) -> Any:
         return self._train if name == "train" else self._corpus.split(name)
 
 
@@ -196,17 +197,18 @@ def speed(report: Report) -> None:
         for recorded in (True, False):
             many = _Often(corpus, times) if GPU and recorded else corpus
             with training_of(many, config) as training:  # type: ignore[arg-type]
-                if not recorded and isinstance(training._stepper, OnCard):
-                    training._stepper._graphs = None
+                if not recorded and isinstance(training.stepper, GpuStepper):
+                    training.stepper._graphs = None
                 if recorded:
                     _rate(training, 1)
                     epochs = [_rate(training, number) for number in (2, 3, 4)]
                     rates[True] = statistics.median(rate for rate, _ in epochs)
                     busy = statistics.median(spent for _, spent in epochs)
-                    steps = training._stepper.steps(training._train, 1, 0) if GPU else ()
+                    stepper = training.stepper
+                    steps = stepper.global_batches(training.batches, 1, 0) if GPU else ()
                     shapes = [share.shape for step in steps for share in step.micro_batches]  # type: ignore[attr-defined]
-                    weights = sum(w.numel() for w in training._model.weights().values())
-                    count = len(getattr(training._stepper, "_graphs", None) or [])
+                    weights = sum(w.numel() for w in training.model.weights().values())
+                    count = len(getattr(stepper, "_graphs", None) or [])
                     if GPU:
                         card = _profile(report, training, f"{preset}-{batch}")
                 else:
@@ -234,31 +236,31 @@ def _rate(training: Training, epoch: int, most: int = 10**9) -> tuple[float, flo
 
     Also the seconds of a step that the CPU was busy with it.
     """
-    stepper, pairs, count, busy = training._stepper, 0, 0, 0.0
-    taken: list[Reading] = []
-    steps = stepper.steps(training._train, epoch, 0)
+    stepper, pairs, count, busy = training.stepper, 0, 0, 0.0
+    pending: list[PendingStep] = []
+    steps = stepper.global_batches(training.batches, epoch, 0)
     begin = time.perf_counter()
     for number, step in enumerate(islice(steps, most if GPU else 5), start=1):
         asked = time.perf_counter()
-        taken.append(stepper.take(step, number, 1e-3, NO))
+        pending.append(stepper.step(step, number, 1e-3, NO_SIGNALS))
         busy += time.perf_counter() - asked
         pairs, count = pairs + len(step.rows), count + 1
-        if len(taken) > stepper.lag:
-            taken.pop(0).read()
-    for reading in taken:
-        reading.read()
+        if len(pending) > stepper.lag:
+            pending.pop(0).read()
+    for step in pending:
+        step.read()
     return pairs / (time.perf_counter() - begin), busy / count
 
 
 def _profile(report: Report, training: Training, name: str) -> float:
     """Write what the kernels of a step take, summed over some steps; returns milliseconds."""
-    stepper = training._stepper
-    steps = list(islice(stepper.steps(training._train, 1, 0), 40))
+    stepper = training.stepper
+    steps = list(islice(stepper.global_batches(training.batches, 1, 0), 40))
     for number, step in enumerate(steps[:20], start=1):
-        stepper.take(step, number, 1e-3, NO).read()
+        stepper.step(step, number, 1e-3, NO_SIGNALS).read()
     with torch.profiler.profile() as profiler:
         for number, step in enumerate(steps[20:], start=1):
-            stepper.take(step, number, 1e-3, NO).read()
+            stepper.step(step, number, 1e-3, NO_SIGNALS).read()
     events = profiler.key_averages()
     kernels = [event for event in events if event.self_device_time_total > 0
                and event.device_type == torch.autograd.DeviceType.CUDA]  # fmt: skip
@@ -328,12 +330,12 @@ def translating(report: Report) -> None:
         if not GPU:
             config.train.__dict__["batch_size"] = 4096
         begin = time.perf_counter()
-        told = Training(corpus, config, DEVICE, checkpoints, Path(folder)).run()
+        metrics = Training(corpus, config, DEVICE, checkpoints, Path(folder)).run().metrics
         spent = time.perf_counter() - begin
         with checkpoints.open(checkpoints.best(1)[0]) as best:
             shutil.copytree(best, model, dirs_exist_ok=True)
     report.add("translating", f"multi30k trained for {config.train.epochs} epochs in {spent:.0f} s",
-               f"token accuracy {told['best']['valid_token_accuracy']:.4f}")  # fmt: skip
+               f"token accuracy {metrics.best.valid_token_accuracy:.4f}")  # fmt: skip
     test = corpus.split("test")["source"][:]
     for precision in ("bf16", "fp32"):
         translator = Translator.load(model, DEVICE).with_settings(precision=precision)

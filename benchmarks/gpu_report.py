@@ -23,11 +23,12 @@ from s2s.decoding.translator import Translator
 from s2s.presets import PRESETS
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
+from s2s.training.signals import StepSignals
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 CPU = torch.device("cpu")
-NO = (False, False, False)  # what a worker wishes
+NO_SIGNALS = StepSignals(stop=False, save=False, due=False)
 
 
 @dataclass(frozen=True)

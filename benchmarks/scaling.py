@@ -26,6 +26,7 @@ from s2s.corpus import Corpus
 from s2s.presets import PRESETS
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
+from s2s.training.signals import StepSignals
 
 CASES = [  # hidden size, pairs of a global batch, precision
     (64, 128, "bf16"),
@@ -127,19 +128,19 @@ def _steps(
             Checkpoints(folder),
             Path(folder),
         )
-        stepper = training._stepper
-        batches = stepper.steps(training._train, 1, 0)
+        stepper, none = training.stepper, StepSignals(stop=False, save=False, due=False)
+        batches = stepper.global_batches(training.batches, 1, 0)
         for step in islice(batches, 15):  # kernels are compiled
-            stepper.take(step, 1, 1e-3, (False, False, False))
+            stepper.step(step, 1, 1e-3, none)
         waited, rows, begin = 0.0, 0, time.perf_counter()
         for _ in range(steps):
             asked = time.perf_counter()
             step = next(batches)
             waited += time.perf_counter() - asked
-            stepper.take(step, 1, 1e-3, (False, False, False))
+            stepper.step(step, 1, 1e-3, none)
             rows += len(step.source_ids) + len(step.target_ids)
         spent = time.perf_counter() - begin
-        model = training._model
+        model = training.model
         embedded = sum(m.weight.numel() for m in (model.encoder.embedding, model.decoder.embedding))
         dense = sum(weight.numel() for weight in model.parameters()) - embedded
     width = config.model.embedding_size

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -164,9 +165,8 @@ def _train_here(corpus: Path, threads: int, epochs: int, hidden: int, batch: int
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(f"{folder}/checkpoints")
         cpu = torch.device("cpu")
-        run = Training(Corpus.open(corpus), config, cpu, checkpoints, Path(folder)).run()
-    told: list[Record] = run["epochs"]
-    return told
+        result = Training(Corpus.open(corpus), config, cpu, checkpoints, Path(folder)).run()
+    return [asdict(epoch) for epoch in result.metrics.epochs]
 
 
 def _ray(corpus: Path, workers: int, epochs: int, hidden: int, batch: int) -> list[Record]:

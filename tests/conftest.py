@@ -60,10 +60,10 @@ def train_model(corpus: Corpus, config: Config, out: Path) -> None:
     """Train in this process and make the model directory `out` of the best epoch."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(f"{folder}/checkpoints")
-        metrics = Training(corpus, config, torch.device("cpu"), checkpoints, Path(folder)).run()
+        result = Training(corpus, config, torch.device("cpu"), checkpoints, Path(folder)).run()
         with checkpoints.open(checkpoints.best(1)[0]) as best:
             out.mkdir(exist_ok=True)
-            ModelDirectory.load(best).save(out, metrics)
+            ModelDirectory.load(best).save(out, result.metrics)
 
 
 @pytest.fixture(scope="session")

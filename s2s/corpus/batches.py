@@ -1,6 +1,6 @@
 """Deterministic, length-bucketed global batches, and their tensors.
 
-Shapes: B sentences of a batch, S source tokens, T target tokens.
+Shapes: P rows of a pool, B sentences of a batch, S source tokens, T target tokens.
 """
 
 import queue
@@ -20,26 +20,26 @@ from s2s.text.vocabulary import PAD, SOS
 
 Item = TypeVar("Item")
 
-# Batches of a pool within which rows are sorted by length. Sorting the whole corpus saves a little
-# more padding and costs accuracy (docs/log.md).
-POOL = 20
+# Global batches in a pool, within which rows are sorted by length. Sorting the whole corpus saves a
+# little more padding and costs accuracy (docs/log.md).
+BATCHES_PER_POOL = 20
 
 
 @dataclass(frozen=True)
 class Batch:
     """Sentence pairs as padded tensors."""
 
-    source: Tensor  # (B, S) int64, PAD after the last word
+    source: Tensor  # (B, S) int64, PAD after the last token
     source_lengths: Tensor  # (B,) int64, each at least 1
-    target_in: Tensor  # (B, T) int64: <sos>, then the words
-    target_out: Tensor  # (B, T) int64: the words, then <eos>; PAD where nothing is to predict
-    sentences: int  # that count, the others being there for the shape; on a GPU, all
-    # (N,) int64, the places of the real tokens in the flattened target_out, then -1 to a fixed
-    # number of places; None where the places are not known yet.
+    target_in: Tensor  # (B, T) int64: <sos>, then the tokens
+    target_out: Tensor  # (B, T) int64: the tokens, then <eos>; PAD where nothing is predicted
+    sentences: int  # that count; further rows only fill the shape. A batch made on a GPU says B.
+    # (N,) int64, positions of the real tokens in the flattened target_out, filled up with -1 to a
+    # fixed size; None where the positions have not been computed.
     target_positions: Tensor | None = None
 
     def to(self, device: torch.device) -> Self:
-        """The batch on a device."""
+        """Return the batch on a device."""
         if device.type == "cpu":
             return self
         return type(self)(
@@ -53,27 +53,27 @@ class Batch:
 
 @dataclass(frozen=True)
 class Pool:
-    """Rows sorted by length, and the batches that they are cut into."""
+    """Rows sorted by length, and the global batches that they are divided into."""
 
-    rows: Ints  # of the corpus
-    source_lengths: Ints
-    target_lengths: Ints
-    # Places in the pool of the rows of each global batch, in the order of the steps.
+    rows: Ints  # (P,) of the corpus
+    source_lengths: Ints  # (P,)
+    target_lengths: Ints  # (P,)
+    # Indices into the pool of the rows of each global batch, in the order of the steps.
     batches: list[Ints]
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """What all workers know of an optimizer step: facts of its global batch."""
+    """What every worker knows of the sentence pairs of one optimizer step."""
 
-    rows: Ints
-    tokens: int  # of its targets
-    source_ids: Tensor  # (words,) int64, the different ones that the global batch reads
-    target_ids: Tensor  # (words,) int64, <sos> among them
+    rows: Ints  # of the corpus
+    tokens: int  # real target tokens
+    source_ids: Tensor  # (unique tokens,) int64, sorted
+    target_ids: Tensor  # (unique tokens,) int64, sorted, with <sos>
 
     @classmethod
-    def of(cls, rows: Ints, source: Ragged, target: Ragged) -> "GlobalBatch":
-        """The facts of a global batch of so many rows, and their tokens."""
+    def from_rows(cls, rows: Ints, source: Ragged, target: Ragged) -> "GlobalBatch":
+        """Return the global batch of some rows, given the tokens of these rows."""
         return GlobalBatch(
             rows=rows,
             tokens=len(target.values),
@@ -84,33 +84,35 @@ class GlobalBatch:
 
 @dataclass(frozen=True)
 class LocalBatch(GlobalBatch):
-    """An optimizer step with a worker's share of its global batch, as tensors on the CPU."""
+    """A global batch with the part of it that one worker computes, as tensors on the CPU."""
 
-    micro_batches: list[Batch]  # whose gradients are accumulated
+    micro_batches: list[Batch]  # their gradients are accumulated
 
 
 def pad(lists: Ragged, rows: Ints) -> Tensor:
-    """Some of the lists as rows, (B, longest) int64, PAD at their ends."""
-    taken = lists.take(rows)
-    steps = np.arange(taken.lengths.max())  # (longest,)
-    inside = steps < taken.lengths[:, None]  # (B, longest)
-    table = np.full(inside.shape, PAD, np.int64)
-    table[inside] = taken.values  # row by row, as the values are
-    return torch.from_numpy(table)
+    """Return some of the lists as a matrix, (B, longest) int64, PAD after the end of each."""
+    selected = lists.take(rows)
+    positions = np.arange(selected.lengths.max())  # (longest,)
+    inside = positions < selected.lengths[:, None]  # (B, longest)
+    matrix = np.full(inside.shape, PAD, np.int64)
+    matrix[inside] = selected.values  # both are in row-major order
+    return torch.from_numpy(matrix)
 
 
 class Batches:
-    """The batches of one part of a corpus, for one of `world` workers.
+    """The batches of one split of a corpus, for one of `world_size` workers.
 
-    A global batch is a set of rows chosen by (seed, epoch, position) alone. It is dealt out, row by
-    row, to the shares of all workers, so all workers together see the same batches whatever their
-    number and that of their shares, and take the same number of steps.
+    A global batch is a set of rows that depends on seed, epoch and position alone. Its rows are
+    dealt out in turn to the micro-batches of all workers: every number of workers and micro-batches
+    sees the same global batches, and all workers take the same number of steps.
 
     Args:
-        rows: columns `source_ids` and `target_ids`; memory-mapped rows are read where they lie.
-        batch_size: sentence pairs of a global batch.
-        batch_tokens: if given, the target tokens of a global batch instead, padding included.
-        accumulate: shares in which a worker takes its part of a global batch.
+        rows: columns `source_ids` and `target_ids`; memory-mapped columns are not copied.
+        batch_size: sentence pairs in a global batch.
+        rank: of this worker, from 0.
+        batch_tokens: if set, target tokens in a global batch, padding included, instead of
+            `batch_size`.
+        accumulate: micro-batches that each worker divides its part of a global batch into.
     """
 
     def __init__(
@@ -119,81 +121,81 @@ class Batches:
         batch_size: int,
         seed: int = 0,
         rank: int = 0,
-        world: int = 1,
+        world_size: int = 1,
         *,
         batch_tokens: int | None = None,
         accumulate: int = 1,
     ) -> None:
-        # The table of a selection holds other rows, too: it is copied.
+        # The table of a selection also holds the rows that were not selected: copy the selected.
         table = rows.data if rows._indices is None else rows.with_format("arrow")[:]
         self._source, self._target = (
             Column(table.column(name)) for name in ("source_ids", "target_ids")
         )
         self.batch_size, self.batch_tokens, self._seed = batch_size, batch_tokens, seed
-        self.rank, self.world, self.accumulate = rank, world, accumulate
-        self._lengths: tuple[Any, Any] | None = None  # if they are remembered
+        self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
+        self._lengths: tuple[Any, Any] | None = None  # of all rows, once they are cached
         self.pairs = len(rows)
         self.target_tokens = self._target.total
         self.source_tokens = self._source.total
         if batch_tokens is not None:
             batch_size = max(1, batch_tokens * self.pairs // self.target_tokens)
-        self._pool = POOL * batch_size
+        self._pool_size = BATCHES_PER_POOL * batch_size
 
     @property
     def longest_target(self) -> int:
-        """Tokens of the longest target, `<eos>` included."""
+        """Length of the longest target in tokens, `<eos>` included."""
         return self._target.longest
 
-    def steps(self, epoch: int) -> int:
-        """Global batches of an epoch."""
+    def steps_per_epoch(self, epoch: int) -> int:
+        """Return the number of global batches in an epoch (with `batch_tokens`, epochs differ)."""
         if self.batch_tokens is None:
             return -(-self.pairs // self.batch_size)
         return sum(
-            len(self._cut(target[_by_length(source, target)]))
-            for rows in self._pools(epoch)
+            len(self._divide(target[_by_length(source, target)]))
+            for rows in self._shuffled(epoch)
             for source, target in [self._lengths_of(rows)]
         )
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[LocalBatch]:
-        """The worker's part of each global batch of an epoch.
+        """Yield the global batches of an epoch, each with this worker's part.
 
-        Rows are shuffled and cut into pools; each pool is sorted by length and cut into batches,
-        which are shuffled: little padding, and batches that still mix lengths.
+        Rows are shuffled and divided into pools; each pool is sorted by length and divided into
+        batches, which are shuffled. There is little padding, and an epoch still mixes lengths.
 
         Args:
-            skip: global batches from the start that are passed over.
+            skip: global batches to leave out at the start of the epoch.
         """
         for pool in self.pools(epoch, skip):
             tokens = self.tokens(pool.rows)
             for batch in pool.batches:
-                yield self._step(pool.rows[batch], *(side.take(batch) for side in tokens))
+                yield self._local_batch(pool.rows[batch], *(side.take(batch) for side in tokens))
 
     def pools(self, epoch: int, skip: int = 0) -> Iterator[Pool]:
-        """The pools of an epoch, without the first `skip` global batches."""
-        for number, rows in enumerate(self._pools(epoch)):
-            if self.batch_tokens is None and skip >= POOL:
-                skip -= POOL  # without reading it
+        """Yield the pools of an epoch, without its first `skip` global batches."""
+        for number, rows in enumerate(self._shuffled(epoch)):
+            if self.batch_tokens is None and skip >= BATCHES_PER_POOL:
+                skip -= BATCHES_PER_POOL  # the whole pool, without reading its lengths
                 continue
             source, target = self._lengths_of(rows)
             order = _by_length(source, target)
-            batches = self._cut(target[order])
+            batches = self._divide(target[order])
             shuffled = np.random.default_rng((self._seed, epoch, number)).permutation(len(batches))
             yield Pool(
                 rows[order],
                 source[order],
                 target[order],
-                [batches[place] for place in shuffled[skip:]],
+                [batches[index] for index in shuffled[skip:]],
             )
             skip = max(0, skip - len(batches))
 
     def tokens(self, rows: Ints | None = None) -> tuple[Ragged, Ragged]:
-        """Source and target of some rows, or of all."""
+        """Return source and target tokens of some rows, or of all."""
         if rows is None:
             return self._source.whole(), self._target.whole()
         return self._source.take(rows), self._target.take(rows)
 
-    def remember_lengths(self) -> None:
-        """Keep the lengths of all rows, 8 bytes for each: pools are then made without reading."""
+    def cache_lengths(self) -> None:
+        """Keep the lengths of all rows in memory, 8 bytes a row, to make pools without reading."""
         rows = np.arange(self.pairs)
         source, target = (c.lengths(rows).astype(np.int32) for c in (self._source, self._target))
         self._lengths = (source, target)
@@ -204,40 +206,43 @@ class Batches:
         source, target = self._lengths
         return source[rows], target[rows]
 
-    def _pools(self, epoch: int) -> Iterator[Ints]:
-        order = np.arange(self.pairs, dtype=np.int32)  # half of what int64 takes
+    def _shuffled(self, epoch: int) -> Iterator[Ints]:
+        """Yield the rows of each pool of an epoch, in random order."""
+        order = np.arange(self.pairs, dtype=np.int32)  # half the memory of int64
         np.random.default_rng((self._seed, epoch)).shuffle(order)
-        for start in range(0, self.pairs, self._pool):
-            yield order[start : start + self._pool].astype(np.int64)
+        for start in range(0, self.pairs, self._pool_size):
+            yield order[start : start + self._pool_size].astype(np.int64)
 
-    def _cut(self, lengths: Ints) -> list[Ints]:
-        """The rows of each batch of a pool, by the target lengths of its rows, shortest first."""
+    def _divide(self, lengths: Ints) -> list[Ints]:
+        """Return the indices of each batch of a pool with ascending target lengths (P,)."""
         ends = [0]
         while ends[-1] < len(lengths):
             if self.batch_tokens is None:
                 size = self.batch_size
             else:
                 rest = lengths[ends[-1] :]
-                places = rest * np.arange(1, len(rest) + 1)  # a batch is as wide as its last row
-                size = max(1, int(np.searchsorted(places, self.batch_tokens, side="right")))
+                # A batch is as wide as its last row, padding included.
+                padded_tokens = rest * np.arange(1, len(rest) + 1)
+                size = max(1, int(np.searchsorted(padded_tokens, self.batch_tokens, side="right")))
             ends.append(min(ends[-1] + size, len(lengths)))
         return [np.arange(start, end) for start, end in pairwise(ends)]
 
-    def _step(self, rows: Ints, source: Ragged, target: Ragged) -> LocalBatch:
-        shares = self.world * self.accumulate
+    def _local_batch(self, rows: Ints, source: Ragged, target: Ragged) -> LocalBatch:
+        """Return the global batch of some rows, with the micro-batches of this worker."""
+        stride = self.world_size * self.accumulate  # micro-batches of all workers
         return LocalBatch(
             micro_batches=[
-                _collate(source, target, np.arange(share, len(rows), shares))
-                for share in range(self.rank, shares, self.world)
+                _collate(source, target, np.arange(first, len(rows), stride))
+                for first in range(self.rank, stride, self.world_size)
             ],
-            **vars(GlobalBatch.of(rows, source, target)),
+            **vars(GlobalBatch.from_rows(rows, source, target)),
         )
 
 
 def _by_length(source: Ints, target: Ints) -> Ints:
-    """The order of rows by target length, then by source length, then as they are.
+    """Return the stable order of rows by target length, then by source length.
 
-    What np.lexsort gives, but numpy sorts short integers in linear time.
+    The order is that of np.lexsort, but numpy sorts 16-bit integers in linear time.
     """
     if max(source.max(), target.max()) >= 1 << 16:
         return np.lexsort((source, target))
@@ -246,9 +251,10 @@ def _by_length(source: Ints, target: Ints) -> Ints:
 
 
 def _collate(source: Ragged, target: Ragged, rows: Ints) -> Batch:
+    """Return some rows as padded tensors."""
     if not len(rows):
-        # Fewer rows than shares: the worker takes its step on a row without targets, so that it
-        # meets the others in the all-reduce and adds nothing to it.
+        # There are fewer rows than micro-batches. The worker computes a row without targets: it
+        # joins the all-reduce of the others and adds nothing to it.
         batch = _collate(source, target, np.arange(1))
         return replace(batch, target_out=torch.full_like(batch.target_out, PAD), sentences=0)
     target_out = pad(target, rows)  # (B, T)
@@ -264,40 +270,39 @@ def _collate(source: Ragged, target: Ragged, rows: Ints) -> Batch:
 
 
 def prefetch(items: Iterator[Item], depth: int = 4) -> Iterator[Item]:
-    """The items of an iterator, made by a thread of their own before they are asked for.
+    """Yield the items of an iterator, which a thread computes up to `depth` items ahead.
 
-    An error of the iterator is raised where its item would have been; a caller that stops early
-    ends the thread.
+    An error of the iterator is raised in place of its item. Closing the generator ends the thread.
     """
-    made: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
-    left = threading.Event()
+    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
+    closed = threading.Event()
 
     def put(item: Item | None, error: BaseException | None) -> bool:
-        while not left.is_set():
+        while not closed.is_set():
             try:
-                made.put((item, error), timeout=0.1)
+                ready.put((item, error), timeout=0.1)
                 return True
             except queue.Full:
                 continue
         return False
 
-    def make() -> None:
+    def produce() -> None:
         try:
             for item in items:
                 if not put(item, None):
                     return
             put(None, StopIteration())
-        except BaseException as error:  # it is raised in the thread that asked
+        except BaseException as error:  # it is raised in the consumer's thread
             put(None, error)
 
-    threading.Thread(target=make, name="s2s-batches", daemon=True).start()
+    threading.Thread(target=produce, name="s2s-batches", daemon=True).start()
     try:
         while True:
-            item, error = made.get()
+            item, error = ready.get()
             if isinstance(error, StopIteration):
                 return
             if error is not None:
                 raise error
             yield item  # type: ignore[misc]
     finally:
-        left.set()
+        closed.set()

@@ -9,7 +9,8 @@ from typing import Any
 import ray
 
 from s2s.console import EpochBar
-from s2s.training.host import Progress, Wish
+from s2s.training.host import Progress
+from s2s.training.signals import Signals
 
 _POLL_SECONDS = 0.5
 
@@ -21,7 +22,7 @@ class _Board:
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._progress: Progress | None = None
-        self._requests = Wish()
+        self._signals = Signals()
         self._saves = 0
 
     # ---- of workers ----
@@ -33,11 +34,11 @@ class _Board:
         self._progress = progress
 
     def post_saved(self) -> None:
-        self._requests = Wish(stop=self._requests.stop)
+        self._signals = Signals(stop=self._signals.stop)
         self._saves += 1
 
-    def requests(self) -> Wish:
-        return self._requests
+    def signals(self) -> Signals:
+        return self._signals
 
     # ---- of the driver and Ray Train's controller ----
 
@@ -47,11 +48,11 @@ class _Board:
         return lines, self._progress
 
     def request_stop(self) -> None:
-        self._requests = Wish(stop=True)
+        self._signals = Signals(stop=True)
 
     def request_save(self) -> int:
         """Request a checkpoint, and return how many requested ones have been written before."""
-        self._requests = Wish(stop=self._requests.stop, save=True)
+        self._signals = Signals(stop=self._signals.stop, save=True)
         return self._saves
 
     def saves(self) -> int:
@@ -65,32 +66,32 @@ class BoardClient:
         self._board = board
         self._next_poll = 0.0
         self._answer: Any = None
-        self._requests = Wish()
+        self._signals = Signals()
 
-    def line(self, text: str) -> None:
+    def log(self, line: str) -> None:
         """Post a line for the driver to print."""
-        self._board.post_line.remote(text)
+        self._board.post_line.remote(line)
 
-    def progress(self, progress: Progress) -> None:
+    def report_progress(self, progress: Progress) -> None:
         """Post how far the run is."""
         self._board.post_progress.remote(progress)
 
-    def saved(self) -> None:
+    def checkpoint_saved(self) -> None:
         """Post that a requested checkpoint is written."""
-        self._requests, self._answer = Wish(stop=self._requests.stop), None
+        self._signals, self._answer = Signals(stop=self._signals.stop), None
         self._board.post_saved.remote()
 
-    def wish(self) -> Wish:
+    def signals(self) -> Signals:
         """Return what the driver requests, as of a second ago."""
         if (now := time.monotonic()) >= self._next_poll:
             self._next_poll = now + _POLL_SECONDS
             if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
                 with suppress(ray.exceptions.RayError):  # the board's node has gone; train on
-                    self._requests = ray.get(self._answer)
+                    self._signals = ray.get(self._answer)
                 self._answer = None
             if self._answer is None:
-                self._answer = self._board.requests.remote()
-        return self._requests
+                self._answer = self._board.signals.remote()
+        return self._signals
 
 
 @contextmanager

@@ -101,11 +101,11 @@ def train(
                 time.perf_counter() - begin, versions={"ray": ray.__version__}, log=bar.line,
             )  # fmt: skip
     scores = ", ".join(
-        f"{score['name']} {score['score']:.2f} (references {score['references']})"
-        for score in metrics["scores"]
+        f"{score.name} {score.score:.2f} (references {score.references})"
+        for score in metrics.scores
     )
-    loss = f"valid loss {metrics['valid']['valid_loss']:.4f}"
-    bar.line(f"{metrics['weights']}: {loss}, {metrics['decoding']}: {scores}")
+    loss = f"valid loss {metrics.valid.valid_loss:.4f}" if metrics.valid else ""
+    bar.line(f"{metrics.weights}: {loss}, {metrics.decoding}: {scores}")
     bar.line(f"model directory: {out}")
 
 

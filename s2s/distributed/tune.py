@@ -1,6 +1,5 @@
 """A sweep over hidden and embedding sizes on Ray Tune; each trial is a Ray Train run."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from s2s.distributed.train import make_trainer
 from s2s.distributed.worker import Job, RunFailed, RunRefused
 from s2s.errors import BadInput, Failed, last_line
 from s2s.files import new_directory
-from s2s.model.metrics import EpochRecord
+from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.runs import claim_folder, interruptible, lock
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
@@ -57,7 +56,8 @@ class _Run:
 
     number: int  # of the trial
     checkpoints: Checkpoints
-    metrics: dict[str, Any]  # what `metrics.json` of its best checkpoint says
+    metrics: RunMetrics  # of its best checkpoint
+    best: EpochRecord
 
 
 def tune(
@@ -204,7 +204,7 @@ def _export(grid: ray.tune.ResultGrid, setup: _Setup, out: Path, seconds: float)
             runs.append(run)
     if not runs:
         raise Failed(f"every trial failed; the first: {trials[0].error}")
-    best = min(runs, key=lambda run: (run.metrics["best"]["valid_loss"], run.number))
+    best = min(runs, key=lambda run: (run.best.valid_loss, run.number))
     sweep = Sweep(trials=trials, best=best.number, total_seconds=seconds)
     with new_directory(out) as scratch:
         export(
@@ -230,9 +230,12 @@ def _result(result: ray.tune.Result, setup: _Setup, number: int) -> tuple[Trial,
     if not (best := checkpoints.best(1)):
         return trial.model_copy(update={"error": "it has left no checkpoint"}), None
     with checkpoints.open(best[0]) as path:
-        metrics = json.loads((path / "metrics.json").read_bytes())
-    measured = {"epochs": result.metrics["epoch"], "best": EpochRecord(**metrics["best"])}
-    return trial.model_copy(update=measured), _Run(number, checkpoints, metrics)
+        metrics = RunMetrics.load(path)
+    record = metrics.best
+    if record is None:
+        return trial.model_copy(update={"error": "it has finished no epoch"}), None
+    measured = {"epochs": result.metrics["epoch"], "best": record}
+    return trial.model_copy(update=measured), _Run(number, checkpoints, metrics, record)
 
 
 class _Watcher(ray.tune.Callback):

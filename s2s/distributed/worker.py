@@ -18,12 +18,14 @@ from s2s.distributed.metrics import TrainMetrics
 from s2s.distributed.ray_internals import PreemptionNotice
 from s2s.errors import BadInput, Failed
 from s2s.model.directory import ModelDirectory
-from s2s.model.metrics import EpochRecord
-from s2s.training.host import Alone, Wish
-from s2s.training.loop import Training, memory_is_full
-from s2s.training.profiler import Profile
+from s2s.model.metrics import EpochRecord, RunMetrics
+from s2s.training.failures import out_of_memory
+from s2s.training.host import SilentHost
+from s2s.training.loop import Training
+from s2s.training.profiler import StepProfiler
 from s2s.training.run import TrainOptions, run_checkpoints
-from s2s.training.trackers import JsonLines, MLflow, Several, TensorBoard, Tracker
+from s2s.training.signals import Signals
+from s2s.training.trackers import JsonLines, MLflow, TensorBoard, Tracker, Trackers
 
 _NOTICE_SECONDS = 5.0  # between two checkpoints while a node is about to go
 
@@ -44,7 +46,7 @@ class Job:
 class RunFinished:
     """The outcome of a run that has trained to its end."""
 
-    metrics: dict[str, Any]  # what `metrics.json` says of the run
+    metrics: RunMetrics
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,10 @@ def work(job: Job) -> RunOutcome:
     board = None if job.board is None or rank else BoardClient(job.board)
     host = _Host(board, job.config.train.epochs)
     profiled = job.options.profile and rank == 0
-    profile = Profile(job.folder / "profile", host.line) if profiled else None
+    profile = StepProfiler(job.folder / "profile", host.log) if profiled else None
     start = job.options.init_from
     try:
-        metrics = Training(
+        result = Training(
             all_or_raise(lambda: Corpus.open(job.corpus)),
             job.config,
             get_device(),
@@ -92,14 +94,14 @@ def work(job: Job) -> RunOutcome:
                 job.folder,
                 job.config.train,
                 job.options.checkpoints,
-                host.line,
+                host.log,
                 # A trial may be ended as soon as it has reported an epoch.
                 background=job.board is not None,
             ),
             job.folder,
             host=host,
             start=all_or_raise(lambda: ModelDirectory.load(start) if start else None),
-            track=lambda after: _trackers(job, after, host),
+            make_tracker=lambda resumed_from: _trackers(job, resumed_from, host),
             after_step=profile.step if profile else lambda: None,
         ).run()
     except BadInput as error:
@@ -109,27 +111,29 @@ def work(job: Job) -> RunOutcome:
     except torch.OutOfMemoryError:  # of a run that had not begun
         if ray.train.get_context().get_world_size() > 1:  # the others would wait for this one
             raise
-        return RunFailed(str(memory_is_full("before the first step")))
+        return RunFailed(str(out_of_memory("before the first step")))
     if profile is not None:
         profile.close()
-    return RunStopped(metrics["stopped"]) if "stopped" in metrics else RunFinished(metrics)
+    if result.stopped_at is not None:
+        return RunStopped(result.stopped_at)
+    return RunFinished(result.metrics)
 
 
-def _trackers(job: Job, after: int, host: "_Host") -> Tracker:
-    """Return all trackers of a run that goes on from step `after`, as one."""
+def _trackers(job: Job, resumed_from: int, host: "_Host") -> Tracker:
+    """Return all trackers of a run that is resumed from a step, as one."""
     trackers: list[Tracker] = [
-        JsonLines(job.folder / "metrics.jsonl", after),
-        TensorBoard(job.folder / "tensorboard", after),
-        TrainMetrics(job.folder.name, after),
+        JsonLines(job.folder / "metrics.jsonl", resumed_from),
+        TensorBoard(job.folder / "tensorboard", resumed_from),
+        TrainMetrics(job.folder.name, resumed_from),
     ]
     if uri := job.options.mlflow:
         parameters = _flatten(json.loads(job.config.to_json()))
         memory = job.folder / "mlflow-run"
-        trackers.append(MLflow(uri, "s2s", job.folder.name, parameters, memory, host.line))
-    return Several(trackers, host.line)
+        trackers.append(MLflow(uri, "s2s", job.folder.name, parameters, memory, host.log))
+    return Trackers(trackers, host.log)
 
 
-class _Host(Alone):
+class _Host(SilentHost):
     """Ray Train, as the training loop sees it.
 
     Args:
@@ -142,22 +146,23 @@ class _Host(Alone):
         self._notice = PreemptionNotice()
         self._next_save = 0.0  # while a node is about to go
         if board is not None:
-            self.line, self.progress = board.line, board.progress  # type: ignore[method-assign]
-            self.saved = board.saved  # type: ignore[method-assign]
+            self.log = board.log  # type: ignore[method-assign]
+            self.report_progress = board.report_progress  # type: ignore[method-assign]
+            self.checkpoint_saved = board.checkpoint_saved  # type: ignore[method-assign]
 
-    def epoch(self, record: EpochRecord) -> None:
+    def report_epoch(self, record: EpochRecord) -> None:
         """Report to the driver and to Ray Train."""
-        self.line(_summary(record, self._epochs))
+        self.log(_summary(record, self._epochs))
         ray.train.report(asdict(record))
 
-    def wish(self) -> Wish:
+    def signals(self) -> Signals:
         """Return the driver's requests; while a node is about to go, save every few seconds."""
-        wish = self._board.wish() if self._board is not None else Wish()
+        signals = self._board.signals() if self._board is not None else Signals()
         if not self._notice.received or time.monotonic() < self._next_save:
-            return wish
+            return signals
         self._next_save = time.monotonic() + _NOTICE_SECONDS
-        self.line("a node is about to go: saving")
-        return Wish(stop=wish.stop, save=True)
+        self.log("a node is about to go: saving")
+        return Signals(stop=signals.stop, save=True)
 
 
 def _summary(record: EpochRecord, epochs: int) -> str:

@@ -1,10 +1,10 @@
-"""Where a run keeps its checkpoints: whole ones only, written in the background, few of them.
+"""The checkpoints of a run: written in the background, verified by hashes, old ones removed.
 
-A checkpoint is a folder `step-…` that is complete once its manifest is there, which is written last
-and has the hash of every file: so it works on any storage, with or without atomic renames.
+A checkpoint is a folder `step-…`. Its manifest has the hash of every file and is written last: the
+checkpoint is complete once the manifest is there, on any storage, with or without atomic renames.
 
     checkpoint.json    steps, epoch, loss on valid if an epoch ended there, hash of each file
-    …                  what `Snapshot.save` writes
+    …                  the files of `Snapshot.save`
 """
 
 import hashlib
@@ -27,33 +27,33 @@ MANIFEST = "checkpoint.json"
 _BLOCK = 1 << 20  # bytes copied at a time
 
 
-class File(Section):
-    """A file of a checkpoint."""
+class FileHash(Section):
+    """The size and hash of a file."""
 
     bytes: int
-    """Its size."""
+    """Size of the file."""
 
     sha256: str
-    """Its hash."""
+    """SHA-256 of the content, in hexadecimal."""
 
 
-class Kept(Section):
-    """What `checkpoint.json` says of a checkpoint."""
+class CheckpointManifest(Section):
+    """The content of `checkpoint.json`."""
 
     steps: int
-    """Optimizer steps that the run had done."""
+    """Optimizer steps of the run up to the checkpoint."""
 
     epoch: int
-    """Epoch in which the run stood, from 1."""
+    """Epoch that the checkpoint belongs to, from 1."""
 
     run: str = ""
-    """Name of the run, where runs could be taken for each other."""
+    """Name of the run, where several runs could use the same location."""
 
     valid_loss: float | None = None
-    """Loss on `valid` in nats per token, if the epoch had ended."""
+    """Loss on `valid` in nats per token, if the checkpoint was written at the end of an epoch."""
 
-    files: dict[str, File] = Field(default_factory=dict)
-    """Each file by its name."""
+    files: dict[str, FileHash] = Field(default_factory=dict)
+    """Size and hash of each file, by name."""
 
     @property
     def name(self) -> str:
@@ -61,7 +61,7 @@ class Kept(Section):
         return f"step-{self.steps:09}"
 
     def __str__(self) -> str:
-        """What a user calls it."""
+        """Describe the checkpoint to the user."""
         return f"checkpoint of step {self.steps:,} (epoch {self.epoch})"
 
 
@@ -70,18 +70,21 @@ class Checkpoints:
 
     Args:
         root: a folder, or a URI that pyarrow or fsspec reads.
-        say: told of a checkpoint that could not be written or read.
-        run: name of the run. A place that has checkpoints of another one is not touched.
-        background: go on while a checkpoint is being written.
-        last: newest checkpoints to keep.
-        best: checkpoints at the ends of epochs to keep, those of least loss on `valid`.
-        last_epochs: checkpoints at the ends of epochs to keep, the newest of them.
+        log: called with a line of text for a checkpoint that could not be written or read.
+        run: name of the run. A location with checkpoints of another run is refused.
+        background: return from `save` while the checkpoint is being written.
+        last: number of newest checkpoints to keep.
+        best: number of checkpoints to keep among those at the end of an epoch, by loss on `valid`.
+        last_epochs: number of newest checkpoints to keep among those at the end of an epoch.
+
+    Raises:
+        BadInput: no installed package reads the URI.
     """
 
     def __init__(
         self,
         root: str | Path,
-        say: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
         *,
         run: str = "",
         background: bool = True,
@@ -92,25 +95,26 @@ class Checkpoints:
         self._fs, self._root = _storage(str(root))
         self.root = self._root if isinstance(self._fs, fs.LocalFileSystem) else str(root)
         self._run, self._background = run, background
-        self._say = say
+        self._log = log
         self._last, self._best, self._last_epochs = last, best, last_epochs
         self._writer = ThreadPoolExecutor(1, "s2s-checkpoint")
-        self._pending: tuple[Kept, Future[None]] | None = None
-        self._failed: str | None = None
+        self._pending: tuple[CheckpointManifest, Future[None]] | None = None
+        self._failure: str | None = None
 
     # ---- writing ----
 
-    def save(self, kept: Kept, write: Callable[[Path], None]) -> None:
-        """Write a checkpoint in the background, once the one before is written.
+    def save(self, manifest: CheckpointManifest, write: Callable[[Path], None]) -> None:
+        """Write a checkpoint in the background, after the previous one.
 
-        A checkpoint that cannot be written is told of, and the run goes on: the next may succeed.
+        A checkpoint that cannot be written is logged, and the run continues: the next may succeed.
 
         Args:
-            write: fills a folder, in another thread.
+            manifest: of the checkpoint, without its files and run, which are added.
+            write: writes the files into a folder; called in another thread.
         """
         self.wait()
-        kept = kept.model_copy(update={"run": self._run})
-        self._pending = kept, self._writer.submit(self._write, kept, write)
+        manifest = manifest.model_copy(update={"run": self._run})
+        self._pending = manifest, self._writer.submit(self._write, manifest, write)
         if not self._background:
             self.wait()
 
@@ -118,24 +122,24 @@ class Checkpoints:
         """Wait until the last checkpoint is written.
 
         Returns:
-            Why it could not be, if so.
+            The reason if it could not be written.
         """
         if self._pending is not None:
-            (kept, future), self._pending = self._pending, None
-            self._failed = None
+            (manifest, future), self._pending = self._pending, None
+            self._failure = None
             try:
                 future.result()
             except Exception as error:  # whatever safetensors, torch, Arrow and the OS raise
-                self._failed = " ".join(str(error).split()) or type(error).__name__
-                self._say(f"the {kept} could not be written: {self._failed}")
-        return self._failed
+                self._failure = " ".join(str(error).split()) or type(error).__name__
+                self._log(f"the {manifest} could not be written: {self._failure}")
+        return self._failure
 
-    def _write(self, kept: Kept, write: Callable[[Path], None]) -> None:
-        folder = f"{self._root}/{kept.name}"
+    def _write(self, manifest: CheckpointManifest, write: Callable[[Path], None]) -> None:
+        folder = f"{self._root}/{manifest.name}"
         with tempfile.TemporaryDirectory(prefix="s2s-checkpoint-") as scratch:
             write(Path(scratch))
             try:
-                self._remove(kept.name)
+                self._remove(manifest.name)
                 self._fs.create_dir(folder)
                 files = {}
                 for path in sorted(Path(scratch).iterdir()):
@@ -144,31 +148,31 @@ class Checkpoints:
                         self._fs.open_output_stream(f"{folder}/{path.name}") as target,
                     ):
                         files[path.name] = _copy(source, target)
-                whole = kept.model_copy(update={"files": files})
+                manifest = manifest.model_copy(update={"files": files})
                 with self._fs.open_output_stream(f"{folder}/{MANIFEST}") as target:
-                    target.write(whole.to_json().encode())
+                    target.write(manifest.to_json().encode())
             except Exception:
-                self._remove(kept.name)  # what there is of it takes room that others need
+                self._remove(manifest.name)  # an incomplete one takes space that the next needs
                 raise
-        self._prune(kept)
+        self._prune(manifest)
 
-    def _prune(self, written: Kept) -> None:
-        """Remove what need not be kept, and what was never finished."""
-        # What lies after the one just written is of work that was lost.
-        whole = [kept for kept in self.all() if kept.steps <= written.steps]
-        ended = [kept for kept in whole if kept.valid_loss is not None]
-        best = sorted(ended, key=_loss)[: self._best]
-        last = ended[max(0, len(ended) - self._last_epochs) :]
-        stay = {kept.name for kept in [*whole[-self._last :], *best, *last]}
+    def _prune(self, newest: CheckpointManifest) -> None:
+        """Remove the checkpoints that the rules do not keep, and incomplete ones."""
+        # Later steps than those of the newest are of work that was lost.
+        complete = [one for one in self.all() if one.steps <= newest.steps]
+        epochs = [one for one in complete if one.valid_loss is not None]
+        best = sorted(epochs, key=_by_loss)[: self._best]
+        last = epochs[max(0, len(epochs) - self._last_epochs) :]
+        keep = {one.name for one in [*complete[-self._last :], *best, *last]}
         for name in self._names():
-            if name not in stay:
+            if name not in keep:
                 self._remove(name)
 
     def clear(self) -> None:
         """Remove all checkpoints.
 
         Raises:
-            BadInput: some are of another run.
+            BadInput: some belong to another run.
         """
         self.all()
         for name in self._names():
@@ -176,7 +180,7 @@ class Checkpoints:
 
     def _remove(self, name: str) -> None:
         folder = f"{self._root}/{name}"
-        # The manifest goes first: what is left is no checkpoint any more.
+        # The manifest first: without it, the rest is no checkpoint any more.
         for path, remove in (
             (f"{folder}/{MANIFEST}", self._fs.delete_file),
             (folder, self._fs.delete_dir),
@@ -186,105 +190,108 @@ class Checkpoints:
 
     # ---- reading ----
 
-    def all(self) -> list[Kept]:
-        """The complete checkpoints, the oldest first."""
-        return [kept for name in self._names() if (kept := self._manifest(name)) is not None]
+    def all(self) -> list[CheckpointManifest]:
+        """Return the complete checkpoints, the oldest first."""
+        return [one for name in self._names() if (one := self._manifest(name)) is not None]
 
-    def best(self, number: int) -> list[Kept]:
-        """Those of least loss on `valid` among the ends of epochs, the best first."""
-        return sorted((k for k in self.all() if k.valid_loss is not None), key=_loss)[:number]
+    def best(self, number: int) -> list[CheckpointManifest]:
+        """Return the checkpoints of lowest loss among those at the end of an epoch, best first."""
+        epochs = (one for one in self.all() if one.valid_loss is not None)
+        return sorted(epochs, key=_by_loss)[:number]
 
-    def newest(self) -> Kept | None:
-        """The newest checkpoint whose files are what they were when it was written.
+    def newest(self) -> CheckpointManifest | None:
+        """Return the newest checkpoint whose files match their hashes, or None if there is none.
 
         Raises:
-            BadInput: there are checkpoints, and none is whole.
+            BadInput: there are checkpoints, and all of them are damaged.
         """
         damaged = False
         for name in reversed(self._names()):
-            kept = self._manifest(name)
-            if kept is None:
-                self._say(f"{name} was never finished: going back to the one before")
+            manifest = self._manifest(name)
+            if manifest is None:
+                self._log(f"{name} is incomplete: falling back to the checkpoint before")
                 continue
             try:
-                with self.open(kept):
-                    return kept
+                with self.open(manifest):
+                    return manifest
             except BadInput as error:
                 damaged = True
-                self._say(f"{error}; going back to the one before")
+                self._log(f"{error}; falling back to the checkpoint before")
         if damaged:
-            raise BadInput(f"{self._root}: no checkpoint is whole; --restart begins anew")
+            raise BadInput(f"{self._root}: all checkpoints are damaged; --restart starts over")
         return None
 
     @contextmanager
-    def open(self, kept: Kept) -> Iterator[Path]:
-        """A local folder with the files of a checkpoint.
+    def open(self, manifest: CheckpointManifest) -> Iterator[Path]:
+        """Yield a local folder with the files of a checkpoint, removed after the block.
 
         Raises:
             BadInput: a file is missing or damaged.
         """
         with tempfile.TemporaryDirectory(prefix="s2s-checkpoint-") as scratch:
-            for name, file in kept.files.items():
-                self._fetch(f"{self._root}/{kept.name}/{name}", Path(scratch) / name, file, kept)
+            for name in manifest.files:
+                self._fetch(manifest, name, Path(scratch) / name)
             yield Path(scratch)
 
-    def _fetch(self, path: str, target: Path, file: File, kept: Kept) -> None:
+    def _fetch(self, manifest: CheckpointManifest, name: str, target: Path) -> None:
+        path = f"{self._root}/{manifest.name}/{name}"
         try:
             with self._fs.open_input_stream(path) as source, target.open("wb") as out:
-                found = _copy(source, out)
+                copied = _copy(source, out)
         except OSError as error:
-            raise BadInput(f"the {kept} is damaged: {error}") from None
-        if found != file:
-            raise BadInput(f"the {kept} is damaged: {target.name} is not what was written")
+            raise BadInput(f"the {manifest} is damaged: {error}") from None
+        if copied != manifest.files[name]:
+            raise BadInput(f"the {manifest} is damaged: {name} does not match its hash")
 
-    def _manifest(self, name: str) -> Kept | None:
+    def _manifest(self, name: str) -> CheckpointManifest | None:
         path = f"{self._root}/{name}/{MANIFEST}"
         try:
             with self._fs.open_input_stream(path) as file:
-                kept = Kept.from_json(file.read(), path)
+                manifest = CheckpointManifest.from_json(file.read(), path)
         except (FileNotFoundError, BadInput):
-            return None  # it was not finished
+            return None  # the checkpoint is incomplete
         except OSError as error:
             raise BadInput(f"{path} cannot be read: {error}") from None
-        if kept.run != self._run:
-            raise BadInput(f"{self.root} has checkpoints of another run; name another place")
-        return kept
+        if manifest.run != self._run:
+            raise BadInput(f"{self.root} has checkpoints of another run; use another location")
+        return manifest
 
     def _names(self) -> list[str]:
-        found = self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
-        return sorted(info.base_name for info in found if info.base_name.startswith("step-"))
+        infos = self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
+        return sorted(info.base_name for info in infos if info.base_name.startswith("step-"))
 
 
-def _loss(kept: Kept) -> tuple[float, int]:
-    """What checkpoints at the ends of epochs are sorted by, the best first."""
-    return math.inf if kept.valid_loss is None else kept.valid_loss, kept.steps
+def _by_loss(manifest: CheckpointManifest) -> tuple[float, int]:
+    """Return the sort key of checkpoints at the end of an epoch: best first, then earliest."""
+    loss = math.inf if manifest.valid_loss is None else manifest.valid_loss
+    return loss, manifest.steps
 
 
 def _storage(root: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a folder or URI, and the path in it.
+    """Return the file system of a folder or URI, and the path in it.
 
     Raises:
-        BadInput: nothing here reads such a URI.
+        BadInput: no installed package reads the URI.
     """
     if "://" not in root:
         return fs.LocalFileSystem(), str(Path(root).resolve())
     try:
         system, path = fs.FileSystem.from_uri(root)
         return system, str(path)
-    except (ValueError, OSError):  # fsspec knows more schemes, each by a package of its own
+    except (ValueError, OSError):  # fsspec may have a package for the scheme
         pass
     try:
-        found, path = fsspec.core.url_to_fs(root)
+        system, path = fsspec.core.url_to_fs(root)
     except (ValueError, ImportError, OSError) as error:
-        raise BadInput(f"checkpoints cannot be kept at {root}: {error}") from None
-    return fs.PyFileSystem(fs.FSSpecHandler(found)), path.rstrip("/")
+        raise BadInput(f"checkpoints cannot be stored at {root}: {error}") from None
+    return fs.PyFileSystem(fs.FSSpecHandler(system)), path.rstrip("/")
 
 
-def _copy(source: BinaryIO | Any, target: BinaryIO | Any) -> File:
-    """Copy a stream, and tell what went through."""
+def _copy(source: BinaryIO | Any, target: BinaryIO | Any) -> FileHash:
+    """Copy a stream, and return the size and hash of its content."""
     digest, size = hashlib.sha256(), 0
     while block := source.read(_BLOCK):
         digest.update(block)
         target.write(block)
         size += len(block)
-    return File(bytes=size, sha256=digest.hexdigest())
+    return FileHash(bytes=size, sha256=digest.hexdigest())

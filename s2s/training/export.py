@@ -3,19 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from s2s.config import TrainConfig
 from s2s.errors import BadInput, Failed
 from s2s.evaluation.evaluate import evaluate
 from s2s.files import new_directory
 from s2s.model.directory import ModelDirectory, write_metrics
+from s2s.model.metrics import RunMetrics, Score, ValidScores
 from s2s.training.checkpoints import Checkpoints
 
 
 def export(
     checkpoints: Checkpoints,
-    run_metrics: Mapping[str, Any],
+    run_metrics: RunMetrics,
     settings: TrainConfig,
     corpus: Path,
     out: Path,
@@ -23,7 +23,7 @@ def export(
     *,
     versions: Mapping[str, str] | None = None,
     log: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
+) -> RunMetrics:
     """Make the model directory `out` of a run's checkpoints, scored on `valid`.
 
     Args:
@@ -33,7 +33,7 @@ def export(
         log: called with a line for each checkpoint that is left out as it is damaged.
 
     Returns:
-        What the `metrics.json` of `out` says.
+        The metrics of `out`.
 
     Raises:
         Failed: no checkpoint of the end of an epoch is whole.
@@ -42,17 +42,20 @@ def export(
         epochs = ", ".join(map(str, sorted(chosen)))
         ModelDirectory.mean(list(chosen.values())).save(scratch, run_metrics)
         scores = evaluate(scratch, corpus, "valid")
-        metrics = {
-            **run_metrics,
-            "weights": f"{'the mean' if len(chosen) > 1 else 'those'} of epoch {epochs}",
-            "valid": {
-                f"valid_{key}": scores[key] for key in ("loss", "token_accuracy", "padded_accuracy")
-            },
-            "decoding": scores["decoding"],
-            "scores": scores["scores"],
-            "total_seconds": seconds,
-            "versions": {**run_metrics["versions"], **(versions or {})},
-        }
+        metrics = run_metrics.model_copy(
+            update={
+                "weights": f"{'the mean' if len(chosen) > 1 else 'those'} of epoch {epochs}",
+                "valid": ValidScores(
+                    valid_loss=scores["loss"],
+                    valid_token_accuracy=scores["token_accuracy"],
+                    valid_padded_accuracy=scores["padded_accuracy"],
+                ),
+                "decoding": scores["decoding"],
+                "scores": tuple(Score(**score) for score in scores["scores"]),
+                "total_seconds": seconds,
+                "versions": {**run_metrics.versions, **(versions or {})},
+            }
+        )
         write_metrics(scratch, metrics)
     return metrics
 

@@ -1,64 +1,57 @@
-"""Whoever started the workers of a run, as the training loop sees it: who is told, and who asks."""
+"""The interface between a training run and the program that started its workers."""
 
 from dataclasses import dataclass
 from typing import Protocol
 
 from s2s.model.metrics import EpochRecord
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of a run."""
-
-    stop: bool = False  # save, then end
-    save: bool = False
+from s2s.training.signals import Signals
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an epoch is, for showing."""
+    """The progress of an epoch, for display."""
 
-    epoch: int
-    step: int
-    steps: int
-    loss: float  # nats per token, of the last steps
+    epoch: int  # from 1
+    step: int  # steps done in the epoch
+    steps: int  # of the whole epoch
+    loss: float  # nats per token, mean over the steps since the last report
     pairs_per_second: float
 
 
 class Host(Protocol):
-    """Whoever started the workers, as the loop of each of them sees it."""
+    """The program that started the workers, as each worker's training loop sees it."""
 
-    def line(self, text: str) -> None:
-        """Tell the user something."""
+    def log(self, line: str) -> None:
+        """Show a line of text to the user."""
 
-    def progress(self, progress: Progress) -> None:
-        """Told every `log_steps` steps."""
+    def report_progress(self, progress: Progress) -> None:
+        """Show the progress; called by the first worker every `log_steps` steps."""
 
-    def epoch(self, record: EpochRecord) -> None:
-        """Told after every epoch, by all workers."""
+    def report_epoch(self, record: EpochRecord) -> None:
+        """Record the end of an epoch; called by all workers."""
 
-    def wish(self) -> Wish:
-        """What this worker was asked for; asked before every step, so it must not wait."""
+    def signals(self) -> Signals:
+        """Return what this worker is requested to do; called before every step, must not block."""
 
-    def saved(self) -> None:
-        """Told when a checkpoint that was wished for is written."""
+    def checkpoint_saved(self) -> None:
+        """Note that a requested checkpoint is written; called by the first worker."""
 
 
-class Alone:
-    """The host of a run that nobody watches."""
+class SilentHost:
+    """A host that shows nothing and requests nothing, for runs in the same process."""
 
-    def line(self, text: str) -> None:
-        """Say nothing."""
+    def log(self, line: str) -> None:
+        """Discard the line."""
 
-    def progress(self, progress: Progress) -> None:
-        """Say nothing."""
+    def report_progress(self, progress: Progress) -> None:
+        """Discard the progress."""
 
-    def epoch(self, record: EpochRecord) -> None:
-        """Say nothing."""
+    def report_epoch(self, record: EpochRecord) -> None:
+        """Discard the record."""
 
-    def wish(self) -> Wish:
-        """Want nothing."""
-        return Wish()
+    def signals(self) -> Signals:
+        """Return no request."""
+        return Signals()
 
-    def saved(self) -> None:
-        """Say nothing."""
+    def checkpoint_saved(self) -> None:
+        """Do nothing."""

@@ -1,19 +1,16 @@
-"""Training and validation: torch and torch.distributed only.
+"""The training loop. It needs torch and torch.distributed only.
 
-The loop asks torch.distributed whether there are other workers; who started them (Ray, torchrun)
-it does not know, but for what it tells its `Host`. Everything that it decides on is the same on all
-workers: it is a function of the cursor, or has been summed over all of them.
+The loop finds other workers through torch.distributed. It does not know who started them (Ray,
+torchrun), and only talks to its `Host`. All workers make the same decisions, since these depend
+only on the cursor and on sums over all workers.
 """
 
-import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,48 +18,56 @@ from s2s import __version__
 from s2s.collectives import all_or_raise, broadcast_decision
 from s2s.config import Config
 from s2s.corpus import Corpus
-from s2s.corpus.batches import Batches
+from s2s.corpus.batches import Batches, GlobalBatch
 from s2s.errors import Failed
 from s2s.evaluation.teacher_forcing import validate
-from s2s.files import write_text
 from s2s.model.directory import ModelDirectory
-from s2s.model.loss import Objective, Sums
-from s2s.model.metrics import EpochRecord
-from s2s.training import precision
-from s2s.training.checkpoints import Checkpoints, Kept
-from s2s.training.data_parallel import Workers
-from s2s.training.host import Alone, Host, Progress
-from s2s.training.schedule import exhausted, learning_rate
-from s2s.training.state import Cursor, State
-from s2s.training.step import Reading, optimizer, stepper
-from s2s.training.trackers import Several, Tracker
+from s2s.model.loss import Objective
+from s2s.model.metrics import EpochRecord, RunMetrics, TrainedOn
+from s2s.training.checkpoints import CheckpointManifest, Checkpoints
+from s2s.training.data_parallel import DataParallel
+from s2s.training.failures import (
+    DUMP,
+    dump_batches,
+    has_exploded,
+    loss_exploded,
+    out_of_memory,
+)
+from s2s.training.host import Host, Progress, SilentHost
+from s2s.training.precision import choose_precision
+from s2s.training.schedule import learning_rate, stops_early
+from s2s.training.signals import RunSignals
+from s2s.training.state import Cursor, TrainingState
+from s2s.training.step import PendingStep, make_optimizer, make_stepper
+from s2s.training.trackers import Tracker, Trackers
+from s2s.training.window import Window
 
-# A step whose loss is so many times that of guessing blindly has lost its way.
-_EXPLODED = 3.0
 
+@dataclass(frozen=True)
+class TrainingResult:
+    """The outcome of a run that did not fail."""
 
-@dataclass
-class _Window:
-    """What was measured since it was last told of."""
-
-    loss: float = 0.0
-    tokens: int = 0
-    pairs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    waited: float = 0.0  # seconds for batches
-    norm: float = 0.0  # largest norm of a gradient
+    metrics: RunMetrics
+    stopped_at: int | None  # steps of the run that was stopped; None if it is complete
 
 
 class Training:
     """A training run, as one of the workers of the current process group, or alone.
 
     Args:
-        checkpoints: where the run keeps its own; the newest whole one is gone on from.
-        folder: gets `bad-batch.json` if the loss explodes.
-        start: a model to begin with, instead of fresh weights.
-        track: makes the tracker, told after which step; called by one worker alone.
+        checkpoints: of the run, which resumes from the newest one that is complete.
+        folder: for `bad-batch.json`, if the loss explodes.
+        start: a model whose weights the run begins with, instead of random ones.
+        make_tracker: called by the first worker alone, with the step that the run resumes from.
         after_step: called after every step.
+
+    Attributes:
+        model: the model that is trained.
+        batches: of the split `train`.
+        stepper: of the device.
+
+    Raises:
+        BadInput: settings do not fit the device or the corpus, or no checkpoint can be read.
     """
 
     def __init__(
@@ -75,15 +80,14 @@ class Training:
         *,
         host: Host | None = None,
         start: ModelDirectory | None = None,
-        track: Callable[[int], Tracker] = lambda after: Several(()),
+        make_tracker: Callable[[int], Tracker] = lambda resumed_from: Trackers(()),
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._device, self._corpus = config.train, device, corpus
         self._checkpoints, self._folder = checkpoints, folder
-        self._host: Host = host or Alone()
+        self._host: Host = host or SilentHost()
         self._after_step = after_step
-        self._precision = precision.choose(config.train.precision, device)
-        self._stopping = self._due = False
+        self._precision = choose_precision(config.train.precision, device)
 
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)
@@ -91,296 +95,267 @@ class Training:
         directory = ModelDirectory.new(config, corpus.source, corpus.target)
         if start is not None:
             directory.model.load(start.model.weights())
-        self._model = directory.model.to(device)
-        objective = Objective(self._model, config.train.label_smoothing)
-        self._workers = Workers(objective, config.train)
-        self._train, self._valid = all_or_raise(
+        self.model = directory.model.to(device)
+        objective = Objective(self.model, config.train.label_smoothing)
+        self._parallel = DataParallel(objective, config.train)
+        self.batches, self._valid_batches = all_or_raise(
             lambda: (self._batches("train"), self._batches("valid"))
         )
-        facts = {
-            "workers": self._workers.world,
-            "device": device.type,
-            "threads": torch.get_num_threads(),
-            "precision": self._precision.name,
-            "seed": config.train.seed,
-            "corpus": {"sources": corpus.manifest.sources, "pairs": self._train.pairs},
-            "versions": {"s2s": __version__, "torch": str(torch.__version__)},
-        }
-        adam = optimizer(self._model, config.train.learning_rate, device)
-        self._state = State(directory, adam, self._precision.scaler(), facts)
+        optimizer = make_optimizer(self.model, config.train.learning_rate, device)
+        scaler = self._precision.scaler()
+        self._state = TrainingState(directory, optimizer, scaler, self._conditions())
         self._resume()
-        self._stepper = stepper(config, self._state, self._workers, self._precision)
-        self._first = self._workers.rank == 0
+        self.stepper = make_stepper(config, self._state, self._parallel, self._precision)
+
+        is_first = self._parallel.rank == 0
+        self._is_first = is_first
         self._tracker = all_or_raise(
-            lambda: track(self._cursor.steps) if self._first else Several(())
+            lambda: make_tracker(self._cursor.steps) if is_first else Trackers(())
         )
-        self._window = _Window()
-        self._taken: deque[Reading] = deque()  # steps whose numbers were not looked at yet
-        self._recent: deque[Reading] = deque(maxlen=2)
-        self._saved = time.monotonic()
+        self._signals = RunSignals(config.train, self._parallel.rank, self._cursor.steps)
+        self._window = Window()
+        self._pending: deque[PendingStep] = deque()  # steps whose results have not been read
+        self._recent: deque[PendingStep] = deque(maxlen=2)  # the last steps that have been read
+        self._clock = time.perf_counter()  # until when time is counted as training
 
     @property
     def _cursor(self) -> Cursor:
         return self._state.cursor
 
-    def _batches(self, part: str) -> Batches:
-        settings, workers = self._settings, self._workers
+    def _batches(self, split: str) -> Batches:
+        settings = self._settings
         return Batches(
-            self._corpus.split(part),
+            self._corpus.split(split),
             settings.batch_size,
             settings.seed,
-            workers.rank,
-            workers.world,
+            self._parallel.rank,
+            self._parallel.world_size,
             batch_tokens=settings.batch_tokens,
-            accumulate=settings.accumulate if part == "train" else 1,
+            accumulate=settings.accumulate if split == "train" else 1,
+        )
+
+    def _conditions(self) -> RunMetrics:
+        """Return the metrics that are known before the first step."""
+        sources = self._corpus.manifest.sources
+        return RunMetrics(
+            epochs=(),
+            best=None,
+            workers=self._parallel.world_size,
+            device=self._device.type,
+            threads=torch.get_num_threads(),
+            precision=self._precision.name,
+            seed=self._settings.seed,
+            corpus=TrainedOn(sources=sources, pairs=self.batches.pairs),
+            versions={"s2s": __version__, "torch": str(torch.__version__)},
         )
 
     def _resume(self) -> None:
-        kept = broadcast_decision(self._checkpoints.newest)
-        if kept is None:
+        """Restore the newest checkpoint, if there is one."""
+        newest = broadcast_decision(self._checkpoints.newest)
+        if newest is None:
             return
 
         def restore() -> str | None:
-            with self._checkpoints.open(kept) as path:
+            with self._checkpoints.open(newest) as path:
                 return self._state.restore(path)
 
-        changed = all_or_raise(restore)
-        self._host.line(f"going on from the {kept}")
-        if changed:
-            self._host.line(changed)
+        warning = all_or_raise(restore)
+        self._host.log(f"resuming from the {newest}")
+        if warning:
+            self._host.log(warning)
 
     # ---- the run ----
 
-    def run(self) -> dict[str, Any]:
-        """Train to the end, or until the host wants to stop.
-
-        Returns:
-            What `metrics.json` says of the run; if it has not ended, also the steps, `stopped`.
+    def run(self) -> TrainingResult:
+        """Train to the end, or until a host requests to stop.
 
         Raises:
             Failed: the loss exploded, the memory of the GPU is full, or the last checkpoint could
                 not be written.
         """
-        used = f"{self._precision.name} ({self._precision.why})"
-        world, threads = self._workers.world, torch.get_num_threads()
-        self._host.line(
-            f"{world} worker{'s' * (world > 1)} of {threads} thread{'s' * (threads > 1)} "
-            f"on {self._device.type}, precision {used}"
+        workers, threads = self._parallel.world_size, torch.get_num_threads()
+        self._host.log(
+            f"{workers} worker{'s' * (workers > 1)} with {threads} thread{'s' * (threads > 1)} "
+            f"on {self._device.type}, precision {self._precision.name} ({self._precision.reason})"
         )
         finished = False
         try:
-            while not (self._ended or self._stopping) and self._epoch():
+            while not (self._has_ended or self._signals.stop) and self._train_epoch():
                 self._end_epoch()
             if (reason := self._checkpoints.wait()) is not None:
                 raise Failed(
                     f"the last checkpoint could not be written ({reason}); "
-                    "the same command goes on from the one before"
+                    "run the same command again to resume from the one before"
                 )
-            finished = self._ended
+            finished = self._has_ended
         except torch.OutOfMemoryError:
-            if world > 1:  # the others would wait for this one
+            if workers > 1:  # the others would wait for this one
                 raise
-            raise memory_is_full(f"after step {self._looked}") from None
+            raise out_of_memory(f"after step {self._steps_read}") from None
         finally:
             self._tracker.close(finished)
-        told = self._state.metrics
-        return told if finished else {**told, "stopped": self._cursor.steps}
+        return TrainingResult(self._state.metrics, None if finished else self._cursor.steps)
 
     @property
-    def _ended(self) -> bool:
-        return self._cursor.epoch > self._settings.epochs or exhausted(
-            self._settings, self._state.losses
-        )
+    def _has_ended(self) -> bool:
+        settings, epoch = self._settings, self._cursor.epoch
+        return epoch > settings.epochs or stops_early(settings, self._state.valid_losses)
 
-    def _epoch(self) -> bool:
-        """Take the steps that are left of an epoch; returns whether all were taken."""
-        cursor, settings = self._cursor, self._settings
-        steps = self._train.steps(cursor.epoch)
-        batches = self._stepper.steps(self._train, cursor.epoch, cursor.step)
-        self._model.train()
-        clock, begin = time.perf_counter(), cursor.step
-        while True:
-            # The numbers of a step are looked at when the next one has begun: a GPU never waits.
-            wished = False
-            while len(self._taken) > (self._stepper.lag if cursor.step < steps else 0):
-                wished |= self._look(steps)
-            due = cursor.step > begin and self._checkpoint_is_due()
-            if cursor.step < steps and (wished or self._stopping or due):
-                while self._taken:
-                    wished |= self._look(steps)
-                self._lap(clock)
-                self._save(wished=wished or self._stopping)
-                clock = time.perf_counter()
-                if self._stopping:
-                    return False
-            if cursor.step == steps:
-                self._lap(clock)
-                return True
-            fetched = time.perf_counter()
-            step = next(batches)
-            self._window.waited += time.perf_counter() - fetched
-            fraction = (cursor.epoch - 1 + cursor.step / steps) / settings.epochs
-            rate = learning_rate(settings, cursor.steps + 1, fraction, self._state.losses)
-            self._taken.append(self._stepper.take(step, cursor.steps + 1, rate, self._wishes()))
+    def _train_epoch(self) -> bool:
+        """Do the remaining steps of an epoch; return False if the run is to stop within it."""
+        cursor = self._cursor
+        steps = self.batches.steps_per_epoch(cursor.epoch)
+        batches = self.stepper.global_batches(self.batches, cursor.epoch, cursor.step)
+        self.model.train()
+        self._clock = time.perf_counter()
+        while cursor.step < steps:
+            batch = self._fetch(batches)
+            rate = self._learning_rate(steps)
+            signals = self._signals.of_step(self._host.signals())
+            self._pending.append(self.stepper.step(batch, cursor.steps + 1, rate, signals))
             cursor.step += 1
             cursor.steps += 1
-            clock = self._lap(clock)
+            self._count_time()
             self._after_step()
+            # Results are read when the next step has been started: a GPU never waits for the CPU.
+            self._read_results(steps, unread=self.stepper.lag if cursor.step < steps else 0)
+            if cursor.step < steps and self._signals.wants_checkpoint(cursor.steps):
+                self._read_results(steps, unread=0)
+                self._count_time()
+                self._save()
+                self._clock = time.perf_counter()
+                if self._signals.stop:
+                    return False
+        self._count_time()
+        return True
 
-    def _checkpoint_is_due(self) -> bool:
-        every, steps = self._settings.checkpoint_steps, self._cursor.steps
-        return self._due or (every is not None and steps % every == 0)
+    def _fetch(self, batches: Iterator[GlobalBatch]) -> GlobalBatch:
+        """Return the next batch, and count the time that it takes."""
+        begin = time.perf_counter()
+        batch = next(batches)
+        self._window.wait_seconds += time.perf_counter() - begin
+        return batch
 
-    def _wishes(self) -> tuple[bool, bool, bool]:
-        """What this worker was asked for: to stop, to save, and that a checkpoint is due."""
-        wish, minutes = self._host.wish(), self._settings.checkpoint_minutes
-        due = minutes is not None and time.monotonic() - self._saved > 60 * minutes
-        return wish.stop, wish.save, due and self._first
+    def _learning_rate(self, steps: int) -> float:
+        """Return the learning rate of the next step, in an epoch of so many."""
+        cursor, settings = self._cursor, self._settings
+        fraction = (cursor.epoch - 1 + cursor.step / steps) / settings.epochs
+        return learning_rate(settings, cursor.steps + 1, fraction, self._state.valid_losses)
 
-    def _look(self, steps: int) -> bool:
-        """Take in the numbers of a step; returns whether a checkpoint was asked for."""
-        taken = self._taken.popleft()
-        numbers, tokens = taken.read(), taken.step.tokens
-        self._recent.append(taken)
-        if not numbers.loss / tokens < _EXPLODED * math.log(len(self._state.directory.target)):
-            self._explode(numbers.loss / tokens)
-        self._cursor.loss += numbers.loss
-        self._window.loss += numbers.loss
-        self._window.tokens += tokens
-        self._window.pairs += len(taken.step.rows)
-        self._window.steps += 1
-        self._window.norm = max(self._window.norm, numbers.norm)
-        self._stopping |= numbers.stop > 0
-        self._due |= numbers.due > 0
-        if self._looked % self._settings.log_steps == 0:
-            self._log(steps)
-        return numbers.save > 0
+    def _count_time(self) -> None:
+        """Count the time since the clock was set as training, and set it anew."""
+        now = time.perf_counter()
+        self._cursor.seconds += now - self._clock
+        self._window.seconds += now - self._clock
+        self._clock = now
+
+    # ---- results of steps ----
 
     @property
-    def _looked(self) -> int:
-        """Steps of the run whose numbers are known."""
-        return self._cursor.steps - len(self._taken)
+    def _steps_read(self) -> int:
+        """Steps of the run whose results have been read."""
+        return self._cursor.steps - len(self._pending)
 
-    def _lap(self, clock: float) -> float:
-        """Count the time since then as training; returns the time now."""
-        now = time.perf_counter()
-        self._cursor.seconds += now - clock
-        self._window.seconds += now - clock
-        return now
+    def _read_results(self, steps: int, unread: int) -> None:
+        """Read the results of steps, all but the newest `unread`, in an epoch of `steps`."""
+        while len(self._pending) > unread:
+            step = self._pending.popleft()
+            result = step.read()
+            self._recent.append(step)
+            mean_loss = result.loss / step.batch.tokens
+            if has_exploded(mean_loss, len(self._state.directory.target)):
+                self._fail(mean_loss)
+            self._cursor.loss += result.loss
+            self._window.add(step, result)
+            self._signals.update(result.signals)
+            if self._steps_read % self._settings.log_steps == 0:
+                self._log(steps)
+
+    def _log(self, steps: int) -> None:
+        """Log the window to tracker and host, and begin a new one, in an epoch of `steps`."""
+        window, self._window = self._window, Window()
+        if not self._is_first or window.is_empty:
+            return
+        epoch, step = self._cursor.epoch, self._cursor.step - len(self._pending)
+        values = window.log_values(
+            self._recent[-1].learning_rate,
+            epoch - 1 + step / steps,
+            clipped=self._settings.clip_norm is not None,
+        )
+        self._tracker.log(self._steps_read, values)
+        self._host.report_progress(
+            Progress(epoch, step, steps, window.mean_loss, window.pairs_per_second)
+        )
+
+    def _fail(self, mean_loss: float) -> None:
+        """Dump the batches of the last steps, and end the run; all workers do at the same step.
+
+        Raises:
+            Failed: always.
+        """
+        file = self._folder / DUMP
+        if self._is_first:
+            dump_batches(file, mean_loss, self._recent, self._corpus.split("train"))
+        raise loss_exploded(mean_loss, self._steps_read, self._cursor.epoch, file)
+
+    # ---- ends of epochs, and checkpoints ----
 
     def _end_epoch(self) -> None:
-        """Validate, record, save."""
-        cursor, begin = self._cursor, time.perf_counter()
-        valid = self._validate()
-        record = EpochRecord(
-            epoch=cursor.epoch,
-            steps=cursor.steps,
-            train_loss=cursor.loss / self._train.target_tokens,
-            valid_loss=valid.mean_loss,
-            valid_token_accuracy=valid.token_accuracy,
-            valid_padded_accuracy=valid.padded_accuracy(self._corpus.manifest.longest["target"]),
-            pairs_per_second=self._train.pairs / cursor.seconds,
-            target_tokens_per_second=self._train.target_tokens / cursor.seconds,
-            seconds=cursor.seconds,
-            valid_seconds=time.perf_counter() - begin,
-            checkpoint_seconds=cursor.checkpoint_seconds,
-        )
+        """Validate, record the epoch, and begin to write a checkpoint."""
+        record = self._validated_epoch()
         if not math.isfinite(record.valid_loss):
-            self._explode(record.valid_loss)
+            self._fail(record.valid_loss)
         self._state.epochs.append(record)
-        self._state.cursor = Cursor(epoch=cursor.epoch + 1, steps=cursor.steps)
+        self._state.cursor = Cursor(epoch=record.epoch + 1, steps=record.steps)
         self._save(record)
-        told = asdict(record)
+        training = {k: v for k, v in asdict(record).items() if not k.startswith("valid_")}
         self._tracker.log(
             record.steps,
             {
                 "valid/loss": record.valid_loss,
                 "valid/token_accuracy": record.valid_token_accuracy,
                 "valid/padded_accuracy": record.valid_padded_accuracy,
-                **{f"epoch/{k}": v for k, v in told.items() if not k.startswith("valid_")},
+                **{f"epoch/{name}": value for name, value in training.items()},
             },
         )
-        self._host.epoch(record)
+        self._host.report_epoch(record)
 
-    def _validate(self) -> Sums:
-        return validate(self._model, self._valid, self._device)
+    def _validated_epoch(self) -> EpochRecord:
+        """Compute the loss and accuracies on `valid`, and return the record of the epoch."""
+        cursor, begin = self._cursor, time.perf_counter()
+        valid = validate(self.model, self._valid_batches, self._device)
+        return EpochRecord(
+            epoch=cursor.epoch,
+            steps=cursor.steps,
+            train_loss=cursor.loss / self.batches.target_tokens,
+            valid_loss=valid.mean_loss,
+            valid_token_accuracy=valid.token_accuracy,
+            valid_padded_accuracy=valid.padded_accuracy(self._corpus.manifest.longest["target"]),
+            pairs_per_second=self.batches.pairs / cursor.seconds,
+            target_tokens_per_second=self.batches.target_tokens / cursor.seconds,
+            seconds=cursor.seconds,
+            valid_seconds=time.perf_counter() - begin,
+            checkpoint_seconds=cursor.checkpoint_seconds,
+        )
 
-    def _save(self, ended: EpochRecord | None = None, *, wished: bool = False) -> None:
-        """Begin to write a checkpoint; training goes on as soon as there is a copy of the run.
+    def _save(self, ended: EpochRecord | None = None) -> None:
+        """Copy the state and begin to write it as a checkpoint.
 
-        One that was wished for is waited for: who wished it may end this worker next.
+        Within an epoch, a requested checkpoint is waited for: the host may end this worker next.
+
+        Args:
+            ended: the record of the epoch that has just ended, if one has.
         """
-        begin = time.perf_counter()
-        if self._first:
-            kept = Kept(
-                steps=self._cursor.steps,
-                epoch=ended.epoch if ended else self._cursor.epoch,
+        begin, cursor = time.perf_counter(), self._cursor
+        if self._is_first:
+            manifest = CheckpointManifest(
+                steps=cursor.steps,
+                epoch=ended.epoch if ended else cursor.epoch,
                 valid_loss=ended.valid_loss if ended else None,
             )
-            self._checkpoints.save(kept, self._state.snapshot().save)
-            if wished:
+            self._checkpoints.save(manifest, self._state.snapshot().save)
+            if self._signals.requested and ended is None:
                 self._checkpoints.wait()
-                self._host.saved()
-        self._saved, self._due = time.monotonic(), False
-        self._cursor.checkpoint_seconds += time.perf_counter() - begin
-
-    def _log(self, steps: int) -> None:
-        """Tell tracker and host of the steps since the last time."""
-        window, self._window = self._window, _Window()
-        if not self._first or not window.tokens or not window.seconds:
-            return
-        cursor, rate = self._cursor, self._recent[-1].rate
-        step = cursor.step - len(self._taken)
-        per_second = window.pairs / window.seconds
-        values = {
-            "train/loss": window.loss / window.tokens,
-            "train/learning_rate": rate,
-            "train/epoch": cursor.epoch - 1 + step / steps,
-            "train/pairs_per_second": per_second,
-            "train/target_tokens_per_second": window.tokens / window.seconds,
-            "train/step_seconds": window.seconds / window.steps,
-            "train/data_wait_share": window.waited / window.seconds,
-        }
-        if self._settings.clip_norm is not None:
-            values["train/gradient_norm"] = window.norm
-        self._tracker.log(self._looked, values)
-        self._host.progress(
-            Progress(cursor.epoch, step, steps, window.loss / window.tokens, per_second)
-        )
-
-    def _explode(self, loss: float) -> None:
-        """End the run, and keep the batches of its last steps.
-
-        Raises:
-            Failed: always; by all workers at the same step.
-        """
-        file = self._folder / "bad-batch.json"
-        if self._first:
-            rows = self._corpus.split("train")
-            told = []
-            for taken in self._recent:
-                step = taken.step
-                pairs = rows.select(step.rows)
-                sides = zip(step.rows.tolist(), pairs["source"][:], pairs["target"][:], strict=True)
-                told.append(
-                    {
-                        "learning_rate": taken.rate,
-                        "tokens": step.tokens,
-                        "pairs": [{"row": r, "source": s, "target": t} for r, s, t in sides],
-                    }
-                )
-            with suppress(OSError):  # a full disk; the others must not be left alone
-                write_text(file, json.dumps({"loss": loss, "steps": told}, indent=2) + "\n")
-        raise Failed(
-            f"the loss exploded at step {self._looked} (epoch {self._cursor.epoch}): "
-            f"{loss:.4g} nats per token. The batches of the last steps are in {file}; a smaller "
-            "--train.learning-rate, --train.clip-norm or --train.warmup-steps may help"
-        )
-
-
-def memory_is_full(when: str) -> Failed:
-    """What to tell of a GPU that has not enough memory."""
-    return Failed(
-        f"the GPU's memory is full {when}; a smaller --train.batch-size or --train.batch-tokens, "
-        "or a larger --train.accumulate, needs less"
-    )
+                self._host.checkpoint_saved()
+        self._signals.checkpoint_begun(cursor.steps)
+        cursor.checkpoint_seconds += time.perf_counter() - begin

@@ -1,7 +1,7 @@
-"""Mixed precision: what the hardware has, and what a run uses of it.
+"""Mixed precision: which the hardware supports, and which a run uses.
 
-Weights, their gradients, the optimizer and all sums stay in float32; matrix products are computed
-in what is chosen here.
+Weights, their gradients, the optimizer and all sums stay in float32; the precision is that of the
+matrix products (Micikevicius et al., 2018, https://arxiv.org/abs/1710.03740).
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ from s2s.errors import BadInput
 
 Name = Literal["fp32", "tf32", "bf16", "fp16"]
 
-_ORDER: tuple[Name, ...] = ("fp32", "fp16", "bf16")  # the better, the later
+_ORDER: tuple[Name, ...] = ("fp32", "fp16", "bf16")  # from the worst for training to the best
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -27,66 +27,69 @@ class Precision:
 
     name: Name
     device: torch.device
-    why: str  # for the user
+    reason: str  # for its choice, for the user
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The context that the forward pass is computed in."""
+        """Return the context for the forward pass."""
         if self.name not in _DTYPES:
             return nullcontext()
         return torch.autocast(self.device.type, _DTYPES[self.name])
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Keeps small gradients of fp16 above zero (Micikevicius et al., 2018); else idle."""
+        """Return the loss scaler, which keeps small fp16 gradients above zero; else disabled."""
         return torch.amp.GradScaler(self.device.type, enabled=self.name == "fp16")
 
 
-def choose(wanted: Literal["auto"] | Name, device: torch.device) -> Precision:
-    """The precision of a run: the one that is wanted, or the best that all workers' hardware has.
+def choose_precision(setting: Literal["auto"] | Name, device: torch.device) -> Precision:
+    """Return the precision of a run: as set, or for `auto` the best that all workers support.
+
+    On a GPU, TF32 products are switched on or off as a side effect.
 
     Raises:
-        BadInput: what is wanted does not run on the device.
+        BadInput: the device does not support the setting.
     """
-    found, why = _probe(device)
+    best, reason = _best_precision(device)
     if dist.is_initialized():
-        # Workers of different hardware would otherwise train different models.
-        least = torch.tensor(_ORDER.index(found), device=device)
+        # Workers with different hardware would otherwise compute different models.
+        least = torch.tensor(_ORDER.index(best), device=device)
         dist.all_reduce(least, dist.ReduceOp.MIN)
-        if (common := _ORDER[int(least)]) != found:
-            found, why = common, "not all workers have more"
+        if (common := _ORDER[int(least)]) != best:
+            best, reason = common, "the best that all workers support"
     if device.type == "cuda":
-        allow_tf32(wanted != "fp32")
-    if wanted == "auto":
-        return Precision(found, device, why)
-    if wanted in ("fp16", "tf32") and device.type == "cpu":
-        raise BadInput(f"--train.precision {wanted} is for GPUs; on a CPU take bf16 or fp32")
-    if wanted == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
-        raise BadInput("--train.precision tf32 is for GPUs from Ampere; take fp16 or fp32")
-    if wanted == "bf16" and device.type == "cpu" and not _cpu_trains_in_bf16():
-        raise BadInput("--train.precision bf16: this CPU has none (no AVX-512); take fp32")
-    return Precision(wanted, device, "as set")
+        allow_tf32(setting != "fp32")
+    if setting == "auto":
+        return Precision(best, device, reason)
+    if setting in ("fp16", "tf32") and device.type == "cpu":
+        raise BadInput(f"--train.precision {setting} needs a GPU; on a CPU, use bf16 or fp32")
+    if setting == "tf32" and torch.cuda.get_device_capability(device) < (8, 0):
+        raise BadInput("--train.precision tf32 needs an Ampere GPU or newer; use fp16 or fp32")
+    if setting == "bf16" and device.type == "cpu" and not _cpu_trains_in_bf16():
+        raise BadInput("--train.precision bf16 needs a CPU with AVX-512; use fp32")
+    return Precision(setting, device, "as set")
 
 
-def _probe(device: torch.device) -> tuple[Name, str]:
-    """The best precision of a device by what it says of itself, and why.
+def _best_precision(device: torch.device) -> tuple[Name, str]:
+    """Return the best precision that a device claims to support, and the reason.
 
-    A measurement would be no better, and could differ from run to run: a resumed run must compute
-    what the first one did.
+    A measurement could differ from run to run, but a resumed run must compute as the first did.
     """
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16", name
-        return "fp16", f"{name} has no bf16"
-    has = torch.cpu.get_capabilities()
+        return "fp16", f"{name} does not support bf16"
+    capabilities = torch.cpu.get_capabilities()
     for feature, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16")):
-        if has.get(feature):
+        if capabilities.get(feature):
             return "bf16", f"the CPU has {name}"
-    return "fp32", "the CPU has no bf16"
+    return "fp32", "the CPU does not support bf16"
 
 
 def _cpu_trains_in_bf16() -> bool:
-    """Whether an LSTM can be trained in bf16 here: oneDNN has none for older CPUs."""
-    with torch.random.fork_rng(devices=[]):  # initial weights are no part of a run's random numbers
+    """Return whether this CPU can train an LSTM in bf16: oneDNN supports newer ones only."""
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # the initial weights must not advance the run's numbers
         lstm = nn.LSTM(1, 1)
     try:
         with torch.autocast("cpu", torch.bfloat16):

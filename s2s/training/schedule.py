@@ -1,7 +1,7 @@
-"""What the course of a run decides: the learning rate of a step, and when to end early.
+"""Learning rate schedules, and early stopping.
 
-Both are functions of where the run stands and of its losses so far, so there is no state of them to
-keep: a resumed run computes the same.
+Both are functions of the position of the run and of its losses so far. They have no state to save,
+and a resumed run computes the same values.
 """
 
 import math
@@ -13,12 +13,12 @@ from s2s.config import TrainConfig
 def learning_rate(
     settings: TrainConfig, step: int, fraction: float, losses: Sequence[float]
 ) -> float:
-    """The learning rate of an optimizer step.
+    """Return the learning rate of an optimizer step.
 
     Args:
         step: number of the step in the run, from 1.
-        fraction: share of the run that lies before the step, 0 to 1.
-        losses: on `valid`, of each epoch so far.
+        fraction: of the run that is done before the step, 0 to 1.
+        losses: on `valid`, after each epoch so far.
     """
     warmup = settings.warmup_steps
     if step < warmup:
@@ -31,23 +31,22 @@ def learning_rate(
         case "inverse_sqrt":
             factor = math.sqrt(warmup / step)
         case "plateau":
-            falls = plateaus(losses, settings.plateau_patience)
-            factor = settings.plateau_factor**falls
+            factor = settings.plateau_factor ** plateaus(losses, settings.plateau_patience)
     return settings.learning_rate * factor
 
 
 def plateaus(losses: Sequence[float], patience: int) -> int:
-    """How often there were `patience` epochs in a row without a new best loss."""
-    best, waited, found = math.inf, 0, 0
+    """Return how often there were `patience` epochs in a row without a new lowest loss."""
+    best, waited, count = math.inf, 0, 0
     for loss in losses:
         waited += 1
         if loss < best:
             best, waited = loss, 0
         elif waited == patience:
-            found, waited = found + 1, 0
-    return found
+            count, waited = count + 1, 0
+    return count
 
 
-def exhausted(settings: TrainConfig, losses: Sequence[float]) -> bool:
-    """Whether the run ends early: its patience with the loss on `valid` has run out."""
+def stops_early(settings: TrainConfig, losses: Sequence[float]) -> bool:
+    """Return whether the run ends early: `patience` epochs did not improve the loss on `valid`."""
     return settings.patience is not None and plateaus(losses, settings.patience) > 0

@@ -1,4 +1,4 @@
-"""What a training run is between two steps: all that it needs to go on, and its record so far."""
+"""The state of a training run between two steps: everything needed to resume it, and its record."""
 
 import copy
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from torch import Tensor
 
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
-from s2s.model.metrics import EpochRecord
+from s2s.model.metrics import EpochRecord, RunMetrics
 
 STATE = "train_state.pt"
 
 
 @dataclass
 class Cursor:
-    """Where a run stands: in which epoch, and what the steps of that epoch have summed up so far.
+    """The position of a run, and the sums over the steps of its current epoch.
 
-    It decides every batch to come, whatever the number of workers, and every random number.
+    The position determines all batches and random numbers to come, for any number of workers.
     """
 
     epoch: int = 1
@@ -28,55 +28,56 @@ class Cursor:
     steps: int = 0  # steps done since the run began
     loss: float = 0.0  # nats, summed over the epoch's target tokens so far
     seconds: float = 0.0  # of training in the epoch
-    checkpoint_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0  # of the epoch, in which training waited for a checkpoint
 
 
 @dataclass
-class State:
-    """Weights, optimizer, cursor and record of a run."""
+class TrainingState:
+    """Weights, optimizer, cursor and record of a run.
+
+    Attributes:
+        conditions: the metrics of the run without its epochs: workers, precision, corpus and so on.
+        epochs: the records of the epochs so far.
+    """
 
     directory: ModelDirectory
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    facts: dict[str, Any]
+    conditions: RunMetrics
     cursor: Cursor = field(default_factory=Cursor)
     epochs: list[EpochRecord] = field(default_factory=list)
 
     @property
-    def losses(self) -> list[float]:
-        """The loss on `valid` of each epoch."""
+    def valid_losses(self) -> list[float]:
+        """The loss on `valid` after each epoch."""
         return [record.valid_loss for record in self.epochs]
 
     @property
-    def metrics(self) -> dict[str, Any]:
-        """What `metrics.json` says of the run."""
+    def metrics(self) -> RunMetrics:
+        """The metrics of the run so far."""
         best = min(self.epochs, key=lambda record: record.valid_loss, default=None)
-        return {
-            "epochs": [asdict(record) for record in self.epochs],
-            "best": best and asdict(best),
-            **self.facts,
-        }
+        return self.conditions.model_copy(update={"epochs": tuple(self.epochs), "best": best})
 
     def snapshot(self) -> "Snapshot":
-        """A copy that stays as it is while training goes on."""
+        """Return a copy that further training does not change."""
         return Snapshot(
             directory=self.directory,
-            weights=_copied(self.directory.model.weights()),
+            weights=_copy_to_cpu(self.directory.model.weights()),
             metrics=self.metrics,
             state={
-                "optimizer": _copied(self.optimizer.state_dict()),
+                "optimizer": _copy_to_cpu(self.optimizer.state_dict()),
                 "scaler": self.scaler.state_dict(),
                 "cursor": asdict(self.cursor),
                 "epochs": [asdict(record) for record in self.epochs],
-                "precision": self.facts["precision"],
+                "precision": self.conditions.precision,
             },
         )
 
     def restore(self, path: Path) -> str | None:
-        """Take over what `Snapshot.save` wrote.
+        """Restore the state that `Snapshot.save` wrote.
 
         Returns:
-            What the run will not go on with exactly as before, if anything.
+            A warning for the user if the run will not continue exactly as before.
 
         Raises:
             BadInput: `path` holds no complete checkpoint.
@@ -86,32 +87,32 @@ class State:
             # weights_only: a checkpoint can hold tensors and numbers, never code.
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
             self.directory.model.load(saved.model.weights())
-            # The optimizer's settings are this run's: another device has others.
+            # The optimizer's settings stay those of this run, whose device may be another one.
             settings = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({**state["optimizer"], "param_groups": settings})
-            if state["scaler"]:  # of fp16, which alone has one
+            if state["scaler"]:  # of fp16; empty for every other precision
                 self.scaler.load_state_dict(state["scaler"])
             self.cursor = Cursor(**state["cursor"])
             self.epochs[:] = [EpochRecord(**record) for record in state["epochs"]]
-            before, now = state["precision"], self.facts["precision"]
+            before, now = state["precision"], self.conditions.precision
         except Exception as error:  # zip, pickle, OS and key errors alike mean a broken file
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise BadInput(
-                f"{path / STATE} cannot be loaded ({reason}); --restart begins anew"
+                f"{path / STATE} cannot be loaded ({reason}); --restart starts over"
             ) from None
         if before != now:
-            return f"precision was {before} and is {now} now: results may differ slightly"
+            return f"precision changed from {before} to {now}: results may differ slightly"
         return None
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one moment, which can be written while the run goes on."""
+    """A copy of a run's state, which can be written while training continues."""
 
     directory: ModelDirectory
     weights: Mapping[str, Tensor]
-    metrics: dict[str, Any]
-    state: dict[str, Any]
+    metrics: RunMetrics
+    state: dict[str, Any]  # the content of `train_state.pt`
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: a model directory with `train_state.pt` in it."""
@@ -119,12 +120,12 @@ class Snapshot:
         torch.save(self.state, path / STATE)
 
 
-def _copied(tree: Any) -> Any:
-    """Copies of all tensors in nested mappings and lists, on the CPU."""
+def _copy_to_cpu(tree: Any) -> Any:
+    """Return a copy of nested mappings and lists, with all tensors on the CPU."""
     if isinstance(tree, Tensor):
         return tree.detach().to("cpu", copy=True)
     if isinstance(tree, Mapping):
-        return {key: _copied(value) for key, value in tree.items()}
+        return {key: _copy_to_cpu(value) for key, value in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return [_copied(value) for value in tree]
+        return [_copy_to_cpu(value) for value in tree]
     return copy.copy(tree)

@@ -1,8 +1,7 @@
-"""Where the numbers of a training run go while it runs: a file of lines, TensorBoard, MLflow.
+"""Trackers, which record the metrics of a training run: JSON lines, TensorBoard, MLflow.
 
-Steps are optimizer steps since the run began, from 1, over all its sessions: a run that was
-interrupted goes on from its last checkpoint, and what was told of steps after that one is of work
-that was lost.
+Steps are optimizer steps since the run began, from 1, over all its sessions. An interrupted run
+resumes from its last checkpoint; values logged for later steps are of work that was lost.
 """
 
 import json
@@ -19,44 +18,44 @@ from s2s.files import new_file, write_text
 
 
 class Tracker(Protocol):
-    """What a training run tells its numbers; any other place to keep them fits in here."""
+    """The interface of a place that records metrics."""
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Take the values after so many optimizer steps of the run, such as `train/loss`."""
+        """Record the values after an optimizer step of the run, by names such as `train/loss`."""
 
     def close(self, finished: bool) -> None:
-        """Take no more values; a second call does nothing.
+        """Finish recording; a second call does nothing.
 
         Args:
-            finished: the run is over and succeeded. One that failed or was stopped can go on later.
+            finished: whether the run is complete. A run that failed or was stopped can be resumed.
         """
 
 
-class Several:
-    """A tracker that tells several others, in order.
+class Trackers:
+    """Several trackers as one.
 
-    One that cannot write (its disk is full) is told of once and then left alone.
+    A tracker that cannot write (because its disk is full, say) is logged once and then left out.
 
     Args:
-        say: called with a line of text when a tracker is given up.
+        log: called with a line of text when a tracker is left out.
     """
 
     def __init__(
-        self, trackers: Sequence[Tracker], say: Callable[[str], None] = lambda line: None
+        self, trackers: Sequence[Tracker], log: Callable[[str], None] = lambda line: None
     ) -> None:
-        self._trackers, self._say = list(trackers), say
+        self._trackers, self._log = list(trackers), log
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Tell each."""
+        """Pass the values to each tracker, in order."""
         for tracker in list(self._trackers):
             try:
                 tracker.log(step, values)
             except OSError as error:
                 self._trackers.remove(tracker)
-                self._say(f"{type(tracker).__name__}: {error}; training goes on without it")
+                self._log(f"{type(tracker).__name__}: {error}; training continues without it")
 
     def close(self, finished: bool) -> None:
-        """Close each, even where another cannot be closed; then raise what that one raised."""
+        """Close each tracker, the last one first; then raise the error of one that failed."""
         with ExitStack() as closing:
             for tracker in reversed(self._trackers):
                 closing.callback(tracker.close, finished)
@@ -65,21 +64,21 @@ class Several:
 class JsonLines:
     """A file with a JSON object a line: `step`, `time` in Unix seconds, and the values by name.
 
-    Each line is there as soon as it is logged. What is no finite number is null.
+    Each line is flushed at once. NaN and infinity are written as null.
 
     Args:
-        after: the step the run goes on from, 0 for a new run. Lines of later steps are dropped,
-            and so is a last line that was not written to its end.
+        resumed_from: the step that the run resumes from, 0 for a new run. Lines of later steps are
+            removed, and so is an incomplete last line.
 
     Raises:
-        BadInput: `path` is there, and another line of it is not of this kind.
+        BadInput: `path` exists and has a complete line of another format.
     """
 
-    def __init__(self, path: Path, after: int) -> None:
+    def __init__(self, path: Path, resumed_from: int) -> None:
         if path.exists():
-            kept = _kept(path, after)
+            lines = _lines_until(path, resumed_from)
             with new_file(path) as scratch:
-                scratch.write_bytes(kept)
+                scratch.write_bytes(lines)
         self._file = path.open("a", encoding="utf-8")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -94,30 +93,30 @@ class JsonLines:
         self._file.close()
 
 
-def _kept(path: Path, after: int) -> bytes:
-    """The lines of steps up to `after`."""
-    *lines, _torn = path.read_bytes().split(b"\n")
-    kept = []
+def _lines_until(path: Path, last: int) -> bytes:
+    """Return the lines of the steps up to `last`."""
+    *lines, _incomplete = path.read_bytes().split(b"\n")
+    selected = []
     for number, line in enumerate(lines, start=1):
         try:
-            if json.loads(line)["step"] <= after:
-                kept.append(line + b"\n")
+            if json.loads(line)["step"] <= last:
+                selected.append(line + b"\n")
         except (ValueError, TypeError, KeyError):
-            raise BadInput(f"{path}, line {number}: a JSON object with a step expected") from None
-    return b"".join(kept)
+            raise BadInput(f"{path}, line {number}: expected a JSON object with a step") from None
+    return b"".join(selected)
 
 
 class TensorBoard:
     """Event files for `tensorboard --logdir`, one for each session of a run, shown as one curve.
 
     Args:
-        folder: where the files are, of this run alone; it is made if need be.
-        after: the step the run goes on from, 0 for a new run. TensorBoard hides what earlier
-            files say of later steps.
+        folder: of this run alone; created if it does not exist.
+        resumed_from: the step that the run resumes from, 0 for a new run. TensorBoard hides values
+            of later steps in earlier files.
     """
 
-    def __init__(self, folder: Path, after: int) -> None:
-        # Not SummaryWriter: when its thread meets a full disk, the run would wait for ever.
+    def __init__(self, folder: Path, resumed_from: int) -> None:
+        # Not SummaryWriter: when the disk is full, its thread dies and the run waits for ever.
         from tensorboardX.event_file_writer import (
             EventsWriter,
         )
@@ -125,11 +124,11 @@ class TensorBoard:
 
         self._protocol: Any = event_pb2
         folder.mkdir(parents=True, exist_ok=True)
-        # The name alone has whole seconds, and a second session within one would overwrite the
-        # first. Files are read in the order of their names.
+        # By default the name has whole seconds: a session that begins within the same second would
+        # overwrite the file of the one before. TensorBoard reads files in the order of their names.
         self._file: Any = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._write(step=after + 1, session_log=start)
+        self._write(step=resumed_from + 1, session_log=start)
         self._closed = False
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -150,35 +149,35 @@ class TensorBoard:
         self._file.flush()
 
 
-# MLflow has no other place for these, and who sets the variables has the last word. Its own waits
-# (2 minutes a request, 7 more tries) would hold up all workers.
+# MLflow takes these from the environment only; variables that the user has set have precedence. Its
+# own defaults (2 minutes a request, 7 retries) would hold up all workers.
 _MLFLOW_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",  # seconds
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the first at once, the second after 4 seconds
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # one at once, one after 4 seconds
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-_LONGEST = 500  # characters of a parameter's value: what old servers take, too
+_LONGEST = 500  # characters of a parameter's value, the limit of old servers
 
 
 class MLflow:
     """A run on an MLflow tracking server.
 
-    A server that fails, or takes more than some seconds to answer, is told of once, and from there
-    on left alone: training goes on without it. MLflow forgets no values, so those of lost work
-    stay beside the ones of the same steps that are logged when the run goes on.
+    A server that fails, or takes more than some seconds to answer, is logged once, and training
+    continues without it. MLflow cannot delete values, so those of lost work remain beside the ones
+    that are logged for the same steps after the run was resumed.
 
     Args:
         uri: of the server, such as `http://localhost:5000`.
-        experiment: made if there is none of this name.
+        experiment: created if there is none of this name.
         name: of the run.
-        parameters: shown with the run; long values are cut.
-        memory: a file that keeps MLflow's id of the run, so that a run that goes on is the same
-            one there. A run deleted on the server is begun anew.
-        say: called with a line of text when the server is given up.
+        parameters: shown with the run; long values are truncated.
+        memory: a file that stores MLflow's id of the run, so that a resumed run is the same one
+            there. If the run was deleted on the server, a new one is created.
+        log: called with a line of text when the server is left out.
 
     Raises:
-        BadInput: the package is missing, or can make nothing of `uri`.
+        BadInput: the package is missing, or does not support `uri`.
     """
 
     def __init__(
@@ -188,7 +187,7 @@ class MLflow:
         name: str,
         parameters: Mapping[str, object],
         memory: Path,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         for variable, value in _MLFLOW_DEFAULTS.items():
             os.environ.setdefault(variable, value)
@@ -198,13 +197,13 @@ class MLflow:
             raise BadInput(f"MLflow: {error}; pip install 's2s[mlflow]'") from None
         try:
             self._client: Any = mlflow.MlflowClient(tracking_uri=uri)
-        except Exception as error:  # MLflow's, and those of the packages that it lacks for a URI
+        except Exception as error:  # MLflow's own, and import errors of packages for a URI
             raise BadInput(f"MLflow: {_reason(error)}") from None
         self._mlflow: Any = mlflow
-        self._say = say
-        self._run: str | None = None  # MLflow's id of it, while there is one to tell
-        with self._or_without():
-            self._run = self._remembered(memory)
+        self._log = log
+        self._run: str | None = None  # MLflow's id of the run; None once the server has failed
+        with self._failing_once():
+            self._run = self._resumed(memory)
             if self._run is None:
                 created = self._client.create_run(self._experiment(experiment), run_name=name)
                 self._run = str(created.info.run_id)
@@ -219,19 +218,19 @@ class MLflow:
         metrics = [
             self._mlflow.entities.Metric(name, value, now, step) for name, value in values.items()
         ]
-        with self._or_without():
+        with self._failing_once():
             self._client.log_batch(self._run, metrics=metrics, synchronous=True)
 
     def close(self, finished: bool) -> None:
-        """End the run as `FINISHED`, or as `FAILED` until it goes on."""
+        """Set the status of the run to `FINISHED`, or to `FAILED` until it is resumed."""
         if self._run is None:
             return
-        with self._or_without():
+        with self._failing_once():
             self._client.set_terminated(self._run, "FINISHED" if finished else "FAILED")
         self._run = None
 
-    def _remembered(self, memory: Path) -> str | None:
-        """The run of an earlier session, which then runs again, or none."""
+    def _resumed(self, memory: Path) -> str | None:
+        """Return the id of an earlier session's run, set to running, or None if there is none."""
         if not memory.exists():
             return None
         run = memory.read_text("utf-8").strip()
@@ -243,41 +242,42 @@ class MLflow:
             return None
         if known.info.lifecycle_stage != "active":
             return None
-        # A session that was killed left it running, one that was stopped has ended it.
+        # A killed session left the run's status at running; a stopped one set it to failed.
         self._client.update_run(run, status="RUNNING")
         return run
 
     def _experiment(self, name: str) -> str:
-        if (found := self._client.get_experiment_by_name(name)) is None:
+        """Return the id of the experiment of a name, created if there is none."""
+        if (experiment := self._client.get_experiment_by_name(name)) is None:
             try:
                 return str(self._client.create_experiment(name))
             except self._mlflow.MlflowException:
-                # Another run may have made it in between.
-                if (found := self._client.get_experiment_by_name(name)) is None:
+                # Another run may have created it in between.
+                if (experiment := self._client.get_experiment_by_name(name)) is None:
                     raise
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)
 
     def _describe(self, run: str, parameters: Mapping[str, object]) -> None:
-        """Send the parameters that the run has not: MLflow lets none be changed."""
-        there = self._client.get_run(run).data.params
+        """Send the parameters that the run does not have yet: MLflow lets none be changed."""
+        existing = self._client.get_run(run).data.params
         new = [
-            self._mlflow.entities.Param(name, _cut(str(value)))
+            self._mlflow.entities.Param(name, _truncate(str(value)))
             for name, value in parameters.items()
-            if name not in there
+            if name not in existing
         ]
         self._client.log_batch(run, params=new, synchronous=True)
 
     @contextmanager
-    def _or_without(self) -> Iterator[None]:
-        """Go on without MLflow after whatever goes wrong in the block."""
+    def _failing_once(self) -> Iterator[None]:
+        """Log any error of the block, and do without MLflow from then on."""
         try:
             yield
         except Exception as error:  # of MLflow, of HTTP, of a store's own packages
             self._run = None
-            self._say(f"MLflow: {_reason(error)}; training goes on without it")
+            self._log(f"MLflow: {_reason(error)}; training continues without it")
 
 
-def _cut(value: str) -> str:
+def _truncate(value: str) -> str:
     return value if len(value) <= _LONGEST else f"{value[: _LONGEST - 1]}…"
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from s2s.config import Config
 from s2s.decoding.translator import Translator
 from s2s.model.directory import ModelDirectory, read_config
+from s2s.model.metrics import RunMetrics
 from tests.conftest import Pairs
 
 TRANSLATE_WITHOUT_RAY = """
@@ -67,8 +68,7 @@ def test_the_config_comes_back_as_it_was(model_dir: Path, tiny: Config) -> None:
 
 
 def test_a_saved_model_loads_and_saves_to_the_same_bytes(model_dir: Path, tmp_path: Path) -> None:
-    metrics = json.loads((model_dir / "metrics.json").read_text())
-    ModelDirectory.load(model_dir).save(tmp_path, metrics)
+    ModelDirectory.load(model_dir).save(tmp_path, RunMetrics.load(model_dir))
     for file in model_dir.iterdir():
         assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
 

@@ -15,7 +15,7 @@ from datasets import Dataset, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2s.corpus.batches import POOL, Batch, Batches, LocalBatch, prefetch
+from s2s.corpus.batches import BATCHES_PER_POOL, Batch, Batches, LocalBatch, prefetch
 from s2s.text.vocabulary import EOS, PAD, SOS
 
 # What a global batch is cut by: a number of sentences, or one of target tokens.
@@ -77,7 +77,7 @@ def test_an_epoch_has_every_row_once(count: int, size: int, seed: int) -> None:
 def test_an_epoch_has_the_fewest_batches_possible(count: int, size: int) -> None:
     batches = Batches(rows_of(count), size)
     sizes = [whole(step).sentences for step in batches.epoch(1)]
-    assert len(sizes) == batches.steps(1) == -(-count // size)
+    assert len(sizes) == batches.steps_per_epoch(1) == -(-count // size)
     assert max(sizes) <= size
 
 
@@ -130,7 +130,7 @@ def test_a_run_that_skips_steps_takes_exactly_those_after_them(
 ) -> None:
     batches = Batches(rows_of(count), size, seed, batch_tokens=budget)
     every, rest = list(batches.epoch(3)), list(batches.epoch(3, skip))
-    assert batches.steps(3) == len(every)
+    assert batches.steps_per_epoch(3) == len(every)
     assert len(rest) == max(0, len(every) - skip)
     for one, other in zip(every[skip:], rest, strict=True):
         assert_same(one, other)
@@ -140,7 +140,7 @@ def test_a_run_that_skips_steps_takes_exactly_those_after_them(
 def test_steps_are_skipped_across_pools(budget: int | None) -> None:
     batches = Batches(rows_of(120), 2, batch_tokens=budget)
     every = list(batches.epoch(1))
-    assert len(every) > POOL  # else this tests less than it says
+    assert len(every) > BATCHES_PER_POOL  # else this tests less than it says
     for skip in range(len(every) + 2):
         rest = batches.epoch(1, skip)
         assert [told(step) for step in rest] == [told(step) for step in every[skip:]]
@@ -153,7 +153,7 @@ def test_steps_are_skipped_across_pools(budget: int | None) -> None:
 def test_no_batch_is_over_its_budget_of_tokens(count: int, budget: int, seed: int) -> None:
     batches = Batches(rows_of(count, seed % 3), 999, seed, batch_tokens=budget)
     steps = list(batches.epoch(1))
-    assert batches.steps(1) == len(steps)
+    assert batches.steps_per_epoch(1) == len(steps)
     for step in steps:
         assert whole(step).target_out.numel() <= budget or len(step.rows) == 1
     assert sorted(row for step in steps for row in seen(whole(step))) == list(range(count))
@@ -329,7 +329,7 @@ def test_rows_in_files_of_many_chunks_are_read_like_those_in_memory(
 
 def test_counts_are_those_of_all_workers() -> None:
     rows = rows_of(30)
-    batches = Batches(rows, 4, rank=1, world=3)
+    batches = Batches(rows, 4, rank=1, world_size=3)
     assert batches.pairs == 30
     assert batches.target_tokens == sum(len(ids) for ids in rows["target_ids"])
     assert batches.longest_target == max(len(ids) for ids in rows["target_ids"])

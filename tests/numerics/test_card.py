@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from s2s.devices import find_device
 
 from s2s.config import Config, DecodeConfig, ModelConfig
 from s2s.corpus import Corpus
@@ -24,15 +23,16 @@ from s2s.decoding.search import (
     decode,
     greedy,
 )
+from s2s.devices import find_device
 from s2s.errors import BadInput
 from s2s.gpu.graphs import Graphs
 from s2s.model.loss import Objective, cross_entropy, totals
 from s2s.model.seq2seq import Recurrent
 from s2s.text.vocabulary import EOS, PAD
-from s2s.training.card import Card, Shape
 from s2s.training.checkpoints import Checkpoints
+from s2s.training.device_batches import BatchShape, DeviceCorpus
 from s2s.training.loop import Training
-from s2s.training.step import OnCard, OnCpu
+from s2s.training.step import CpuStepper, GpuStepper
 from tests.conftest import Pairs, Prepare
 from tests.numerics.test_batches import rows_of
 from tests.numerics.test_decode import KINDS, made, some_sources
@@ -43,16 +43,16 @@ from tests.numerics.test_loop import settings as small
 
 
 def sentences(batch: Batch) -> list[tuple[list[int], list[int], list[int]]]:
-    """What counts of a batch: source, decoder's input and target of each real row."""
-    kept = []
-    for source, length, said, wanted in zip(
+    """The source, the decoder's input and the target of each real row of a batch, unpadded."""
+    rows = []
+    for source, length, read, predicted in zip(
         batch.source, batch.source_lengths, batch.target_in, batch.target_out, strict=True
     ):
-        size = int((wanted != PAD).sum())
+        size = int((predicted != PAD).sum())
         if size:
-            parts = (source[:length], said[:size], wanted[:size])
-            kept.append(tuple(part.tolist() for part in parts))
-    return kept  # type: ignore[return-value]
+            parts = (source[:length], read[:size], predicted[:size])
+            rows.append(tuple(part.tolist() for part in parts))
+    return rows  # type: ignore[return-value]
 
 
 @settings(max_examples=15)
@@ -61,66 +61,69 @@ def sentences(batch: Batch) -> list[tuple[list[int], list[int], list[int]]]:
     budget=st.one_of(st.none(), st.integers(1, 60)),
     world=st.integers(1, 3),
     accumulate=st.integers(1, 3),
-    held=st.booleans(),
+    cached=st.booleans(),
 )
-def test_a_batch_put_together_on_the_card_is_the_cpus(
-    size: int, budget: int | None, world: int, accumulate: int, held: bool
+def test_a_batch_collated_on_a_gpu_is_the_cpus(
+    size: int, budget: int | None, world: int, accumulate: int, cached: bool
 ) -> None:
     for rank in range(world):
         options: dict[str, Any] = {"batch_tokens": budget, "accumulate": accumulate}
         batches = Batches(rows_of(90), size, 1, rank, world, **options)
-        card = Card(CPU)
-        if held:
-            card.hold(batches)
-        steps = zip(batches.epoch(2), card.steps(batches, 2, 0), strict=True)
-        for wanted, step in steps:
-            assert step.tokens == wanted.tokens
-            assert step.rows.tolist() == wanted.rows.tolist()
-            card.load(step.pool)
-            for batch, share in zip(wanted.micro_batches, step.micro_batches, strict=True):
-                card.point(share, 1.0)
-                found = card.batch(share.shape)
-                assert found.source.shape == share.shape[:2]
+        corpus = DeviceCorpus(CPU)
+        if cached:
+            assert corpus.cache_tokens(batches)
+        steps = zip(batches.epoch(2), corpus.global_batches(batches, 2, 0), strict=True)
+        for expected, step in steps:
+            assert step.tokens == expected.tokens
+            assert step.rows.tolist() == expected.rows.tolist()
+            assert (step.pool.tokens is None) == cached
+            corpus.load_pool(step.pool)
+            for batch, micro_batch in zip(expected.micro_batches, step.micro_batches, strict=True):
+                corpus.select(micro_batch, 1.0)
+                found, shape = corpus.batch(micro_batch.shape), micro_batch.shape
+                assert found.source.shape == shape[:2]
                 assert sentences(found) == sentences(batch)
-                assert found.source_lengths.max() <= share.shape.source
+                assert found.source_lengths.max() <= shape.source
                 assert found.target_positions is not None
-                places = found.target_positions[found.target_positions >= 0]
-                assert (
-                    places.tolist() == (found.target_out.flatten() != PAD).nonzero()[:, 0].tolist()
-                )
-                assert len(found.target_positions) == share.shape.real
+                positions = found.target_positions[found.target_positions >= 0]
+                real = (found.target_out.flatten() != PAD).nonzero()[:, 0]
+                assert positions.tolist() == real.tolist()
+                assert len(found.target_positions) == shape.real
 
 
-def test_no_row_of_a_share_is_longer_than_its_shape() -> None:
-    """A row that fills a share up must not be another share's."""
+def test_no_row_of_a_micro_batch_is_longer_than_its_shape() -> None:
+    """A row that fills a micro-batch up must not be another one's."""
     batches = Batches(rows_of(900), 8, accumulate=3)
-    card, odd = Card(CPU), 0
-    for step in card.steps(batches, 1, 0):
-        card.load(step.pool)
-        for share in step.micro_batches:
-            card.point(share)
-            batch = card.batch(share.shape, share.stride)
-            assert batch.source_lengths.max() <= share.shape.source
-            odd += len(sentences(batch)) < len(batch.source)
-    assert odd > 100
+    corpus, filled = DeviceCorpus(CPU), 0
+    for step in corpus.global_batches(batches, 1, 0):
+        corpus.load_pool(step.pool)
+        for micro_batch in step.micro_batches:
+            corpus.select(micro_batch)
+            batch = corpus.batch(micro_batch.shape, micro_batch.stride)
+            assert batch.source_lengths.max() <= micro_batch.shape.source
+            filled += len(sentences(batch)) < len(batch.source)
+    assert filled > 100
 
 
 def test_batches_of_a_corpus_have_few_shapes() -> None:
     batches = Batches(rows_of(4000), 16)
-    shapes = {
-        share.shape for step in Card(CPU).steps(batches, 1, 0) for share in step.micro_batches
-    }
+    steps = list(DeviceCorpus(CPU).global_batches(batches, 1, 0))
+    shapes = {micro_batch.shape for step in steps for micro_batch in step.micro_batches}
+    assert len(steps) == 250
     assert len(shapes) < 12
     assert all(shape.real <= shape.sentences * shape.target for shape in shapes)
 
 
-def test_a_larger_pool_moves_the_card_and_the_same_one_does_not() -> None:
-    card = Card(CPU)
-    small_one, large = (next(card.steps(Batches(rows_of(n), 4), 1, 0)) for n in (8, 80))
-    assert card.load(small_one.pool)
-    assert not card.load(small_one.pool)
-    assert card.load(large.pool)
-    assert not card.load(small_one.pool)
+def test_a_pool_that_does_not_fit_replaces_tensors_and_others_do_not() -> None:
+    corpus = DeviceCorpus(CPU)
+    small_one, large = (
+        next(corpus.global_batches(Batches(rows_of(n), 4), 1, 0)).pool for n in (8, 80)
+    )
+    assert corpus.load_pool(small_one)
+    assert not corpus.load_pool(small_one)
+    assert corpus.load_pool(large)
+    assert not corpus.load_pool(small_one)
+    assert corpus._rows[:8].tolist() == small_one.rows.tolist()
 
 
 # ---- the padded encoder -------------------------------------------------------------------------
@@ -180,12 +183,12 @@ def test_a_batch_with_room_to_spare_has_the_same_loss() -> None:
     model = made("general").train()
     batches = Batches(rows_of(5), 5)
     batch = next(batches.epoch(1)).micro_batches[0]
-    card = Card(CPU)
-    step = next(card.steps(batches, 1, 0))
-    card.load(step.pool)
-    card.point(step.micro_batches[0])
+    corpus = DeviceCorpus(CPU)
+    step = next(corpus.global_batches(batches, 1, 0))
+    corpus.load_pool(step.pool)
+    corpus.select(step.micro_batches[0])
     shape = step.micro_batches[0].shape
-    room = card.batch(Shape(8, shape.source + 3, shape.target + 2, shape.real + 5))
+    room = corpus.batch(BatchShape(8, shape.source + 3, shape.target + 2, shape.real + 5))
     limited = [
         Batch(
             b.source % 10,
@@ -220,30 +223,34 @@ def odd(pairs: Pairs, prepared: Prepare) -> Corpus:
         {"batch_tokens": 40, "label_smoothing": 0.1, "schedule": "cosine", "warmup_steps": 4},
     ],
 )
-def test_steps_of_a_card_are_those_of_a_cpu(
+def test_steps_of_a_gpu_are_those_of_a_cpu(
     changes: dict[str, Any], odd: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def trained(config: Config, name: str) -> tuple[dict[str, torch.Tensor], list[float]]:
         checkpoints = Checkpoints(tmp_path / name)
         training = Training(odd, config, CPU, checkpoints, tmp_path)
-        told = training.run()
-        return training._model.weights(), [e["train_loss"] for e in told["epochs"]]
+        metrics = training.run().metrics
+        return training.model.weights(), [epoch.train_loss for epoch in metrics.epochs]
 
     config = small(epochs=3, **changes)
     wanted, losses = trained(config, "cpu")
 
-    class Emulated(OnCard):
-        def __init__(self, *given: Any) -> None:
-            super().__init__(*given)
+    class Emulated(GpuStepper):
+        used = 0
+
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            Emulated.used += 1
             for group in self._state.optimizer.param_groups:
                 group["lr"] = torch.tensor(group["lr"])
 
-    monkeypatch.setattr("s2s.training.loop.stepper", lambda *given: Emulated(*given))
-    found, others = trained(config, "card")
+    monkeypatch.setattr("s2s.training.loop.make_stepper", Emulated)
+    found, others = trained(config, "gpu")
+    assert Emulated.used == 1
     assert losses == pytest.approx(others, rel=1e-5)
     for name, weight in wanted.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-5)
-    assert OnCpu.lag < OnCard.lag
+    assert CpuStepper.lag < GpuStepper.lag
 
 
 # ---- greedy decoding ----------------------------------------------------------------------------

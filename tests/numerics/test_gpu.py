@@ -16,8 +16,8 @@ from s2s.devices import allow_tf32
 from s2s.gpu.graphs import Graphs
 from s2s.model.loss import cross_entropy
 from s2s.text.vocabulary import PAD
-from s2s.training.card import Card
 from s2s.training.checkpoints import Checkpoints
+from s2s.training.device_batches import DeviceCorpus
 from s2s.training.loop import Training
 from tests.conftest import Pairs, Prepare
 from tests.numerics.test_batches import rows_of
@@ -39,11 +39,11 @@ def odd(pairs: Pairs, prepared: Prepare) -> Corpus:
 def test_a_gpu_trains_as_a_cpu_does(attends: bool, odd: Corpus, tmp_path: Path) -> None:
     config = settings(epochs=6, clip_norm=0.5)
     config = looking(config) if attends else config
-    _, said = trained(odd, config, tmp_path / "cpu")
+    _, expected = trained(odd, config, tmp_path / "cpu")
     training = Training(odd, config, CUDA, Checkpoints(tmp_path / "gpu"), tmp_path)
-    for one, other in zip(facts(said), facts(training.run()), strict=True):
+    for one, other in zip(facts(expected), facts(training.run().metrics), strict=True):
         assert other == pytest.approx(one, rel=1e-3)
-    assert len(training._stepper._graphs) > 1  # type: ignore[attr-defined]
+    assert len(training.stepper._graphs) > 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("words", [50, 8087, 12_161, 70_001])  # the last ones are torch's own work
@@ -69,14 +69,16 @@ def test_the_loss_of_a_gpu_is_the_plain_one(words: int, smoothing: float) -> Non
 
 def test_one_kernel_puts_batches_together_as_torch_does() -> None:
     batches = Batches(rows_of(90), 8)
-    card = Card(CUDA)
-    for held in (False, True):
-        if held:
-            assert card.hold(batches)
-        for step in card.steps(batches, 1, 0):
-            card.load(step.pool)
-            card.point(step.micro_batches[0])
-            ours, plain = (way(step.micro_batches[0].shape) for way in (card.batch, card._batch))
+    corpus = DeviceCorpus(CUDA)
+    for cached in (False, True):
+        if cached:
+            assert corpus.cache_tokens(batches)
+        for step in corpus.global_batches(batches, 1, 0):
+            corpus.load_pool(step.pool)
+            [micro_batch] = step.micro_batches
+            corpus.select(micro_batch)
+            ours = corpus.batch(micro_batch.shape)
+            plain = corpus._batch_by_torch(micro_batch.shape)
             for name, value in vars(plain).items():
                 mine = getattr(ours, name)
                 assert torch.equal(mine, value) if torch.is_tensor(value) else mine == value

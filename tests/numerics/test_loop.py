@@ -6,7 +6,9 @@ import os
 import pickle
 import random
 import shutil
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,15 @@ from s2s.corpus import Corpus
 from s2s.corpus.batches import Batch, Batches
 from s2s.errors import BadInput, Failed
 from s2s.evaluation.teacher_forcing import validate
+from s2s.files import sha256
 from s2s.model.directory import ModelDirectory
 from s2s.model.loss import Sums
-from s2s.model.metrics import EpochRecord
+from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.text.vocabulary import PAD
-from s2s.training.checkpoints import Checkpoints
-from s2s.training.host import Alone, Progress, Wish
-from s2s.training.loop import Training
+from s2s.training.checkpoints import CheckpointManifest, Checkpoints, FileHash
+from s2s.training.host import Progress, SilentHost
+from s2s.training.loop import Training, TrainingResult
+from s2s.training.signals import Signals
 from s2s.training.state import STATE
 from s2s.training.trackers import JsonLines
 from tests.conftest import Prepare
@@ -69,44 +73,52 @@ def looking(config: Config, **others: Any) -> Config:
     return config.model_copy(update={"model": ModelConfig.model_validate(model)})
 
 
-class Watcher(Alone):
-    """A host that remembers what it is told, and asks once for something."""
+class Recorder(SilentHost):
+    """A host that records all calls, and sends signals before one step."""
 
-    def __init__(self, wish: Wish | None = None, at: int = 0) -> None:
+    def __init__(self, signals: Signals | None = None, at: int = 0) -> None:
         self.lines: list[str] = []
-        self.told: list[Progress] = []
+        self.reports: list[Progress] = []
         self.epochs: list[EpochRecord] = []
-        self._wish, self._left = wish, at
+        self._signals, self._left = signals, at
 
-    def line(self, text: str) -> None:
-        self.lines.append(text)
+    def log(self, line: str) -> None:
+        self.lines.append(line)
 
-    def progress(self, progress: Progress) -> None:
-        self.told.append(progress)
+    def report_progress(self, progress: Progress) -> None:
+        self.reports.append(progress)
 
-    def epoch(self, record: EpochRecord) -> None:
+    def report_epoch(self, record: EpochRecord) -> None:
         self.epochs.append(record)
 
-    def wish(self) -> Wish:
+    def signals(self) -> Signals:
         self._left -= 1
-        return self._wish if self._wish is not None and self._left == 0 else Wish()
+        return self._signals if self._signals is not None and self._left == 0 else Signals()
 
 
 def trained(
-    corpus: Corpus, config: Config, folder: Path, **others: Any
-) -> tuple[Weights, dict[str, Any]]:
-    """The last weights of a run in a folder, and what it says of itself."""
+    corpus: Corpus, config: Config, folder: Path, **options: Any
+) -> tuple[Weights, RunMetrics]:
+    """Train a run in a folder to its end; return its last weights and its metrics."""
+    weights, result = train(corpus, config, folder, **options)
+    assert result.stopped_at is None
+    return weights, result.metrics
+
+
+def train(
+    corpus: Corpus, config: Config, folder: Path, **options: Any
+) -> tuple[Weights, TrainingResult]:
+    """Train a run in a folder to its end or until it is stopped."""
     checkpoints = Checkpoints(folder / "checkpoints", last=99)
-    training = Training(corpus, config, CPU, checkpoints, folder, **others)
-    metrics = training.run()
+    result = Training(corpus, config, CPU, checkpoints, folder, **options).run()
     [*_, newest] = checkpoints.all()
     with checkpoints.open(newest) as path:
-        return load_file(path / "model.safetensors"), metrics
+        return load_file(path / "model.safetensors"), result
 
 
-def facts(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def facts(metrics: RunMetrics) -> list[dict[str, Any]]:
     """The epochs of a run without their speeds, which differ each time."""
-    return [{k: v for k, v in e.items() if k not in SPEEDS} for e in metrics["epochs"]]
+    return [{k: v for k, v in asdict(e).items() if k not in SPEEDS} for e in metrics.epochs]
 
 
 def same(one: Weights, other: Weights) -> bool:
@@ -135,14 +147,15 @@ def test_copying_is_learned(prepared: Prepare, tmp_path: Path) -> None:
         train=TrainConfig(epochs=30, batch_size=32, learning_rate=5e-3),
     )
     _, metrics = trained(corpus, config, tmp_path)
-    assert metrics["best"]["valid_token_accuracy"] >= 0.98
+    assert metrics.best is not None
+    assert metrics.best.valid_token_accuracy >= 0.98
 
 
 def test_a_seed_decides_the_weights_to_the_bit(odd: Corpus, tmp_path: Path) -> None:
-    first, said = trained(odd, settings(seed=1), tmp_path / "one")
-    second, again = trained(odd, settings(seed=1), tmp_path / "two")
+    first, expected = trained(odd, settings(seed=1), tmp_path / "one")
+    second, actual = trained(odd, settings(seed=1), tmp_path / "two")
     assert same(first, second)
-    assert facts(said) == facts(again)
+    assert facts(expected) == facts(actual)
 
 
 def test_another_seed_gives_other_weights(odd: Corpus, tmp_path: Path) -> None:
@@ -153,15 +166,31 @@ def test_another_seed_gives_other_weights(odd: Corpus, tmp_path: Path) -> None:
 
 
 def test_the_record_tells_every_epoch_and_the_best(odd: Corpus, tmp_path: Path) -> None:
-    host = Watcher()
+    host = Recorder()
     _, metrics = trained(odd, settings(epochs=3), tmp_path, host=host)
-    assert [record["epoch"] for record in metrics["epochs"]] == [1, 2, 3]
-    assert [record["steps"] for record in metrics["epochs"]] == [7, 14, 21]
-    assert [record.epoch for record in host.epochs] == [1, 2, 3]
-    assert metrics["best"] == min(metrics["epochs"], key=lambda record: record["valid_loss"])
-    assert metrics["epochs"][-1]["train_loss"] < metrics["epochs"][0]["train_loss"]
-    assert metrics["workers"] == 1
-    assert metrics["corpus"]["pairs"] == 49
+    assert [record.epoch for record in metrics.epochs] == [1, 2, 3]
+    assert [record.steps for record in metrics.epochs] == [7, 14, 21]
+    assert host.epochs == list(metrics.epochs)
+    assert metrics.best == min(metrics.epochs, key=lambda record: record.valid_loss)
+    assert metrics.epochs[-1].train_loss < metrics.epochs[0].train_loss
+    assert metrics.workers == 1
+    assert metrics.corpus.pairs == 49
+
+
+def test_a_checkpoint_has_the_metrics_so_far_as_text(odd: Corpus, tmp_path: Path) -> None:
+    # The format of metrics.json is frozen: order of the keys, indentation, no field that is unset.
+    _, metrics = trained(odd, settings(epochs=1, checkpoint_steps=3), tmp_path)
+    first, *_, last = sorted((tmp_path / "checkpoints").glob("step-*/metrics.json"))
+    text = first.read_text()
+    known = json.loads(text)
+    assert text == json.dumps(known, indent=2) + "\n"
+    assert list(known) == [
+        "epochs", "best", "workers", "device", "threads", "precision", "seed", "corpus", "versions",
+    ]  # fmt: skip
+    assert (known["epochs"], known["best"]) == ([], None)
+    assert list(known["corpus"]) == ["sources", "pairs"]
+    assert json.loads(last.read_text())["epochs"] == [asdict(metrics.epochs[0])]
+    assert last.read_text() == metrics.to_json()
 
 
 def test_the_train_loss_is_the_mean_over_the_epochs_tokens(odd: Corpus, tmp_path: Path) -> None:
@@ -171,14 +200,14 @@ def test_the_train_loss_is_the_mean_over_the_epochs_tokens(odd: Corpus, tmp_path
     directory = ModelDirectory.new(config, odd.source, odd.target)
     directory.model.load_state_dict(weights)
     sums = validate(directory.model, Batches(odd.split("train"), 16), CPU)
-    assert metrics["epochs"][0]["train_loss"] == pytest.approx(sums.mean_loss, rel=1e-5)
+    assert metrics.epochs[0].train_loss == pytest.approx(sums.mean_loss, rel=1e-5)
 
 
-def test_steps_are_told_and_logged(odd: Corpus, tmp_path: Path) -> None:
-    host, file = Watcher(), tmp_path / "metrics.jsonl"
+def test_steps_are_reported_and_logged(odd: Corpus, tmp_path: Path) -> None:
+    host, file = Recorder(), tmp_path / "metrics.jsonl"
     config = settings(log_steps=3, clip_norm=0.5)
-    trained(odd, config, tmp_path, host=host, track=lambda after: JsonLines(file, after))
-    assert [(p.epoch, p.step, p.steps) for p in host.told] == [
+    trained(odd, config, tmp_path, host=host, make_tracker=lambda step: JsonLines(file, step))
+    assert [(p.epoch, p.step, p.steps) for p in host.reports] == [
         (1, 3, 7), (1, 6, 7), (2, 2, 7), (2, 5, 7),
     ]  # fmt: skip
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -190,42 +219,51 @@ def test_steps_are_told_and_logged(odd: Corpus, tmp_path: Path) -> None:
 
 
 def test_accumulated_parts_give_the_gradient_of_the_whole(odd: Corpus, tmp_path: Path) -> None:
-    whole, said = trained(odd, settings(), tmp_path / "whole")
-    parts, also = trained(odd, settings(accumulate=3), tmp_path / "parts")
+    whole, expected = trained(odd, settings(), tmp_path / "whole")
+    parts, actual = trained(odd, settings(accumulate=3), tmp_path / "parts")
     for name, weight in whole.items():
         torch.testing.assert_close(parts[name], weight, rtol=1e-3, atol=1e-4)
-    for one, other in zip(facts(said), facts(also), strict=True):
+    for one, other in zip(facts(expected), facts(actual), strict=True):
         assert other == pytest.approx(one, rel=1e-4)
 
 
 def test_a_budget_of_tokens_trains_on_every_row(odd: Corpus, tmp_path: Path) -> None:
     _, metrics = trained(odd, settings(batch_tokens=40, epochs=3), tmp_path)
-    assert metrics["epochs"][-1]["train_loss"] < metrics["epochs"][0]["train_loss"]
-    assert metrics["epochs"][0]["steps"] > 7
+    assert metrics.epochs[-1].train_loss < metrics.epochs[0].train_loss
+    assert metrics.epochs[0].steps > 7
 
 
 def test_a_run_without_patience_left_ends_early(odd: Corpus, tmp_path: Path) -> None:
-    # So small a step changes nothing, so the second epoch is not better than the first.
+    # So small a step changes no weight that is not about zero: epochs are hardly any better.
     _, metrics = trained(odd, settings(epochs=9, learning_rate=1e-12, patience=2), tmp_path)
-    losses = [record["valid_loss"] for record in metrics["epochs"]]
+    losses = [record.valid_loss for record in metrics.epochs]
     assert len(losses) < 9
-    assert "stopped" not in metrics
+    assert min(losses) == losses[-3]
 
 
-def test_bf16_trains_nearly_as_fp32_does_or_is_bad_input(odd: Corpus, tmp_path: Path) -> None:
-    _, exact = trained(odd, settings(epochs=5), tmp_path / "fp32")
-    try:
-        _, rounded = trained(odd, settings(epochs=5, precision="bf16"), tmp_path / "bf16")
-    except BadInput as error:  # on a CPU that has none
-        assert "take fp32" in str(error)
-        assert not torch.cpu.get_capabilities().get("avx512_bf16")
-        return
-    assert rounded["precision"] == "bf16"
-    assert rounded["best"]["valid_loss"] == pytest.approx(exact["best"]["valid_loss"], rel=0.05)
+@pytest.mark.skipif(
+    not torch.cpu.get_capabilities().get("avx512_bw"), reason="needs a CPU with AVX-512"
+)
+def test_bf16_trains_nearly_as_fp32_does(odd: Corpus, tmp_path: Path) -> None:
+    weights, exact = trained(odd, settings(epochs=5), tmp_path / "fp32")
+    others, rounded = trained(odd, settings(epochs=5, precision="bf16"), tmp_path / "bf16")
+    assert rounded.precision == "bf16"
+    assert not same(weights, others)  # else it was computed in float32
+    assert rounded.epochs[-1].valid_loss == pytest.approx(exact.epochs[-1].valid_loss, rel=0.05)
+
+
+def test_bf16_on_a_cpu_without_avx512_is_bad_input() -> None:
+    code = """if True:
+        import torch
+        from s2s.training.precision import choose_precision
+        choose_precision("bf16", torch.device("cpu"))"""
+    older = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run([sys.executable, "-c", code], env=older, capture_output=True, text=True)
+    assert "BadInput: --train.precision bf16 needs a CPU with AVX-512" in done.stderr
 
 
 def test_fp16_on_a_cpu_is_bad_input(odd: Corpus, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="precision"):
+    with pytest.raises(BadInput, match=r"--train\.precision fp16 needs a GPU"):
         trained(odd, settings(precision="fp16"), tmp_path)
 
 
@@ -240,11 +278,16 @@ def test_an_exploding_loss_fails_and_keeps_its_batches(
     with pytest.raises(Failed, match="learning-rate") as caught:
         trained(odd, config, tmp_path)
     assert len(str(caught.value).splitlines()) == 1
-    told = json.loads((tmp_path / "bad-batch.json").read_text())
+    dump = json.loads((tmp_path / "bad-batch.json").read_text())
     rows = odd.split("train")
-    for pair in told["steps"][-1]["pairs"]:
-        assert rows[pair["row"]]["source"] == pair["source"]
-    assert told["steps"][-1]["learning_rate"] == 1e38
+    assert 1 <= len(dump["steps"]) <= 2
+    for step in dump["steps"]:
+        assert step["learning_rate"] == 1e38
+        assert 0 < len(step["pairs"]) <= batch_size
+        for pair in step["pairs"]:
+            row = rows[pair["row"]]
+            assert (pair["source"], pair["target"]) == (row["source"], row["target"])
+        assert step["tokens"] == sum(len(rows[p["row"]]["target_ids"]) for p in step["pairs"])
     assert Checkpoints(tmp_path / "checkpoints").all() == []
 
 
@@ -262,12 +305,14 @@ def work(rank: int, world: int, corpus: Path, config: str, folder: Path) -> None
     finally:
         dist.destroy_process_group()
         (folder / f"meet-{world}").unlink(missing_ok=True)
-    (folder / f"{rank}.json").write_text(json.dumps(metrics))
+    (folder / f"{rank}.json").write_text(metrics.to_json())
     save_file(weights, folder / f"{rank}.safetensors")
 
 
-def together(world: int, corpus: Corpus, config: Config, folder: Path) -> tuple[Weights, Any]:
-    """What several worker processes make of a run: this one, and others."""
+def together(
+    world: int, corpus: Corpus, config: Config, folder: Path
+) -> tuple[Weights, RunMetrics]:
+    """Train with several worker processes, of which this is one; return weights and metrics."""
     folder.mkdir(exist_ok=True)
     shared = (world, corpus.path, config.to_json(), folder)
     others = [
@@ -280,9 +325,13 @@ def together(world: int, corpus: Corpus, config: Config, folder: Path) -> tuple[
     for other in others:
         other.join()
         assert other.exitcode == 0
-    records = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
+    records = [
+        RunMetrics.model_validate_json((folder / f"{rank}.json").read_text())
+        for rank in range(world)
+    ]
     assert all(facts(record) == facts(records[0]) for record in records)
-    assert records[0]["workers"] == world
+    assert len(records[0].epochs) == config.train.epochs
+    assert records[0].workers == world
     return load_file(folder / "0.safetensors"), records[0]
 
 
@@ -299,11 +348,11 @@ def test_two_workers_train_as_one_does(
     changes: dict[str, Any], tolerance: float, odd: Corpus, tmp_path: Path
 ) -> None:
     config = settings(epochs=3, **changes)
-    alone, said = trained(odd, config, tmp_path / "one")
-    shared, told = together(2, odd, config, tmp_path / "two")
+    alone, expected = trained(odd, config, tmp_path / "one")
+    shared, actual = together(2, odd, config, tmp_path / "two")
     for name, weight in alone.items():
         torch.testing.assert_close(shared[name], weight, rtol=10 * tolerance, atol=tolerance)
-    for one, two in zip(facts(said), facts(told), strict=True):
+    for one, two in zip(facts(expected), facts(actual), strict=True):
         assert two == pytest.approx(one, rel=tolerance)
 
 
@@ -318,15 +367,15 @@ def test_two_workers_train_attention_and_tied_weights_as_one_does(
 
 
 def test_a_run_goes_on_with_another_number_of_workers(odd: Corpus, tmp_path: Path) -> None:
-    _, said = trained(odd, settings(epochs=3), tmp_path / "one")
+    _, expected = trained(odd, settings(epochs=3), tmp_path / "one")
     folder = tmp_path / "elastic"
     for epochs, world in ((1, 1), (2, 2), (3, 1)):
         config = settings(epochs=epochs)
         if world == 1:
-            _, told = trained(odd, config, folder)
+            _, actual = trained(odd, config, folder)
         else:
             together(world, odd, config, folder)
-    for one, other in zip(facts(said), facts(told), strict=True):
+    for one, other in zip(facts(expected), facts(actual), strict=True):
         assert other == pytest.approx(one, rel=1e-4)
 
 
@@ -336,21 +385,21 @@ def test_a_run_goes_on_with_another_number_of_workers(odd: Corpus, tmp_path: Pat
 @pytest.mark.parametrize("step", [1, 3, 6, 8, 13])
 def test_a_stopped_run_goes_on_to_the_same_weights(step: int, odd: Corpus, tmp_path: Path) -> None:
     config = settings(epochs=3, schedule="cosine", warmup_steps=4)
-    weights, said = trained(odd, config, tmp_path / "whole")
-    host = Watcher(Wish(stop=True), at=step)
-    _, stopped = trained(odd, config, tmp_path / "parts", host=host)
-    assert stopped["stopped"] == step
-    host = Watcher()
-    resumed, told = trained(odd, config, tmp_path / "parts", host=host)
-    assert any(f"going on from the checkpoint of step {step} " in line for line in host.lines)
+    weights, expected = trained(odd, config, tmp_path / "whole")
+    host = Recorder(Signals(stop=True), at=step)
+    _, stopped = train(odd, config, tmp_path / "parts", host=host)
+    assert stopped.stopped_at == step
+    host = Recorder()
+    resumed, actual = trained(odd, config, tmp_path / "parts", host=host)
+    assert any(f"resuming from the checkpoint of step {step} " in line for line in host.lines)
     assert same(resumed, weights)
-    assert facts(told) == facts(said)
+    assert facts(actual) == facts(expected)
 
 
 def test_dropout_drops_the_same_after_a_stop(odd: Corpus, tmp_path: Path) -> None:
     config = looking(settings(epochs=2), dropout=0.3, word_dropout=0.1, input_feeding=True)
     weights, _ = trained(odd, config, tmp_path / "whole")
-    trained(odd, config, tmp_path / "parts", host=Watcher(Wish(stop=True), at=5))
+    train(odd, config, tmp_path / "parts", host=Recorder(Signals(stop=True), at=5))
     resumed, _ = trained(odd, config, tmp_path / "parts")
     assert same(resumed, weights)
     assert not same(weights, trained(odd, looking(settings(epochs=2)), tmp_path / "plain")[0])
@@ -366,34 +415,34 @@ def test_a_run_that_lost_its_last_steps_goes_on_to_the_same_weights(
     every: int, odd: Corpus, tmp_path: Path
 ) -> None:
     config = settings(epochs=2, checkpoint_steps=every, batch_tokens=50)
-    weights, said = trained(odd, config, tmp_path / "whole")
+    weights, expected = trained(odd, config, tmp_path / "whole")
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     kept = Checkpoints(tmp_path / "cut/checkpoints", last=99).all()
     assert len(kept) >= 2
     for checkpoint in kept[len(kept) // 2 :]:
         shutil.rmtree(tmp_path / "cut/checkpoints" / checkpoint.name)
-    resumed, told = trained(odd, config, tmp_path / "cut")
+    resumed, actual = trained(odd, config, tmp_path / "cut")
     assert same(resumed, weights)
-    assert facts(told) == facts(said)
+    assert facts(actual) == facts(expected)
 
 
 def test_random_numbers_depend_on_where_a_run_stands(odd: Corpus, tmp_path: Path) -> None:
     trained(odd, settings(), tmp_path / "whole")
     whole = torch.get_rng_state()
-    trained(odd, settings(), tmp_path / "parts", host=Watcher(Wish(stop=True), at=9))
+    train(odd, settings(), tmp_path / "parts", host=Recorder(Signals(stop=True), at=9))
     torch.rand(5)
     trained(odd, settings(), tmp_path / "parts")
     assert torch.equal(torch.get_rng_state(), whole)
 
 
-def test_a_checkpoint_that_is_wished_for_is_there_at_once(odd: Corpus, tmp_path: Path) -> None:
+def test_a_requested_checkpoint_is_there_at_once(odd: Corpus, tmp_path: Path) -> None:
     seen: list[list[int]] = []
 
-    class Asking(Watcher):
-        def saved(self) -> None:
+    class Asking(Recorder):
+        def checkpoint_saved(self) -> None:
             seen.append([kept.steps for kept in Checkpoints(tmp_path / "checkpoints").all()])
 
-    trained(odd, settings(epochs=1), tmp_path, host=Asking(Wish(save=True), at=4))
+    trained(odd, settings(epochs=1), tmp_path, host=Asking(Signals(save=True), at=4))
     assert seen == [[4]]
 
 
@@ -405,21 +454,21 @@ def test_minutes_between_checkpoints_are_kept(odd: Corpus, tmp_path: Path) -> No
 
 def test_a_finished_run_resumed_trains_no_more(odd: Corpus, tmp_path: Path) -> None:
     trained(odd, settings(), tmp_path)
-    host = Watcher()
+    host = Recorder()
     _, metrics = trained(odd, settings(), tmp_path, host=host)
     assert host.epochs == []
-    assert len(metrics["epochs"]) == 2
+    assert len(metrics.epochs) == 2
 
 
 def test_a_model_to_begin_with_gives_its_weights(odd: Corpus, tmp_path: Path) -> None:
-    first, said = trained(odd, settings(epochs=3), tmp_path / "first")
+    first, expected = trained(odd, settings(epochs=3), tmp_path / "first")
     [*_, newest] = Checkpoints(tmp_path / "first/checkpoints").all()
     start = ModelDirectory.load(tmp_path / "first/checkpoints" / newest.name)
     config = settings(epochs=1, learning_rate=1e-12)
-    second, told = trained(odd, config, tmp_path / "second", start=start)
+    second, actual = trained(odd, config, tmp_path / "second", start=start)
     for name, weight in first.items():
         torch.testing.assert_close(second[name], weight, rtol=0, atol=1e-9)
-    assert told["best"]["valid_loss"] == pytest.approx(said["epochs"][-1]["valid_loss"], rel=1e-5)
+    assert actual.epochs[0].valid_loss == pytest.approx(expected.epochs[-1].valid_loss, rel=1e-5)
 
 
 @pytest.fixture
@@ -429,25 +478,21 @@ def checkpoint(odd: Corpus, tmp_path: Path) -> Path:
     folder = tmp_path / "checkpoints"
     shutil.rmtree(folder / "step-000000007")
     manifest = folder / "step-000000014/checkpoint.json"
-    told = json.loads(manifest.read_text())
-    told["files"] = {}
-    manifest.write_text(json.dumps(told))
+    known = CheckpointManifest.from_json(manifest.read_text(), "here")
+    manifest.write_text(known.model_copy(update={"files": {}}).to_json())
     return manifest.parent
 
 
 def rehash(checkpoint: Path) -> None:
-    """Make the manifest tell of the files as they are."""
-    from s2s.files import sha256
-    from s2s.training.checkpoints import File
-
+    """Write the hashes of the files as they are into the manifest."""
     manifest = checkpoint / "checkpoint.json"
-    told = json.loads(manifest.read_text())
-    told["files"] = {
-        path.name: File(bytes=path.stat().st_size, sha256=sha256(path)).model_dump()
+    known = CheckpointManifest.from_json(manifest.read_text(), "here")
+    files = {
+        path.name: FileHash(bytes=path.stat().st_size, sha256=sha256(path))
         for path in checkpoint.iterdir()
         if path != manifest
     }
-    manifest.write_text(json.dumps(told))
+    manifest.write_text(known.model_copy(update={"files": files}).to_json())
 
 
 def test_a_checkpoint_is_a_model_directory(checkpoint: Path) -> None:
@@ -482,11 +527,11 @@ class Mischief:
 def test_a_checkpoint_cannot_run_code(odd: Corpus, checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / STATE).write_bytes(pickle.dumps(Mischief(tmp_path / "touched"), 2))
     rehash(checkpoint)
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match=STATE):
         trained(odd, settings(epochs=3), checkpoint.parents[1])
     torch.save({"optimizer": Mischief(tmp_path / "touched")}, checkpoint / STATE)
     rehash(checkpoint)
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match=STATE):
         trained(odd, settings(epochs=3), checkpoint.parents[1])
     assert not (tmp_path / "touched").exists()
 
@@ -530,7 +575,8 @@ def test_sums_of_the_parts_add_up_to_the_sums_of_all(
     rows = corpus.split("train")
     whole = validate(directory.model, Batches(rows, 16), CPU)
     shares = [
-        validate(directory.model, Batches(rows, 16, rank=rank, world=3), CPU) for rank in range(3)
+        validate(directory.model, Batches(rows, 16, rank=rank, world_size=3), CPU)
+        for rank in range(3)
     ]
     assert sum(share.loss for share in shares) == pytest.approx(whole.loss, rel=1e-5)
     assert sum(share.correct for share in shares) == whole.correct
@@ -559,13 +605,15 @@ def test_both_accuracies_equal_a_count_over_the_whole_padded_matrix(
     [batch] = step.micro_batches
     width = batch.target_out.shape[1]
     target = torch.nn.functional.pad(batch.target_out, (0, longest - width), value=PAD)
-    said = torch.full_like(target, PAD)
-    said[:, :width] = predictions(directory, batch).argmax(dim=-1)
-    said[target == PAD] = PAD  # decoding has stopped
+    predicted = torch.full_like(target, PAD)
+    predicted[:, :width] = predictions(directory, batch).argmax(dim=-1)
+    predicted[target == PAD] = PAD  # decoding has stopped
     sums = validate(directory.model, Batches(rows, 4), CPU)
-    assert sums.padded_accuracy(longest) == pytest.approx(float((said == target).double().mean()))
+    assert sums.padded_accuracy(longest) == pytest.approx(
+        float((predicted == target).double().mean())
+    )
     real = target != PAD
-    assert sums.token_accuracy == pytest.approx(float((said == target)[real].double().mean()))
+    assert sums.token_accuracy == pytest.approx(float((predicted == target)[real].double().mean()))
     assert 0 < sums.token_accuracy < sums.padded_accuracy(longest) < 1
 
 

@@ -85,14 +85,14 @@ def test_a_killed_worker_a_killed_driver_and_ctrl_c_leave_the_weights_as_they_ar
     process.kill()
     told, _ = process.communicate(timeout=30)
     assert "a worker has failed" in told
-    assert told.count("going on from the checkpoint of step") == 1
+    assert told.count("resuming from the checkpoint of step") == 1
 
     process = cluster.start(*command, out)
     wait_for(reached(out, chance.randint(700, 850)))
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 3, told
-    assert "going on from the checkpoint of step" in told
+    assert "resuming from the checkpoint of step" in told
     assert "which is saved" in told
     assert "goes on" in told
     assert not out.exists()
@@ -194,7 +194,7 @@ def test_a_killed_node_leaves_the_weights_as_they_are(
     add()
     told, _ = process.communicate(timeout=300)
     assert process.returncode == 0, told
-    assert "going on from the checkpoint of step" in told
+    assert "resuming from the checkpoint of step" in told
     assert losses(out) == losses(whole)
     assert same_weights(out, whole)
 
@@ -237,13 +237,13 @@ def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
     heard("epoch 2/")
     second = add()
     heard("going on with 2 workers")
-    heard("going on from the checkpoint of step")
+    heard("resuming from the checkpoint of step")
     heard("2 workers of 1 thread")
     heard("epoch ")
     heard("epoch ")
     second.kill()
     heard("a worker has failed")
-    heard("going on from the checkpoint of step")
+    heard("resuming from the checkpoint of step")
     heard("1 worker of 1 thread")
     rest, _ = process.communicate(timeout=300)
     assert process.returncode == 0, [*told, rest]
@@ -276,6 +276,6 @@ def test_a_notice_of_preemption_is_answered_with_a_checkpoint(
     told, _ = process.communicate(timeout=300)
     assert process.returncode == 0, told
     assert "a node is about to go: saving" in told
-    [line] = [line for line in told.splitlines() if "going on from the checkpoint" in line]
+    [line] = [line for line in told.splitlines() if "resuming from the checkpoint" in line]
     step = int(line.split("step ")[1].split(" ")[0].replace(",", ""))
     assert step % 113 != 0  # not the end of an epoch, so it was the one that was asked for

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2s.config import TrainConfig
-from s2s.training.schedule import exhausted, learning_rate, plateaus
+from s2s.training.schedule import learning_rate, plateaus, stops_early
 
 RATE = 0.08
 
@@ -119,12 +119,12 @@ def test_a_plateau_once_found_stays_found(losses: list[float], patience: int) ->
 def test_a_run_ends_early_once_its_patience_has_run_out(
     losses: list[float], patience: int | None, ends: bool
 ) -> None:
-    assert exhausted(settings(patience=patience), losses) is ends
+    assert stops_early(settings(patience=patience), losses) is ends
 
 
 def test_the_patience_of_the_run_and_of_its_plateaus_are_two() -> None:
     config = settings("plateau", plateau_patience=1, patience=3, plateau_factor=0.5)
     losses = [1.0, 2.0, 2.0]
-    assert not exhausted(config, losses)
+    assert not stops_early(config, losses)
     assert learning_rate(config, 5, 0.5, losses) == pytest.approx(RATE / 4)
-    assert exhausted(config, [*losses, 2.0])
+    assert stops_early(config, [*losses, 2.0])

@@ -13,7 +13,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from s2s.errors import BadInput
-from s2s.training.trackers import JsonLines, MLflow, Several, TensorBoard, Tracker
+from s2s.training.trackers import JsonLines, MLflow, TensorBoard, Tracker, Trackers
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -49,18 +49,20 @@ def test_what_is_no_finite_number_is_null(tmp_path: Path) -> None:
     assert [line[name] for name in "abcd"] == [None, None, None, 0.0]
 
 
-@pytest.mark.parametrize(("after", "kept"), [(4, [2, 4]), (5, [2, 4]), (6, [2, 4, 6]), (0, [])])
-def test_lines_of_lost_work_are_dropped(tmp_path: Path, after: int, kept: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("resumed_from", "kept"), [(4, [2, 4]), (5, [2, 4]), (6, [2, 4, 6]), (0, [])]
+)
+def test_lines_of_lost_work_are_dropped(tmp_path: Path, resumed_from: int, kept: list[int]) -> None:
     path = tmp_path / "metrics.jsonl"
     first = JsonLines(path, 0)
     for step in (2, 4, 6):
         first.log(step, {"loss": step / 2})
     first.close(False)
     before = path.read_text("utf-8").splitlines()[: len(kept)]
-    second = JsonLines(path, after)
-    second.log(after + 1, {"loss": 9.0})
+    second = JsonLines(path, resumed_from)
+    second.log(resumed_from + 1, {"loss": 9.0})
     second.close(True)
-    assert [line["step"] for line in lines(path)] == [*kept, after + 1]
+    assert [line["step"] for line in lines(path)] == [*kept, resumed_from + 1]
     assert path.read_text("utf-8").splitlines()[:-1] == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -152,13 +154,13 @@ class Notes:
 
     def __init__(self, broken: bool = False) -> None:
         self.broken = broken
-        self.told: list[object] = []
+        self.calls: list[object] = []
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        self.told.append((step, dict(values)))
+        self.calls.append((step, dict(values)))
 
     def close(self, finished: bool) -> None:
-        self.told.append(finished)
+        self.calls.append(finished)
         if self.broken:
             raise OSError("no space left")
 
@@ -167,17 +169,34 @@ class Notes:
 @pytest.mark.parametrize("finished", [True, False])
 def test_all_of_several_are_told_and_closed(broken: int, finished: bool) -> None:
     notes = [Notes(broken=number == broken) for number in range(3)]
-    several: Tracker = Several(notes)
-    several.log(1, {"loss": 2.0})
+    trackers: Tracker = Trackers(notes)
+    trackers.log(1, {"loss": 2.0})
     with pytest.raises(OSError, match="no space left"):
-        several.close(finished)
-    assert [note.told for note in notes] == [[(1, {"loss": 2.0}), finished]] * 3
+        trackers.close(finished)
+    assert [note.calls for note in notes] == [[(1, {"loss": 2.0}), finished]] * 3
+
+
+def test_a_tracker_that_cannot_write_is_logged_once_and_left_out() -> None:
+    class Full(Notes):
+        def log(self, step: int, values: Mapping[str, float]) -> None:
+            super().log(step, values)
+            raise OSError("no space left")
+
+    logged: list[str] = []
+    full, notes = Full(), Notes()
+    trackers = Trackers([full, notes], logged.append)
+    for step in (1, 2):
+        trackers.log(step, {"loss": 2.0})
+    trackers.close(True)
+    assert logged == ["Full: no space left; training continues without it"]
+    assert full.calls == [(1, {"loss": 2.0})]
+    assert notes.calls == [(1, {"loss": 2.0}), (2, {"loss": 2.0}), True]
 
 
 def test_none_of_several_is_a_tracker_too() -> None:
-    several = Several([])
-    several.log(1, {"loss": 2.0})
-    several.close(True)
+    trackers = Trackers([])
+    trackers.log(1, {"loss": 2.0})
+    trackers.close(True)
 
 
 # ---- MLflow ---------------------------------------------------------------------------------
@@ -280,32 +299,32 @@ def test_a_run_that_mlflow_lost_is_begun_anew(store: str, tmp_path: Path) -> Non
 def test_mlflow_failing_under_way_is_told_once(store: str, tmp_path: Path) -> None:
     import mlflow
 
-    said: list[str] = []
-    tracker = MLflow(store, "translators", "demo", {}, tmp_path / "mlflow", said.append)
+    logged: list[str] = []
+    tracker = MLflow(store, "translators", "demo", {}, tmp_path / "mlflow", logged.append)
     (run,) = runs(store)
     mlflow.MlflowClient(tracking_uri=store).delete_run(run.info.run_id)
     for step in (1, 2, 3):
         tracker.log(step, {"loss": 1.0})
     tracker.close(True)
-    assert len(said) == 1
-    assert "\n" not in said[0]
-    assert said[0].endswith("training goes on without it")
+    assert len(logged) == 1
+    assert "\n" not in logged[0]
+    assert logged[0].endswith("training continues without it")
 
 
 @pytest.mark.parametrize("listening", [True, False])
 def test_a_server_without_an_answer_is_told_once(
     store: str, tmp_path: Path, listening: bool
 ) -> None:
-    said: list[str] = []
+    logged: list[str] = []
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if listening:  # takes connections, and never says a word
             server.listen()
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
-        tracker = MLflow(uri, "translators", "demo", {}, tmp_path / "mlflow", said.append)
+        tracker = MLflow(uri, "translators", "demo", {}, tmp_path / "mlflow", logged.append)
         tracker.log(1, {"loss": 1.0})
         tracker.close(True)
-    assert len(said) == 1
+    assert len(logged) == 1
     assert not (tmp_path / "mlflow").exists()
 
 
