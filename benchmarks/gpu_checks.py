@@ -131,7 +131,7 @@ def graphs(report: Report) -> None:
                     islice(training._stepper.steps(training._train, 1, 0), 60), start=1
                 ):
                     training._stepper.take(step, number, 1e-3, NO).read()
-                found.append(list(training._model.weights().values()))
+                found.append(list(training._model.named_weights().values()))
         far = far_from(*found)
         same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
         report.add("graphs", f"{kind}, 60 steps replayed against started",
@@ -162,7 +162,8 @@ def resumption(report: Report) -> None:
         checkpoints = Checkpoints(folder / "checkpoints", last=99)
         training = Training(corpus, config, device, checkpoints, folder, host=host)
         training.run()
-        return {name: weight.cpu().clone() for name, weight in training._model.weights().items()}
+        weights = training._model.named_weights()
+        return {name: weight.cpu().clone() for name, weight in weights.items()}
 
     with tempfile.TemporaryDirectory() as place:
         whole = run(Path(place, "whole"), DEVICE, epochs)
@@ -182,7 +183,7 @@ def resumption(report: Report) -> None:
             run(folder, first, 1, stop, "fp32")
             run(folder, then, 1, _Stop(20), "fp32")
             with _training_in(folder) as path:
-                both.append(list(ModelDirectory.load(path).model.weights().values()))
+                both.append(list(ModelDirectory.load(path).model.named_weights().values()))
         for name, found in zip(("card to CPU", "CPU to card"), both, strict=False):
             far = far_from(found, both[2])
             report.add("resumption", f"{name}, 60 steps with dropout's own streams",
@@ -279,7 +280,7 @@ def _steps(data: Path, precision: str) -> list[Tensor]:
             islice(training._stepper.steps(training._train, 1, 0), 20), start=1
         ):
             training._stepper.take(step, number, 1e-3, NO).read()
-        return [weight.cpu() for weight in training._model.weights().values()]
+        return [weight.cpu() for weight in training._model.named_weights().values()]
 
 
 # ---- a trained seed, and decoding ---------------------------------------------------------------

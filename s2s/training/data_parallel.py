@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from s2s.config import TrainConfig
 from s2s.corpus.batches import GlobalBatch
-from s2s.model.loss import Objective
+from s2s.model.loss import TrainingLoss
 
 # Megabytes of gradients that are sent at once. A model of the sizes that LSTMs have fits into a few
 # of these; small buckets cost a latency each (measured: docs/scaling.md).
@@ -27,7 +27,7 @@ BUCKET_MB = 25
 class Workers:
     """The worker that runs here, among all those of the process group."""
 
-    def __init__(self, objective: Objective, settings: TrainConfig) -> None:
+    def __init__(self, objective: TrainingLoss, settings: TrainConfig) -> None:
         self.rank, self.world = 0, 1
         self.network: nn.Module = objective
         model = objective.model

@@ -26,7 +26,7 @@ from s2s.errors import Failed
 from s2s.evaluation.teacher_forcing import validate
 from s2s.files import write_text
 from s2s.model.directory import ModelDirectory
-from s2s.model.loss import Objective, Sums
+from s2s.model.loss import TokenSums, TrainingLoss
 from s2s.model.metrics import EpochRecord
 from s2s.training import precision
 from s2s.training.checkpoints import Checkpoints, Kept
@@ -90,9 +90,9 @@ class Training:
         torch.manual_seed(config.train.seed)
         directory = ModelDirectory.new(config, corpus.source, corpus.target)
         if start is not None:
-            directory.model.load(start.model.weights())
+            directory.model.load_weights(start.model.named_weights())
         self._model = directory.model.to(device)
-        objective = Objective(self._model, config.train.label_smoothing)
+        objective = TrainingLoss(self._model, config.train.label_smoothing)
         self._workers = Workers(objective, config.train)
         self._train, self._valid = all_or_raise(
             lambda: (self._batches("train"), self._batches("valid"))
@@ -302,7 +302,7 @@ class Training:
         )
         self._host.epoch(record)
 
-    def _validate(self) -> Sums:
+    def _validate(self) -> TokenSums:
         return validate(self._model, self._valid, self._device)
 
     def _save(self, ended: EpochRecord | None = None, *, wished: bool = False) -> None:

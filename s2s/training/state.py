@@ -61,7 +61,7 @@ class State:
         """A copy that stays as it is while training goes on."""
         return Snapshot(
             directory=self.directory,
-            weights=_copied(self.directory.model.weights()),
+            weights=_copied(self.directory.model.named_weights()),
             metrics=self.metrics,
             state={
                 "optimizer": _copied(self.optimizer.state_dict()),
@@ -85,7 +85,7 @@ class State:
         try:
             # weights_only: a checkpoint can hold tensors and numbers, never code.
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-            self.directory.model.load(saved.model.weights())
+            self.directory.model.load_weights(saved.model.named_weights())
             # The optimizer's settings are this run's: another device has others.
             settings = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({**state["optimizer"], "param_groups": settings})

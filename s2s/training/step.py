@@ -16,7 +16,7 @@ from torch.profiler import record_function
 
 from s2s.config import Config
 from s2s.corpus.batches import Batch, Batches, GlobalBatch, LocalBatch, prefetch
-from s2s.gpu.graphs import Graphs
+from s2s.gpu.graphs import GraphCache
 from s2s.training.card import Card, DeviceBatch, Shape
 from s2s.training.data_parallel import Workers
 from s2s.training.precision import Precision
@@ -179,7 +179,7 @@ class OnCard(_Stepper):
         recorded = alone and config.model.cell != "rnn"
         # A scaler that was in the middle of a step cannot begin it anew.
         retry = not state.scaler.is_enabled()
-        self._graphs = Graphs(self._device, retry=retry) if recorded else None
+        self._graphs = GraphCache(self._device, retry=retry) if recorded else None
 
     def steps(self, batches: Batches, epoch: int, skip: int) -> Iterator[GlobalBatch]:
         """The steps of an epoch, made ahead by a thread of their own."""
