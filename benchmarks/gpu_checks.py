@@ -133,7 +133,7 @@ def graphs(report: Report) -> None:
                     islice(training.stepper.global_batches(training.batches, 1, 0), 60), start=1
                 ):
                     training.stepper.step(step, number, 1e-3, NO_SIGNALS).read()
-                found.append(list(training.model.weights().values()))
+                found.append(list(training.model.named_weights().values()))
         far = far_from(*found)
         same = all(torch.equal(a, b) for a, b in zip(*found, strict=True))
         report.add("graphs", f"{kind}, 60 steps replayed against started",
@@ -164,7 +164,9 @@ def resumption(report: Report) -> None:
         checkpoints = Checkpoints(folder / "checkpoints", last=99)
         training = Training(corpus, config, device, checkpoints, folder, host=host)
         training.run()
-        return {name: weight.cpu().clone() for name, weight in training.model.weights().items()}
+        return {
+            name: weight.cpu().clone() for name, weight in training.model.named_weights().items()
+        }
 
     with tempfile.TemporaryDirectory() as place:
         whole = run(Path(place, "whole"), DEVICE, epochs)
@@ -184,7 +186,7 @@ def resumption(report: Report) -> None:
             run(folder, first, 1, stop, "fp32")
             run(folder, then, 1, _Stop(20), "fp32")
             with _training_in(folder) as path:
-                both.append(list(ModelDirectory.load(path).model.weights().values()))
+                both.append(list(ModelDirectory.load(path).model.named_weights().values()))
         for name, found in zip(("card to CPU", "CPU to card"), both, strict=False):
             far = far_from(found, both[2])
             report.add("resumption", f"{name}, 60 steps with dropout's own streams",
@@ -281,7 +283,7 @@ def _steps(data: Path, precision: str) -> list[Tensor]:
             islice(training.stepper.global_batches(training.batches, 1, 0), 20), start=1
         ):
             training.stepper.step(step, number, 1e-3, NO_SIGNALS).read()
-        return [weight.cpu() for weight in training.model.weights().values()]
+        return [weight.cpu() for weight in training.model.named_weights().values()]
 
 
 # ---- a trained seed, and decoding ---------------------------------------------------------------

@@ -207,7 +207,7 @@ def speed(report: Report) -> None:
                     stepper = training.stepper
                     steps = stepper.global_batches(training.batches, 1, 0) if GPU else ()
                     shapes = [share.shape for step in steps for share in step.micro_batches]  # type: ignore[attr-defined]
-                    weights = sum(w.numel() for w in training.model.weights().values())
+                    weights = sum(w.numel() for w in training.model.named_weights().values())
                     count = len(getattr(stepper, "_graphs", None) or [])
                     if GPU:
                         card = _profile(report, training, f"{preset}-{batch}")
@@ -370,19 +370,19 @@ def _left(report: Report, translator: Translator, sentences: list[str], seconds:
     """Where the time of a batch goes: the card's share, its floor, and the CPU's parts."""
     ids = translator._directory.source.encode(sentences)
     cutting = seconds_of(lambda: translator.split(sentences), 1)
-    decoding = seconds_of(lambda: translator._decoded(ids, lambda rows: None, details=False), 1)
-    found = [h[0] for h in translator._decoded(ids, lambda rows: None, details=False)]
-    writing = seconds_of(lambda: [translator.detokenise(s, h.words, h.looked) for s, h in
+    decoding = seconds_of(lambda: translator._search(ids, lambda rows: None, details=False), 1)
+    found = [h[0] for h in translator._search(ids, lambda rows: None, details=False)]
+    writing = seconds_of(lambda: [translator.detokenise(s, h.ids, h.alignment) for s, h in
                                 zip(sentences, found, strict=True)], 1)  # fmt: skip
     model = translator.model
     config = translator.config.model
-    words = sum(len(h.words) + 1 for h in found)
+    words = sum(len(h.ids) + 1 for h in found)
     width, hidden = config.embedding_size, config.hidden_size
     each = 2 * (width * len(model.decoder.output.weight) + 4 * hidden * (width + hidden)
                 + 3 * hidden * hidden)  # fmt: skip
     floor = words * each / report.ceilings["bf16"]
-    steps = max(len(h.words) + 1 for h in found)
-    weights = sum(w.numel() for w in model.weights().values()) * 4
+    steps = max(len(h.ids) + 1 for h in found)
+    weights = sum(w.numel() for w in model.named_weights().values()) * 4
     bytes_ = steps * weights / report.ceilings["bytes"]
     floor = max(floor, bytes_) * 1e3
     return (

@@ -147,8 +147,8 @@ def in_slots(translator: Translator, sentences: list[str], size: int) -> list[st
     while waiting or len(slots):
         if slots.free > size // 4 and waiting:
             entering = [waiting.pop() for _ in range(min(slots.free, len(waiting)))]
-            slots.enter([piece.ids for _, piece in entering], [n for n, _ in entering])
+            slots.admit([piece.ids for _, piece in entering], [n for n, _ in entering])
         for slot in slots.step():
             piece = pieces[slot.owner]
-            made[slot.owner] = translator.detokenise(piece.stripped, slot.words, slot.looked)
+            made[slot.owner] = translator.detokenise(piece.stripped, slot.ids, slot.alignment)
     return made

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from s2s.decoding.output_layer import OutputLayer
-from s2s.decoding.search import likeliest
+from s2s.decoding.scoring import argmax
 from s2s.model.directory import ModelDirectory
 
 ROWS = (1, 4, 16, 64, 320)
@@ -42,8 +42,8 @@ def main() -> None:
         print("\n| sentences | torch.max | ours | ratio |\n| --- | --- | --- | --- |")
         for rows in ROWS:
             logits = torch.randn(rows, exact.out_features)
-            assert torch.equal(likeliest(logits), _naive(logits))  # noqa: S101
-            _row(rows, *_timed(lambda x=logits: _naive(x), lambda x=logits: likeliest(x)))
+            assert torch.equal(argmax(logits), _naive(logits))  # noqa: S101
+            _row(rows, *_timed(lambda x=logits: _naive(x), lambda x=logits: argmax(x)))
 
 
 def _naive(logits: Tensor) -> Tensor:

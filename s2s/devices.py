@@ -6,7 +6,7 @@ from s2s.errors import BadInput
 
 
 def find_device(name: str) -> torch.device:
-    """The device of a name, `auto` being a GPU where there is one.
+    """Return the device of a name, where `auto` is a GPU if there is one, else the CPU.
 
     Raises:
         BadInput: there is no such device.
@@ -15,15 +15,15 @@ def find_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        found = device.type == "cpu" or (device.index or 0) < torch.cuda.device_count()
+        exists = device.type == "cpu" or (device.index or 0) < torch.cuda.device_count()
     except RuntimeError:
-        found = False
-    if not found:
+        exists = False
+    if not exists:
         raise BadInput(f"{name}: torch sees no such device here; take cpu, or auto")
     return device
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Let this process's GPU compute float32 products in TensorFloat-32, of 10 bits, or not."""
+    """Allow or forbid TensorFloat-32 (10 bits) in float32 products of this process's GPUs."""
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed

@@ -1,40 +1,47 @@
-"""The output layer of a decoder, in the precision that decoding asks for."""
+"""The output layer of a decoder, in the precision that decoding asks for.
+
+Shapes: N hypotheses, R features of a hidden vector, V target vocabulary.
+"""
 
 import torch
 from torch import Tensor, nn
 
-_ALIGNED = 64
+# Tensor cores want a vocabulary that is a multiple of this.
+_VOCAB_MULTIPLE = 64
 
 
 class OutputLayer(nn.Module):
-    """An output layer for decoding alone; its product is computed in, and rounded to, a precision.
+    """An output layer for decoding alone, whose product is computed in and rounded to a precision.
 
-    A CPU that has no bf16 computes in float32, which is nearer and faster. On a CPU oneDNN computes
-    it, from weights in an order of its own, which it is asked for by the operators that torch's own
+    A CPU without bf16 computes in float32 instead, which is more exact and faster. On a CPU oneDNN
+    computes the product, from weights in an order of its own, by the operators that torch's own
     compiler uses: MKL, which `nn.Linear` takes, is half as fast on AMD's CPUs (docs/log.md).
+
+    Args:
+        exact: the layer in float32.
+        dtype: precision of the product.
     """
 
     def __init__(self, exact: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
-        # Not every build of torch has oneDNN, nor these operators then.
+        # Not every build of torch has oneDNN, and with it these operators.
         available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         packs = exact.weight.device.type == "cpu" and available
         if packs and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             dtype = torch.float32
         self.in_features = exact.in_features
-        self.weight = exact.weight.detach().to(dtype)
+        self.weight = exact.weight.detach().to(dtype)  # (V, R)
         if self.weight.is_cuda:
-            # Tensor cores want a number of words that they can divide.
-            more = -exact.out_features % _ALIGNED
-            self.weight = nn.functional.pad(self.weight, (0, 0, 0, more))
-        self.bias = exact.bias.detach().float()
+            missing = -exact.out_features % _VOCAB_MULTIPLE
+            self.weight = nn.functional.pad(self.weight, (0, 0, 0, missing))  # (V + …, R)
+        self.bias = exact.bias.detach().float()  # (V,)
         self._packed = None
         if packs:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
             self._product = torch.ops.mkldnn._linear_pointwise.default
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Logits (N, V), float32, of states (N, R)."""
+        """Return logits (N, V), float32, of hidden vectors (N, R)."""
         hidden = hidden.to(self.weight.dtype)
         if self._packed is None:
             product = hidden @ self.weight.t()  # (N, V + …)

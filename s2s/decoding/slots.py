@@ -1,24 +1,24 @@
 """Continuous batching: greedy decoding of sentences that come and go at every step.
 
-A batch is as slow as its longest sentence, and who comes while it runs waits for its end. A decoder
-whose state is of fixed size needs neither: before any step sentences can take free rows, and after
-it the ones that ended leave theirs. This is iteration-level scheduling (Yu et al., 2022, Orca,
-https://www.usenix.org/conference/osdi22/presentation/yu), for recurrent networks.
+A batch takes as long as its longest sentence, and sentences that come meanwhile wait for its end. A
+decoder whose state is of fixed size needs neither: sentences are admitted to free slots before any
+step, and leave after the step in which they end. This is iteration-level scheduling (Yu et al.,
+2022, Orca, https://www.usenix.org/conference/osdi22/presentation/yu), for recurrent networks.
 
-Shapes: N slots, of which n are taken, S source tokens, L layers, H hidden size.
+Shapes: N slots, of which the first n are active, B sentences that are admitted together, S source
+tokens, L layers, H hidden size.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
 
 from s2s.config import DecodeConfig
-from s2s.decoding.choice import forbid, likeliest
-from s2s.decoding.search import bounds
-from s2s.gpu.graphs import Graphs, power_of_two
-from s2s.model.seq2seq import Memory, Seq2Seq, State
+from s2s.decoding.constraints import constrained_step, length_limits
+from s2s.decoding.scoring import argmax
+from s2s.gpu.graphs import GraphCache, next_power_of_two
+from s2s.model.seq2seq import DecoderState, Memory, Seq2Seq
 from s2s.text.vocabulary import EOS, PAD, SOS
 
 Owner = TypeVar("Owner")
@@ -26,25 +26,24 @@ Owner = TypeVar("Owner")
 
 @dataclass(eq=False)
 class Slot(Generic[Owner]):
-    """A sentence on its way."""
+    """A sentence that is being translated."""
 
-    owner: Owner
-    shortest: int  # words before which it does not end
-    longest: int  # words after which it is cut
+    owner: Owner  # what the caller knows the sentence by
+    max_length: int  # tokens after which the translation is cut
     source_length: int
-    words: list[int] = field(default_factory=list)  # so far, `<eos>` never
-    looked: list[int] | None = None  # the heaviest source word of each, if there is attention
+    ids: list[int] = field(default_factory=list)  # so far, never `<eos>`
+    alignment: list[int] | None = None  # of each id, the source token of greatest weight
 
 
 class Slots(Generic[Owner]):
-    """Sentences that are translated together, as long as each of them takes.
+    """Sentences that are translated together, each for as many steps as it takes.
 
-    The taken rows are always the first ones, so a step computes nothing for free ones: a row that
-    is left is filled by the last one. What a sentence becomes does not depend on who shares the
-    steps with it, up to the rounding of floats.
+    Active slots are always the first rows, so that a step computes nothing for free ones: a row
+    that becomes free is filled by the last one. A translation does not depend on which other
+    sentences share its steps, up to the rounding of floats.
 
     Args:
-        slots: sentences at a time.
+        slots: greatest number of sentences at a time.
     """
 
     def __init__(
@@ -52,187 +51,180 @@ class Slots(Generic[Owner]):
     ) -> None:
         self._model, self._settings, self._device = model, settings, device
         self._size = slots
-        self._taken: list[Slot[Owner]] = []
-        self._state: State | None = None  # room for all slots, made when the first sentence comes
-        # (N, 2) of each sentence the last word, and the source word that weighed most for it
-        self._said = torch.full((slots, 2), SOS, device=device)
-        self._words = self._said[:, 0]  # (N,)
-        # (N, 2) words so far, and those before which a sentence does not end, where that is limited
-        self._counts = torch.zeros(slots, 2, dtype=torch.int64, device=device)
+        self._active: list[Slot[Owner]] = []
+        self._state: DecoderState | None = None  # of all slots, allocated by the first sentence
+        # (N, 2) the last token of each slot, and the source token of greatest weight for it
+        self._outputs = torch.full((slots, 2), SOS, device=device)
+        self._last_tokens = self._outputs[:, 0]  # (N,)
+        # (N, 2) tokens so far, and tokens before which a translation does not end, where that is
+        # limited
+        self._lengths = torch.zeros(slots, 2, dtype=torch.int64, device=device)
         # A step on a GPU is started as a whole, for one of few numbers of rows and source tokens.
-        self._graphs = Graphs(device) if device.type == "cuda" else None
+        self._graphs = GraphCache(device) if device.type == "cuda" else None
 
     def __len__(self) -> int:
-        """Slots that are taken."""
-        return len(self._taken)
+        """Return the number of active slots."""
+        return len(self._active)
 
     @property
     def free(self) -> int:
-        """Slots that are not."""
-        return self._size - len(self._taken)
+        """Number of slots that are not active."""
+        return self._size - len(self._active)
 
     @property
-    def taken(self) -> list[Slot[Owner]]:
-        """The sentences on their way."""
-        return self._taken
+    def active(self) -> list[Slot[Owner]]:
+        """The sentences that are being translated."""
+        return self._active
 
     @torch.inference_mode()
-    def enter(self, sentences: list[list[int]], owners: list[Owner]) -> None:
-        """Encode sentences of at least one token together, into free slots."""
+    def admit(self, sentences: list[list[int]], owners: list[Owner]) -> None:
+        """Encode sentences of at least one token together, into free slots.
+
+        Raises:
+            ValueError: there are more sentences than free slots.
+        """
         if len(sentences) > self.free:
             raise ValueError(f"{len(sentences)} sentences for {self.free} free slots")
         size = max(map(len, sentences))
         padded = [ids + [PAD] * (size - len(ids)) for ids in sentences]
         source = torch.tensor(padded)  # (B, S)
         lengths = torch.tensor([len(ids) for ids in sentences])  # (B,)
-        state = self._model.encode(source.to(self._device), lengths)
-        rows = slice(len(self._taken), len(self._taken) + len(sentences))
-        room = self._room(state)
-        for mine, new in zip(_rows_first(room), _rows_first(state), strict=True):
-            mine[rows] = new
-        if room.memory is not None and state.memory is not None:
-            room.memory.values[rows, :size] = state.memory.values
-            if room.memory.keys is not room.memory.values:
-                room.memory.keys[rows, :size] = state.memory.keys
-            room.memory.padding[rows, :size] = state.memory.padding
-            room.memory.padding[rows, size:] = True
-        self._words[rows] = SOS
-        shortest, longest = bounds(lengths, self._settings)
+        new = self._model.encode(source.to(self._device), lengths)
+        rows = slice(len(self._active), len(self._active) + len(sentences))
+        self._write(new, self._reserve(new), rows, size)
+        self._last_tokens[rows] = SOS
+        min_lengths, max_lengths = length_limits(lengths, self._settings)
         if self._settings.min_ratio:
-            self._counts[rows, 0] = 0
-            self._counts[rows, 1] = shortest.to(self._device)
-        looks = state.memory is not None
-        self._taken += [
-            Slot(owner, least, most, length, looked=[] if looks else None)
-            for owner, least, most, length in zip(
-                owners, shortest.tolist(), longest.tolist(), lengths.tolist(), strict=True
+            self._lengths[rows, 0] = 0
+            self._lengths[rows, 1] = min_lengths.to(self._device)
+        attends = new.memory is not None
+        self._active += [
+            Slot(owner, longest, length, alignment=[] if attends else None)
+            for owner, longest, length in zip(
+                owners, max_lengths.tolist(), lengths.tolist(), strict=True
             )
         ]
 
     @torch.inference_mode()
     def step(self) -> list[Slot[Owner]]:
-        """A word more for each sentence; those that ended are given, and leave."""
-        if self._state is None or not self._taken:
+        """Extend every translation by a token; return the slots that ended, which are freed."""
+        if self._state is None or not self._active:
             return []
-        taken, size = len(self._taken), max(slot.source_length for slot in self._taken)
+        active, size = len(self._active), max(slot.source_length for slot in self._active)
         if self._graphs is None:
-            self._advance(taken, size)
+            self._advance(active, size)
         else:
-            # Without attention the sources' sizes are no matter.
+            # Without attention the lengths of sources do not matter.
             attends = self._state.memory is not None
-            shape = (min(power_of_two(taken), self._size), power_of_two(size) if attends else 0)
+            rows = min(next_power_of_two(active), self._size)
+            shape = (rows, next_power_of_two(size) if attends else 0)
             self._graphs.run(shape, lambda: self._advance(*shape))
-        said = self._said[:taken].cpu()  # one copy from a GPU
-        words: list[int] = said[:, 0].tolist()
-        heaviest: list[int] = said[:, 1].tolist() if self._state.memory is not None else []
+        outputs = self._outputs[:active].cpu()  # one copy from a GPU
+        tokens: list[int] = outputs[:, 0].tolist()
+        heaviest: list[int] = outputs[:, 1].tolist() if self._state.memory is not None else []
         ended = []
-        for row, word in enumerate(words):
-            slot = self._taken[row]
-            if word != EOS:
-                slot.words.append(word)
-                if slot.looked is not None:
-                    slot.looked.append(heaviest[row])
-            if word == EOS or len(slot.words) == slot.longest:
+        for row, token in enumerate(tokens):
+            slot = self._active[row]
+            if token != EOS:
+                slot.ids.append(token)
+                if slot.alignment is not None:
+                    slot.alignment.append(heaviest[row])
+            if token == EOS or len(slot.ids) == slot.max_length:
                 ended.append(row)
-        left = [self._taken[row] for row in ended]
-        self._vacate(ended)
-        return left
+        freed = [self._active[row] for row in ended]
+        self._free_rows(ended)
+        return freed
+
+    def cancel(self, slots: set[Slot[Owner]]) -> None:
+        """Free the slots of sentences whose translations are not wanted any more."""
+        self._free_rows([row for row, slot in enumerate(self._active) if slot in slots])
+
+    def evict_all(self) -> list[Slot[Owner]]:
+        """Free all slots; return those that were active."""
+        evicted, self._active = self._active, []
+        return evicted
 
     def _advance(self, rows: int, size: int) -> None:
-        """Say a word more in the first rows, whose sources have up to `size` tokens."""
-        assert self._state is not None  # noqa: S101
-        logits, weights, state = self._model.step(self._words[:rows], self._view(rows, size))
-        early = None
+        """Take a step of the first rows, whose sources have up to `size` tokens."""
+        too_short = None
         if self._settings.min_ratio:
-            early = self._counts[:rows, 0] < self._counts[:rows, 1]  # (rows,)
-            self._counts[:rows, 0] += 1
-        forbid(logits, early, self._settings)
-        self._words[:rows] = likeliest(logits)
+            too_short = self._lengths[:rows, 0] < self._lengths[:rows, 1]  # (rows,)
+            self._lengths[:rows, 0] += 1
+        logits, weights, new = constrained_step(
+            self._model, self._last_tokens[:rows], self._view(rows, size), too_short, self._settings
+        )
+        self._last_tokens[:rows] = argmax(logits)
         if weights is not None:
-            self._said[:rows, 1] = weights.max(dim=1).indices
-        for mine, new in zip(_rows_first(self._state), _rows_first(state), strict=True):
-            mine[:rows] = new
-
-    def drop(self, gone: set[Slot[Owner]]) -> None:
-        """Free the slots of sentences that nobody waits for any more."""
-        self._vacate([row for row, slot in enumerate(self._taken) if slot in gone])
-
-    def clear(self) -> list[Slot[Owner]]:
-        """Free all slots; who had them is given."""
-        left, self._taken = self._taken, []
-        return left
+            self._outputs[:rows, 1] = weights.max(dim=1).indices
+        assert self._state is not None  # noqa: S101
+        for part, new_part in zip(self._state.step_tensors(), new.step_tensors(), strict=True):
+            part[:rows] = new_part
 
     @torch.inference_mode()
-    def _vacate(self, rows: list[int]) -> None:
-        """Fill some rows, in rising order, by the last ones that are none of them."""
+    def _free_rows(self, rows: list[int]) -> None:
+        """Free some rows, in rising order, and fill them by the last active rows."""
         if not rows or self._state is None:
             return
-        left = len(self._taken) - len(rows)
-        gone = set(rows)
-        movers = [row for row in range(left, len(self._taken)) if row not in gone]
-        holes = rows[: len(movers)]  # those below `left` come first, and are as many
-        if movers:
+        left = len(self._active) - len(rows)
+        freed = set(rows)
+        last = [row for row in range(left, len(self._active)) if row not in freed]
+        holes = rows[: len(last)]  # those below `left` come first, and are as many
+        if last:
             to = torch.tensor(holes, device=self._device)
-            origin = torch.tensor(movers, device=self._device)
-            parts = [self._words, *_rows_first(self._state)]
+            origin = torch.tensor(last, device=self._device)
+            parts = [self._last_tokens, *self._state.tensors()]
             if self._settings.min_ratio:
-                parts.append(self._counts)
-            if self._state.memory is not None:
-                memory = self._state.memory
-                parts += [memory.values, memory.padding]
-                if memory.keys is not memory.values:
-                    parts.append(memory.keys)
+                parts.append(self._lengths)
             for part in parts:
                 part[to] = part[origin]
-            for hole, mover in zip(holes, movers, strict=True):
-                self._taken[hole] = self._taken[mover]
-        del self._taken[left:]
+            for hole, row in zip(holes, last, strict=True):
+                self._active[hole] = self._active[row]
+        del self._active[left:]
 
-    def _view(self, rows: int, size: int) -> State:
-        """The state of the first rows, and of so many source tokens."""
+    # ---- the state of all slots ----
+
+    def _view(self, rows: int, size: int) -> DecoderState:
+        """Return the state of the first rows, and of so many source tokens, without copying."""
         assert self._state is not None  # noqa: S101
-        state = self._state
-        memory = state.memory
+        state, memory = self._state, self._state.memory
         if memory is not None:
-            values = memory.values[:rows, :size]
-            keys = values if memory.keys is memory.values else memory.keys[:rows, :size]
-            memory = Memory(values, keys, memory.padding[:rows, :size])
-        fed = None if state.fed is None else state.fed[:rows]
-        return State(tuple(part[:, :rows] for part in state.cells), memory, fed)
+            memory = memory.map(lambda part: part[:rows, :size])
+        input_feed = None if state.input_feed is None else state.input_feed[:rows]
+        return DecoderState(tuple(part[:, :rows] for part in state.recurrent), memory, input_feed)
 
-    def _room(self, like: State) -> State:
-        """The state of all rows, with room for sources as long as those of another state."""
-        memory = like.memory
-        have, state = 0, self._state
-        if state is not None and state.memory is not None:
-            have = state.memory.values.shape[1]
-        if state is not None and (memory is None or memory.values.shape[1] <= have):
-            return state
-        if state is None:
-            cells = tuple(part.new_zeros(part.shape[0], self._size, part.shape[2])
-                          for part in like.cells)  # fmt: skip
-            fed = None if like.fed is None else like.fed.new_zeros(self._size, like.fed.shape[1])
-            state = State(cells, None, fed)
-        if memory is not None:
-            # To the next power of two, so that room is made seldom.
-            size = 1 << (memory.values.shape[1] - 1).bit_length()
-            shape = (self._size, size, memory.values.shape[2])
-            values = memory.values.new_zeros(shape)
-            keys = values if memory.keys is memory.values else memory.keys.new_zeros(shape)
-            padding = memory.padding.new_ones(shape[:2])
-            if state.memory is not None:
-                values[:, :have] = state.memory.values
-                padding[:, :have] = state.memory.padding
-                if keys is not values:
-                    keys[:, :have] = state.memory.keys
-            state = State(state.cells, Memory(values, keys, padding), state.fed)
-        self._state = state
-        if self._graphs is not None:
-            self._graphs.clear()
-        return state
+    def _write(self, new: DecoderState, state: DecoderState, rows: slice, size: int) -> None:
+        """Copy the state of encoded sentences, of so many source tokens, into some rows."""
+        for part, new_part in zip(state.step_tensors(), new.step_tensors(), strict=True):
+            part[rows] = new_part
+        if state.memory is not None and new.memory is not None:
+            for part, new_part in zip(state.memory.tensors(), new.memory.tensors(), strict=True):
+                part[rows, :size] = new_part
+            state.memory.padding[rows, size:] = True
 
+    def _reserve(self, new: DecoderState) -> DecoderState:
+        """Return the state of all slots, enlarged where the sources of a new state are longer."""
+        if self._state is None:
+            recurrent = tuple(part.new_zeros(part.shape[0], self._size, part.shape[2])
+                              for part in new.recurrent)  # fmt: skip
+            input_feed = None
+            if new.input_feed is not None:
+                input_feed = new.input_feed.new_zeros(self._size, new.input_feed.shape[1])
+            self._state = DecoderState(recurrent, None, input_feed)
+        old, memory = self._state.memory, new.memory
+        reserved = 0 if old is None else old.values.shape[1]
+        if memory is not None and memory.values.shape[1] > reserved:
+            self._state = replace(self._state, memory=self._enlarge(old, memory))
+            if self._graphs is not None:
+                self._graphs.clear()
+        return self._state
 
-def _rows_first(state: State) -> list[Tensor]:
-    """What is written anew in every step, as views whose first dimension is the row's."""
-    fed = [] if state.fed is None else [state.fed]
-    return [part.transpose(0, 1) for part in state.cells] + fed
+    def _enlarge(self, old: Memory | None, new: Memory) -> Memory:
+        """Return a memory of all slots for sources as long as a new one's, with the old content."""
+        # To the next power of two, so that memory is seldom enlarged.
+        shape = (self._size, next_power_of_two(new.values.shape[1]))
+        memory = new.map(lambda part: part.new_zeros(*shape, *part.shape[2:]))
+        memory.padding.fill_(True)
+        if old is not None:
+            for part, old_part in zip(memory.tensors(), old.tensors(), strict=True):
+                part[:, : old_part.shape[1]] = old_part
+        return memory

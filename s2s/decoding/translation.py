@@ -1,4 +1,4 @@
-"""What a translator gives for a sentence."""
+"""A translation with all that is known of it."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ class Translation:
     """A translation of a sentence, and how sure the model is of it."""
 
     text: str
-    score: float  # the sum of the scores over the length penalty: the best has the highest
-    words: list[str]  # as the model said them, `<eos>` at the end if it was said
-    word_scores: list[float]  # nats, the log-probability of each
+    score: float  # the sum of word_scores over the length penalty: the best has the highest
+    words: list[str]  # the model's tokens, `<eos>` at the end if the translation ended in it
+    word_scores: list[float]  # nats, the log-probability of each token
     source_words: list[str]  # as they were written
-    attention: list[list[float]] | None  # of each word, a weight for each source word
+    attention: list[list[float]] | None  # of each token, a weight for each source word

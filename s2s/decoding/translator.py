@@ -1,4 +1,7 @@
-"""A trained model as a function from sentences to sentences."""
+"""A trained model as a function from sentences to sentences.
+
+Shapes: B sentences, S source tokens.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -10,8 +13,9 @@ import torch
 
 from s2s.config import Config, DecodeConfig
 from s2s.corpus.batches import pad
+from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.output_layer import OutputLayer
-from s2s.decoding.search import Hypothesis, decode
+from s2s.decoding.search import decode
 from s2s.decoding.translation import Translation
 from s2s.devices import allow_tf32
 from s2s.model.directory import ModelDirectory
@@ -20,14 +24,12 @@ from s2s.text.ragged import Ragged
 from s2s.text.sentences import Sentence, split_sentences
 from s2s.text.vocabulary import EOS, SPECIALS, UNK
 
-Told = Callable[[int], None]
-
 
 class Translator:
     """Translates with the model of a model directory.
 
     Args:
-        decode: how, instead of the model's own settings.
+        decode: settings instead of the model's own.
     """
 
     def __init__(
@@ -38,18 +40,18 @@ class Translator:
     ) -> None:
         self._directory = directory
         self._device = torch.device(device)
-        self._decode = decode or directory.config.decode
-        # The directory's own model stays what it is, and shares its weights.
+        self._settings = decode or directory.config.decode
+        # The directory's own model stays as it is, and shares its weights.
         shared = {id(weight): weight for weight in directory.model.parameters()}
         self._model = copy.deepcopy(directory.model, shared)
         if self._device.type == "cuda":
-            allow_tf32(self._decode.precision != "fp32")
-        dtype = torch.bfloat16 if self._decode.precision == "bf16" else torch.float32
+            allow_tf32(self._settings.precision != "fp32")
+        dtype = torch.bfloat16 if self._settings.precision == "bf16" else torch.float32
         self._model.decoder.add_module("output", OutputLayer(directory.model.decoder.output, dtype))
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
-        """The translator of a model directory.
+        """Load the translator of a model directory.
 
         Raises:
             BadInput: `path` is no complete model directory.
@@ -57,16 +59,16 @@ class Translator:
         return cls(ModelDirectory.load(path, device), device)
 
     def with_settings(self, **settings: object) -> Self:
-        """The same translator with other `DecodeConfig` settings; None leaves one as it is.
+        """Return a translator with other `DecodeConfig` settings; None leaves one as it is.
 
         Raises:
             BadInput: a setting is out of range, or does not go with another one.
         """
-        decode = self._decode.changed(**settings)
-        if decode.precision != self._decode.precision:
-            return type(self)(self._directory, self._device, decode)
+        changed = self._settings.changed(**settings)
+        if changed.precision != self._settings.precision:
+            return type(self)(self._directory, self._device, changed)
         other = copy.copy(self)  # of the same weights
-        other._decode = decode
+        other._settings = changed
         return other
 
     @property
@@ -76,77 +78,80 @@ class Translator:
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """The device that the model is on."""
         return self._device
 
     @property
     def config(self) -> Config:
         """The model's config, with the settings that are used."""
-        return self._directory.config.model_copy(update={"decode": self._decode})
+        return self._directory.config.model_copy(update={"decode": self._settings})
 
-    def translate(self, texts: list[str], on_batch: Told = lambda texts: None) -> list[str]:
-        """A translation for each text; a text without words gives an empty one.
+    def translate(
+        self, texts: list[str], on_batch: Callable[[int], None] = lambda done: None
+    ) -> list[str]:
+        """Translate texts; a text without words gives an empty one.
 
-        A text of several lines, or of more tokens than `decode.max_source`, is cut into sentences,
-        and their translations are put where they were.
+        A text of several lines, or of more tokens than `decode.max_source`, is split into
+        sentences, whose translations stand where the sentences stood.
 
         Args:
-            on_batch: told how many more texts are done when a batch is.
+            on_batch: called after each batch with the number of texts that it completed.
         """
-        cut = self.split(texts)
-        owners = [text for text, pieces in enumerate(cut) for _ in pieces]
-        left = [len(pieces) for pieces in cut]
+        split = self.split(texts)
+        owners = [text for text, sentences in enumerate(split) for _ in sentences]
+        left = [len(sentences) for sentences in split]  # of each text, sentences to translate
         on_batch(left.count(0))
 
-        def done(pieces: list[int]) -> None:
-            for piece in pieces:
-                left[owners[piece]] -= 1
-            on_batch(sum(left[text] == 0 for text in {owners[piece] for piece in pieces}))
+        def count(translated: list[int]) -> None:
+            for sentence in translated:
+                left[owners[sentence]] -= 1
+            on_batch(sum(left[text] == 0 for text in {owners[s] for s in translated}))
 
-        ids = [piece.ids for pieces in cut for piece in pieces]
-        found = iter(self._decoded(ids, done, details=False))
+        ids = [sentence.ids for sentences in split for sentence in sentences]
+        hypotheses = iter(self._search(ids, count, details=False))
         return [
             "".join(
-                piece.with_whitespace(self._text(piece.stripped, next(found))) for piece in pieces
+                sentence.with_whitespace(self._best_text(sentence.stripped, next(hypotheses)))
+                for sentence in sentences
             )
-            for pieces in cut
+            for sentences in split
         ]
 
     def split(self, texts: list[str]) -> list[list[Sentence]]:
-        """The sentences of each text: one, unless it has several lines or too many tokens."""
+        """Split each text into sentences: one, unless it has several lines or too many tokens."""
         texts = [text.strip() for text in texts]
-        longest, language = self._decode.max_source, self._directory.config.source_language
-        whole = self._directory.source.encode(texts)
-        cut: list[list[Sentence]] = []
-        for text, ids in zip(texts, whole, strict=True):
+        longest, language = self._settings.max_source, self._directory.config.source_language
+        encoded = self._directory.source.encode(texts)
+        split: list[list[Sentence]] = []
+        for text, ids in zip(texts, encoded, strict=True):
             if "\n" in text or "\r" in text or len(ids) > longest:
                 parts = split_sentences(text, language)
                 if parts == [text]:
-                    cut.append([Sentence(text, ids)])
+                    split.append([Sentence(text, ids)])
                     continue
                 each = self._directory.source.encode([part.strip() for part in parts])
-                cut.append([Sentence(part, own) for part, own in zip(parts, each, strict=True)])
+                split.append([Sentence(part, own) for part, own in zip(parts, each, strict=True)])
             else:
-                cut.append([Sentence(text, ids)] * bool(text))
-        return cut
+                split.append([Sentence(text, ids)] * bool(text))
+        return split
 
     def hypotheses(self, sentences: list[str]) -> list[list[Translation]]:
-        """The `decode.n_best` translations of each sentence, best first, with all that is known.
+        """Return the `decode.n_best` translations of each sentence, best first, with all details.
 
         A sentence without words has one empty translation.
         """
         sentences = [sentence.strip() for sentence in sentences]
         ids = self._directory.source.encode(sentences)
-        found = self._decoded(ids, lambda parts: None, details=True)
-        told = []
+        found = self._search(ids, lambda translated: None, details=True)
+        translations = []
         for sentence, hypotheses in zip(sentences, found, strict=True):
             source_words = self._directory.source.surface_tokens(sentence)
-            told.append(
+            translations.append(
                 [
                     Translation(
-                        text=self._text(sentence, [hypothesis]),
+                        text=self._best_text(sentence, [hypothesis]),
                         score=hypothesis.score,
-                        words=self._said(hypothesis),
+                        words=self._scored_tokens(hypothesis),
                         word_scores=hypothesis.scores,
                         source_words=source_words,
                         attention=hypothesis.attention,
@@ -154,66 +159,71 @@ class Translator:
                     for hypothesis in hypotheses or [Hypothesis([], [], 0.0, None, None)]
                 ]
             )
-        return told
+        return translations
 
-    def _decoded(
-        self, ids: list[list[int]], done: Callable[[list[int]], None], *, details: bool
+    def detokenise(self, sentence: str, ids: list[int], alignment: list[int] | None) -> str:
+        """Return the text of the ids that translate a sentence.
+
+        Args:
+            alignment: of each id the source token that it stands for, if that is known: copied for
+                unknown words where the settings ask for it.
+        """
+        copied = {}
+        if self._settings.unknown == "copy" and alignment is not None and UNK in ids:
+            source = self._directory.source.surface_words(sentence)
+            copied = {place: source[alignment[place]] for place, i in enumerate(ids) if i == UNK}
+        return self._directory.target.decode(ids, copied)
+
+    def _search(
+        self, ids: list[list[int]], on_batch: Callable[[list[int]], None], *, details: bool
     ) -> list[list[Hypothesis]]:
-        """The hypotheses of each sentence, none of one without words."""
+        """Return the hypotheses of each sentence, none of one without tokens.
+
+        Args:
+            on_batch: called after each batch with the places of its sentences.
+        """
         found: list[list[Hypothesis]] = [[] for _ in ids]
         # Sentences of one length together: a batch takes as many steps as its longest needs.
-        order = sorted((row for row, words in enumerate(ids) if words), key=lambda r: len(ids[r]))
-        done([row for row, words in enumerate(ids) if not words])
+        order = sorted((row for row, own in enumerate(ids) if own), key=lambda row: len(ids[row]))
+        on_batch([row for row, own in enumerate(ids) if not own])
         lists = Ragged.of(ids)
         for rows in self._batches(order, ids):
             places = np.array(rows)
             lengths = torch.from_numpy(lists.lengths[places])  # (B,)
             source = pad(lists, places).to(self._device)  # (B, S)
-            # What is drawn for a batch must not be drawn for the next one, too.
-            how = self._decode.model_copy(update={"seed": (self._decode.seed + rows[0]) % 2**63})
-            made = decode(self._model, source, lengths, how, details)
-            for row, hypotheses in zip(rows, made, strict=True):
+            # Another seed for each batch, or all of them would draw the same.
+            seed = (self._settings.seed + rows[0]) % 2**63
+            settings = self._settings.model_copy(update={"seed": seed})
+            batch = decode(self._model, source, lengths, settings, details)
+            for row, hypotheses in zip(rows, batch, strict=True):
                 found[row] = hypotheses
-            done(rows)
+            on_batch(rows)
         return found
 
     def _batches(self, order: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
-        """Rows that are translated together, in an order by length.
+        """Yield rows that are translated together, of an order by length.
 
-        A batch of long sentences has fewer of them: its memory is that of its longest one, often.
+        Batches of long sentences have fewer of them: the memory of a batch grows with its longest.
         """
-        size, room = self._decode.batch_size, self._decode.batch_size * self._decode.max_source
+        size = self._settings.batch_size
+        max_tokens = size * self._settings.max_source  # of a batch, with padding
         batch: list[int] = []
         for row in order:
-            if len(batch) == size or (batch and (len(batch) + 1) * len(ids[row]) > room):
+            if len(batch) == size or (batch and (len(batch) + 1) * len(ids[row]) > max_tokens):
                 yield batch
                 batch = []
             batch.append(row)
         if batch:
             yield batch
 
-    def _text(self, sentence: str, hypotheses: list[Hypothesis]) -> str:
-        """The text of the best hypothesis, if there is one, of a sentence."""
+    def _best_text(self, sentence: str, hypotheses: list[Hypothesis]) -> str:
+        """Return the text of a sentence's first hypothesis, or an empty one if there is none."""
         if not hypotheses:
             return ""
-        return self.detokenise(sentence, hypotheses[0].words, hypotheses[0].looked)
+        return self.detokenise(sentence, hypotheses[0].ids, hypotheses[0].alignment)
 
-    def detokenise(self, sentence: str, words: list[int], looked: list[int] | None) -> str:
-        """The text of words that translate a sentence.
-
-        Args:
-            looked: for each word, the source token that it is of, if that is known: what is put in
-                the place of unknown words, where the settings ask for it.
-        """
-        copied = {}
-        if self._decode.unknown == "copy" and looked is not None and UNK in words:
-            source = self._directory.source.surface_words(sentence)
-            copied = {
-                place: source[looked[place]] for place, word in enumerate(words) if word == UNK
-            }
-        return self._directory.target.decode(words, copied)
-
-    def _said(self, hypothesis: Hypothesis) -> list[str]:
-        shown = [self._directory.target.surface(word) for word in hypothesis.words]
-        ended = len(hypothesis.scores) > len(hypothesis.words)
-        return [*shown, SPECIALS[EOS]] if ended else shown
+    def _scored_tokens(self, hypothesis: Hypothesis) -> list[str]:
+        """Return the tokens of a hypothesis as text, with `<eos>` if it ended in it."""
+        tokens = [self._directory.target.surface(token) for token in hypothesis.ids]
+        has_eos = len(hypothesis.scores) > len(hypothesis.ids)
+        return [*tokens, SPECIALS[EOS]] if has_eos else tokens

@@ -4,16 +4,16 @@ import torch
 
 from s2s.collectives import all_reduce_sum
 from s2s.corpus.batches import Batches
-from s2s.model.loss import Sums, totals
+from s2s.model.loss import TokenSums, batch_sums
 from s2s.model.seq2seq import Seq2Seq
 
 
 @torch.inference_mode()
-def validate(model: Seq2Seq, batches: Batches, device: torch.device) -> Sums:
+def validate(model: Seq2Seq, batches: Batches, device: torch.device) -> TokenSums:
     """Return the sums over the batches of all processes under teacher forcing, in float32."""
     model.eval()
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     for step in batches.epoch(0):
         for batch in step.micro_batches:
-            sums += totals(model, batch.to(device))
-    return Sums.of(all_reduce_sum(sums))
+            sums += batch_sums(model, batch.to(device))
+    return TokenSums.from_tensor(all_reduce_sum(sums))

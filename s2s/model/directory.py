@@ -56,7 +56,7 @@ class ModelDirectory:
         source = Vocabulary.load(path / "source.json")
         directory = cls.new(config, source, Vocabulary.load(path / "target.json"))
         try:
-            directory.model.load(load_file(path / "model.safetensors"))
+            directory.model.load_weights(load_file(path / "model.safetensors"))
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise BadInput(f"{path / 'model.safetensors'} cannot be loaded: {reason}") from None
@@ -73,9 +73,9 @@ class ModelDirectory:
             BadInput: one of them is no complete model directory.
         """
         bundles = [cls.load(path) for path in paths]
-        weights = [directory.model.weights() for directory in bundles]
+        weights = [directory.model.named_weights() for directory in bundles]
         mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
-        bundles[0].model.load(mean)
+        bundles[0].model.load_weights(mean)
         return bundles[0]
 
     def save(
@@ -91,7 +91,7 @@ class ModelDirectory:
         """
         text = _ConfigFile(**dict(self.config)).to_json()
         (path / "config.json").write_text(text, encoding="utf-8")
-        save_file(dict(weights or self.model.weights()), path / "model.safetensors")
+        save_file(dict(weights or self.model.named_weights()), path / "model.safetensors")
         self.source.save(path / "source.json")
         self.target.save(path / "target.json")
         write_metrics(path, metrics)

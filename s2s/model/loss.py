@@ -1,10 +1,11 @@
 """Cross-entropy and accuracy as sums and counts, which add up over batches and workers.
 
 A mean of means would weigh a short batch like a long one; sums are divided once, at the end. The
-output layer is part of the loss: its logits are by far the largest thing in training, and here they
-are made a chunk at a time.
+output layer is part of the loss: its logits are by far the largest tensor of training, and here
+they exist a chunk at a time.
 
-Shapes: N target tokens without padding, C of them in a chunk, H hidden size, V target words.
+Shapes: B sentences, T target tokens with padding, N without; C target tokens of a chunk, H features
+that the output layer reads (R in `s2s.model.seq2seq`), V target vocabulary.
 """
 
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from s2s.corpus.batches import Batch
-from s2s.gpu.kernels import MOST_WORDS, has_kernels, softmax_difference
+from s2s.gpu.kernels import MAX_VOCAB, has_kernels, softmax_difference
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import PAD
 
@@ -24,25 +25,26 @@ from s2s.text.vocabulary import PAD
 # enough that a matrix product is worth its start (measured: from 4 to 32 MB the same).
 CHUNK_BYTES = 16_000_000
 
-# The same on a GPU, whose kernels want all the work that there is at a time; at most this share of
-# its memory.
-CARD_CHUNK_BYTES, CARD_SHARE = 2_000_000_000, 1 / 32
+# Bytes of logits that exist at a time on a GPU, whose kernels are fast on much work alone; at most
+# this share of its memory.
+GPU_CHUNK_BYTES, GPU_MEMORY_SHARE = 2_000_000_000, 1 / 32
 
 # A chunk's rows are a multiple of this.
 ROWS = 32
 
-# Columns that the bias takes beside the weight, of which the first alone is not zero, and rows to
-# whose multiple words are filled up: products of other sizes take three times as long on a GPU.
-_COLUMNS, _ALIGNED = 8, 64
+# Columns that the bias takes beside the weight, of which the first alone is not zero, and the
+# multiple to which the vocabulary is filled up: products of other sizes take three times as long on
+# a GPU.
+_BIAS_COLUMNS, _VOCAB_MULTIPLE = 8, 64
 
-# What gradients of fp16 logits are multiplied by, and the rows of a chunk of them: more of either,
-# and the sum over a chunk could overflow.
-LIFT, LIFTED_ROWS = 64.0, 992
+# What gradients of fp16 logits are scaled by, and the rows of a chunk of them: more of either, and
+# the sum over a chunk could overflow.
+FP16_GRADIENT_SCALE, FP16_CHUNK_ROWS = 64.0, 992
 
 
 @dataclass(frozen=True)
-class Sums:
-    """What was summed over some target tokens."""
+class TokenSums:
+    """Loss and counts, summed over target tokens."""
 
     loss: float = 0.0  # nats
     correct: float = 0.0  # tokens predicted right under teacher forcing
@@ -50,9 +52,9 @@ class Sums:
     sentences: float = 0.0
 
     @classmethod
-    def of(cls, totals: Tensor) -> "Sums":
-        """The sums held in a tensor of four numbers, in the order of the fields."""
-        return cls(*totals.tolist())
+    def from_tensor(cls, sums: Tensor) -> "TokenSums":
+        """Read the sums from a tensor of four numbers, in the order of the fields."""
+        return cls(*sums.tolist())
 
     @property
     def mean_loss(self) -> float:
@@ -65,7 +67,7 @@ class Sums:
         return self.correct / self.tokens
 
     def padded_accuracy(self, longest: int) -> float:
-        """The tutorial's Keras metric: accuracy over `longest` positions of every sentence.
+        """Return the tutorial's Keras metric: accuracy over `longest` positions of every sentence.
 
         Positions after `<eos>` count as right, since decoding stops there.
         """
@@ -73,57 +75,61 @@ class Sums:
         return (self.correct + positions - self.tokens) / positions
 
 
-class Objective(nn.Module):
-    """The summed cross-entropy of a model under teacher forcing, as it is trained on."""
+class TrainingLoss(nn.Module):
+    """The summed cross-entropy of a model under teacher forcing, which training minimises.
+
+    Args:
+        smoothing: label smoothing, as of `cross_entropy`.
+    """
 
     def __init__(self, model: Seq2Seq, smoothing: float = 0.0) -> None:
         super().__init__()
         self.model, self.smoothing = model, smoothing
 
     def forward(self, batch: Batch) -> Tensor:
-        """Nats over all real target tokens of a batch; a scalar, float32."""
-        hidden, targets = _predictions(self.model, batch)  # (N, H), (N,)
+        """Return nats over all real target tokens of a batch; a scalar, float32."""
+        hidden, targets = _select_targets(self.model, batch)  # (N, H), (N,)
         output = self.model.decoder.output
         ignored = None if batch.target_positions is None else PAD
         return cross_entropy(hidden, output.weight, output.bias, targets, self.smoothing, ignored)
 
 
 @torch.inference_mode()
-def totals(model: Seq2Seq, batch: Batch) -> Tensor:
-    """The numbers of `Sums` for one batch, (4,) float64, on the device of the batch."""
-    hidden, targets = _predictions(model, replace(batch, target_positions=None))  # (N, H), (N,)
+def batch_sums(model: Seq2Seq, batch: Batch) -> Tensor:
+    """Return the numbers of `TokenSums` for a batch, (4,) float64, on the device of the batch."""
+    hidden, targets = _select_targets(model, replace(batch, target_positions=None))  # (N, H), (N,)
     output = model.decoder.output
     loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
     correct = torch.zeros_like(loss)
     for chunk in _chunks(len(targets), output.weight):
-        logits, words = output(hidden[chunk]), targets[chunk]  # (C, V), (C,)
-        loss += nn.functional.cross_entropy(logits, words, reduction="sum").double()
-        correct += (logits.argmax(dim=1) == words).sum()
+        logits, tokens = output(hidden[chunk]), targets[chunk]  # (C, V), (C,)
+        loss += nn.functional.cross_entropy(logits, tokens, reduction="sum").double()
+        correct += (logits.argmax(dim=1) == tokens).sum()
     counts = torch.tensor([len(targets), batch.sentences], device=hidden.device).double()
     return torch.cat([torch.stack([loss, correct]), counts])
 
 
-def _predictions(model: Seq2Seq, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The states (N, H) from which the real target tokens are predicted, and the tokens (N,)."""
+def _select_targets(model: Seq2Seq, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the hidden vectors (N, H) that predict real target tokens, and these tokens (N,)."""
     hidden = model(batch.source, batch.source_lengths, batch.target_in)  # (B, T, H)
-    # Selecting before the projection saves the largest product of all for the padding.
+    # Selecting before the output layer saves the largest product of all for the padding.
     if batch.target_positions is None:
         predicted = batch.target_out != PAD  # (B, T)
         return hidden[predicted], batch.target_out[predicted]
-    places = batch.target_positions.clamp_min(0)  # (N,)
-    targets = batch.target_out.flatten()[places].masked_fill(batch.target_positions < 0, PAD)
-    return hidden.flatten(0, 1).index_select(0, places), targets
+    positions = batch.target_positions.clamp_min(0)  # (N,)
+    targets = batch.target_out.flatten()[positions].masked_fill(batch.target_positions < 0, PAD)
+    return hidden.flatten(0, 1).index_select(0, positions), targets
 
 
 def _chunks(tokens: int, weight: Tensor) -> Iterator[slice]:
-    """Slices of the target tokens whose logits, by a weight (V, H), take so many bytes."""
-    most = CHUNK_BYTES
+    """Return slices of target tokens whose logits, by a weight (V, H), fit into a chunk's bytes."""
+    limit = CHUNK_BYTES
     if weight.is_cuda:
         memory = torch.cuda.get_device_properties(weight.device).total_memory
-        most = min(CARD_CHUNK_BYTES, int(CARD_SHARE * memory))
-    size = max(ROWS, most // (len(weight) * weight.element_size()) // ROWS * ROWS)
+        limit = min(GPU_CHUNK_BYTES, int(GPU_MEMORY_SHARE * memory))
+    size = max(ROWS, limit // (len(weight) * weight.element_size()) // ROWS * ROWS)
     if weight.dtype == torch.float16:
-        size = min(size, LIFTED_ROWS)
+        size = min(size, FP16_CHUNK_ROWS)
     return (slice(start, start + size) for start in range(0, tokens, size))
 
 
@@ -135,22 +141,21 @@ def cross_entropy(
     smoothing: float = 0.0,
     ignored: int | None = None,
 ) -> Tensor:
-    """The summed cross-entropy, in nats, of the logits that an output layer makes.
+    """Return the summed cross-entropy, in nats, of the logits that an output layer makes.
 
-    Its value (up to 87 nats a token) and its gradients are those of `F.cross_entropy` of all
-    logits, `F.linear(hidden, weight, bias)`, with `reduction="sum"`, but the logits are made a
-    chunk at a time, in the dtype of autocast where that is on, and each chunk's gradients are taken
-    at once, while it is there (as in Liger Kernel, Hsu et al., 2024,
-    https://arxiv.org/abs/2410.10989).
+    Value (up to 87 nats a token) and gradients equal those of `F.cross_entropy` of all logits,
+    `F.linear(hidden, weight, bias)`, with `reduction="sum"`. But the logits are made a chunk at a
+    time, in the dtype of autocast where that is on, and a chunk's gradients are taken at once,
+    while its logits exist (as in Liger Kernel, Hsu et al., 2024, https://arxiv.org/abs/2410.10989).
 
     Args:
-        hidden: (N, H) states of the decoder.
+        hidden: (N, H) hidden vectors of the decoder.
         weight: (V, H) of the output layer.
         bias: (V,) of the output layer.
-        targets: (N,) words.
-        smoothing: share of the target's probability that is spread over all V words (Szegedy et
+        targets: (N,) tokens.
+        smoothing: share of the target's probability that is spread over all V tokens (Szegedy et
             al., 2016, https://arxiv.org/abs/1512.00567).
-        ignored: a word that stands where there is nothing to predict, and counts for nothing.
+        ignored: token that stands where there is nothing to predict, and counts for nothing.
 
     Returns:
         A scalar, float32.
@@ -174,10 +179,10 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        fits = hidden.is_cuda and has_kernels() and len(weight) <= MOST_WORDS
-        make = _loss_and_gradients_on_card if fits else _loss_and_gradients
+        fits = hidden.is_cuda and has_kernels() and len(weight) <= MAX_VOCAB
+        compute = _loss_and_gradients_on_gpu if fits else _loss_and_gradients
         with torch.autocast(device, enabled=False):
-            loss, *gradients = make(
+            loss, *gradients = compute(
                 hidden, weight, bias, targets, smoothing, ignored, dtype or hidden.dtype
             )
         ctx.save_for_backward(*gradients)
@@ -185,11 +190,11 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, above: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden, d_weight, d_bias = ctx.saved_tensors
-        # In place: they are nobody else's, and this is the only backward pass they can have. Slices
-        # of a larger matrix are copied out of it while they are scaled.
-        scaled = (g.mul_(above) if g.is_contiguous() else g * above
+        # In place: nothing else holds the gradients, and this is the only backward pass that they
+        # can have. Slices of a larger matrix are copied out of it while they are scaled.
+        scaled = (g.mul_(d_loss) if g.is_contiguous() else g * d_loss
                   for g in (d_hidden, d_weight, d_bias))  # fmt: skip
         return *scaled, None, None, None
 
@@ -203,47 +208,27 @@ def _loss_and_gradients(
     ignored: int | None,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The loss, and its gradients by hidden (N, H), weight (V, H) and bias (V,)."""
+    """Return the loss, and its gradients by hidden (N, H), weight (V, H) and bias (V,)."""
     low_weight, low_bias = weight.to(dtype), bias.to(dtype)
-    spread = smoothing / len(weight)
-    # fp16 has no room for small probabilities: they are computed in float32, and lifted.
-    lift = LIFT if dtype == torch.float16 else 1.0
+    # fp16 has no room for small probabilities: they are computed in float32, and gradients scaled.
+    scale = FP16_GRADIENT_SCALE if dtype == torch.float16 else 1.0
     loss = torch.zeros((), device=hidden.device)
     d_hidden = torch.empty_like(hidden)
     d_weight = d_bias = logits = None
     for chunk in _chunks(len(targets), low_weight):
-        words = targets[chunk]  # (C,)
-        rows = torch.arange(len(words), device=words.device)
+        tokens = targets[chunk]  # (C,)
         # Products of few different sizes: a CPU library compiles its code for each anew.
-        part = low_weight.new_zeros(-len(words) % ROWS + len(words), hidden.shape[1])
-        part[: len(words)] = hidden[chunk]  # (C + …, H)
+        part = low_weight.new_zeros(-len(tokens) % ROWS + len(tokens), hidden.shape[1])
+        part[: len(tokens)] = hidden[chunk]  # (C + …, H)
         if logits is None:
             logits = low_weight.new_empty(len(part), len(weight))  # (C + …, V): no other is larger
         logits = torch.addmm(low_bias, part, low_weight.t(), out=logits[: len(part)])
-        wanted = logits[rows, words].float()  # (C,)
-        work = logits.float() if lift > 1 else logits
-        probabilities = torch.softmax(work, dim=1, out=work)
-        surprise = -_log(probabilities[rows, words])  # (C,)
-        padding = None if ignored is None else words == ignored
-        if padding is not None:
-            surprise = surprise.masked_fill(padding, 0)
-        loss += surprise.sum()
-        difference = probabilities  # by which they differ from the wanted ones: the gradient
-        if smoothing:
-            # All words' surprise, from the sum of all logits: no second pass over the chunk.
-            all_logits = part[: len(words)].float() @ weight.sum(0) + bias.sum()  # (C,)
-            everyone = len(weight) * (wanted + surprise) - all_logits  # (C,)
-            if padding is not None:
-                everyone = everyone.masked_fill(padding, 0)
-            loss += (spread * everyone - smoothing * surprise).sum()
-            difference -= spread
-        difference[rows, words] -= 1 - smoothing
-        difference[len(words) :] = 0
-        if padding is not None:
-            difference[: len(words)].masked_fill_(padding[:, None], 0)
-        difference = difference.mul_(lift).to(dtype) if lift > 1 else difference
-        d_hidden[chunk] = (difference @ low_weight)[: len(words)]
-        more_weight, more_bias = difference.t() @ part, difference.sum(0)
+        logit_sums = None
+        if smoothing:  # over the vocabulary, without a second pass over the logits
+            logit_sums = part[: len(tokens)].float() @ weight.sum(0) + bias.sum()  # (C,)
+        difference = _chunk_gradient(logits, tokens, loss, logit_sums, smoothing, ignored, scale)
+        d_hidden[chunk] = (difference @ low_weight)[: len(tokens)]
+        more_weight, more_bias = difference.t() @ part, difference.sum(0)  # (V, H), (V,)
         if d_weight is None or d_bias is None:
             d_weight, d_bias = more_weight.to(weight.dtype), more_bias.to(bias.dtype)
         else:
@@ -251,13 +236,61 @@ def _loss_and_gradients(
             d_bias += more_bias
     if d_weight is None or d_bias is None:  # no target token at all
         d_weight, d_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-    if lift > 1:
+    if scale > 1:
         for gradient in (d_hidden, d_weight, d_bias):
-            gradient /= lift
+            gradient /= scale
     return loss, d_hidden, d_weight, d_bias
 
 
-def _loss_and_gradients_on_card(
+def _chunk_gradient(
+    logits: Tensor,
+    targets: Tensor,
+    loss: Tensor,
+    logit_sums: Tensor | None,
+    smoothing: float,
+    ignored: int | None,
+    scale: float,
+) -> Tensor:
+    """Add a chunk's cross-entropy to a sum, and return its gradient by the logits.
+
+    `softmax_difference` of `s2s.gpu.kernels` computes the same in one kernel.
+
+    Args:
+        logits: (C + …, V), overwritten unless they are scaled; the rows after C are filled up.
+        targets: (C,) tokens.
+        loss: scalar to which the nats of the chunk are added.
+        logit_sums: (C,) sums of the logits over the vocabulary, with label smoothing.
+        scale: what the gradient is multiplied by, if greater than 1.
+
+    Returns:
+        (C + …, V), by how much the predicted probabilities differ from the wanted ones.
+    """
+    rows = torch.arange(len(targets), device=targets.device)
+    spread = smoothing / logits.shape[1]
+    target_logits = logits[rows, targets].float()  # (C,)
+    work = logits.float() if scale > 1 else logits
+    probabilities = torch.softmax(work, dim=1, out=work)  # (C + …, V)
+    surprise = -_log(probabilities[rows, targets])  # (C,)
+    padding = None if ignored is None else targets == ignored
+    if padding is not None:
+        surprise = surprise.masked_fill(padding, 0)
+    loss += surprise.sum()
+    difference = probabilities
+    if logit_sums is not None:
+        # The surprise of all tokens of the vocabulary, from the sum of their logits.
+        everyone = logits.shape[1] * (target_logits + surprise) - logit_sums  # (C,)
+        if padding is not None:
+            everyone = everyone.masked_fill(padding, 0)
+        loss += (spread * everyone - smoothing * surprise).sum()
+        difference -= spread
+    difference[rows, targets] -= 1 - smoothing
+    difference[len(targets) :] = 0
+    if padding is not None:
+        difference[: len(targets)].masked_fill_(padding[:, None], 0)
+    return difference.mul_(scale).to(logits.dtype) if scale > 1 else difference
+
+
+def _loss_and_gradients_on_gpu(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor,
@@ -266,34 +299,37 @@ def _loss_and_gradients_on_card(
     ignored: int | None,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The same, with one kernel between the products, and the bias as a column of the weight."""
-    words, size = weight.shape
-    lift = LIFT if dtype == torch.float16 else 1.0
-    # The bias' gradient sums a matrix as large as the logits: as a column it costs nothing.
-    both = weight.new_zeros(-words % _ALIGNED + words, size + _COLUMNS, dtype=dtype)
-    both[:words, :size], both[:words, size] = weight, bias  # (V + …, H + _COLUMNS)
-    states = hidden.new_zeros(len(hidden), size + _COLUMNS, dtype=dtype)
-    states[:, :size], states[:, size] = hidden, 1  # (N, H + _COLUMNS)
+    """Return what `_loss_and_gradients` does, by one kernel between the matrix products.
+
+    The bias is a column of the weight, so that its gradient, the sum over a matrix as large as the
+    logits, costs nothing.
+    """
+    vocab, size = weight.shape
+    scale = FP16_GRADIENT_SCALE if dtype == torch.float16 else 1.0
+    both = weight.new_zeros(-vocab % _VOCAB_MULTIPLE + vocab, size + _BIAS_COLUMNS, dtype=dtype)
+    both[:vocab, :size], both[:vocab, size] = weight, bias  # (V + …, H + _BIAS_COLUMNS)
+    states = hidden.new_zeros(len(hidden), size + _BIAS_COLUMNS, dtype=dtype)
+    states[:, :size], states[:, size] = hidden, 1  # (N, H + _BIAS_COLUMNS)
     loss = torch.zeros((), device=hidden.device)
     d_hidden = torch.empty_like(hidden)
     d_both = None
     for chunk in _chunks(len(targets), both):
-        difference = states[chunk] @ both.t()  # (C, V + …): logits yet
+        difference = states[chunk] @ both.t()  # (C, V + …), logits until the kernel has run
         loss += softmax_difference(
-            difference, words, targets[chunk], ignored, smoothing, lift
+            difference, vocab, targets[chunk], ignored, smoothing, scale
         ).sum()  # fmt: skip
         d_hidden[chunk] = difference @ both[:, :size]
-        more = difference.t() @ states[chunk]  # (V + …, H + _COLUMNS)
+        more = difference.t() @ states[chunk]  # (V + …, H + _BIAS_COLUMNS)
         d_both = more.to(weight.dtype) if d_both is None else d_both + more
     if d_both is None:  # no target token at all
         d_both = torch.zeros_like(both, dtype=weight.dtype)
-    d_weight, d_bias = d_both[:words, :size], d_both[:words, size]
-    if lift > 1:
+    d_weight, d_bias = d_both[:vocab, :size], d_both[:vocab, size]
+    if scale > 1:
         for gradient in (d_hidden, d_weight, d_bias):
-            gradient /= lift
+            gradient /= scale
     return loss, d_hidden, d_weight, d_bias
 
 
 def _log(probabilities: Tensor) -> Tensor:
-    """Logarithms in float32; what is rounded to zero counts as the least number there is."""
+    """Return logarithms in float32; a rounded zero counts as the least normal number."""
     return probabilities.float().clamp_min(torch.finfo(probabilities.dtype).tiny).log()

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from s2s.config import TrainConfig
 from s2s.corpus.batches import GlobalBatch
-from s2s.model.loss import Objective
+from s2s.model.loss import TrainingLoss
 
 # Megabytes of gradients in one message. Models of the usual LSTM sizes fit into a few of them, and
 # every bucket costs a latency (measured: docs/scaling.md).
@@ -33,7 +33,7 @@ class DataParallel:
         network: the objective, wrapped so that its backward pass sums dense gradients.
     """
 
-    def __init__(self, objective: Objective, settings: TrainConfig) -> None:
+    def __init__(self, objective: TrainingLoss, settings: TrainConfig) -> None:
         self.rank, self.world_size = 0, 1
         self.network: nn.Module = objective
         model = objective.model

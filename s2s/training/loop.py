@@ -22,7 +22,7 @@ from s2s.corpus.batches import Batches, GlobalBatch
 from s2s.errors import Failed
 from s2s.evaluation.teacher_forcing import validate
 from s2s.model.directory import ModelDirectory
-from s2s.model.loss import Objective
+from s2s.model.loss import TrainingLoss
 from s2s.model.metrics import EpochRecord, RunMetrics, TrainedOn
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints
 from s2s.training.data_parallel import DataParallel
@@ -94,9 +94,9 @@ class Training:
         torch.manual_seed(config.train.seed)
         directory = ModelDirectory.new(config, corpus.source, corpus.target)
         if start is not None:
-            directory.model.load(start.model.weights())
+            directory.model.load_weights(start.model.named_weights())
         self.model = directory.model.to(device)
-        objective = Objective(self.model, config.train.label_smoothing)
+        objective = TrainingLoss(self.model, config.train.label_smoothing)
         self._parallel = DataParallel(objective, config.train)
         self.batches, self._valid_batches = all_or_raise(
             lambda: (self._batches("train"), self._batches("valid"))

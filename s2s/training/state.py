@@ -62,7 +62,7 @@ class TrainingState:
         """Return a copy that further training does not change."""
         return Snapshot(
             directory=self.directory,
-            weights=_copy_to_cpu(self.directory.model.weights()),
+            weights=_copy_to_cpu(self.directory.model.named_weights()),
             metrics=self.metrics,
             state={
                 "optimizer": _copy_to_cpu(self.optimizer.state_dict()),
@@ -86,7 +86,7 @@ class TrainingState:
         try:
             # weights_only: a checkpoint can hold tensors and numbers, never code.
             state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-            self.directory.model.load(saved.model.weights())
+            self.directory.model.load_weights(saved.model.named_weights())
             # The optimizer's settings stay those of this run, whose device may be another one.
             settings = self.optimizer.state_dict()["param_groups"]
             self.optimizer.load_state_dict({**state["optimizer"], "param_groups": settings})

@@ -23,7 +23,7 @@ from s2s.corpus.batches import (
     LocalBatch,
     prefetch,
 )
-from s2s.gpu.graphs import Graphs
+from s2s.gpu.graphs import GraphCache
 from s2s.training.data_parallel import DataParallel
 from s2s.training.device_batches import BatchShape, DeviceBatch, DeviceCorpus
 from s2s.training.precision import Precision
@@ -202,7 +202,7 @@ class GpuStepper(_BaseStepper):
         recorded = alone and config.model.cell != "rnn"
         # A scaler that was interrupted in the middle of a step cannot repeat it.
         retry = not state.scaler.is_enabled()
-        self._graphs = Graphs(self._device, retry=retry) if recorded else None
+        self._graphs = GraphCache(self._device, retry=retry) if recorded else None
 
     def global_batches(self, batches: Batches, epoch: int, skip: int) -> Iterator[GlobalBatch]:
         """Yield the batches of an epoch, which a thread prepares in advance."""

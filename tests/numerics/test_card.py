@@ -11,24 +11,17 @@ from hypothesis import strategies as st
 from s2s.config import Config, DecodeConfig, ModelConfig
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batch, Batches
-from s2s.decoding.recorded import BeamOnCard, GreedyOnCard, Sentences
-from s2s.decoding.search import (
-    Hypothesis,
-    _beam_on_card,
-    _greedy_on_card,
-    _Looks,
-    _traced,
-    beam,
-    bounds,
-    decode,
-    greedy,
-)
+from s2s.decoding.beam import beam_search
+from s2s.decoding.greedy import greedy
+from s2s.decoding.recorded_beam import RecordedBeam
+from s2s.decoding.recorded_greedy import RecordedGreedy
+from s2s.decoding.search import decode, decode_recorded
 from s2s.devices import find_device
 from s2s.errors import BadInput
-from s2s.gpu.graphs import Graphs
-from s2s.model.loss import Objective, cross_entropy, totals
-from s2s.model.seq2seq import Recurrent
-from s2s.text.vocabulary import EOS, PAD
+from s2s.gpu.graphs import GraphCache
+from s2s.model.loss import TrainingLoss, batch_sums, cross_entropy
+from s2s.model.recurrent import RecurrentStack
+from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.device_batches import BatchShape, DeviceCorpus
 from s2s.training.loop import Training
@@ -139,12 +132,12 @@ def test_padding_changes_nothing_though_it_is_read(
     config = ModelConfig.model_validate(
         {"cell": cell, "layers": layers, "residual": residual, "hidden_size": 16}
     )
-    stack = Recurrent(8, config, bidirectional=bidirectional)
+    stack = RecurrentStack(8, config, bidirectional=bidirectional)
     lengths = torch.tensor([3, 7, 1, 5])
     inputs = torch.randn(4, 7, 8)
     places = torch.arange(7) < lengths[:, None]
     results = []
-    for read in (stack._read_packed, stack._read_padded):
+    for read in (stack._encode_packed, stack._encode_padded):
         stack.zero_grad()
         outputs, cells = read(inputs, lengths)
         if not isinstance(outputs, torch.Tensor):
@@ -200,9 +193,9 @@ def test_a_batch_with_room_to_spare_has_the_same_loss() -> None:
         )
         for b in (batch, room)
     ]
-    losses = [Objective(model)(each) for each in limited]
+    losses = [TrainingLoss(model)(each) for each in limited]
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-5)
-    for mine, theirs in zip(*(totals(model, each).tolist() for each in limited), strict=True):
+    for mine, theirs in zip(*(batch_sums(model, each).tolist() for each in limited), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-5)
 
 
@@ -230,7 +223,7 @@ def test_steps_of_a_gpu_are_those_of_a_cpu(
         checkpoints = Checkpoints(tmp_path / name)
         training = Training(odd, config, CPU, checkpoints, tmp_path)
         metrics = training.run().metrics
-        return training.model.weights(), [epoch.train_loss for epoch in metrics.epochs]
+        return training.model.named_weights(), [epoch.train_loss for epoch in metrics.epochs]
 
     config = small(epochs=3, **changes)
     wanted, losses = trained(config, "cpu")
@@ -253,66 +246,56 @@ def test_steps_of_a_gpu_are_those_of_a_cpu(
     assert CpuStepper.lag < GpuStepper.lag
 
 
-# ---- greedy decoding ----------------------------------------------------------------------------
+# ---- recorded decoding --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=6)
 @given(count=st.integers(1, 40), minimum=st.sampled_from([0.0, 0.5]))
-def test_decoding_in_rooms_is_decoding(name: str, count: int, minimum: float) -> None:
+def test_recorded_greedy_decoding_is_greedy_decoding(name: str, count: int, minimum: float) -> None:
     how = DecodeConfig(max_length=19, min_ratio=minimum, max_ratio=3.0, unknown="copy")
     source, lengths = some_sources(count)
     wanted = greedy(made(name), source, lengths, how)
-    shortest, longest = bounds(lengths, how)
-    cards = GreedyOnCard(CPU)
-    for _ in range(2):  # in a room that was used before, too
-        said, looked = cards.decode(made(name), Sentences(source, lengths, shortest, longest), how)
-        for row, hypothesis in enumerate(wanted):
-            size = len(hypothesis.words)
-            assert said[row, :size].tolist() == hypothesis.words
-            assert size == longest[row] or said[row, size] == EOS
-            if hypothesis.looked is not None:
-                assert looked[row, : len(hypothesis.looked)].tolist() == hypothesis.looked
+    recorded = RecordedGreedy(CPU)
+    for _ in range(2):  # in buffers that were used before, too
+        found = recorded.decode(made(name), source, lengths, how)
+        assert [one for [one] in found] == wanted
 
 
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=6)
 @given(
     count=st.integers(1, 30),
-    width=st.sampled_from([2, 5, 20]),  # of 12 words
+    width=st.sampled_from([2, 5, 20]),  # of 12 tokens
     minimum=st.sampled_from([0.0, 0.5]),
     alpha=st.sampled_from([0.0, 1.0]),
 )
-def test_searching_in_rooms_is_searching(
+def test_recorded_beam_search_is_beam_search(
     name: str, count: int, width: int, minimum: float, alpha: float
 ) -> None:
     how = DecodeConfig(max_length=11, min_ratio=minimum, max_ratio=3.0, beam=width, n_best=2,
                        length_penalty=alpha, unknown="copy")  # fmt: skip
     source, lengths = some_sources(count)
-    wanted = beam(made(name), source, lengths, how)
-    cards, asked = BeamOnCard(CPU), Sentences(source, lengths, *bounds(lengths, how))
-    for _ in range(2):
-        made_by = cards.search(made(name), asked, how)
-        looks = None if wanted[0][0].looked is None else _Looks(made_by.looked, None)
-        parts = (made_by.said, made_by.parents, made_by.scores, looks, made_by.ended, made_by.ends)
-        found = _traced(*parts, lengths, how)
+    wanted = beam_search(made(name), source, lengths, how)
+    recorded = RecordedBeam(CPU)
+    for _ in range(2):  # in buffers that were used before, too
+        found = recorded.decode(made(name), source, lengths, how)
         for mine, theirs in zip(found, wanted, strict=True):
-            assert [h.words for h in mine] == [h.words for h in theirs]
+            assert [h.ids for h in mine] == [h.ids for h in theirs]
             for one, other in zip(mine, theirs, strict=True):
-                assert one.looked == other.looked
+                assert one.alignment == other.alignment
                 assert one.score == pytest.approx(other.score, rel=1e-4)
                 assert one.scores == pytest.approx(other.scores, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_what_a_gpu_finds_is_told_as_a_cpu_tells_it(name: str) -> None:
+@pytest.mark.parametrize("width", [1, 4])
+def test_the_entry_of_a_gpu_finds_what_that_of_a_cpu_does(name: str, width: int) -> None:
     source, lengths = some_sources(20)
-    for width, way in ((1, _greedy_on_card), (4, _beam_on_card)):
-        how = DecodeConfig(max_length=9, max_ratio=2.0, beam=width, n_best=width, unknown="copy")
-        wanted = [[h.words for h in told] for told in decode(made(name), source, lengths, how)]
-        found = way(made(name), source, lengths, how)
-        each = [[h] if isinstance(h, Hypothesis) else h for h in found]
-        assert [[h.words for h in told] for told in each] == wanted
+    how = DecodeConfig(max_length=9, max_ratio=2.0, beam=width, n_best=width, unknown="copy")
+    wanted = decode(made(name), source, lengths, how)
+    found = decode_recorded(made(name), source, lengths, how)
+    assert [[h.ids for h in own] for own in found] == [[h.ids for h in own] for own in wanted]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "cuda:99"])
@@ -322,7 +305,7 @@ def test_a_device_that_is_not_there_is_bad_input(name: str) -> None:
 
 
 def test_a_cpu_does_the_work_every_time() -> None:
-    graphs, done = Graphs(CPU), []
+    graphs, done = GraphCache(CPU), []
     for _ in range(3):
         graphs.run("shape", lambda: done.append(1))
     assert len(done) == 3

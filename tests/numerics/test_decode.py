@@ -10,8 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from s2s.config import Config, DecodeConfig, ModelConfig, TextConfig
+from s2s.decoding.beam import beam_search
+from s2s.decoding.constraints import length_limits
+from s2s.decoding.greedy import greedy
+from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.output_layer import OutputLayer
-from s2s.decoding.search import Hypothesis, beam, bounds, decode, greedy, likeliest, penalty
+from s2s.decoding.scoring import argmax, length_penalty
+from s2s.decoding.search import decode
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
@@ -33,9 +38,9 @@ def one_by_one(model: Seq2Seq, words: list[int], max_length: int) -> list[int]:
     return [word for word in said[1:] if word != EOS]
 
 
-def words_of(hypotheses: list[Hypothesis]) -> list[list[int]]:
-    """The words of each hypothesis."""
-    return [hypothesis.words for hypothesis in hypotheses]
+def ids_of(hypotheses: list[Hypothesis]) -> list[list[int]]:
+    """The ids of each hypothesis."""
+    return [hypothesis.ids for hypothesis in hypotheses]
 
 
 def sources(
@@ -55,7 +60,7 @@ def test_greedy_equals_the_plain_loop(max_length: int, model_dir: Path, pairs: P
     directory = ModelDirectory.load(model_dir)
     ids, padded, lengths = sources(directory, pairs)
     together = greedy(directory.model, padded, lengths, DecodeConfig(max_length=max_length))
-    assert words_of(together) == [one_by_one(directory.model, words, max_length) for words in ids]
+    assert ids_of(together) == [one_by_one(directory.model, words, max_length) for words in ids]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
@@ -69,7 +74,7 @@ def test_greedy_equals_the_plain_loop_for_every_cell(cell: str) -> None:
     source = torch.randint(4, 12, (20, 6)) * (torch.arange(6) < lengths[:, None])
     wanted = [one_by_one(model, r[:n].tolist(), 9) for r, n in zip(source, lengths, strict=True)]
     found = greedy(model, source, lengths, DecodeConfig(max_length=9))
-    assert words_of(found) == wanted
+    assert ids_of(found) == wanted
 
 
 def test_no_translation_is_longer_than_the_cap(tiny: Config) -> None:
@@ -80,7 +85,7 @@ def test_no_translation_is_longer_than_the_cap(tiny: Config) -> None:
         directory.model.decoder.output.bias[EOS] = -1e9
     settings = DecodeConfig(max_length=7)
     [said] = greedy(directory.model, torch.tensor([[4, 5]]), torch.tensor([2]), settings)
-    assert len(said.words) == 7
+    assert len(said.ids) == 7
 
 
 def test_the_cap_is_the_configs(model_dir: Path, pairs: Pairs) -> None:
@@ -113,9 +118,13 @@ def test_no_sentences_give_no_translations(translator: Translator) -> None:
     assert translator.translate([]) == []
 
 
-def test_a_sentence_of_unknown_words_is_still_translated(translator: Translator) -> None:
-    [translation] = translator.translate(["xyzzy plugh"])
-    assert isinstance(translation, str)
+def test_a_sentence_of_unknown_words_is_still_translated(model_dir: Path) -> None:
+    directory = ModelDirectory.load(model_dir)
+    assert directory.source.encode(["xyzzy plugh"]) == [[UNK, UNK]]
+    longest = directory.config.decode.max_length
+    wanted = directory.target.decode(one_by_one(directory.model, [UNK, UNK], longest))
+    assert wanted
+    assert Translator(directory).translate(["xyzzy plugh"]) == [wanted]
 
 
 def test_batches_are_counted_to_the_last_sentence(translator: Translator, pairs: Pairs) -> None:
@@ -190,7 +199,7 @@ def plain_beam(
         live = []
         for said, total in candidates[: settings.beam - len(ended)]:
             if said[-1] == EOS or step == settings.max_length:
-                ended.append((said, total / penalty(step, settings.length_penalty)))
+                ended.append((said, total / length_penalty(step, settings.length_penalty)))
             else:
                 live.append((said, total))
         if not live:
@@ -205,9 +214,9 @@ def test_the_beam_of_width_one_is_greedy(name: str) -> None:
     source, lengths = some_sources()
     settings = DecodeConfig(max_length=8)
     wanted = greedy(model, source, lengths, settings, details=True)
-    found = beam(model, source, lengths, settings, details=True)
+    found = beam_search(model, source, lengths, settings, details=True)
     for [one], other in zip(found, wanted, strict=True):
-        assert one.words == other.words
+        assert one.ids == other.ids
         assert one.score == pytest.approx(other.score, abs=1e-4)
         assert one.scores == pytest.approx(other.scores, abs=1e-4)
         assert (one.attention is None) == (other.attention is None)
@@ -224,14 +233,14 @@ def test_the_beam_finds_what_a_plain_one_without_early_stop_does(
     model = made(name)
     source, lengths = some_sources()
     settings = DecodeConfig(beam=width, n_best=width, max_length=7, length_penalty=alpha)
-    found = beam(model, source, lengths, settings)
+    found = beam_search(model, source, lengths, settings)
     for row, hypotheses in enumerate(found):
         wanted = plain_beam(model, source[row, : lengths[row]].tolist(), settings)
-        assert [h.words for h in hypotheses] == [words for words, _ in wanted]
+        assert [h.ids for h in hypotheses] == [words for words, _ in wanted]
         assert [h.score for h in hypotheses] == pytest.approx([s for _, s in wanted], abs=1e-3)
     # Asking for fewer lets sentences end earlier, and changes nothing about these.
-    best = beam(model, source, lengths, settings.model_copy(update={"n_best": 1}))
-    assert [h.words for [h] in best] == [hypotheses[0].words for hypotheses in found]
+    best = beam_search(model, source, lengths, settings.model_copy(update={"n_best": 1}))
+    assert [h.ids for [h] in best] == [hypotheses[0].ids for hypotheses in found]
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
@@ -242,7 +251,7 @@ def test_a_beam_that_holds_everything_is_exhaustive_search(name: str, alpha: flo
     source, lengths = some_sources(4, words)
     settings = DecodeConfig(beam=200, n_best=5, max_length=longest, length_penalty=alpha)
     sayable = [word for word in range(words) if word not in (PAD, SOS)]
-    for row, hypotheses in enumerate(beam(model, source, lengths, settings)):
+    for row, hypotheses in enumerate(beam_search(model, source, lengths, settings)):
         own = source[row, : lengths[row]].tolist()
         every = []
         for size in range(1, longest + 1):
@@ -253,9 +262,9 @@ def test_a_beam_that_holds_everything_is_exhaustive_search(name: str, alpha: flo
                     float(log_probabilities(model, own, list(said[:at]))[said[at]])
                     for at in range(size)
                 )
-                every.append((total / penalty(size, alpha), [w for w in said if w != EOS]))
+                every.append((total / length_penalty(size, alpha), [w for w in said if w != EOS]))
         every.sort(reverse=True)
-        assert [h.words for h in hypotheses] == [said for _, said in every[:5]]
+        assert [h.ids for h in hypotheses] == [said for _, said in every[:5]]
         assert [h.score for h in hypotheses] == pytest.approx([s for s, _ in every[:5]], abs=1e-3)
 
 
@@ -272,7 +281,7 @@ def test_any_company_gives_a_sentence_the_same_translation(
     together = decode(model, source[rows], lengths[rows], how)
     for row, found in zip(rows, together, strict=True):
         [alone] = decode(model, source[row : row + 1, : lengths[row]], lengths[row : row + 1], how)
-        assert words_of(found) == words_of(alone)
+        assert ids_of(found) == ids_of(alone)
 
 
 @pytest.mark.parametrize("width", [1, 3])
@@ -283,12 +292,12 @@ def test_scores_are_log_probabilities(width: int) -> None:
     for row, found in enumerate(decode(model, source, lengths, how, details=True)):
         own = source[row, : lengths[row]].tolist()
         for hypothesis in found:
-            said = hypothesis.words + [EOS] * (len(hypothesis.scores) - len(hypothesis.words))
+            said = hypothesis.ids + [EOS] * (len(hypothesis.scores) - len(hypothesis.ids))
             wanted = [
                 float(log_probabilities(model, own, said[:at])[w]) for at, w in enumerate(said)
             ]
             assert hypothesis.scores == pytest.approx(wanted, abs=1e-3)
-            total = sum(wanted) / penalty(len(wanted), 0.6)
+            total = sum(wanted) / length_penalty(len(wanted), 0.6)
             assert hypothesis.score == pytest.approx(total, abs=1e-3)
             assert hypothesis.attention is not None
             assert len(hypothesis.attention) == len(said)
@@ -305,11 +314,11 @@ def test_lengths_follow_the_source(width: int, eagerness: float) -> None:
         model.decoder.output.bias[EOS] += eagerness
     source, lengths = some_sources()
     how = DecodeConfig(beam=width, min_ratio=0.5, max_ratio=1.5, max_length=7)
-    assert bounds(torch.tensor([50]), DecodeConfig(max_ratio=1.2, max_length=99))[1] == 60
-    shortest, longest = bounds(lengths, how)
+    assert length_limits(torch.tensor([50]), DecodeConfig(max_ratio=1.2, max_length=99))[1] == 60
+    shortest, longest = length_limits(lengths, how)
     assert shortest.tolist() == [math.ceil(n / 2) for n in lengths.tolist()]
     assert longest.tolist() == [min(7, math.ceil(n * 1.5)) for n in lengths.tolist()]
-    found = [len(h.words) for [h] in decode(model, source, lengths, how)]
+    found = [len(h.ids) for [h] in decode(model, source, lengths, how)]
     assert found == (longest if eagerness < 0 else shortest).tolist()
 
 
@@ -319,10 +328,10 @@ def test_an_unknown_word_can_be_avoided() -> None:
         model.decoder.output.bias[UNK] += 30
         model.decoder.output.bias[EOS] -= 20
     source, lengths = some_sources()
-    said = {w for [h] in decode(model, source, lengths, DecodeConfig()) for w in h.words}
+    said = {w for [h] in decode(model, source, lengths, DecodeConfig()) for w in h.ids}
     assert UNK in said
     how = DecodeConfig(unknown="avoid")
-    said = {w for [h] in decode(model, source, lengths, how) for w in h.words}
+    said = {w for [h] in decode(model, source, lengths, how) for w in h.ids}
     assert said
     assert UNK not in said
 
@@ -334,7 +343,7 @@ def test_what_is_drawn_follows_the_probabilities() -> None:
     [drawn] = decode(model, source, lengths, how)
     own = source[0, : lengths[0]].tolist()
     wanted = (log_probabilities(model, own, []) / 2).softmax(0)
-    first = torch.tensor([h.words[0] if h.words else EOS for h in drawn])
+    first = torch.tensor([h.ids[0] if h.ids else EOS for h in drawn])
     found = torch.bincount(first, minlength=12) / len(drawn)
     torch.testing.assert_close(found, wanted, atol=0.03, rtol=0)
     assert [h.score for h in drawn] == sorted((h.score for h in drawn), reverse=True)
@@ -353,7 +362,7 @@ def test_only_the_likeliest_words_are_drawn_from() -> None:
         (one.model_copy(update={"top_p": 1e-6}), order[:1]),
     ):
         [drawn] = decode(model, source, lengths, how)
-        assert {h.words[0] if h.words else EOS for h in drawn} == set(kept)
+        assert {h.ids[0] if h.ids else EOS for h in drawn} == set(kept)
 
 
 def test_the_same_seed_draws_the_same() -> None:
@@ -362,7 +371,7 @@ def test_the_same_seed_draws_the_same() -> None:
 
     def drawn(seed: int) -> list[list[list[int]]]:
         how = DecodeConfig(temperature=1.0, n_best=3, seed=seed)
-        return [words_of(found) for found in decode(model, source, lengths, how)]
+        return [ids_of(found) for found in decode(model, source, lengths, how)]
 
     assert drawn(1) == drawn(1) != drawn(2)
 
@@ -377,7 +386,7 @@ def test_one_step_by_the_bare_cell_is_that_of_the_layer(name: str) -> None:
     wanted, _, after = model.step(words, model.encode(source, lengths))  # the layer
     assert wanted.requires_grad
     torch.testing.assert_close(logits, wanted)
-    torch.testing.assert_close(state.cells, after.cells)
+    torch.testing.assert_close(state.recurrent, after.recurrent)
 
 
 @pytest.mark.parametrize("rows", [1, 16, 37])
@@ -513,11 +522,11 @@ def test_settings_that_do_not_fit_are_refused(
 
 @pytest.mark.parametrize("words", [1, 5, 127, 128, 129, 256, 1000, 8086])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
-def test_the_likeliest_word_is_the_first_of_the_greatest(words: int, kind: torch.dtype) -> None:
+def test_the_argmax_is_the_first_of_the_greatest(words: int, kind: torch.dtype) -> None:
     """In bf16 many are equal."""
     torch.manual_seed(words)
     logits = torch.randn(33, words).to(kind)
     logits[:, 0] = -torch.inf
     logits[3, -1] = logits[4, words // 2] = 9.0
     wanted = [row.index(max(row)) for row in logits.tolist()]
-    assert likeliest(logits).tolist() == wanted
+    assert argmax(logits).tolist() == wanted

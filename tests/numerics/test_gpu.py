@@ -13,7 +13,7 @@ from s2s.corpus.batches import Batches
 from s2s.decoding.search import decode
 from s2s.decoding.slots import Slots
 from s2s.devices import allow_tf32
-from s2s.gpu.graphs import Graphs
+from s2s.gpu.graphs import GraphCache
 from s2s.model.loss import cross_entropy
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
@@ -85,7 +85,7 @@ def test_one_kernel_puts_batches_together_as_torch_does() -> None:
 
 
 def test_a_graph_is_recorded_at_the_second_time_and_replayed_from_then_on() -> None:
-    graphs, calls = Graphs(CUDA), []
+    graphs, calls = GraphCache(CUDA), []
     total = torch.zeros(1, device=CUDA)
 
     def work() -> None:
@@ -112,8 +112,8 @@ def test_a_gpu_decodes_as_a_cpu_does(name: str, beam: int) -> None:
     model = made(name).to(CUDA)
     for _ in range(3):  # started, recorded, replayed
         found = decode(model, source.to(CUDA), lengths, how)
-        assert [[h.words for h in told] for told in found] == [
-            [h.words for h in told] for told in wanted
+        assert [[h.ids for h in told] for told in found] == [
+            [h.ids for h in told] for told in wanted
         ]
 
 
@@ -130,7 +130,7 @@ def test_slots_of_a_gpu_are_those_of_a_cpu(name: str) -> None:
         while len(found) < len(ids):
             coming = list(islice(waiting, slots.free))
             if coming:
-                slots.enter([words for _, words in coming], [owner for owner, _ in coming])
-            found.update((slot.owner, (slot.words, slot.looked)) for slot in slots.step())
+                slots.admit([words for _, words in coming], [owner for owner, _ in coming])
+            found.update((slot.owner, (slot.ids, slot.alignment)) for slot in slots.step())
         results.append(found)
     assert results[0] == results[1]

@@ -25,7 +25,7 @@ from s2s.errors import BadInput, Failed
 from s2s.evaluation.teacher_forcing import validate
 from s2s.files import sha256
 from s2s.model.directory import ModelDirectory
-from s2s.model.loss import Sums
+from s2s.model.loss import TokenSums
 from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints, FileHash
@@ -618,7 +618,7 @@ def test_both_accuracies_equal_a_count_over_the_whole_padded_matrix(
 
 
 def test_accuracies_are_simple_shares() -> None:
-    sums = Sums(loss=10.0, correct=6.0, tokens=8.0, sentences=2.0)
+    sums = TokenSums(loss=10.0, correct=6.0, tokens=8.0, sentences=2.0)
     assert sums.mean_loss == 10 / 8
     assert sums.token_accuracy == 6 / 8
     assert sums.padded_accuracy(10) == (6 + 20 - 8) / 20

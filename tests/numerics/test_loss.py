@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from s2s.config import ModelConfig
 from s2s.corpus.batches import Batch
 from s2s.model import loss as module
-from s2s.model.loss import CHUNK_BYTES, ROWS, Objective, Sums, cross_entropy, totals
+from s2s.model.loss import CHUNK_BYTES, ROWS, TokenSums, TrainingLoss, batch_sums, cross_entropy
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import PAD, SOS
 
@@ -343,10 +343,10 @@ def test_totals_are_those_counted_token_by_token(
     batch = batch_of(30, 8)
     with torch.no_grad():  # an output layer that is right now and then
         model.decoder.output.bias[batch.target_out[0, 0]] += 9
-    found = totals(model, batch)
+    found = batch_sums(model, batch)
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, token_by_token(model, batch).detach(), rtol=1e-5, atol=1e-5)
-    sums = Sums.of(found)
+    sums = TokenSums.from_tensor(found)
     assert 0 < sums.correct < sums.tokens == int((batch.target_out != PAD).sum())
     assert sums.sentences == 30
 
@@ -361,8 +361,8 @@ def test_totals_add_up_over_batches(model: Seq2Seq) -> None:
         )
         for part in (slice(0, 10), slice(10, 20))
     ]
-    together = totals(model, halves[0]) + totals(model, halves[1])
-    torch.testing.assert_close(together, totals(model, batch), rtol=1e-6, atol=1e-6)
+    together = batch_sums(model, halves[0]) + batch_sums(model, halves[1])
+    torch.testing.assert_close(together, batch_sums(model, batch), rtol=1e-6, atol=1e-6)
 
 
 def test_totals_of_a_share_without_rows_are_zero(model: Seq2Seq) -> None:
@@ -370,7 +370,7 @@ def test_totals_of_a_share_without_rows_are_zero(model: Seq2Seq) -> None:
     nothing = Batch(
         share.source, share.source_lengths, share.target_in, share.target_out * 0 + PAD, 0
     )
-    assert totals(model, nothing).tolist() == [0, 0, 0, 0]
+    assert batch_sums(model, nothing).tolist() == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -378,7 +378,7 @@ def test_the_objective_is_the_loss_of_every_token_with_its_gradients(
     model: Seq2Seq, smoothing: float
 ) -> None:
     batch, weights = batch_of(9, 5), list(model.parameters())
-    mine = Objective(model, smoothing)(batch)
+    mine = TrainingLoss(model, smoothing)(batch)
     theirs = token_by_token(model, batch, smoothing)[0]
     torch.testing.assert_close(mine.double(), theirs, rtol=1e-5, atol=1e-5)
     for own, other in zip(gradients(mine, *weights), gradients(theirs, *weights), strict=True):
@@ -390,15 +390,15 @@ def test_the_padding_is_not_projected(model: Seq2Seq) -> None:
     tokens = int((batch.target_out != PAD).sum())
     assert tokens + ROWS < batch.target_out.numel()
     with recorded(WORDS) as logits:
-        Objective(model)(batch)
+        TrainingLoss(model)(batch)
     assert tokens <= logits.rows < tokens + ROWS
     with recorded(WORDS) as logits:
-        totals(model, batch)
+        batch_sums(model, batch)
     assert logits.rows == tokens
 
 
 def test_sums_are_divided_once_at_the_end() -> None:
-    sums = Sums(loss=30.0, correct=12.0, tokens=20.0, sentences=5.0)
+    sums = TokenSums(loss=30.0, correct=12.0, tokens=20.0, sentences=5.0)
     assert sums.mean_loss == 1.5
     assert sums.token_accuracy == 0.6
     # 5 sentences of 8 positions: 12 right, 8 wrong, and 20 after the sentences' ends.

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2s.config import ModelConfig
+from s2s.model.dropout import LockedDropout
 from s2s.model.loss import cross_entropy
-from s2s.model.seq2seq import LockedDropout, Seq2Seq, State, mirrored
+from s2s.model.seq2seq import DecoderState, Seq2Seq, reversed_positions
 from s2s.text.vocabulary import PAD, SOS
 
 LENGTHS = [5, 1, 3]  # of the sources
@@ -60,9 +61,9 @@ def model(request: pytest.FixtureRequest) -> Seq2Seq:
     return made(request.param)
 
 
-def parts_of(state: State) -> list[Tensor]:
+def parts_of(state: DecoderState) -> list[Tensor]:
     """All tensors of a state, sentences first."""
-    parts = [part.transpose(0, 1) for part in state.cells]
+    parts = [part.transpose(0, 1) for part in state.recurrent]
     if state.memory is not None:
         inside = ~state.memory.padding
         parts += [
@@ -115,7 +116,7 @@ def test_the_encoder_does_not_read_past_a_sentences_end(model: Seq2Seq) -> None:
     noise = torch.where(source == PAD, 7, source)
     lengths = torch.tensor(LENGTHS)
     clean, noisy = model.encode(source, lengths), model.encode(noise, lengths)
-    for plain, other in zip(clean.cells, noisy.cells, strict=True):
+    for plain, other in zip(clean.recurrent, noisy.recurrent, strict=True):
         torch.testing.assert_close(other, plain)
 
 
@@ -236,7 +237,7 @@ def test_a_query_does_not_notice_the_others_of_its_sentence() -> None:
     source, lengths = tokens(LENGTHS, max(LENGTHS), seed=1), torch.tensor(LENGTHS)
     state = model.encode(source, lengths)
     each = torch.arange(3).repeat_interleave(2)
-    beams = state.moved(each)
+    beams = state.reorder(each)
     words = torch.tensor([4, 5, 6, 7, 8, 9])
     logits, weights, _ = model.step(words, beams)
     for place in (0, 1):
@@ -251,9 +252,9 @@ def test_backwards_the_encoder_reads_each_sentence_from_its_end() -> None:
     turned = torch.zeros_like(source)
     for row, length in enumerate(LENGTHS):
         turned[row, :length] = source[row, :length].flip(0)
-    assert torch.equal(source.gather(1, mirrored(source, lengths)), turned)
+    assert torch.equal(source.gather(1, reversed_positions(source, lengths)), turned)
     found, wanted = backwards.encode(source, lengths), forwards.encode(turned, lengths)
-    torch.testing.assert_close(found.cells, wanted.cells)
+    torch.testing.assert_close(found.recurrent, wanted.recurrent)
     # What is looked back at stands in the order of the sentence all the same.
     for row, length in enumerate(LENGTHS):
         torch.testing.assert_close(
@@ -342,7 +343,7 @@ def test_tied_weights_are_one_and_are_saved_once() -> None:
         model.encoder.embedding.weight,
     )
     assert output is decoder is encoder
-    weights = model.weights()
+    weights = model.named_weights()
     assert sum(weight.shape == output.shape for weight in weights.values()) == 1
     torch.manual_seed(5)
     other = Seq2Seq(
@@ -350,12 +351,12 @@ def test_tied_weights_are_one_and_are_saved_once() -> None:
         20,
         ModelConfig.model_validate({**KINDS["tied-all"], "embedding_size": 6, "hidden_size": 8}),
     )
-    other.load(weights)
+    other.load_weights(weights)
     torch.testing.assert_close(forced(other.eval())["logits"], forced(model)["logits"])
 
 
 def test_weights_of_another_kind_are_refused() -> None:
     with pytest.raises(RuntimeError, match=r"decoder\.attention"):
-        made("tied-target").load(made("general").weights())
+        made("tied-target").load_weights(made("general").named_weights())
     with pytest.raises(RuntimeError, match="shape"):
-        made("dot").load(made("dot", embedding_size=7).weights())
+        made("dot").load_weights(made("dot", embedding_size=7).named_weights())

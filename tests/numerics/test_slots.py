@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2s.config import DecodeConfig
-from s2s.decoding.search import greedy
+from s2s.decoding.greedy import greedy
 from s2s.decoding.slots import Slots
 from s2s.text.vocabulary import EOS
 from tests.numerics.test_decode import KINDS, made, some_sources
@@ -17,10 +17,10 @@ WORDS = 12
 
 
 def alone(name: str, ids: list[int], how: DecodeConfig) -> tuple[list[int], list[int] | None]:
-    """What a sentence becomes without company, and what it looked at."""
+    """The ids that translate a sentence alone, and their alignment."""
     [found] = greedy(made(name), torch.tensor([ids]), torch.tensor([len(ids)]), how, details=True)
-    looked = None if found.looked is None else found.looked[: len(found.words)]
-    return found.words, looked
+    alignment = None if found.alignment is None else found.alignment[: len(found.ids)]
+    return found.ids, alignment
 
 
 def sentences(count: int) -> list[list[int]]:
@@ -39,43 +39,43 @@ def test_who_shares_the_slots_changes_nothing(name: str, size: int, seed: int) -
     found: dict[int, tuple[list[int], list[int] | None]] = {}
     while waiting or len(slots):
         coming = min(slots.free, random.randint(0, 4), len(waiting))
-        entering, waiting = waiting[:coming], waiting[coming:]
-        if entering:
-            slots.enter([ids for _, ids in entering], [owner for owner, _ in entering])
+        admitted, waiting = waiting[:coming], waiting[coming:]
+        if admitted:
+            slots.admit([ids for _, ids in admitted], [owner for owner, _ in admitted])
         for slot in slots.step():
-            found[slot.owner] = (slot.words, slot.looked)
+            found[slot.owner] = (slot.ids, slot.alignment)
     assert found == {owner: alone(name, ids, how) for owner, ids in enumerate(sentences(20))}
 
 
-def test_who_is_dropped_frees_its_slot_and_disturbs_nobody() -> None:
+def test_a_cancelled_sentence_frees_its_slot_and_disturbs_nobody() -> None:
     how = DecodeConfig(max_length=7)
     ids = sentences(6)
     slots: Slots[int] = Slots(made("general"), how, 6, torch.device("cpu"))
-    slots.enter(ids, list(range(6)))
-    found = {slot.owner: slot.words for slot in slots.step()}
-    dropped = {slot for slot in slots.taken if slot.owner % 2}
-    assert dropped
-    slots.drop(dropped)
-    assert not dropped & set(slots.taken)
+    slots.admit(ids, list(range(6)))
+    found = {slot.owner: slot.ids for slot in slots.step()}
+    cancelled = {slot for slot in slots.active if slot.owner % 2}
+    assert cancelled
+    slots.cancel(cancelled)
+    assert not cancelled & set(slots.active)
     while len(slots):
-        found.update((slot.owner, slot.words) for slot in slots.step())
+        found.update((slot.owner, slot.ids) for slot in slots.step())
     wanted = {n: alone("general", ids[n], how)[0] for n in range(6) if n in found}
     assert found == wanted
     assert {0, 2, 4} <= set(found)
 
 
 def test_a_long_sentence_delays_no_short_one() -> None:
-    """A short one enters after a long one began, and leaves before it."""
+    """A short one is admitted after a long one began, and ends before it."""
     model = made("none")
     with torch.no_grad():
         model.decoder.output.bias[EOS] = -1e4  # nothing ends by itself: the lengths decide
     how = DecodeConfig(max_length=60, max_ratio=5.0)
     slots: Slots[str] = Slots(model, how, 2, torch.device("cpu"))
-    slots.enter([[5] * 12], ["long"])
+    slots.admit([[5] * 12], ["long"])
     left: list[str] = []
     for _ in range(3):
         slots.step()
-    slots.enter([[6]], ["short"])
+    slots.admit([[6]], ["short"])
     steps = 0
     while len(slots):
         steps += 1
@@ -87,19 +87,19 @@ def test_a_long_sentence_delays_no_short_one() -> None:
 def test_more_than_the_free_slots_is_refused() -> None:
     slots: Slots[int] = Slots(made("none"), DecodeConfig(), 2, torch.device("cpu"))
     with pytest.raises(ValueError, match="3 sentences for 2 free"):
-        slots.enter([[5], [6], [7]], [1, 2, 3])
+        slots.admit([[5], [6], [7]], [1, 2, 3])
     assert slots.step() == []
 
 
-def test_cleared_slots_can_be_taken_again() -> None:
+def test_evicted_slots_can_be_filled_again() -> None:
     how = DecodeConfig(max_length=7)
     slots: Slots[int] = Slots(made("tied"), how, 3, torch.device("cpu"))
-    slots.enter(sentences(3), [0, 1, 2])
-    assert {slot.owner for slot in slots.clear()} == {0, 1, 2}
+    slots.admit(sentences(3), [0, 1, 2])
+    assert {slot.owner for slot in slots.evict_all()} == {0, 1, 2}
     assert len(slots) == 0
-    slots.enter([sentences(4)[3]], [3])
+    slots.admit([sentences(4)[3]], [3])
     words: list[int] = []
     while len(slots):
         for slot in slots.step():
-            words = slot.words
+            words = slot.ids
     assert words == alone("tied", sentences(4)[3], how)[0]

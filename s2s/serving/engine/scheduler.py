@@ -128,7 +128,7 @@ class Engine:
                 try:
                     self._turn()
                 except BaseException as error:  # a panic in a library's Rust code is no Exception
-                    for slot in self._slots.clear():
+                    for slot in self._slots.evict_all():
                         self._fail(slot.owner.request, error)
                 self._wire.send()
         finally:
@@ -189,9 +189,9 @@ class Engine:
 
     def _turn(self) -> None:
         """One step: who is gone leaves, who waits enters, every sentence gets a word."""
-        gone = {slot for slot in self._slots.taken if slot.owner.request.gone}
+        gone = {slot for slot in self._slots.active if slot.owner.request.gone}
         if gone:
-            self._slots.drop(gone)
+            self._slots.cancel(gone)
         now = time.monotonic()
         entering: list[_Part] = []
         dropped = len(gone)
@@ -212,13 +212,13 @@ class Engine:
         for slot in ended:
             part = slot.owner
             try:
-                text = self._translator.detokenise(part.piece.stripped, slot.words, slot.looked)
+                text = self._translator.detokenise(part.piece.stripped, slot.ids, slot.alignment)
             except BaseException as error:
                 self._fail(part.request, error)
                 continue
             if self._put(part, text):
                 done.append(part.request)
-        for slot in self._slots.taken:
+        for slot in self._slots.active:
             if slot.owner.request.streamed:
                 self._tell_growth(slot)
         self._meters.observe(
@@ -231,8 +231,8 @@ class Engine:
             steps=taken > 0,
             taken_slots=taken,
             sentences=len(ended),
-            words=sum(len(slot.words) for slot in ended),
-            unknown_words=sum(slot.words.count(UNK) for slot in ended),
+            words=sum(len(slot.ids) for slot in ended),
+            unknown_words=sum(slot.ids.count(UNK) for slot in ended),
         )
         self._deliver(done)
 
@@ -274,11 +274,11 @@ class Engine:
     def _enter(self, parts: list[_Part]) -> None:
         """Encode sentences into slots; if that fails, one by one, so that one alone is refused."""
         try:
-            self._slots.enter([part.piece.ids for part in parts], parts)
+            self._slots.admit([part.piece.ids for part in parts], parts)
         except BaseException:
             for part in parts:
                 try:
-                    self._slots.enter([part.piece.ids], [part])
+                    self._slots.admit([part.piece.ids], [part])
                 except BaseException as error:
                     self._fail(part.request, error)
 
@@ -363,7 +363,7 @@ class Engine:
     def _tell_growth(self, slot: Slot[_Part]) -> None:
         part = slot.owner
         try:
-            text = self._translator.detokenise(part.piece.stripped, slot.words, slot.looked)
+            text = self._translator.detokenise(part.piece.stripped, slot.ids, slot.alignment)
         except BaseException as error:  # of this sentence alone
             self._fail(part.request, error)
             return
