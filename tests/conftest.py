@@ -31,6 +31,7 @@ from s2s.config import (
 from s2s.corpus import Corpus, Manifest
 from s2s.decoding.translator import Translator
 from s2s.model.directory import ModelDirectory
+from s2s.model.metrics import RunMetrics
 from s2s.preparation import Source, prepare
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
@@ -63,7 +64,7 @@ def train_model(corpus: Corpus, config: Config, out: Path) -> None:
         metrics = Training(corpus, config, torch.device("cpu"), checkpoints, Path(folder)).run()
         with checkpoints.open(checkpoints.best(1)[0]) as best:
             out.mkdir(exist_ok=True)
-            ModelDirectory.load(best).save(out, metrics)
+            ModelDirectory.load(best).save(out, RunMetrics.model_validate(metrics))
 
 
 @pytest.fixture(scope="session")

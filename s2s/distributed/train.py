@@ -29,6 +29,7 @@ from s2s.errors import BadInput, Failed, Stopped
 from s2s.evaluation.evaluate import evaluate
 from s2s.files import new_directory, write_text
 from s2s.model.directory import ModelDirectory, read_config, write_metrics
+from s2s.model.metrics import RunMetrics
 from s2s.runs import claim, held, interruptible, run_folder
 from s2s.training.checkpoints import Checkpoints
 
@@ -235,7 +236,8 @@ def export(
         if not chosen:
             raise Failed(f"{checkpoints.root} has no whole checkpoint of the end of an epoch")
         epochs = ", ".join(map(str, sorted(chosen)))
-        ModelDirectory.mean(list(chosen.values())).save(scratch, outcome)
+        run = RunMetrics.model_validate(outcome)
+        ModelDirectory.mean(list(chosen.values())).save(scratch, run)
         scores = evaluate(scratch, corpus, "valid")
         metrics = {
             **outcome,
@@ -248,7 +250,7 @@ def export(
             "total_seconds": seconds,
             "versions": {**outcome["versions"], "ray": ray.__version__},
         }
-        write_metrics(scratch, metrics)
+        write_metrics(scratch, RunMetrics.model_validate(metrics))
     return metrics
 
 

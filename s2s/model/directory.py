@@ -3,11 +3,10 @@
 config.json, model.safetensors, source.json and target.json (tokenizers), metrics.json, README.md.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from s2s.config import Config
 from s2s.errors import BadInput
+from s2s.model.card import model_card
+from s2s.model.metrics import METRICS, RunMetrics
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import Vocabulary
 
@@ -81,7 +82,7 @@ class ModelDirectory:
     def save(
         self,
         path: Path,
-        metrics: Mapping[str, Any],
+        metrics: RunMetrics,
         weights: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         """Write the model directory, which must exist.
@@ -111,47 +112,7 @@ def read_config(path: Path) -> Config:
     return Config(**{key: getattr(file, key) for key in Config.model_fields})
 
 
-def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
+def write_metrics(path: Path, metrics: RunMetrics) -> None:
     """Write `metrics.json`, and the model card `README.md` that is drawn from it."""
-    (path / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (path / "README.md").write_text(_card(read_config(path), metrics), encoding="utf-8")
-
-
-_SCORES = {
-    "loss (nats per token)": "valid_loss",
-    "token accuracy (real tokens)": "valid_token_accuracy",
-    "padded accuracy (the Keras metric)": "valid_padded_accuracy",
-}
-
-
-def _card(config: Config, metrics: Mapping[str, Any]) -> str:
-    model, epochs = config.model, metrics["epochs"]
-    # A checkpoint in the first epoch has no scores yet; a finished model has those of its weights.
-    scores = metrics.get("valid") or metrics["best"] or {}
-    rows = [(name, f"{scores[key]:.4f}") for name, key in _SCORES.items() if key in scores]
-    rows += [
-        (
-            f"{score['name']}, {metrics['decoding']}, references {score['references']}",
-            f"{score['score']:.2f}",
-        )
-        for score in metrics.get("scores", [])
-    ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    weights = metrics.get("weights") or f"those after {len(epochs)} epochs"
-    return f"""# {config.source_language} → {config.target_language}
-
-A {model.cell.upper()} encoder–decoder made by s2s {metrics["versions"]["s2s"]}:
-layers {model.layers}, embedding {model.embedding_size}, hidden {model.hidden_size},
-{"bidirectional, " * model.bidirectional}attention {model.attention}. Its weights are {weights}.
-
-| on the `valid` part | |
-| --- | --- |
-{table}
-
-Trained on {metrics["corpus"]["pairs"]:,} pairs of `{", ".join(metrics["corpus"]["sources"])}` with
-{metrics["workers"]} worker(s) on {metrics["device"]}. `metrics.json` has every epoch, the
-signatures of the scores and the versions; `config.json` the exact settings.
-
-    s2s translate THIS_DIRECTORY
-    s2s serve THIS_DIRECTORY
-"""
+    (path / METRICS).write_text(metrics.to_json(), encoding="utf-8")
+    (path / "README.md").write_text(model_card(read_config(path), metrics), encoding="utf-8")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
-from s2s.model.metrics import EpochRecord
+from s2s.model.metrics import EpochRecord, RunMetrics
 
 STATE = "train_state.pt"
 
@@ -115,7 +115,7 @@ class Snapshot:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: a model directory with `train_state.pt` in it."""
-        self.directory.save(path, self.metrics, self.weights)
+        self.directory.save(path, RunMetrics.model_validate(self.metrics), self.weights)
         torch.save(self.state, path / STATE)
 
 

@@ -15,6 +15,7 @@ import torch
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
+from s2s.model.metrics import RunMetrics
 from s2s.serving.engine.models import Models, version
 from tests.conftest import Pairs
 from tests.unit.conftest import client_of, in_threads, waiting
@@ -60,7 +61,7 @@ def other_dir(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
             weights += torch.randn_like(weights)
     path = tmp_path_factory.mktemp("models") / "other"
     path.mkdir()
-    directory.save(path, json.loads((model_dir / "metrics.json").read_text("utf-8")))
+    directory.save(path, RunMetrics.load(model_dir))
     return path
 
 
