@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TextIO
 
 import tyro
 from pydantic import ValidationError
@@ -29,6 +29,9 @@ from s2s.distributed.ports import is_loopback
 from s2s.errors import BadInput
 from s2s.files import new_file
 from s2s.runs import interruptible
+
+if TYPE_CHECKING:
+    from s2s.evaluation.evaluate import Evaluation
 
 # Nothing calls home, and nothing talks beside us; read when the libraries are imported.
 _OFFLINE = {"HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"}
@@ -341,55 +344,60 @@ class Evaluate:
 
     def run(self) -> None:
         """Print loss, accuracies, BLEU, chrF and TER, and where the model is good and bad."""
+        from s2s.corpus import Corpus
         from s2s.evaluation.evaluate import evaluate
+        from s2s.evaluation.scores import SAMPLES
+        from s2s.model.directory import ModelDirectory
 
         if self.worst < 0:
             raise BadInput(f"--worst {self.worst}: 0 or more is expected")
-        # Opened first: a bad name is told before the work.
+        # The file is opened first: a bad name is reported before the work.
         with ExitStack() as stack:
             file = None if self.output is None else stack.enter_context(_opened(self.output))
             count = stack.enter_context(counting("translated"))
-            result = evaluate(
-                self.model, self.corpus, self.split, count,
-                beam=self.beam, intervals=self.intervals, breakdowns=True, worst=self.worst,
-                translations=True,
+            model = ModelDirectory.load(self.model)
+            evaluation = evaluate(
+                model, Corpus.open(self.corpus), self.split,
+                decode=model.config.decode.changed(beam=self.beam),
+                samples=SAMPLES if self.intervals else 0,
+                breakdowns=True, worst=self.worst, on_batch=count,
             )  # fmt: skip
-            translations = result.pop("translations")
             if file is not None:
-                file.writelines(translation + "\n" for translation in translations)
+                file.writelines(translation + "\n" for translation in evaluation.translations)
         if self.json:
-            print(json.dumps(result, indent=2))
+            print(evaluation.to_json())
             return
-        told = f"{result['pairs']:,} pairs ({result['sentences']:,} sources) of {self.split}"
         # Sentences may hold brackets: nothing is markup.
         console = Console(highlight=False, markup=False)
-        console.print(self._scores(f"{self.model} on {told}", result))
-        for name, rows in result["breakdowns"].items():
-            _print_rows(console, f"by {name}", rows)
-        _print_rows(console, "by times of the token in train", result["token_accuracies"], 4)
-        for number, row in enumerate(result.get("worst", []), start=1):
-            console.print(f"{number}. chrF2 {row['score']:.2f}: {row['source']}")
-            console.print(f"   translation: {row['translation']}")
-            for reference in row["references"]:
+        console.print(self._scores(evaluation))
+        if evaluation.breakdowns is not None:
+            for criterion, groups in evaluation.breakdowns.sentences.items():
+                _print_rows(console, f"by {criterion}", [group.as_json() for group in groups])
+            tokens = [asdict(group) for group in evaluation.breakdowns.tokens]
+            _print_rows(console, "by times of the token in train", tokens, 4)
+        for number, sentence in enumerate(evaluation.worst, start=1):
+            console.print(f"{number}. chrF2 {sentence.score:.2f}: {sentence.source}")
+            console.print(f"   translation: {sentence.translation}")
+            for reference in sentence.references:
                 console.print(f"   reference:   {reference}")
 
-    @staticmethod
-    def _scores(title: str, result: dict[str, Any]) -> Table:
-        table = Table(title=title)
+    def _scores(self, evaluation: "Evaluation") -> Table:
+        rows = f"{evaluation.pairs:,} pairs ({evaluation.sentences:,} sources)"
+        table = Table(title=f"{self.model} on {rows} of {evaluation.split}")
         for heading in ("measure", "value", "how"):
             table.add_column(
                 heading, justify="right" if heading == "value" else "left", overflow="fold"
             )
-        table.add_row("loss", f"{result['loss']:.4f}", "nats per real token, teacher forcing")
-        table.add_row("perplexity", f"{result['perplexity']:.2f}", "of real tokens")
-        table.add_row("token accuracy", f"{result['token_accuracy']:.4f}", "real tokens")
-        table.add_row("padded accuracy", f"{result['padded_accuracy']:.4f}", "the Keras metric")
-        for score in result["scores"]:
-            value = f"{score['score']:.2f}"
-            if score["low"] is not None:
-                value += f" ({score['low']:.2f} to {score['high']:.2f})"
-            how = f"{result['decoding']}, references {score['references']}; {score['signature']}"
-            table.add_row(score["name"], value, how)
+        table.add_row("loss", f"{evaluation.loss:.4f}", "nats per real token, teacher forcing")
+        table.add_row("perplexity", f"{evaluation.perplexity:.2f}", "of real tokens")
+        table.add_row("token accuracy", f"{evaluation.token_accuracy:.4f}", "real tokens")
+        table.add_row("padded accuracy", f"{evaluation.padded_accuracy:.4f}", "the Keras metric")
+        for score in evaluation.scores:
+            value = f"{score.score:.2f}"
+            if score.low is not None:
+                value += f" ({score.low:.2f} to {score.high:.2f})"
+            how = f"{evaluation.decoding}, references {score.references}; {score.signature}"
+            table.add_row(score.name, value, how)
         return table
 
 
@@ -421,28 +429,31 @@ class Compare:
 
     def run(self) -> None:
         """Print both systems' scores, and the significance of their differences."""
-        from s2s.evaluation.compare import compare
+        from s2s.corpus import Corpus
+        from s2s.evaluation.compare import compare, open_system
+        from s2s.evaluation.references import References
 
         if self.samples < 1:
             raise BadInput(f"--samples {self.samples}: at least 1 is needed")
+        corpus = Corpus.open(self.corpus)
+        references = References.of(corpus, self.split)
+        # Both are opened before either translates: a bad name is reported before the work.
+        a, b = (open_system(path, corpus, references, beam=self.beam) for path in (self.a, self.b))
         with counting("translated") as count:
-            result = compare(
-                self.a, self.b, self.corpus, self.split, count,
-                beam=self.beam, samples=self.samples,
-            )  # fmt: skip
+            result = compare(a, b, references, samples=self.samples, on_batch=count)
         if self.json:
-            print(json.dumps(result, indent=2))
+            print(result.to_json())
             return
         console = Console(highlight=False, markup=False)
-        told = f"{result['different']:,} of {result['sentences']:,} sentences of {self.split}"
-        table = Table(title=f"{told} are translated differently")
+        share = f"{result.different:,} of {result.sentences:,} sentences of {self.split}"
+        table = Table(title=f"{share} are translated differently")
         for heading in ("measure", "A", "B", "B - A", "p", "better", "how"):
             text = heading in ("measure", "better", "how")
             table.add_column(heading, justify="left" if text else "right", overflow="fold")
-        for row in result["scores"]:
-            values = (f"{row['a']:.2f}", f"{row['b']:.2f}", f"{row['difference']:+.2f}")
-            better = row["better"].upper() if row["better"] else "neither, at p < 0.05"
-            table.add_row(row["name"], *values, f"{row['p_value']:.4f}", better, row["signature"])
+        for row in result.differences:
+            values = (f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference:+.2f}")
+            better = row.better.upper() if row.better else "neither, at p < 0.05"
+            table.add_row(row.name, *values, f"{row.p_value:.4f}", better, row.signature)
         console.print(f"A: {self.a}\nB: {self.b}", soft_wrap=True)
         console.print(table)
 
@@ -471,6 +482,9 @@ class Report:
 
     def run(self) -> None:
         """Write the page."""
+        from s2s.corpus import Corpus
+        from s2s.model.directory import ModelDirectory
+        from s2s.model.metrics import RunMetrics
         from s2s.reports.model_report import report
 
         model = self.model.resolve()
@@ -478,10 +492,15 @@ class Report:
         with _opened(out) as file, counting("translated") as count:
             file.write(
                 report(
-                    self.model, corpus=self.corpus, part=self.split, sentences=self.sentence,
+                    ModelDirectory.load(self.model),
+                    RunMetrics.load(self.model),
+                    name=model.name,
+                    corpus=None if self.corpus is None else Corpus.open(self.corpus),
+                    split=self.split,
+                    sentences=self.sentence,
                     on_batch=count,
                 )
-            )  # fmt: skip
+            )
         _say(f"page: {out}")
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -238,15 +239,17 @@ def export(
         epochs = ", ".join(map(str, sorted(chosen)))
         run = RunMetrics.model_validate(outcome)
         ModelDirectory.mean(list(chosen.values())).save(scratch, run)
-        scores = evaluate(scratch, corpus, "valid")
+        scores = evaluate(ModelDirectory.load(scratch), Corpus.open(corpus), "valid")
         metrics = {
             **outcome,
             "weights": f"{'the mean' if len(chosen) > 1 else 'those'} of epoch {epochs}",
             "valid": {
-                f"valid_{key}": scores[key] for key in ("loss", "token_accuracy", "padded_accuracy")
+                "valid_loss": scores.loss,
+                "valid_token_accuracy": scores.token_accuracy,
+                "valid_padded_accuracy": scores.padded_accuracy,
             },
-            "decoding": scores["decoding"],
-            "scores": scores["scores"],
+            "decoding": scores.decoding,
+            "scores": [asdict(score) for score in scores.scores],
             "total_seconds": seconds,
             "versions": {**outcome["versions"], "ray": ray.__version__},
         }
