@@ -115,8 +115,8 @@ def _difference(name: str, results: list[Any], signature: str) -> Difference:
     """Return the difference of a measure from sacreBLEU's results of both systems."""
     a, b = results
     difference = float(b.score - a.score)
-    # sacreBLEU counts the resamples whose difference is larger than the observed one: a system
-    # would differ from itself with the highest significance.
+    # sacreBLEU counts the resamples with a larger difference than the observed one. Of a system and
+    # itself there are none, which would make their difference highly significant.
     p_value = float(b.p_value) if abs(difference) > 1e-9 else 1.0
     better: Literal["a", "b"] | None = None
     if p_value < SIGNIFICANT:

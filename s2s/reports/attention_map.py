@@ -14,11 +14,11 @@ def attention_section(config: Config, translated: list[tuple[str, Translation]])
             "p", "This model has no attention: it translates from one vector for the whole source."
         )
     if not translated:
-        return element("p", "No sentence was given: --sentence or --corpus gives some.")
+        return element("p", "No sentence to show: give --sentence or --corpus.")
     note = (
-        "How much each word of the translation (a row) looked at each word of the source (a "
-        "column), in percent; each row adds up to 100. Less than 10 is told by the shade alone. "
-        "The last column is how likely the word was to the model."
+        "Attention of each token of the translation (row) to each token of the source (column), in "
+        "percent; each row adds up to 100. Values below 10 are shown by the shade alone. The last "
+        "column is the probability that the model gave the token."
     )
     maps = (attention_map(config, source, translation) for source, translation in translated)
     return join([element("p", note, class_="note"), element("div", *maps, class_="maps")])
@@ -46,7 +46,7 @@ def attention_map(config: Config, source: str, translation: Translation) -> Html
     )
     table = element(
         "table",
-        element("thead", element("tr", element("td"), *columns, element("th", "sure"))),
+        element("thead", element("tr", element("td"), *columns, element("th", "prob."))),
         element("tbody", *rows),
         class_="map",
     )

@@ -10,7 +10,7 @@ from s2s.reports.scores import bar
 from s2s.text.vocabulary import Vocabulary
 
 # Headings of the groups where the name of the criterion does not fit.
-_HEADINGS = {"rarest reference word": "times in train"}
+_HEADINGS = {"rarest reference word": "occurrences in train"}
 
 
 def lengths_section(evaluation: Evaluation, model: ModelDirectory) -> Html:
@@ -22,7 +22,7 @@ def lengths_section(evaluation: Evaluation, model: ModelDirectory) -> Html:
     ours, theirs = _mean_length(translations), _mean_length(references)
     note = (
         f"A translation has {ours:.1f} tokens on average, a reference {theirs:.1f}: a ratio of "
-        f"{ours / (theirs or 1):.2f}. Tokens are the model's own."
+        f"{ours / (theirs or 1):.2f}. Tokens are those of the model."
     )
     plots = [
         Histogram(
@@ -64,13 +64,13 @@ def breakdowns_section(evaluation: Evaluation) -> Html:
     tables.append(
         Table(
             "By how often the target token occurs",
-            ("times in train", "tokens", "token accuracy, %"),
+            ("occurrences in train", "tokens", "token accuracy, %"),
             [(_label(g.label), g.tokens, _value_bar(100 * g.accuracy)) for g in breakdowns.tokens],
         )
     )
     note = (
-        "BLEU and chrF of the sentences of a group, and token accuracy under teacher forcing. The "
-        "rarest word of a reference is told by how often it occurs in the targets of train."
+        "BLEU and chrF of groups of sentences, and accuracy on groups of tokens under teacher "
+        "forcing. Rare words and tokens are those that occur seldom in the targets of train."
     )
     blocks = (titled(table) for table in tables if table.rows)
     return join([element("p", note, class_="note"), element("div", *blocks, class_="grid bars")])

@@ -57,14 +57,14 @@ def language_pair(config: Config) -> str:
 def _describe_model(directory: ModelDirectory) -> str:
     model, units = directory.config.model, directory.config.text.units
     layers = "one layer" if model.layers == 1 else f"{model.layers} layers"
-    encoder = "a bidirectional encoder" if model.bidirectional else "an encoder that reads one way"
+    encoder = "bidirectional" if model.bidirectional else "unidirectional"
     attention = "no attention" if model.attention == "none" else f"{model.attention} attention"
     source, target = (len(v) - len(SPECIALS) for v in (directory.source, directory.target))
-    tokens = "words" if units == "word" else f"parts of words ({units})"
+    tokens = "words" if units == "word" else f"subwords ({units})"
     return (
-        f"Encoder and decoder of {model.cell.upper()} cells, {layers} of {model.hidden_size} units "
-        f"each, embeddings of {model.embedding_size}, {encoder} and {attention}. It reads "
-        f"{source:,} and writes {target:,} different {tokens}."
+        f"{model.cell.upper()} encoder and decoder with {layers} of {model.hidden_size} units "
+        f"each, embeddings of size {model.embedding_size}, a {encoder} encoder and {attention}. "
+        f"The vocabularies have {source:,} source and {target:,} target {tokens}."
     )
 
 
@@ -82,11 +82,11 @@ def _describe_measurement(
     """Return which sentences the numbers were measured on, and with which weights."""
     weights = f"Its weights are {metrics.weights}." if metrics.weights else ""
     if evaluation is None or corpus is None:
-        return f"Measured on the part valid, when it was trained. {weights}"
+        return f"Measured on the valid split when the model was trained. {weights}"
     wordless = evaluation.wordless
-    without = f"; {wordless:,} without a word that the model reads" if wordless else ""
+    without = f", {wordless:,} of them without a word that the model reads" if wordless else ""
     return (
-        f"Measured on the part {evaluation.split} of {corpus.path.resolve().name}: "
-        f"{evaluation.pairs:,} pairs of {evaluation.sentences:,} sources{without}. "
+        f"Measured on the {evaluation.split} split of {corpus.path.resolve().name}: "
+        f"{evaluation.sentences:,} distinct sources in {evaluation.pairs:,} pairs{without}. "
         f"Decoding: {evaluation.decoding}. {weights}"
     )

@@ -92,7 +92,7 @@ def _translate(model: ModelDirectory, sentences: list[str]) -> list[tuple[str, T
     if not sentences:
         return []
     hypotheses = Translator(model).hypotheses(sentences)
-    return [(source, best[0]) for source, best in zip(sentences, hypotheses, strict=True) if best]
+    return [(source, best) for source, (best, *_) in zip(sentences, hypotheses, strict=True)]
 
 
 def _anchor(title: str) -> str:

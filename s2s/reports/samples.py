@@ -41,7 +41,7 @@ def samples_section(model: ModelDirectory, samples: list[Sample]) -> Html:
     """Return a card for each sample, or nothing if there are none."""
     if not samples:
         return Html("")
-    note = "Words of a translation that none of its references has are underlined."
+    note = "Words of a translation that are in none of its references are underlined."
     legend = element("p", note, class_="note") if any(s.references for s in samples) else Html("")
     return join([legend, _cards(_card(model, sample) for sample in samples)])
 
@@ -50,7 +50,7 @@ def worst_section(model: ModelDirectory, evaluation: Evaluation) -> Html:
     """Return a card for each of the sentences of lowest chrF, or nothing if there are none."""
     if not evaluation.worst:
         return Html("")
-    note = "Those of the part with the lowest chrF, the worst one first."
+    note = "The sentences of the split with the lowest chrF, the worst first."
     cards = _cards(
         _card(
             model,
@@ -86,7 +86,7 @@ def _card(model: ModelDirectory, sample: Sample, note: str = "") -> Html:
 def _underline(translation: str, references: list[str]) -> list[object]:
     """Return the words of a translation, those that are in no reference underlined."""
     if not translation:
-        return [element("i", "nothing")]
+        return [element("i", "empty")]
     known = {_bare(word) for text in references for word in text.split()}
     content: list[object] = []
     for word in translation.split():

@@ -38,7 +38,7 @@ def scores_section(evaluation: Evaluation | None, metrics: RunMetrics) -> Html:
         tables.append(Table("", ("score", "value", *spread, "references"), rows).html())
     if measured := measures(evaluation, metrics):
         definitions = [(measure.name, measure.value, measure.definition) for measure in measured]
-        tables.append(Table("", ("measure", "value", "what it is"), definitions).html())
+        tables.append(Table("", ("measure", "value", "definition"), definitions).html())
     return join([element("div", *tables, class_="grid"), _signatures(scores)])
 
 
@@ -66,14 +66,14 @@ def measures(evaluation: Evaluation | None, metrics: RunMetrics) -> list[Measure
         Measure(
             "loss", f"{loss:.3f}", "nats per token", "nats per real token, under teacher forcing"
         ),
-        Measure("perplexity", f"{perplexity:,.2f}", "per token", "e to the loss"),
+        Measure("perplexity", f"{perplexity:,.2f}", "per token", "exponential of the loss"),
         Measure(
             "token accuracy", f"{token:.1%}", "teacher forcing",
             "real tokens, under teacher forcing",
         ),
         Measure(
             "padded accuracy", f"{padded:.1%}", "the Keras metric",
-            "all positions up to the longest target, every one after the end counted as right",
+            "all positions up to the longest target; those after the end count as right",
         ),
     ]  # fmt: skip
 
@@ -105,4 +105,4 @@ def _signatures(scores: tuple[Score, ...]) -> Html:
         element("p", element("b", name), " ", element("code", signature), class_="note")
         for signature, name in signatures.items()
     )
-    return element("div", element("h3", "Signatures of sacreBLEU"), *notes)
+    return element("div", element("h3", "sacreBLEU signatures"), *notes)

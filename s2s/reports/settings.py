@@ -17,7 +17,7 @@ def data_section(metrics: RunMetrics, corpus: Corpus | None) -> Html:
     trained = metrics.corpus
     rows: list[Row] = [("trained on", source) for source in trained.sources]
     if "pairs" in trained.model_fields_set:
-        rows.append(("pairs trained on", f"{trained.pairs:,}"))
+        rows.append(("training pairs", f"{trained.pairs:,}"))
     tables = [Table("Training", ("what", "value"), rows)]
     if corpus is not None:
         tables += manifest_tables(corpus.manifest)
@@ -39,7 +39,7 @@ def settings_section(config: Config) -> Html:
             if isinstance(value, Section)
         ),
     ]
-    note = "Hold the pointer over a setting to read what it does."
+    note = "Hold the pointer over a setting to read its description."
     columns = element("div", *map(titled, tables), class_="columns")
     return join([element("p", note, class_="note screen"), columns])
 
@@ -70,7 +70,7 @@ def run_section(metrics: RunMetrics) -> Html:
     run = metrics.model_dump(include=set(_RUN), exclude_unset=True, exclude_none=True)
     rows: list[Row] = [(name, run[name]) for name in _RUN if name in run]
     if metrics.total_seconds is not None:
-        rows.append(("seconds in all", f"{metrics.total_seconds:,.0f}"))
+        rows.append(("total seconds", f"{metrics.total_seconds:,.0f}"))
     tables = [
         Table("Run", ("what", "value"), rows),
         Table("Versions", ("library", "version"), list(metrics.versions.items())),

@@ -50,9 +50,9 @@ def _note(config: Config) -> Html:
     """Return what makes the loss on `train` and on `valid` differ, if anything does."""
     notes = []
     if config.train.label_smoothing:
-        notes.append("The loss on train has label smoothing in it, that on valid has not.")
+        notes.append("The loss on train includes label smoothing, the loss on valid does not.")
     if config.model.word_dropout:
-        notes.append("Training hides some of the words, validation none.")
+        notes.append("Word dropout hides some of the words in training, and none in validation.")
     return element("p", " ".join(notes), class_="note") if notes else Html("")
 
 

@@ -195,7 +195,7 @@ def test_cells_of_a_map_are_the_weights_of_attention(attentive: Path) -> None:
     assert translation.attention is not None
     [table] = section(report_of(attentive, sentences=[sentence]), "Attention").find("table", "map")
     head, *rows = table.find("tr")
-    assert [h.text for h in head.find("th")] == [*translation.source_words, "sure"]
+    assert [h.text for h in head.find("th")] == [*translation.source_words, "prob."]
     assert [row.find("th")[0].text for row in rows] == translation.words
     shown = [[cell.attributes for cell in row.find("td") if "title" in cell.attributes]
              for row in rows]  # fmt: skip
