@@ -67,7 +67,16 @@ def compare(
     Args:
         samples: bootstrap resamples, 1 or more.
         on_batch: called with the number of sentences of each translated batch.
+
+    Raises:
+        BadInput: a system's list of translations is not one for each source.
     """
+    for system in (a, b):
+        if isinstance(system.output, list) and len(system.output) != len(references.sources):
+            raise BadInput(
+                f"{system.name} has {len(system.output):,} translations "
+                f"of {len(references.sources):,} sources"
+            )
     first, second = (system.translate(references.sources, on_batch) for system in (a, b))
     differences = paired_bootstrap(
         first, second, references.targets, tokenize=references.tokenize, samples=samples

@@ -117,6 +117,13 @@ def test_a_file_of_another_length_is_bad_input(
         assert str(number) in str(error.value)
 
 
+def test_a_list_of_another_length_is_bad_input(references: References) -> None:
+    right, short = (System("s", ["a"] * (len(references.sources) - n)) for n in (0, 1))
+    for a, b in ((right, short), (short, right)):
+        with pytest.raises(BadInput, match=f"{len(references.sources) - 1} translations of"):
+            compare(a, b, references)
+
+
 def test_an_empty_file_is_bad_input(several: Corpus, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="0 lines"):
         compare_paths(written(tmp_path / "none.txt", []), tmp_path, several)
