@@ -1,6 +1,5 @@
 """`s2s compare`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,21 +39,20 @@ class Compare:
 
     def run(self) -> None:
         """Print the scores of both systems, and the significance of their differences."""
-        from s2s.evaluation.compare import compare
+        from s2s.corpus import Corpus
+        from s2s.evaluation.compare import compare, open_system
+        from s2s.evaluation.references import References
 
         if self.samples < 1:
             raise BadInput(f"--samples {self.samples}: must be at least 1")
+        corpus = Corpus.open(self.corpus)
+        references = References.of(corpus, self.split)
+        settings = self.decoding.settings()
+        # Both are opened before either translates: a bad name is reported before the work.
+        a, b = (open_system(path, corpus, references, settings) for path in (self.a, self.b))
         with counting("translated") as count:
-            result = compare(
-                self.a,
-                self.b,
-                self.corpus,
-                self.split,
-                count,
-                beam=self.decoding.settings().get("beam"),  # type: ignore[arg-type]
-                samples=self.samples,
-            )
+            comparison = compare(a, b, references, samples=self.samples, on_batch=count)
         if self.json:
-            print(json.dumps(result, indent=2))
+            print(comparison.to_json())
         else:
-            print_comparison(result)
+            print_comparison(comparison)

@@ -1,6 +1,5 @@
 """`s2s evaluate`."""
 
-import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,29 +44,31 @@ class Evaluate:
 
     def run(self) -> None:
         """Print loss, accuracies, BLEU, chrF and TER, and where the model is good and bad."""
+        from s2s.corpus import Corpus
         from s2s.evaluation.evaluate import evaluate
+        from s2s.evaluation.scores import SAMPLES
+        from s2s.model.directory import ModelDirectory
 
         if self.worst < 0:
             raise BadInput(f"--worst {self.worst}: must be 0 or more")
-        # Opened first: a bad name is reported before the work.
+        # The file is opened first: a bad name is reported before the work.
         with ExitStack() as stack:
             file = None if self.output is None else stack.enter_context(opened(self.output))
             count = stack.enter_context(counting("translated"))
-            result = evaluate(
-                self.model,
-                self.corpus,
+            model = ModelDirectory.load(self.model)
+            evaluation = evaluate(
+                model,
+                Corpus.open(self.corpus),
                 self.split,
-                count,
-                beam=self.decoding.settings().get("beam"),  # type: ignore[arg-type]
-                intervals=self.intervals,
+                decode=model.config.decode.changed(**self.decoding.settings()),
+                samples=SAMPLES if self.intervals else 0,
                 breakdowns=True,
                 worst=self.worst,
-                translations=True,
+                on_batch=count,
             )
-            translations = result.pop("translations")
             if file is not None:
-                file.writelines(translation + "\n" for translation in translations)
+                file.writelines(translation + "\n" for translation in evaluation.translations)
         if self.json:
-            print(json.dumps(result, indent=2))
+            print(evaluation.to_json())
         else:
-            print_evaluation(f"{self.model}", result)
+            print_evaluation(str(self.model), evaluation)

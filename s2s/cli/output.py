@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -12,6 +13,8 @@ from rich.table import Table
 from s2s.files import new_file
 
 if TYPE_CHECKING:
+    from s2s.evaluation.compare import Comparison
+    from s2s.evaluation.evaluate import Evaluation
     from s2s.preparation.job import Tally
 
 
@@ -53,35 +56,36 @@ def print_dry_run(read: int, tally: "Tally", rows: Mapping[str, int]) -> None:
             print(f"  {source}\t{target}")
 
 
-def print_evaluation(model: str, result: Mapping[str, Any]) -> None:
+def print_evaluation(model: str, evaluation: "Evaluation") -> None:
     """Print the scores of a model, its breakdowns and its worst sentences."""
     console = _console()
-    size = f"{result['pairs']:,} pairs ({result['sentences']:,} sources)"
-    console.print(_scores(f"{model} on {size} of {result['part']}", result))
-    for name, rows in result["breakdowns"].items():
-        console.print(_numbers(f"by {name}", rows))
-    title = "by frequency of the token in train"
-    console.print(_numbers(title, result["token_accuracies"], decimals=4))
-    for number, row in enumerate(result.get("worst", []), start=1):
-        console.print(f"{number}. chrF2 {row['score']:.2f}: {row['source']}")
-        console.print(f"   translation: {row['translation']}")
-        for reference in row["references"]:
+    size = f"{evaluation.pairs:,} pairs ({evaluation.sentences:,} sources)"
+    console.print(_scores(f"{model} on {size} of {evaluation.split}", evaluation))
+    if evaluation.breakdowns is not None:
+        for criterion, groups in evaluation.breakdowns.sentences.items():
+            console.print(_numbers(f"by {criterion}", [group.as_json() for group in groups]))
+        tokens = [asdict(group) for group in evaluation.breakdowns.tokens]
+        console.print(_numbers("by frequency of the token in train", tokens, decimals=4))
+    for number, sentence in enumerate(evaluation.worst, start=1):
+        console.print(f"{number}. chrF2 {sentence.score:.2f}: {sentence.source}")
+        console.print(f"   translation: {sentence.translation}")
+        for reference in sentence.references:
             console.print(f"   reference:   {reference}")
 
 
-def print_comparison(result: Mapping[str, Any]) -> None:
+def print_comparison(comparison: "Comparison") -> None:
     """Print the scores of two systems, and which differences are significant."""
     console = _console()
-    differing = f"{result['different']:,} of {result['sentences']:,}"
-    table = Table(title=f"{differing} sentences of {result['part']} are translated differently")
+    differing = f"{comparison.different:,} of {comparison.sentences:,} sentences"
+    table = Table(title=f"{differing} of {comparison.split} are translated differently")
     for heading in ("measure", "A", "B", "B - A", "p", "better", "how"):
         text = heading in ("measure", "better", "how")
         table.add_column(heading, justify="left" if text else "right", overflow="fold")
-    for row in result["scores"]:
-        values = (f"{row['a']:.2f}", f"{row['b']:.2f}", f"{row['difference']:+.2f}")
-        better = row["better"].upper() if row["better"] else "neither, at p < 0.05"
-        table.add_row(row["name"], *values, f"{row['p_value']:.4f}", better, row["signature"])
-    console.print(f"A: {result['a']}\nB: {result['b']}", soft_wrap=True)
+    for row in comparison.differences:
+        values = (f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference:+.2f}")
+        better = row.better.upper() if row.better else "neither, at p < 0.05"
+        table.add_row(row.name, *values, f"{row.p_value:.4f}", better, row.signature)
+    console.print(f"A: {comparison.a}\nB: {comparison.b}", soft_wrap=True)
     console.print(table)
 
 
@@ -90,25 +94,25 @@ def _console() -> Console:
     return Console(highlight=False, markup=False)
 
 
-def _scores(title: str, result: Mapping[str, Any]) -> Table:
+def _scores(title: str, evaluation: "Evaluation") -> Table:
     table = Table(title=title)
     for heading in ("measure", "value", "how"):
         number = heading == "value"
         table.add_column(heading, justify="right" if number else "left", overflow="fold")
-    table.add_row("loss", f"{result['loss']:.4f}", "nats per real token, teacher forcing")
-    table.add_row("perplexity", f"{result['perplexity']:.2f}", "of real tokens")
-    table.add_row("token accuracy", f"{result['token_accuracy']:.4f}", "real tokens")
-    table.add_row("padded accuracy", f"{result['padded_accuracy']:.4f}", "the Keras metric")
-    for score in result["scores"]:
-        value = f"{score['score']:.2f}"
-        if score["low"] is not None:
-            value += f" ({score['low']:.2f} to {score['high']:.2f})"
-        how = f"{result['decoding']}, references {score['references']}; {score['signature']}"
-        table.add_row(score["name"], value, how)
+    table.add_row("loss", f"{evaluation.loss:.4f}", "nats per real token, teacher forcing")
+    table.add_row("perplexity", f"{evaluation.perplexity:.2f}", "of real tokens")
+    table.add_row("token accuracy", f"{evaluation.token_accuracy:.4f}", "real tokens")
+    table.add_row("padded accuracy", f"{evaluation.padded_accuracy:.4f}", "the Keras metric")
+    for score in evaluation.scores:
+        value = f"{score.score:.2f}"
+        if score.low is not None:
+            value += f" ({score.low:.2f} to {score.high:.2f})"
+        how = f"{evaluation.decoding}, references {score.references}; {score.signature}"
+        table.add_row(score.name, value, how)
     return table
 
 
-def _numbers(title: str, rows: Sequence[Mapping[str, Any]], decimals: int = 2) -> Table:
+def _numbers(title: str, rows: Sequence[Mapping[str, object]], decimals: int = 2) -> Table:
     """Return a table of rows with the same keys: a label, then numbers."""
     table = Table(title=title)
     for number, heading in enumerate(rows[0] if rows else ()):
@@ -116,5 +120,5 @@ def _numbers(title: str, rows: Sequence[Mapping[str, Any]], decimals: int = 2) -
     for row in rows:
         label, *values = row.values()
         cells = (f"{v:.{decimals}f}" if isinstance(v, float) else f"{v:,}" for v in values)
-        table.add_row(label, *cells)
+        table.add_row(str(label), *cells)
     return table

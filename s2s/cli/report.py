@@ -33,15 +33,20 @@ class Report:
 
     def run(self) -> None:
         """Write the page."""
+        from s2s.corpus import Corpus
+        from s2s.model.directory import ModelDirectory
+        from s2s.model.metrics import RunMetrics
         from s2s.reports.model_report import report
 
         model = self.model.resolve()
         out = self.out or model.parent / f"{model.name}.html"
         with opened(out) as file, counting("translated") as count:
             page = report(
-                self.model,
-                corpus=self.corpus,
-                part=self.split,
+                ModelDirectory.load(self.model),
+                RunMetrics.load(self.model),
+                name=model.name,
+                corpus=None if self.corpus is None else Corpus.open(self.corpus),
+                split=self.split,
                 sentences=self.sentence,
                 on_batch=count,
             )

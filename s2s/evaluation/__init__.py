@@ -1,1 +1,1 @@
-"""How good translations are: scores, breakdowns, comparison of two systems."""
+"""The quality of translations: scores, breakdowns, and the comparison of two systems."""

@@ -1,90 +1,146 @@
-"""Two systems on the same sentences: which translates better, and whether by chance."""
+"""The comparison of two systems on the same sentences: which is better, and whether by chance."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
-from s2s.evaluation import scores as metrics
-from s2s.evaluation.evaluate import Part, check_languages
+from s2s.evaluation.references import References, check_languages
+from s2s.evaluation.scores import SAMPLES, Difference, paired_bootstrap
+
+
+@dataclass(frozen=True)
+class System:
+    """A named system that is compared: a translator, or the translations of another program."""
+
+    name: str
+    output: Translator | list[str]  # a list has a translation for each source of the references
+
+    def translate(self, sources: list[str], on_batch: Callable[[int], None]) -> list[str]:
+        """Return a translation of each source."""
+        if isinstance(self.output, list):
+            return self.output
+        return self.output.translate(sources, on_batch)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The scores of two systems on a split of a corpus, and the significance of differences."""
+
+    a: str  # names of the systems
+    b: str
+    split: str
+    sentences: int  # distinct sources
+    different: int  # of them, those that the systems translate differently
+    samples: int  # bootstrap resamples
+    differences: tuple[Difference, ...]  # of BLEU, chrF and TER
+
+    def to_json(self) -> str:
+        """Return the comparison as JSON text."""
+        content = {
+            "a": self.a,
+            "b": self.b,
+            "part": self.split,
+            "sentences": self.sentences,
+            "different": self.different,
+            "samples": self.samples,
+            "scores": [asdict(difference) for difference in self.differences],
+        }
+        return json.dumps(content, indent=2)
 
 
 def compare(
-    a: Path,
-    b: Path,
-    corpus: Path,
-    part: str,
-    on_batch: Callable[[int], None] = lambda sentences: None,
+    a: System,
+    b: System,
+    references: References,
     *,
-    beam: int | None = None,
-    samples: int = metrics.SAMPLES,
-) -> dict[str, Any]:
-    """The scores of two systems on a part of a corpus, and the differences' significance.
+    samples: int = SAMPLES,
+    on_batch: Callable[[int], None] = lambda sentences: None,
+) -> Comparison:
+    """Return the scores of two systems on the sources of a split, with tests of significance.
 
-    A system is a model directory, or a text file of its translations: a line for each different
-    source in the order of first appearance, or a line for each row, of which the first of each
-    source counts. The references are the sentences as read, whatever the models' normalisers.
+    The references are the sentences as read, whatever the models' normalisers.
 
     Args:
-        on_batch: told the number of sentences of each translated batch.
-        beam: hypotheses that models keep at a time, 1 for greedy decoding; None takes each
-            model's own setting.
         samples: bootstrap resamples, 1 or more.
+        on_batch: called with the number of sentences of each translated batch.
 
     Raises:
-        BadInput: a directory is broken or of other languages, the corpus has no such part, a file
-            is not UTF-8 or has another number of lines, or a model cannot decode with such a beam.
+        BadInput: a system's list of translations is not one for each source.
     """
-    opened = Corpus.open(corpus)
-    asked = Part.of(opened, part)
-    # Both are read before either translates: a bad name is told at once.
-    first, second = (_opened(system, opened, asked, beam) for system in (a, b))
-    ours, theirs = (
-        system if isinstance(system, list) else system.translate(asked.sources, on_batch)
-        for system in (first, second)
+    for system in (a, b):
+        if isinstance(system.output, list) and len(system.output) != len(references.sources):
+            raise BadInput(
+                f"{system.name} has {len(system.output):,} translations "
+                f"of {len(references.sources):,} sources"
+            )
+    first, second = (system.translate(references.sources, on_batch) for system in (a, b))
+    differences = paired_bootstrap(
+        first, second, references.targets, tokenize=references.tokenize, samples=samples
     )
-    differences = metrics.compare(
-        ours, theirs, asked.references, tokenize=asked.tokenize, samples=samples
+    return Comparison(
+        a=a.name,
+        b=b.name,
+        split=references.split,
+        sentences=len(references.sources),
+        different=sum(one != other for one, other in zip(first, second, strict=True)),
+        samples=samples,
+        differences=tuple(differences),
     )
-    return {
-        "a": str(a),
-        "b": str(b),
-        "part": part,
-        "sentences": len(asked.sources),
-        "different": sum(one != other for one, other in zip(ours, theirs, strict=True)),
-        "samples": samples,
-        "scores": [asdict(difference) for difference in differences],
-    }
 
 
-def _opened(system: Path, corpus: Corpus, part: Part, beam: int | None) -> Translator | list[str]:
-    """A model, or the translations of a file, one for each source."""
-    if not system.is_file():
-        if not system.exists():
-            raise BadInput(f"{system}: no such model directory or file of translations")
-        translator = Translator.load(system).with_settings(beam=beam)
-        check_languages(system, translator.config, corpus)
-        return translator
+def open_system(
+    path: Path,
+    corpus: Corpus,
+    references: References,
+    overrides: Mapping[str, object] = MappingProxyType({}),
+) -> System:
+    """Return the system of a model directory, or of a text file of translations.
+
+    A file has a line for each source of the references, or a line for each row of the split, of
+    which the first line of each source counts.
+
+    Args:
+        corpus: has the references; a model must be of its languages.
+        overrides: decoding settings, by name, that replace those of a model.
+
+    Raises:
+        BadInput: there is no such file or directory, the directory is broken or of other languages,
+            the model cannot decode with such settings, or the file is not UTF-8 or has another
+            number of lines.
+    """
+    if path.is_file():
+        return System(str(path), _read_translations(path, references))
+    if not path.exists():
+        raise BadInput(f"{path}: no such model directory or file of translations")
+    translator = Translator.load(path).with_settings(**overrides)
+    check_languages(translator.config, corpus, str(path))
+    return System(str(path), translator)
+
+
+def _read_translations(path: Path, references: References) -> list[str]:
+    """Return the translations of a file, one for each source."""
     try:
-        text = system.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
-        raise BadInput(f"{system} is not UTF-8") from None
-    # A line ends at a line feed alone: a sentence may hold what `splitlines` takes for an end.
+        raise BadInput(f"{path} is not UTF-8") from None
+    # A line ends at a line feed alone: `splitlines` would also cut at characters of a sentence.
     lines = (
         [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
     )
-    sources, rows = len(part.sources), len(part.rows)
+    sources, rows = len(references.sources), len(references.source_of_row)
     if len(lines) == sources:
         return lines
     if len(lines) != rows:
         raise BadInput(
-            f"{system} has {len(lines):,} lines; a line for each of the {sources:,} different "
-            f"sources is expected, or one for each of the {rows:,} rows"
+            f"{path} has {len(lines):,} lines; expected one for each of the {sources:,} distinct "
+            f"sources, or one for each of the {rows:,} rows"
         )
-    firsts: dict[int, str] = {}
-    for source, line in zip(part.rows, lines, strict=True):
-        firsts.setdefault(source, line)
-    return [firsts[source] for source in range(sources)]
+    first_lines: dict[int, str] = {}
+    for source, line in zip(references.source_of_row, lines, strict=True):
+        first_lines.setdefault(source, line)
+    return [first_lines[source] for source in range(sources)]

@@ -1,7 +1,7 @@
 """Scores of translations against references, by sacreBLEU (Post, 2018).
 
-https://aclanthology.org/W18-6319/. BLEU and chrF are the better the higher they are; TER counts the
-edits that a translation needs, so it is the better the lower it is.
+https://aclanthology.org/W18-6319/. Higher is better for BLEU and chrF. TER counts the edits that a
+translation needs, so lower is better.
 """
 
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ from s2s.model.metrics import Score
 Measure = Literal["BLEU", "chrF", "TER"]
 MEASURES: tuple[Measure, ...] = ("BLEU", "chrF", "TER")
 
-# How BLEU splits into words: as WMT's script does, or not at all, for text that is split already.
+# How BLEU splits text into words: as WMT's script does, or only at spaces, for tokenised text.
 Tokenize = Literal["13a", "none"]
 
-SAMPLES = 1000  # resamples of the sentences that intervals and tests draw
-SIGNIFICANT = 0.05  # the p-value below which a difference is taken for more than chance
+SAMPLES = 1000  # bootstrap resamples of the sentences, for confidence intervals and tests
+SIGNIFICANT = 0.05  # p-value below which a difference is significant
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A corpus score of two systems on the same sentences."""
+    """The difference of a corpus score between two systems on the same sentences."""
 
     name: str
     a: float
     b: float
-    difference: float  # of b from a
-    p_value: float  # of a difference as large by chance alone
+    difference: float  # b - a
+    p_value: float  # probability of such a difference by chance alone
     better: Literal["a", "b"] | None  # None if the difference is not significant
     signature: str
 
@@ -46,13 +46,13 @@ def score(
     tokenize: Tokenize = "13a",
     samples: int = 0,
 ) -> list[Score]:
-    """The scores of translations, of which there is at least one.
+    """Return corpus scores of one or more translations, in the order of `measures`.
 
     Args:
-        references: of each translation, one or more.
-        kind: what the references are.
-        samples: bootstrap resamples for the confidence intervals; 0 gives none. What is drawn is
-            the same in every call (`SACREBLEU_SEED` changes it, and the signature tells it).
+        references: one or more of each translation.
+        kind: describes the references, in the results.
+        samples: bootstrap resamples for 95 % confidence intervals; 0 gives none. The resamples are
+            the same in every call (`SACREBLEU_SEED` changes them; the signature has the seed).
     """
     ranks, scores = _ranks(references), []
     for measure in measures:
@@ -60,8 +60,8 @@ def score(
         result = metric.corpus_score(translations, ranks, n_bootstrap=max(1, samples))
         low = high = None
         if samples:
-            # sacreBLEU tells the middle of the resamples' scores, and half the interval's width.
-            # Numbers of numpy's, which JSON does not know.
+            # Mean of the resamples' scores, and half the width of the interval; numbers of numpy,
+            # which JSON does not know.
             low, high = (float(result._mean + way * result._ci) for way in (-1, 1))
         signature = str(metric.get_signature())
         scores.append(Score(result.name, kind, float(result.score), signature, low, high))
@@ -71,9 +71,9 @@ def score(
 def sentence_scores(
     translations: Sequence[str], references: Sequence[Sequence[str]]
 ) -> list[float]:
-    """Score each translation by itself, by chrF, 0 to 100.
+    """Return the chrF2 of each translation by itself, 0 to 100.
 
-    Unlike BLEU, it says something of a single sentence, which may share no four words with its
+    Unlike BLEU, chrF suits single sentences, which may share no four words in a row with their
     reference and still be good (Popović, 2015, https://aclanthology.org/W15-3049/).
     """
     metric = CHRF()
@@ -83,7 +83,7 @@ def sentence_scores(
     ]
 
 
-def compare(
+def paired_bootstrap(
     a: Sequence[str],
     b: Sequence[str],
     references: Sequence[Sequence[str]],
@@ -91,16 +91,17 @@ def compare(
     tokenize: Tokenize = "13a",
     samples: int = SAMPLES,
 ) -> list[Difference]:
-    """Two systems' scores, and whether they differ by more than chance.
+    """Return the scores of two systems, and whether they differ by more than chance.
 
-    By paired bootstrap resampling (Koehn, 2004, https://aclanthology.org/W04-3250/): both systems
-    are scored on the same resamples of the sentences. The p-value is two-sided: the share of the
-    resamples whose difference, whichever sign it has, is above the mean of all by more than the
-    real one. Memory grows by about 80 bytes for each sentence of each resample.
+    The test is paired bootstrap resampling (Koehn, 2004, https://aclanthology.org/W04-3250/): both
+    systems are scored on the same resamples of the sentences. The p-value is two-sided: the share
+    of the resamples whose difference deviates from the mean of all by more than the observed
+    difference. Memory grows by about 80 bytes for each sentence of each resample.
 
     Args:
-        a: translations of the first system, of the same sentences as `b`; one at least.
-        references: of each sentence, one or more.
+        a: translations of the first system, one or more.
+        b: translations of the second system, of the same sentences.
+        references: one or more of each sentence.
         samples: resamples, 1 or more; the smallest p-value is 1 / (samples + 1).
     """
     metrics: dict[str, Any] = {measure: _metric(measure, tokenize) for measure in MEASURES}
@@ -111,11 +112,11 @@ def compare(
 
 
 def _difference(name: str, results: list[Any], signature: str) -> Difference:
-    """A measure's difference, of sacreBLEU's results of both systems."""
+    """Return the difference of a measure from sacreBLEU's results of both systems."""
     a, b = results
     difference = float(b.score - a.score)
-    # Any difference at all is as large as none. sacreBLEU counts only larger ones: it would call
-    # the difference of a system from itself highly significant.
+    # sacreBLEU counts the resamples with a larger difference than the observed one. Of a system and
+    # itself there are none, which would make their difference highly significant.
     p_value = float(b.p_value) if abs(difference) > 1e-9 else 1.0
     better: Literal["a", "b"] | None = None
     if p_value < SIGNIFICANT:
@@ -130,5 +131,5 @@ def _metric(measure: Measure, tokenize: Tokenize) -> Any:
 
 
 def _ranks(references: Sequence[Sequence[str]]) -> list[Any]:
-    """The first reference of every translation, then the second, and so on, None where is none."""
+    """Return the first references of all translations, the second ones, …; None stands for none."""
     return [list(rank) for rank in zip_longest(*references)]

@@ -1,4 +1,4 @@
-"""Loss and accuracies of a model that is fed the reference tokens."""
+"""Teacher forcing: the loss and accuracies of a model that reads the reference tokens."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The model directory: all that a translator is, readable without this code.
+"""The model directory: all that a translator needs, in formats that other programs read.
 
 config.json, model.safetensors, source.json and target.json (tokenizers), metrics.json, README.md.
 """
@@ -14,13 +14,14 @@ from safetensors.torch import load_file, save_file
 
 from s2s.config import Config
 from s2s.errors import BadInput
-from s2s.model.metrics import FILE, RunMetrics
+from s2s.model.card import model_card
+from s2s.model.metrics import METRICS, RunMetrics
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import Vocabulary
 
 
 class _ConfigFile(Config):
-    """`config.json`: the config, with the version of the directory's layout."""
+    """`config.json`: a config with the version of the directory's layout."""
 
     format_version: Literal[2] = 2
 
@@ -36,10 +37,10 @@ class ModelDirectory:
 
     @classmethod
     def new(cls, config: Config, source: Vocabulary, target: Vocabulary) -> Self:
-        """A directory with fresh weights, drawn from torch's current random state.
+        """Return a model with fresh weights, drawn from torch's current random state.
 
         Raises:
-            BadInput: the model needs one vocabulary, and these are two.
+            BadInput: the model needs one shared vocabulary, and these are two.
         """
         if config.model.tie == "all" and source.words != target.words:
             raise BadInput("model.tie all needs a corpus that was prepared with text.shared")
@@ -47,7 +48,7 @@ class ModelDirectory:
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
-        """The directory in a model directory, ready for use.
+        """Return the model that `path` holds, on a device and in evaluation mode.
 
         Raises:
             BadInput: `path` is no complete model directory of this version.
@@ -65,18 +66,19 @@ class ModelDirectory:
 
     @classmethod
     def mean(cls, paths: Sequence[Path]) -> Self:
-        """The directory whose weights are the mean of those in some model directories of one run.
+        """Return the model whose weights are the mean of those in model directories of one run.
 
-        Averaging lessens the noise of the last steps (Vaswani et al., 2017).
+        Averaging reduces the noise of the last steps (Vaswani et al., 2017,
+        https://arxiv.org/abs/1706.03762).
 
         Raises:
-            BadInput: one of them is no complete model directory.
+            BadInput: one of `paths` is no complete model directory.
         """
-        bundles = [cls.load(path) for path in paths]
-        weights = [directory.model.named_weights() for directory in bundles]
+        directories = [cls.load(path) for path in paths]
+        weights = [directory.model.named_weights() for directory in directories]
         mean = {name: torch.stack([w[name] for w in weights]).mean(0) for name in weights[0]}
-        bundles[0].model.load_weights(mean)
-        return bundles[0]
+        directories[0].model.load_weights(mean)
+        return directories[0]
 
     def save(
         self,
@@ -84,10 +86,10 @@ class ModelDirectory:
         metrics: RunMetrics,
         weights: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
-        """Write the model directory, which must exist.
+        """Write the files of a model directory into the folder `path`, which must exist.
 
         Args:
-            weights: to write instead of the model's own.
+            weights: tensors to write instead of the model's own.
         """
         text = _ConfigFile(**dict(self.config)).to_json()
         (path / "config.json").write_text(text, encoding="utf-8")
@@ -98,7 +100,7 @@ class ModelDirectory:
 
 
 def read_config(path: Path) -> Config:
-    """The config of a model directory.
+    """Return the config of a model directory.
 
     Raises:
         BadInput: `config.json` is absent, broken or of another version.
@@ -112,46 +114,6 @@ def read_config(path: Path) -> Config:
 
 
 def write_metrics(path: Path, metrics: RunMetrics) -> None:
-    """Write `metrics.json`, and the model card `README.md` that is drawn from it."""
-    (path / FILE).write_text(metrics.to_json(), encoding="utf-8")
-    (path / "README.md").write_text(_card(read_config(path), metrics), encoding="utf-8")
-
-
-_SCORES = {
-    "loss (nats per token)": "valid_loss",
-    "token accuracy (real tokens)": "valid_token_accuracy",
-    "padded accuracy (the Keras metric)": "valid_padded_accuracy",
-}
-
-
-def _card(config: Config, metrics: RunMetrics) -> str:
-    model = config.model
-    # A checkpoint in the first epoch has no scores yet; a finished model has those of its weights.
-    scores = metrics.valid or metrics.best
-    rows = [(name, f"{getattr(scores, key):.4f}") for name, key in _SCORES.items() if scores]
-    rows += [
-        (
-            f"{score.name}, {metrics.decoding}, references {score.references}",
-            f"{score.score:.2f}",
-        )
-        for score in metrics.scores
-    ]
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    weights = metrics.weights or f"those after {len(metrics.epochs)} epochs"
-    return f"""# {config.source_language} → {config.target_language}
-
-A {model.cell.upper()} encoder–decoder made by s2s {metrics.versions["s2s"]}:
-layers {model.layers}, embedding {model.embedding_size}, hidden {model.hidden_size},
-{"bidirectional, " * model.bidirectional}attention {model.attention}. Its weights are {weights}.
-
-| on the `valid` part | |
-| --- | --- |
-{table}
-
-Trained on {metrics.corpus.pairs:,} pairs of `{", ".join(metrics.corpus.sources)}` with
-{metrics.workers} worker(s) on {metrics.device}. `metrics.json` has every epoch, the
-signatures of the scores and the versions; `config.json` the exact settings.
-
-    s2s translate THIS_DIRECTORY
-    s2s serve THIS_DIRECTORY
-"""
+    """Write `metrics.json` of a model directory, and `README.md`, its model card."""
+    (path / METRICS).write_text(metrics.to_json(), encoding="utf-8")
+    (path / "README.md").write_text(model_card(read_config(path), metrics), encoding="utf-8")

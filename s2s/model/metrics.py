@@ -1,4 +1,4 @@
-"""What `metrics.json` of a model directory says: how the model was trained, and how good it is."""
+"""The content of `metrics.json` in a model directory: how the model was trained, and its scores."""
 
 import json
 from dataclasses import dataclass
@@ -10,35 +10,35 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from s2s.config import describe
 from s2s.errors import BadInput
 
-FILE = "metrics.json"
+METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The record of one pass over the training part."""
+    """The record of one pass over the training split."""
 
     epoch: int  # from 1
     steps: int  # optimizer steps since the run began
-    train_loss: float  # nats per real target token, while the weights were moving
+    train_loss: float  # nats per real target token, summed up while the weights change
     valid_loss: float  # nats per real target token
     valid_token_accuracy: float
     valid_padded_accuracy: float
     pairs_per_second: float  # of training, over all workers
     target_tokens_per_second: float  # of training, real tokens, over all workers
-    seconds: float  # of training, first batch fetched to last optimizer step; checkpoints apart
+    seconds: float  # of training, first batch to last optimizer step, without checkpoints
     valid_seconds: float
-    checkpoint_seconds: float  # that training stood still for checkpoints
+    checkpoint_seconds: float  # that training paused for checkpoints
 
 
 @dataclass(frozen=True)
 class Score:
-    """A corpus score with what is needed to repeat it."""
+    """A corpus score of sacreBLEU, with the signature that makes it reproducible."""
 
     name: str
     references: str  # what the translations were compared with
     score: float  # 0 to 100; TER can be above
     signature: str
-    low: float | None = None  # the 95 % confidence interval, if it was asked for
+    low: float | None = None  # lower end of the 95 % confidence interval, if one was computed
     high: float | None = None
 
 
@@ -61,12 +61,13 @@ class RunMetrics(BaseModel):
     """The content of `metrics.json`.
 
     A checkpoint has the fields up to `versions`; the rest is added when a finished run is exported.
-    A field that was never set is not written.
+    A field that was never set is not written. Files of earlier versions may lack fields, which then
+    have their defaults and are not in `model_fields_set`.
     """
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    epochs: tuple[EpochRecord, ...]
+    epochs: tuple[EpochRecord, ...] = ()
     """A record of every epoch so far."""
 
     best: EpochRecord | None = None
@@ -76,7 +77,7 @@ class RunMetrics(BaseModel):
     """Workers that trained."""
 
     device: str = "cpu"
-    """Type of device that they trained on."""
+    """Type of device of the workers, `cpu` or `cuda`."""
 
     threads: int = 1
     """Threads of each worker."""
@@ -88,34 +89,34 @@ class RunMetrics(BaseModel):
     """Seed of the run."""
 
     corpus: TrainedOn = TrainedOn()
-    """What the model was trained on."""
+    """Corpus that the model was trained on."""
 
     versions: dict[str, str] = {}
     """Versions of the libraries by name."""
 
     weights: str | None = None
-    """Which epochs the weights are of, in words."""
+    """Epochs that the weights are of, in words."""
 
     valid: ValidScores | None = None
-    """Scores of these weights on `valid`."""
+    """Loss and accuracies of these weights on `valid`, under teacher forcing."""
 
     decoding: str | None = None
-    """How the translations were decoded that `scores` are of."""
+    """Search that the scored translations were decoded with, in words."""
 
     scores: tuple[Score, ...] = ()
     """Scores of translations of `valid`."""
 
     total_seconds: float | None = None
-    """Wall time of the run."""
+    """Wall time of the run, in seconds."""
 
     @classmethod
     def load(cls, directory: Path) -> Self:
         """Return the metrics of a model directory.
 
         Raises:
-            BadInput: `metrics.json` is absent, or says nothing of a training run.
+            BadInput: `metrics.json` is absent, or does not describe a training run.
         """
-        path = directory / FILE
+        path = directory / METRICS
         try:
             return cls.model_validate_json(path.read_bytes())
         except OSError as error:

@@ -1,1 +1,1 @@
-"""HTML pages and summaries of models and corpora."""
+"""Summaries of models and corpora, and HTML pages."""

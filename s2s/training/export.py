@@ -5,11 +5,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from s2s.config import TrainConfig
+from s2s.corpus import Corpus
 from s2s.errors import BadInput, Failed
 from s2s.evaluation.evaluate import evaluate
 from s2s.files import new_directory
 from s2s.model.directory import ModelDirectory, write_metrics
-from s2s.model.metrics import RunMetrics, Score, ValidScores
+from s2s.model.metrics import RunMetrics, ValidScores
 from s2s.training.checkpoints import Checkpoints
 
 
@@ -41,17 +42,17 @@ def export(
     with new_directory(out) as scratch, _chosen(checkpoints, settings, log) as chosen:
         epochs = ", ".join(map(str, sorted(chosen)))
         ModelDirectory.mean(list(chosen.values())).save(scratch, run_metrics)
-        scores = evaluate(scratch, corpus, "valid")
+        evaluation = evaluate(ModelDirectory.load(scratch), Corpus.open(corpus), "valid")
         metrics = run_metrics.model_copy(
             update={
                 "weights": f"{'the mean' if len(chosen) > 1 else 'those'} of epoch {epochs}",
                 "valid": ValidScores(
-                    valid_loss=scores["loss"],
-                    valid_token_accuracy=scores["token_accuracy"],
-                    valid_padded_accuracy=scores["padded_accuracy"],
+                    valid_loss=evaluation.loss,
+                    valid_token_accuracy=evaluation.token_accuracy,
+                    valid_padded_accuracy=evaluation.padded_accuracy,
                 ),
-                "decoding": scores["decoding"],
-                "scores": tuple(Score(**score) for score in scores["scores"]),
+                "decoding": evaluation.decoding,
+                "scores": evaluation.scores,
                 "total_seconds": seconds,
                 "versions": {**run_metrics.versions, **(versions or {})},
             }

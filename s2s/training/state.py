@@ -116,7 +116,7 @@ class Snapshot:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: a model directory with `train_state.pt` in it."""
-        self.directory.save(path, self.metrics, self.weights)
+        self.directory.save(path, RunMetrics.model_validate(self.metrics), self.weights)
         torch.save(self.state, path / STATE)
 
 

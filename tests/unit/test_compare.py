@@ -1,4 +1,4 @@
-"""Two systems side by side: models or files of translations."""
+"""Comparisons of two systems, which are models or files of translations."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from s2s.cli.main import main
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
-from s2s.evaluation.compare import compare
-from s2s.evaluation.evaluate import Part
+from s2s.evaluation.compare import Comparison, System, compare, open_system
+from s2s.evaluation.references import References
 from s2s.evaluation.scores import score
 from tests.conftest import Pairs, Prepare
 
@@ -24,10 +24,10 @@ def several(pairs: Pairs, prepared: Prepare) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def part(several: Corpus) -> Part:
-    part = Part.of(several, "test")
-    assert len(part.sources) < len(part.rows)
-    return part
+def references(several: Corpus) -> References:
+    references = References.of(several, "test")
+    assert len(references.sources) < len(references.source_of_row)
+    return references
 
 
 def written(path: Path, lines: list[str]) -> Path:
@@ -35,92 +35,115 @@ def written(path: Path, lines: list[str]) -> Path:
     return path
 
 
+def compare_paths(a: Path, b: Path, corpus: Corpus, samples: int = 10) -> Comparison:
+    """Compare models or files on `test`."""
+    references = References.of(corpus, "test")
+    first, second = (open_system(path, corpus, references) for path in (a, b))
+    return compare(first, second, references, samples=samples)
+
+
 def test_a_model_does_not_differ_from_itself(model_dir: Path, corpus: Corpus) -> None:
-    told: list[int] = []
-    result = compare(model_dir, model_dir, corpus.path, "test", told.append, samples=100)
-    assert result["different"] == 0
-    assert sum(told) == 2 * result["sentences"]
-    assert [row["name"] for row in result["scores"]] == ["BLEU", "chrF2", "TER"]
-    for row in result["scores"]:
-        assert (row["difference"], row["p_value"], row["better"]) == (0, 1, None)
+    references = References.of(corpus, "test")
+    system = open_system(model_dir, corpus, references)
+    batches: list[int] = []
+    result = compare(system, system, references, samples=100, on_batch=batches.append)
+    assert result.different == 0
+    assert sum(batches) == 2 * result.sentences == 2 * len(references.sources)
+    assert [row.name for row in result.differences] == ["BLEU", "chrF2", "TER"]
+    for row in result.differences:
+        assert (row.difference, row.p_value, row.better) == (0, 1, None)
 
 
 def test_a_model_is_compared_with_its_own_translations(
-    model_dir: Path, several: Corpus, part: Part, translator: Translator, tmp_path: Path
+    model_dir: Path, several: Corpus, references: References, translator: Translator, tmp_path: Path
 ) -> None:
-    said = translator.translate(part.sources)
-    file = written(tmp_path / "said.txt", said)
-    result = compare(model_dir, file, several.path, "test", samples=100)
-    assert result["different"] == 0
-    alone = {s.name: s.score for s in score(said, part.references, "")}
-    for row in result["scores"]:
-        assert row["a"] == row["b"] == pytest.approx(alone[row["name"]])
+    translations = translator.translate(references.sources)
+    file = written(tmp_path / "translations.txt", translations)
+    result = compare_paths(model_dir, file, several)
+    assert result.different == 0
+    assert (result.a, result.b) == (str(model_dir), str(file))
+    alone = {s.name: s.score for s in score(translations, references.targets, "")}
+    for row in result.differences:
+        assert row.a == row.b == pytest.approx(alone[row.name])
 
 
-def test_the_better_file_wins_whichever_side_it_is_on(
-    several: Corpus, part: Part, tmp_path: Path
-) -> None:
-    good = written(tmp_path / "good.txt", [group[-1] for group in part.references])
-    bad = written(tmp_path / "bad.txt", ["rien du tout"] * len(part.sources))
+def test_the_better_translations_win_whichever_side_they_are_on(references: References) -> None:
+    good = System("good", [group[-1] for group in references.targets])
+    bad = System("bad", ["rien du tout"] * len(references.sources))
     for sides, winner in (((good, bad), "a"), ((bad, good), "b")):
-        result = compare(*sides, several.path, "test", samples=100)
-        assert result["different"] == result["sentences"] == len(part.sources)
-        assert {row["better"] for row in result["scores"]} == {winner}
+        result = compare(*sides, references, samples=100)
+        assert result.different == result.sentences == len(references.sources)
+        assert {row.better for row in result.differences} == {winner}
 
 
 def test_a_line_for_each_row_gives_the_first_of_each_source(
-    several: Corpus, part: Part, tmp_path: Path
+    several: Corpus, references: References, tmp_path: Path
 ) -> None:
     seen: set[int] = set()
     rows = []
-    for source in part.rows:
+    for source in references.source_of_row:
         rows.append("later" if source in seen else f"first {source}")
         seen.add(source)
     by_row = written(tmp_path / "rows.txt", rows)
-    by_source = written(tmp_path / "sources.txt", [f"first {n}" for n in range(len(part.sources))])
-    assert compare(by_row, by_source, several.path, "test", samples=10)["different"] == 0
+    by_source = written(
+        tmp_path / "sources.txt", [f"first {n}" for n in range(len(references.sources))]
+    )
+    assert compare_paths(by_row, by_source, several).different == 0
 
 
-def test_only_a_line_feed_ends_a_line(several: Corpus, part: Part, tmp_path: Path) -> None:
-    lines = [f"a\u2028b {n}" for n in range(len(part.sources))]
+def test_only_a_line_feed_ends_a_line(
+    several: Corpus, references: References, tmp_path: Path
+) -> None:
+    lines = [f"a\u2028b {n}" for n in range(len(references.sources))]
     lines[1] = ""
     unix = written(tmp_path / "unix.txt", lines)
     windows = tmp_path / "windows.txt"
     windows.write_bytes("\r\n".join(lines).encode())  # and no end of the last line
-    assert compare(unix, windows, several.path, "test", samples=10)["different"] == 0
+    assert compare_paths(unix, windows, several).different == 0
 
 
 @pytest.mark.parametrize("more", [-1, 1])
 def test_a_file_of_another_length_is_bad_input(
-    more: int, several: Corpus, part: Part, tmp_path: Path
+    more: int, several: Corpus, references: References, tmp_path: Path
 ) -> None:
-    file = written(tmp_path / "file.txt", ["a"] * (len(part.sources) + more))
+    file = written(tmp_path / "file.txt", ["a"] * (len(references.sources) + more))
     with pytest.raises(BadInput) as error:
-        compare(file, file, several.path, "test")
-    for number in (len(part.sources) + more, len(part.sources), len(part.rows)):
+        compare_paths(file, file, several)
+    for number in (
+        len(references.sources) + more,
+        len(references.sources),
+        len(references.source_of_row),
+    ):
         assert str(number) in str(error.value)
+
+
+def test_a_list_of_another_length_is_bad_input(references: References) -> None:
+    right, short = (System("s", ["a"] * (len(references.sources) - n)) for n in (0, 1))
+    for a, b in ((right, short), (short, right)):
+        with pytest.raises(BadInput, match=f"{len(references.sources) - 1} translations of"):
+            compare(a, b, references)
 
 
 def test_an_empty_file_is_bad_input(several: Corpus, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="0 lines"):
-        compare(written(tmp_path / "none.txt", []), tmp_path, several.path, "test")
+        compare_paths(written(tmp_path / "none.txt", []), tmp_path, several)
 
 
-def test_a_file_that_is_not_utf_8_is_bad_input(several: Corpus, part: Part, tmp_path: Path) -> None:
-    (tmp_path / "latin.txt").write_bytes("été\n".encode("latin-1") * len(part.sources))
+def test_a_file_that_is_not_utf_8_is_bad_input(
+    several: Corpus, references: References, tmp_path: Path
+) -> None:
+    (tmp_path / "latin.txt").write_bytes("été\n".encode("latin-1") * len(references.sources))
     with pytest.raises(BadInput, match="UTF-8"):
-        compare(tmp_path / "latin.txt", tmp_path / "latin.txt", several.path, "test")
+        compare_paths(tmp_path / "latin.txt", tmp_path / "latin.txt", several)
 
 
-def test_what_is_neither_a_model_nor_a_file_is_bad_input(
+def test_a_path_of_neither_a_model_nor_a_file_is_bad_input(
     model_dir: Path, corpus: Corpus, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match="no such"):
-        compare(model_dir, tmp_path / "absent", corpus.path, "test")
+        compare_paths(model_dir, tmp_path / "absent", corpus)
     with pytest.raises(BadInput, match="no model directory"):
-        compare(model_dir, tmp_path, corpus.path, "test")
-    with pytest.raises(BadInput, match="no corpus directory"):
-        compare(model_dir, model_dir, tmp_path, "test")
+        compare_paths(model_dir, tmp_path, corpus)
 
 
 def test_a_model_of_other_languages_is_bad_input(
@@ -128,26 +151,39 @@ def test_a_model_of_other_languages_is_bad_input(
 ) -> None:
     flags = ["--source", str(pairs_file), "--out", str(tmp_path / "c"), "--languages", "de-nl"]
     assert main(["prepare", "demo", *flags, "--corpus.valid", "0.2", "--corpus.test", "0.2"]) == 0
-    with pytest.raises(BadInput, match=r"en-fr.*de-nl"):
-        compare(model_dir, model_dir, tmp_path / "c", "test")
+    with pytest.raises(BadInput, match=rf"{model_dir} translates en-fr, .* holds de-nl"):
+        compare_paths(model_dir, model_dir, Corpus.open(tmp_path / "c"))
 
 
 # ---- the command --------------------------------------------------------------------------------
 
 
 def test_the_command_prints_a_table_or_json(
-    model_dir: Path, several: Corpus, part: Part, capsys: Captured, tmp_path: Path
+    model_dir: Path, several: Corpus, references: References, capsys: Captured, tmp_path: Path
 ) -> None:
-    bad = written(tmp_path / "bad.txt", ["rien"] * len(part.sources))
+    bad = written(tmp_path / "bad.txt", ["rien"] * len(references.sources))
     flags = ["--corpus", str(several.path), "--split", "test", "--samples", "100"]
     assert main(["compare", str(model_dir), str(bad), *flags, "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result == compare(model_dir, bad, several.path, "test", samples=100)
+    expected = compare_paths(model_dir, bad, several, samples=100)
+    printed = capsys.readouterr().out
+    assert printed == expected.to_json() + "\n"
+    content = json.loads(printed)
+    assert list(content) == ["a", "b", "part", "sentences", "different", "samples", "scores"]
+    assert content["part"] == "test"
+    assert content["scores"][2] == {
+        "name": "TER",
+        "a": expected.differences[2].a,
+        "b": expected.differences[2].b,
+        "difference": expected.differences[2].difference,
+        "p_value": expected.differences[2].p_value,
+        "better": "a",
+        "signature": expected.differences[2].signature,
+    }
     assert main(["compare", str(model_dir), str(bad), *flags]) == 0
-    said = capsys.readouterr().out
-    assert f"{len(part.sources)} of {len(part.sources)} sentences" in said
-    for wanted in ("BLEU", "chrF2", "TER", "0.0099", str(model_dir), str(bad)):
-        assert wanted in said
+    printed = capsys.readouterr().out
+    assert f"{len(references.sources)} of {len(references.sources)} sentences" in printed
+    for expected_text in ("BLEU", "chrF2", "TER", "0.0099", str(model_dir), str(bad)):
+        assert expected_text in printed
 
 
 def test_the_command_refuses_numbers_that_mean_nothing(
@@ -157,3 +193,9 @@ def test_the_command_refuses_numbers_that_mean_nothing(
         flags = ["--corpus", str(corpus.path), f"--{name}", "0"]
         assert main(["compare", str(model_dir), str(model_dir), *flags]) == 2
         assert name in capsys.readouterr().err
+
+
+def test_the_command_refuses_what_is_no_corpus(model_dir: Path, capsys: Captured) -> None:
+    flags = ["--corpus", str(model_dir)]
+    assert main(["compare", str(model_dir), str(model_dir), *flags]) == 2
+    assert "is no corpus directory" in capsys.readouterr().err

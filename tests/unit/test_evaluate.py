@@ -1,10 +1,11 @@
-"""What `evaluate` says is what is counted by hand, of a real model and a real corpus."""
+"""Evaluations of a real model on a real corpus have the numbers that are counted by hand."""
 
 import json
 import math
+import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
@@ -13,8 +14,11 @@ from s2s.cli.main import main
 from s2s.config import Config, TrainConfig
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
-from s2s.evaluation.evaluate import Part, evaluate
-from s2s.model.directory import read_config
+from s2s.errors import BadInput
+from s2s.evaluation.breakdowns import Breakdowns, SentenceGroup
+from s2s.evaluation.evaluate import Evaluation, evaluate
+from s2s.evaluation.references import References
+from s2s.model.directory import ModelDirectory
 from s2s.text.normalise import Splitter
 from tests.conftest import Pairs, Prepare, train_model
 
@@ -33,41 +37,50 @@ def strange(pairs: Pairs, prepared: Prepare) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def result(model_dir: Path, strange: Corpus) -> dict[str, Any]:
-    """All that can be asked for."""
-    return evaluate(
-        model_dir, strange.path, "test",
-        intervals=True, breakdowns=True, worst=4, translations=True,
-    )  # fmt: skip
+def model(model_dir: Path) -> ModelDirectory:
+    return ModelDirectory.load(model_dir)
 
 
 @pytest.fixture(scope="module")
-def part(strange: Corpus) -> Part:
-    return Part.of(strange, "test")
+def evaluation(model: ModelDirectory, strange: Corpus) -> Evaluation:
+    """An evaluation with everything that is optional."""
+    return evaluate(model, strange, "test", samples=1000, breakdowns=True, worst=4)
 
 
 @pytest.fixture(scope="module")
-def splitter(model_dir: Path) -> Splitter:
-    return Splitter(read_config(model_dir).text)
+def breakdowns(evaluation: Evaluation) -> Breakdowns:
+    assert evaluation.breakdowns is not None
+    return evaluation.breakdowns
+
+
+@pytest.fixture(scope="module")
+def references(strange: Corpus) -> References:
+    return References.of(strange, "test")
+
+
+@pytest.fixture(scope="module")
+def splitter(model: ModelDirectory) -> Splitter:
+    return Splitter(model.config.text)
 
 
 def check(
-    rows: list[dict[str, Any]], groups: dict[str, list[int]], said: list[str], part: Part
+    groups: tuple[SentenceGroup, ...], expected: dict[str, list[int]], evaluation: Evaluation
 ) -> None:
-    """The rows are those groups of sentences, with sacreBLEU's scores of each."""
-    assert {row["label"]: row["sentences"] for row in rows} == {
-        label: len(numbers) for label, numbers in groups.items()
+    """Check that groups are those of the expected sentences, with sacreBLEU's scores of each."""
+    assert {group.label: group.sentences for group in groups} == {
+        label: len(numbers) for label, numbers in expected.items()
     }
-    for row in rows:
-        numbers = groups[row["label"]]
-        most = max(len(part.references[n]) for n in numbers)
+    targets = evaluation.references.targets
+    for group in groups:
+        numbers = expected[group.label]
+        most = max(len(targets[n]) for n in numbers)
         ranks = [
-            [part.references[n][rank] if rank < len(part.references[n]) else None for n in numbers]
+            [targets[n][rank] if rank < len(targets[n]) else None for n in numbers]
             for rank in range(most)
         ]
-        group = [said[n] for n in numbers]
-        assert row["BLEU"] == pytest.approx(BLEU(force=True).corpus_score(group, ranks).score)
-        assert row["chrF2"] == pytest.approx(CHRF().corpus_score(group, ranks).score)
+        translations = [evaluation.translations[n] for n in numbers]
+        assert group.bleu == pytest.approx(BLEU(force=True).corpus_score(translations, ranks).score)
+        assert group.chrf2 == pytest.approx(CHRF().corpus_score(translations, ranks).score)
 
 
 def grouped(labels: list[str]) -> dict[str, list[int]]:
@@ -77,53 +90,66 @@ def grouped(labels: list[str]) -> dict[str, list[int]]:
     return groups
 
 
-def test_sentences_are_the_different_sources_with_all_their_references(
-    strange: Corpus, part: Part
+def test_sentences_are_the_distinct_sources_with_all_their_references(
+    strange: Corpus, references: References
 ) -> None:
     rows = strange.split("test")
     pairs = list(zip(rows["source"], rows["target"], strict=True))
-    assert part.sources == list(dict.fromkeys(source for source, _ in pairs))
-    assert max(map(len, part.references)) > 1
-    for source, group in zip(part.sources, part.references, strict=True):
+    assert references.sources == list(dict.fromkeys(source for source, _ in pairs))
+    assert max(map(len, references.targets)) > 1
+    for source, group in zip(references.sources, references.targets, strict=True):
         assert group == [target for other, target in pairs if other == source]
-    assert [part.sources[number] for number in part.rows] == [source for source, _ in pairs]
+    sources = [references.sources[index] for index in references.source_of_row]
+    assert sources == [source for source, _ in pairs]
 
 
-def test_what_is_always_said(model_dir: Path, corpus: Corpus, translator: Translator) -> None:
-    result = evaluate(model_dir, corpus.path, "valid")
-    assert result["perplexity"] == pytest.approx(math.exp(result["loss"]))
-    assert result["decoding"] == "greedy"
-    assert [score["name"] for score in result["scores"]] == ["BLEU", "chrF2", "TER"]
-    assert all(score["low"] is score["high"] is None for score in result["scores"])
-    assert not result.keys() & {"breakdowns", "token_accuracies", "worst", "translations"}
-
-
-def test_intervals_hold_the_scores(result: dict[str, Any]) -> None:
-    for score in result["scores"]:
-        assert score["low"] < score["score"] < score["high"]
-        assert "bs:1000" in score["signature"]
-
-
-def test_translations_are_the_translators(
-    result: dict[str, Any], part: Part, translator: Translator
+def test_an_evaluation_without_options(
+    model: ModelDirectory, corpus: Corpus, translator: Translator
 ) -> None:
-    assert result["translations"] == translator.translate(part.sources)
+    evaluation = evaluate(model, corpus, "valid")
+    assert evaluation.split == "valid"
+    assert evaluation.pairs == corpus.manifest.rows["valid"]
+    assert evaluation.perplexity == pytest.approx(math.exp(evaluation.loss))
+    assert evaluation.decoding == "greedy"
+    assert [score.name for score in evaluation.scores] == ["BLEU", "chrF2", "TER"]
+    assert all(score.low is score.high is None for score in evaluation.scores)
+    assert evaluation.breakdowns is None
+    assert evaluation.worst == ()
+    content = json.loads(evaluation.to_json())
+    assert list(content) == [
+        "part", "pairs", "sentences", "wordless", "loss", "perplexity", "token_accuracy",
+        "padded_accuracy", "decoding", "scores",
+    ]  # fmt: skip
+
+
+def test_intervals_hold_the_scores(evaluation: Evaluation) -> None:
+    for score in evaluation.scores:
+        assert score.low is not None
+        assert score.high is not None
+        assert score.low < score.score < score.high
+        assert "bs:1000" in score.signature
+
+
+def test_translations_are_those_of_the_translator(
+    evaluation: Evaluation, references: References, translator: Translator
+) -> None:
+    assert evaluation.translations == translator.translate(references.sources)
 
 
 def test_the_first_reference_is_scored_alone_where_there_are_several(
-    result: dict[str, Any], part: Part
+    evaluation: Evaluation, references: References
 ) -> None:
-    alone = [score for score in result["scores"] if score["references"] == "first alone"]
-    firsts = [group[0] for group in part.references]
-    direct = BLEU(force=True).corpus_score(result["translations"], [firsts])
-    assert alone[0]["score"] == pytest.approx(direct.score)
-    assert "nrefs:1" in alone[0]["signature"]
-    as_read = [score for score in result["scores"] if score["references"] == "as read"]
-    assert "nrefs:var" in as_read[0]["signature"]
+    alone = [score for score in evaluation.scores if score.references == "first alone"]
+    firsts = [group[0] for group in references.targets]
+    direct = BLEU(force=True).corpus_score(evaluation.translations, [firsts])
+    assert alone[0].score == pytest.approx(direct.score)
+    assert "nrefs:1" in alone[0].signature
+    as_read = [score for score in evaluation.scores if score.references == "as read"]
+    assert "nrefs:var" in as_read[0].signature
 
 
 def test_a_breakdown_by_the_words_of_the_source(
-    result: dict[str, Any], part: Part, splitter: Splitter
+    evaluation: Evaluation, breakdowns: Breakdowns, references: References, splitter: Splitter
 ) -> None:
     def label(length: int) -> str:
         for low, high in ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30)):
@@ -131,25 +157,35 @@ def test_a_breakdown_by_the_words_of_the_source(
                 return f"{low}-{high}"
         return "31+"
 
-    groups = grouped([label(len(splitter.words(source))) for source in part.sources])
+    groups = grouped([label(len(splitter.words(source))) for source in references.sources])
     assert len(groups) > 2
-    check(result["breakdowns"]["source words"], groups, result["translations"], part)
+    check(breakdowns.sentences["source words"], groups, evaluation)
 
 
 def test_a_breakdown_by_unknown_words_of_the_source(
-    result: dict[str, Any], part: Part, splitter: Splitter, pairs: Pairs
+    evaluation: Evaluation,
+    breakdowns: Breakdowns,
+    references: References,
+    splitter: Splitter,
+    pairs: Pairs,
 ) -> None:
     seen = {word for source, _ in pairs for word in splitter.words(source)}
-    unknown = [sum(word not in seen for word in splitter.words(source)) for source in part.sources]
+    unknown = [
+        sum(word not in seen for word in splitter.words(source)) for source in references.sources
+    ]
     groups = grouped([str(count) if count < 3 else "3+" for count in unknown])
     assert {"0", "3+"} <= groups.keys()
-    rows = result["breakdowns"]["unknown source words"]
-    check(rows, groups, result["translations"], part)
-    assert [row["label"] for row in rows] == sorted(groups)
+    rows = breakdowns.sentences["unknown source words"]
+    check(rows, groups, evaluation)
+    assert [row.label for row in rows] == sorted(groups)
 
 
 def test_a_breakdown_by_the_rarest_word_of_the_easiest_reference(
-    result: dict[str, Any], part: Part, splitter: Splitter, strange: Corpus
+    evaluation: Evaluation,
+    breakdowns: Breakdowns,
+    references: References,
+    splitter: Splitter,
+    strange: Corpus,
 ) -> None:
     counts = Counter(
         w for target in strange.split("train")["target"] for w in splitter.words(target)
@@ -162,74 +198,134 @@ def test_a_breakdown_by_the_rarest_word_of_the_easiest_reference(
                 return f"{low}-{high}"
         return "100+" if times else "0"
 
-    groups = grouped([label(group) for group in part.references])
+    groups = grouped([label(group) for group in references.targets])
     assert len(groups) > 1
-    check(result["breakdowns"]["rarest reference word"], groups, result["translations"], part)
+    check(breakdowns.sentences["rarest reference word"], groups, evaluation)
 
 
-def test_token_accuracies_add_up_to_the_one_of_all(result: dict[str, Any]) -> None:
-    rows = result["token_accuracies"]
-    tokens = sum(row["tokens"] for row in rows)
-    right = sum(row["tokens"] * row["accuracy"] for row in rows)
-    assert right / tokens == pytest.approx(result["token_accuracy"])
-    [ends] = [row for row in rows if row["label"] == "<eos>"]
-    assert ends["tokens"] == result["pairs"] - result["wordless"]
-    assert "<unk>" in {row["label"] for row in rows}
+def test_token_accuracies_add_up_to_the_one_of_all(
+    evaluation: Evaluation, breakdowns: Breakdowns
+) -> None:
+    groups = breakdowns.tokens
+    tokens = sum(group.tokens for group in groups)
+    right = sum(group.tokens * group.accuracy for group in groups)
+    assert right / tokens == pytest.approx(evaluation.token_accuracy)
+    [ends] = [group for group in groups if group.label == "<eos>"]
+    assert ends.tokens == evaluation.pairs - evaluation.wordless
+    assert "<unk>" in {group.label for group in groups}
 
 
-def test_the_worst_sentences_come_first(result: dict[str, Any], part: Part) -> None:
-    said = result["translations"]
+def test_the_worst_sentences_come_first(evaluation: Evaluation, references: References) -> None:
     chrf = [
         CHRF().sentence_score(translation, group).score
-        for translation, group in zip(said, part.references, strict=True)
+        for translation, group in zip(evaluation.translations, references.targets, strict=True)
     ]
-    assert [row["score"] for row in result["worst"]] == pytest.approx(sorted(chrf)[:4])
-    for row in result["worst"]:
-        number = part.sources.index(row["source"])
-        assert row["translation"] == said[number]
-        assert row["references"] == part.references[number]
+    assert [row.score for row in evaluation.worst] == pytest.approx(sorted(chrf)[:4])
+    for row in evaluation.worst:
+        number = references.sources.index(row.source)
+        assert row.translation == evaluation.translations[number]
+        assert row.references == references.targets[number]
+
+
+def test_json_has_the_fields_by_their_names(evaluation: Evaluation, breakdowns: Breakdowns) -> None:
+    content = json.loads(evaluation.to_json())
+    assert content["part"] == "test"
+    assert content["perplexity"] == evaluation.perplexity
+    assert content["scores"][0] == {
+        "name": "BLEU",
+        "references": "as read",
+        "score": evaluation.scores[0].score,
+        "signature": evaluation.scores[0].signature,
+        "low": evaluation.scores[0].low,
+        "high": evaluation.scores[0].high,
+    }
+    assert list(content["breakdowns"]) == [
+        "source words", "unknown source words", "rarest reference word"
+    ]  # fmt: skip
+    group = breakdowns.sentences["source words"][0]
+    assert content["breakdowns"]["source words"][0] == {
+        "label": group.label,
+        "sentences": group.sentences,
+        "BLEU": group.bleu,
+        "chrF2": group.chrf2,
+    }
+    tokens = breakdowns.tokens[-1]
+    assert content["token_accuracies"][-1] == {
+        "label": tokens.label,
+        "tokens": tokens.tokens,
+        "accuracy": tokens.accuracy,
+    }
+    assert content["worst"][0] == {
+        "source": evaluation.worst[0].source,
+        "translation": evaluation.worst[0].translation,
+        "references": evaluation.worst[0].references,
+        "score": evaluation.worst[0].score,
+    }
 
 
 def test_a_sentence_without_a_word_is_in_no_group(
     pairs: Pairs, prepared: Prepare, tiny: Config, tmp_path: Path
 ) -> None:
     # A model that keeps only letters, and a corpus with numbers prepared for one that keeps all.
-    tutorial = prepared(pairs, text="tutorial")
-    config = tiny.model_copy(
-        update={"text": tutorial.manifest.config.text, "train": TrainConfig(epochs=1)}
-    )
-    train_model(tutorial, config, tmp_path)
+    model = trained_for_an_epoch(prepared(pairs, text="tutorial"), tiny, tmp_path)
     numbers = prepared([*pairs, *((f"{n}", f"{n} {n + 1}") for n in range(200))])
-    result = evaluate(tmp_path, numbers.path, "test", breakdowns=True)
-    assert result["wordless"] > 0
-    for rows in result["breakdowns"].values():
-        grouped = sum(row["sentences"] for row in rows)
-        assert grouped == result["sentences"] - result["wordless"]
+    evaluation = evaluate(model, numbers, "test", breakdowns=True)
+    assert evaluation.wordless > 0
+    assert evaluation.breakdowns is not None
+    assert len(evaluation.breakdowns.sentences) == 3
+    for groups in evaluation.breakdowns.sentences.values():
+        sentences = sum(group.sentences for group in groups)
+        assert sentences == evaluation.sentences - evaluation.wordless
+    # Its references are also compared as the model spells them.
+    assert [score.references for score in evaluation.scores[::3]] == ["as read", "normalised"]
 
 
-def test_text_that_is_split_already_is_scored_as_it_stands(
+def test_a_split_without_a_word_for_the_model_is_bad_input(
+    pairs: Pairs, prepared: Prepare, tiny: Config, tmp_path: Path
+) -> None:
+    model = trained_for_an_epoch(prepared(pairs, text="tutorial"), tiny, tmp_path)
+    numbers = prepared([(f"{n}", f"{n} {n + 1}") for n in range(200)])
+    with pytest.raises(BadInput, match="no source of 'test' has a word that the model reads"):
+        evaluate(model, numbers, "test")
+
+
+def test_a_model_of_other_languages_and_an_absent_split_are_bad_input(
+    model: ModelDirectory, corpus: Corpus
+) -> None:
+    german = replace(model, config=model.config.model_copy(update={"target_language": "de"}))
+    with pytest.raises(BadInput, match=r"the model translates en-de, .* holds en-fr"):
+        evaluate(german, corpus, "test")
+    with pytest.raises(BadInput, match="'dev'"):
+        evaluate(model, corpus, "dev")
+
+
+def test_tokenised_text_is_scored_as_it_stands(
     pairs: Pairs, prepared: Prepare, tiny: Config, tmp_path: Path
 ) -> None:
     corpus = prepared(pairs, text="tokenised")
-    config = tiny.model_copy(
-        update={"text": corpus.manifest.config.text, "train": TrainConfig(epochs=1)}
-    )
-    train_model(corpus, config, tmp_path)
-    scores = evaluate(tmp_path, corpus.path, "test")["scores"]
-    assert [(score["name"], score["references"]) for score in scores] == [
+    scores = evaluate(trained_for_an_epoch(corpus, tiny, tmp_path), corpus, "test").scores
+    assert [(score.name, score.references) for score in scores] == [
         ("BLEU", "as read"),
         ("chrF2", "as read"),
         ("TER", "as read"),
     ]
-    assert "tok:none" in scores[0]["signature"]
+    assert "tok:none" in scores[0].signature
 
 
-def test_a_wider_beam_is_used_and_told(
-    model_dir: Path, strange: Corpus, part: Part, translator: Translator
+def trained_for_an_epoch(corpus: Corpus, config: Config, path: Path) -> ModelDirectory:
+    """Return a model of the text settings of a corpus."""
+    changes = {"text": corpus.manifest.config.text, "train": TrainConfig(epochs=1)}
+    train_model(corpus, config.model_copy(update=changes), path)
+    return ModelDirectory.load(path)
+
+
+def test_a_wider_beam_is_used_and_described(
+    model: ModelDirectory, strange: Corpus, references: References, translator: Translator
 ) -> None:
-    result = evaluate(model_dir, strange.path, "test", beam=3, translations=True)
-    assert result["decoding"] == "beam 3"
-    assert result["translations"] == translator.with_settings(beam=3).translate(part.sources)
+    evaluation = evaluate(model, strange, "test", decode=model.config.decode.changed(beam=3))
+    assert evaluation.decoding == "beam 3"
+    wider = translator.with_settings(beam=3)
+    assert evaluation.translations == wider.translate(references.sources)
 
 
 # ---- the command --------------------------------------------------------------------------------
@@ -241,26 +337,23 @@ def test_the_command_shows_groups_and_the_worst_and_saves_the_translations(
     out = tmp_path / "out.txt"
     flags = ["--split", "test", "--worst", "2", "--intervals", "--output", str(out)]
     assert main(["evaluate", str(model_dir), "--corpus", str(corpus.path), *flags]) == 0
-    said = capsys.readouterr().out
-    for wanted in ("perplexity", "TER", "by source words", "by unknown", "by rarest", "<eos>"):
-        assert wanted in said
-    assert " to " in said
-    assert said.count("translation:") == 2
-    sources = Part.of(corpus, "test").sources
+    printed = capsys.readouterr().out
+    for expected in ("perplexity", "TER", "by source words", "by unknown", "by rarest", "<eos>"):
+        assert expected in printed
+    assert re.search(r"BLEU +│ +[\d.]+ \([\d.]+ to [\d.]+\)", printed)
+    assert printed.count("translation:") == 2
+    sources = References.of(corpus, "test").sources
     lines = [translation + "\n" for translation in translator.translate(sources)]
     assert out.read_text("utf-8") == "".join(lines)
 
 
-def test_the_command_says_all_of_it_as_json(
-    model_dir: Path, corpus: Corpus, capsys: Captured
+def test_the_command_prints_the_evaluation_as_json(
+    model: ModelDirectory, corpus: Corpus, model_dir: Path, capsys: Captured
 ) -> None:
     flags = ["--corpus", str(corpus.path), "--worst", "3", "--json", "--beam", "1", "--intervals"]
     assert main(["evaluate", str(model_dir), *flags]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert len(result["worst"]) == 3
-    assert len(result["breakdowns"]) == 3
-    assert all(score["low"] <= score["high"] for score in result["scores"])
-    assert "translations" not in result
+    expected = evaluate(model, corpus, "valid", samples=1000, breakdowns=True, worst=3)
+    assert capsys.readouterr().out == expected.to_json() + "\n"
 
 
 def test_the_command_refuses_numbers_that_mean_nothing(

@@ -1,6 +1,7 @@
-"""What is told of a directory is what is in it."""
+"""The summary of a directory shows what is in it."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,26 +9,28 @@ import pytest
 
 from s2s.cli.main import main
 from s2s.corpus import Corpus
+from s2s.model.directory import ModelDirectory
+from s2s.model.metrics import RunMetrics, Score
 from tests.conftest import Prepare
 
 
-def test_a_corpus_is_told_on_the_terminal(
+def test_a_corpus_is_printed_on_the_terminal(
     corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["inspect", str(corpus.path)]) == 0
-    told = capsys.readouterr().out
-    for part, rows in corpus.manifest.rows.items():
-        assert f"Samples of {part}" in told
-        assert str(rows) in told
-    assert "█" in told
+    printed = capsys.readouterr().out
+    for split, rows in corpus.manifest.rows.items():
+        assert f"Samples of {split}" in printed
+        assert re.search(rf"│ {split} +│ +{rows} │", printed)
+    assert "█" in printed
 
 
-def test_a_corpus_is_told_as_json(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_corpus_is_printed_as_json(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(corpus.path), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    rows = {row["part, or rule"]: row["rows"] for row in told["Rows"]}
+    content = json.loads(capsys.readouterr().out)
+    rows = {row["part, or rule"]: row["rows"] for row in content["Rows"]}
     assert rows == {**corpus.manifest.rows, **corpus.manifest.drops, "read": corpus.manifest.read}
-    lengths = told["Lengths of the source"]["train"]
+    lengths = content["Lengths of the source"]["train"]
     assert sum(lengths.values()) == corpus.manifest.rows["train"]
 
 
@@ -39,13 +42,18 @@ def test_a_page_has_plots_and_needs_no_other_file(corpus: Corpus, tmp_path: Path
     assert "l&#x27;école" in page
 
 
-def test_a_model_is_told_with_its_curves(
+def test_a_model_is_printed_with_its_curves(
     model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["inspect", str(model_dir)]) == 0
-    told = capsys.readouterr().out
-    assert "parameters" in told
-    assert "valid_loss" in told
+    printed = capsys.readouterr().out
+    parameters = sum(w.numel() for w in ModelDirectory.load(model_dir).model.parameters())
+    assert re.search(rf"│ parameters +│ {parameters:,} +│", printed)
+    metrics = RunMetrics.load(model_dir)
+    assert len(metrics.epochs) == 25
+    for epoch in metrics.epochs:
+        losses = rf"{epoch.train_loss:.4f} +│ {epoch.valid_loss:.4f}"
+        assert re.search(rf"│ {epoch.epoch} +│ {losses} +│", printed)
     assert main(["inspect", str(model_dir), "--html", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text("utf-8").count("<svg") == 2
 
@@ -63,13 +71,26 @@ def test_brackets_in_sentences_are_text(
     assert "[music] tone" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("told", ["[]", '{"epochs": [{"epoch": 1}]}', '{"epochs": 3}', "{"])
+def test_a_model_of_a_finished_run_is_printed_with_its_scores(
+    model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished = Path(shutil.copytree(model_dir, tmp_path / "finished"))
+    scores = (Score("BLEU", "as read", 61.234, "nrefs:1"),)
+    metrics = RunMetrics.load(model_dir).model_copy(update={"scores": scores})
+    (finished / "metrics.json").write_text(metrics.to_json())
+    assert main(["inspect", str(finished), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["Scores on valid"] == [
+        {"score": "BLEU", "value": "61.23", "references": "as read", "signature": "nrefs:1"}
+    ]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"epochs": [{"epoch": 1}]}', '{"epochs": 3}', "{"])
 @pytest.mark.parametrize("verb", ["inspect", "report"])
 def test_metrics_of_no_training_run_are_bad_input(
-    verb: str, told: str, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    verb: str, text: str, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(model_dir, broken)
-    (broken / "metrics.json").write_text(told)
+    (broken / "metrics.json").write_text(text)
     assert main([verb, str(broken)]) == 2
-    assert "metrics.json tells no training run" in capsys.readouterr().err
+    assert "metrics.json describes no training run" in capsys.readouterr().err

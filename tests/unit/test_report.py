@@ -1,12 +1,16 @@
-"""The report is one page with all its parts, needs nothing else, and shows what is true."""
+"""The report is one page with all its sections, needs no other file, and shows what is true."""
 
 import json
 import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +22,17 @@ from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.evaluation.evaluate import evaluate
 from s2s.model.directory import ModelDirectory
-from s2s.reports.model_report import MAPS, SAMPLES, WORST, report
+from s2s.model.metrics import RunMetrics, Score, ValidScores
+from s2s.reports.model_report import MAPS, WORST, report
+from s2s.reports.samples import SAMPLES
 from tests.conftest import Prepare, train_model
 
 HOSTILE = "<script>alert(1)</script> & \"quotes\" 'and' <img src=x onerror=alert(2)>"
 ALWAYS = ["Scores", "Training", "Attention", "Data", "Settings", "Run and versions"]
-MEASURED = ["Lengths", "Breakdowns", "Samples", "Worst sentences"]
+ALL = [
+    "Scores", "Training", "Lengths", "Breakdowns", "Attention", "Samples", "Worst sentences",
+    "Data", "Settings", "Run and versions",
+]  # fmt: skip
 VOID = {"meta", "link", "img", "br", "hr", "input", "base"}
 
 
@@ -90,17 +99,22 @@ def section(page: str, title: str) -> Element:
 
 
 @pytest.fixture(scope="module")
-def looking(corpus: Corpus, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def attentive(corpus: Corpus, tiny: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a model with attention."""
     model = tiny.model.model_copy(update={"attention": "general"})
-    path = tmp_path_factory.mktemp("models") / "looking"
+    path = tmp_path_factory.mktemp("models") / "attentive"
     train_model(corpus, tiny.model_copy(update={"model": model}), path)
     return path
 
 
 @pytest.fixture(scope="module")
-def page(looking: Path, corpus: Corpus) -> str:
-    return report(looking, corpus=corpus.path, part="test")
+def page(attentive: Path, corpus: Corpus) -> str:
+    return report_of(attentive, corpus=corpus, split="test")
+
+
+def report_of(path: Path, **options: Any) -> str:
+    """Return the report of a model directory."""
+    return report(ModelDirectory.load(path), RunMetrics.load(path), name=path.name, **options)
 
 
 # ---- the page as a file -------------------------------------------------------------------------
@@ -121,8 +135,8 @@ def test_a_page_needs_nothing_and_runs_nothing(page: str) -> None:
     assert policy.attributes["content"].startswith("default-src 'none'")
 
 
-def test_a_page_has_all_its_parts_and_links_to_them(page: str) -> None:
-    assert sorted(titles(page)) == sorted(ALWAYS + MEASURED)
+def test_a_page_has_all_its_sections_and_links_to_them(page: str) -> None:
+    assert titles(page) == ALL
     [links] = read(page).find("nav")
     anchors = {s.attributes["id"] for s in read(page).find("section")}
     assert {link.attributes["href"] for link in links.find("a")} == {f"#{to}" for to in anchors}
@@ -134,44 +148,54 @@ def test_a_page_has_all_its_parts_and_links_to_them(page: str) -> None:
     assert len(section(page, "Worst sentences").find("article")) == WORST
 
 
-def test_no_page_says_when_it_was_made(page: str, looking: Path, corpus: Corpus) -> None:
-    assert report(looking, corpus=corpus.path, part="test") == page
+def test_a_page_has_no_time_of_its_making(page: str, attentive: Path, corpus: Corpus) -> None:
+    assert report_of(attentive, corpus=corpus, split="test") == page
 
 
-def test_without_a_corpus_a_page_shows_what_metrics_say(looking: Path) -> None:
-    told = report(looking)
-    assert sorted(titles(told)) == sorted(ALWAYS)
-    metrics = json.loads((looking / "metrics.json").read_text("utf-8"))
-    loss = f"{metrics['best']['valid_loss']:.3f}"
-    assert loss in section(told, "Scores").text
-    assert "--sentence or --corpus" in section(told, "Attention").text
-    rows = section(told, "Training").find("tr")[1:]
-    assert len(rows) == len(metrics["epochs"])
-    assert [f"{metrics['best']['epoch']} (best)"] == [b.text for r in rows for b in r.find("b")]
+def test_without_a_corpus_a_page_shows_what_metrics_say(attentive: Path) -> None:
+    page = report_of(attentive)
+    assert titles(page) == ALWAYS
+    metrics = RunMetrics.load(attentive)
+    assert metrics.best is not None
+    cells = [cell.text for cell in section(page, "Scores").find("td")]
+    assert cells[cells.index("loss") + 1] == f"{metrics.best.valid_loss:.3f}"
+    assert "--sentence or --corpus" in section(page, "Attention").text
+    rows = section(page, "Training").find("tr")[1:]
+    assert len(rows) == len(metrics.epochs)
+    assert [f"{metrics.best.epoch} (best)"] == [b.text for r in rows for b in r.find("b")]
 
 
-# ---- what it tells ------------------------------------------------------------------------------
+# ---- content ------------------------------------------------------------------------------
 
 
-def test_scores_are_those_of_evaluate(page: str, looking: Path, corpus: Corpus) -> None:
-    result = evaluate(looking, corpus.path, "test", intervals=True)
-    told = section(page, "Scores").text
-    for score in result["scores"]:
-        assert f"{score['score']:.2f}" in told
-        assert f"{score['low']:.1f}–{score['high']:.1f}" in told
-        assert score["signature"] in told
-    assert f"{result['token_accuracy']:.1%}" in told
-    assert f"{result['padded_accuracy']:.1%}" in told
-    assert f"{result['perplexity']:,.2f}" in told
+def test_scores_are_those_of_evaluate(page: str, attentive: Path, corpus: Corpus) -> None:
+    evaluation = evaluate(ModelDirectory.load(attentive), corpus, "test", samples=1000)
+    cells = [cell.text for cell in section(page, "Scores").find("td")]
+    for score in evaluation.scores:
+        row = cells.index(score.name)
+        assert cells[row : row + 4] == [
+            score.name,
+            f"{score.score:.2f}",
+            f"{score.low:.1f}–{score.high:.1f}",
+            score.references,
+        ]
+        assert score.signature in [code.text for code in section(page, "Scores").find("code")]
+    for name, value in (
+        ("loss", f"{evaluation.loss:.3f}"),
+        ("perplexity", f"{evaluation.perplexity:,.2f}"),
+        ("token accuracy", f"{evaluation.token_accuracy:.1%}"),
+        ("padded accuracy", f"{evaluation.padded_accuracy:.1%}"),
+    ):
+        assert cells[cells.index(name) + 1] == value
 
 
-def test_cells_of_a_map_are_the_weights_of_attention(looking: Path) -> None:
+def test_cells_of_a_map_are_the_weights_of_attention(attentive: Path) -> None:
     sentence = "they want the trees!"
-    [[translation]] = Translator.load(looking).hypotheses([sentence])
+    [[translation]] = Translator.load(attentive).hypotheses([sentence])
     assert translation.attention is not None
-    [table] = section(report(looking, sentences=[sentence]), "Attention").find("table", "map")
+    [table] = section(report_of(attentive, sentences=[sentence]), "Attention").find("table", "map")
     head, *rows = table.find("tr")
-    assert [h.text for h in head.find("th")] == [*translation.source_words, "sure"]
+    assert [h.text for h in head.find("th")] == [*translation.source_words, "prob."]
     assert [row.find("th")[0].text for row in rows] == translation.words
     shown = [[cell.attributes for cell in row.find("td") if "title" in cell.attributes]
              for row in rows]  # fmt: skip
@@ -182,51 +206,122 @@ def test_cells_of_a_map_are_the_weights_of_attention(looking: Path) -> None:
     assert shown[0][0]["title"] == first + f"{translation.attention[0][0]:.1%}"
 
 
-def test_a_model_without_attention_is_said_to_have_none(model_dir: Path, corpus: Corpus) -> None:
-    told = section(report(model_dir, corpus=corpus.path), "Attention")
-    assert "no attention" in told.text
-    assert not told.find("table")
+def test_the_report_of_a_model_without_attention_says_so(model_dir: Path, corpus: Corpus) -> None:
+    attention = section(report_of(model_dir, corpus=corpus), "Attention")
+    assert "no attention" in attention.text
+    assert not attention.find("table")
 
 
-def test_sentences_of_the_user_are_translated_and_mapped(looking: Path, corpus: Corpus) -> None:
+def test_sentences_of_the_user_are_translated_and_mapped(attentive: Path, corpus: Corpus) -> None:
     sentences = ["I see bread.", "you want trees?"]
-    told = report(looking, corpus=corpus.path, sentences=sentences)
-    titled = [f.find("b")[0].text for f in section(told, "Attention").find("figure")]
-    assert titled == sentences
-    cards = section(told, "Samples").find("article")
+    page = report_of(attentive, corpus=corpus, sentences=sentences)
+    captions = [f.find("b")[0].text for f in section(page, "Attention").find("figure")]
+    assert captions == sentences
+    cards = section(page, "Samples").find("article")
     assert len(cards) == SAMPLES + len(sentences)
     for sentence, translation, card in zip(
-        sentences, Translator.load(looking).translate(sentences), cards, strict=False
+        sentences, Translator.load(attentive).translate(sentences), cards, strict=False
     ):
         assert [line.text for line in card.find("dd")] == [sentence, translation]
 
 
-def test_every_setting_is_in_the_page(page: str, looking: Path) -> None:
-    told = section(page, "Settings")
-    names = {span.text for span in told.find("span")}
-    config = ModelDirectory.load(looking).config
+def test_every_setting_is_in_the_page(page: str, attentive: Path) -> None:
+    settings = section(page, "Settings")
+    rows = [[cell.text for cell in row.find("td")] for row in settings.find("tr")]
+    values = {row[0]: row[1] for row in rows if row}
+    config = ModelDirectory.load(attentive).config
     for name in ("text", "corpus", "model", "train", "decode"):
         for key, value in getattr(config, name):
-            assert key in names or {f"{key}.{inner}" for inner, _ in value} <= names
-    assert "general" in told.text
+            assert key in values or {f"{key}.{inner}" for inner, _ in value} <= values.keys()
+    assert values["source language"] == "en"
+    assert values["attention"] == "general"
+    assert values["clean.max_ratio"] == "4.0"
+    assert values["bidirectional"] == "no"
+    assert values["clip_norm"] == "none"
 
 
-def test_a_checkpoint_in_its_first_epoch_can_be_told(model_dir: Path, tmp_path: Path) -> None:
+def test_the_report_of_a_finished_run_shows_its_scores(attentive: Path, tmp_path: Path) -> None:
+    metrics = RunMetrics.load(attentive).model_copy(
+        update={
+            "weights": "the mean of epoch 3, 4",
+            "valid": ValidScores(
+                valid_loss=1.25, valid_token_accuracy=0.125, valid_padded_accuracy=0.75
+            ),
+            "decoding": "greedy",
+            "scores": (Score("BLEU", "as read", 61.234, "nrefs:1"),),
+            "total_seconds": 3456.7,
+        }
+    )
+    page = report(ModelDirectory.load(attentive), metrics, name="finished")
+    cells = [cell.text for cell in section(page, "Scores").find("td")]
+    assert cells[:3] == ["BLEU", "61.23", "as read"]
+    assert cells[cells.index("loss") + 1] == "1.250"
+    assert "the mean of epoch 3, 4" in read(page).find("header")[0].text
+    cells = [cell.text for cell in section(page, "Run and versions").find("td")]
+    assert cells[cells.index("weights") + 1] == "the mean of epoch 3, 4"
+    assert "3,457" in cells
+
+
+def test_metrics_of_an_earlier_version_are_shown_without_what_they_lack(attentive: Path) -> None:
+    metrics = RunMetrics(epochs=RunMetrics.load(attentive).epochs)
+    page = report(ModelDirectory.load(attentive), metrics, name="old")
+    assert titles(page) == [title for title in ALWAYS if title != "Data"]
+    assert len(section(page, "Training").find("svg")) == 4
+    assert not section(page, "Run and versions").find("table")  # no defaults that nobody measured
+
+
+def test_plots_without_matplotlib_name_the_extra_that_has_it(
+    attentive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "page.html"
+    with missing("matplotlib"):
+        assert main(["inspect", str(attentive), "--json"]) == 0  # it draws nothing
+        capsys.readouterr()
+        assert main(["report", str(attentive), "--out", str(out)]) == 2
+    expected = "s2s: plots need matplotlib: pip install 's2s[report]'\n"
+    assert capsys.readouterr().err == expected
+    assert not out.exists()
+
+
+@contextmanager
+def missing(module: str) -> Iterator[None]:
+    """Import as Python does where a module is not installed."""
+    loaded = {name: sys.modules.pop(name) for name in list(sys.modules) if belongs(name, module)}
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> None:
+            if belongs(name, module):
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(Finder)  # type: ignore[arg-type]
+        sys.modules.update(loaded)
+
+
+def belongs(name: str, module: str) -> bool:
+    return name.partition(".")[0] == module
+
+
+def test_a_checkpoint_in_its_first_epoch_has_no_curves(model_dir: Path, tmp_path: Path) -> None:
     model = Path(shutil.copytree(model_dir, tmp_path / "model"))
     metrics = json.loads((model / "metrics.json").read_text("utf-8"))
     (model / "metrics.json").write_text(json.dumps({**metrics, "epochs": [], "best": None}))
-    assert "Training" not in titles(report(model))
+    assert "Training" not in titles(report_of(model))
 
 
 # ---- hostile text -------------------------------------------------------------------------------
 
 
-def test_sentences_are_text_and_never_markup(looking: Path) -> None:
-    told = report(looking, sentences=[HOSTILE])
-    assert not read(told).find("script")
-    assert not read(told).find("img")
-    assert section(told, "Attention").find("figure")[0].find("b")[0].text == HOSTILE
-    assert section(told, "Samples").find("dd")[0].text == HOSTILE
+def test_sentences_are_text_and_never_markup(attentive: Path) -> None:
+    page = report_of(attentive, sentences=[HOSTILE])
+    assert not read(page).find("script")
+    assert not read(page).find("img")
+    assert section(page, "Attention").find("figure")[0].find("b")[0].text == HOSTILE
+    assert section(page, "Samples").find("dd")[0].text == HOSTILE
 
 
 def test_a_corpus_and_its_vocabulary_are_text_and_never_markup(
@@ -237,10 +332,11 @@ def test_a_corpus_and_its_vocabulary_are_text_and_never_markup(
     corpus = prepared(pairs, clean={"markup": False})
     one = tiny.train.model_copy(update={"epochs": 1})
     train_model(corpus, tiny.model_copy(update={"train": one}), tmp_path / "<i>model")
-    told = report(tmp_path / "<i>model", corpus=corpus.path)
-    assert "onclick" not in {name for e in read(told).find("*") for name in e.attributes}
-    assert not [e for e in read(told).find("i") if "model" in e.text]
-    assert mark in section(told, "Samples").text
+    page = report_of(tmp_path / "<i>model", corpus=corpus)
+    assert "onclick" not in {name for e in read(page).find("*") for name in e.attributes}
+    assert not [e for e in read(page).find("i") if "model" in e.text]
+    assert "<i>model" in read(page).find("header")[0].text
+    assert mark in section(page, "Samples").text
 
 
 # ---- the command --------------------------------------------------------------------------------
@@ -265,7 +361,7 @@ def test_sentences_may_be_given_several_times(model_dir: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("given", ["nothing", "corpus", "metrics", "other corpus"])
-def test_bad_directories_are_told_in_a_line_and_no_page_is_left(
+def test_bad_directories_give_one_line_and_leave_no_page(
     given: str, model_dir: Path, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = Path(shutil.copytree(model_dir, tmp_path / "broken"))
@@ -296,7 +392,7 @@ BROWSER = shutil.which("chromium")
 def test_a_browser_shows_the_page(page: str, scheme: str, width: int, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page, "utf-8")
     picture = tmp_path / "page.png"
-    said = subprocess.run(
+    browser = subprocess.run(
         [
             str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
             "--no-first-run", "--disable-background-networking", "--disable-component-update",
@@ -307,7 +403,7 @@ def test_a_browser_shows_the_page(page: str, scheme: str, width: int, tmp_path: 
         ],
         capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
-    assert not [line for line in said.stderr.splitlines() if "CONSOLE" in line]
+    assert not [line for line in browser.stderr.splitlines() if "CONSOLE" in line]
     shown = imread(picture)[..., :3]  # (height, width, 3), 0 to 1
     assert shown.shape[1] == width
     ground = np.median(shown, axis=(0, 1))

@@ -1,9 +1,9 @@
-"""Scores are sacreBLEU's and those of a pencil, and chance is told from skill."""
+"""Scores are sacreBLEU's and those computed by hand, and tests tell chance from skill."""
 
 import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-from s2s.evaluation.scores import Difference, compare, score, sentence_scores
+from s2s.evaluation.scores import Difference, paired_bootstrap, score, sentence_scores
 
 HYPOTHESES = ["the cat sat on the mat", "a dog barks loudly at night .", "it rains again today"]
 REFERENCES = [
@@ -20,16 +20,16 @@ FIRST, SECOND, THIRD = (
 def test_scores_are_those_of_sacrebleu_with_any_number_of_references() -> None:
     scores = score(HYPOTHESES, REFERENCES, "as read")
     assert [s.name for s in scores] == ["BLEU", "chrF2", "TER"]
-    for found, metric in zip(scores, (BLEU(force=True), CHRF(), TER()), strict=True):
-        wanted = metric.corpus_score(HYPOTHESES, [FIRST, SECOND, THIRD]).score
-        assert found.score == pytest.approx(wanted)
-        assert found.references == "as read"
-        assert "nrefs:var" in found.signature
-        assert "version:" in found.signature
-        assert found.low is found.high is None
+    for result, metric in zip(scores, (BLEU(force=True), CHRF(), TER()), strict=True):
+        expected = metric.corpus_score(HYPOTHESES, [FIRST, SECOND, THIRD]).score
+        assert result.score == pytest.approx(expected)
+        assert result.references == "as read"
+        assert "nrefs:var" in result.signature
+        assert "version:" in result.signature
+        assert result.low is result.high is None
 
 
-def test_scores_are_those_of_a_pencil() -> None:
+def test_scores_are_those_computed_by_hand() -> None:
     # Of 6, 5, 4 and 3 runs of one to four words, 5, 3, 2 and 1 are in the reference.
     bleu, _, ter = score(["the cat sat on the mat"], [["the cat sat on a mat"]], "")
     assert bleu.score == pytest.approx(100 * (5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25)
@@ -47,10 +47,11 @@ def test_a_reference_more_can_only_help_a_translation_that_it_equals() -> None:
     assert alone["BLEU"] < 100
 
 
-def test_text_that_is_split_already_is_left_alone() -> None:
-    said, wanted = ["a b c-d e f."], [["a b c-d e f ."]]
+def test_tokenised_text_is_not_tokenised_again() -> None:
+    translations, references = ["a b c-d e f."], [["a b c-d e f ."]]
     split, alone = (
-        score(said, wanted, "", measures=["BLEU"], tokenize=how)[0] for how in ("13a", "none")
+        score(translations, references, "", measures=["BLEU"], tokenize=how)[0]
+        for how in ("13a", "none")
     )
     assert split.score == pytest.approx(100)  # the last point becomes a word of its own
     assert alone.score < 100
@@ -58,34 +59,33 @@ def test_text_that_is_split_already_is_left_alone() -> None:
     assert "tok:none" in alone.signature
 
 
-def test_only_the_measures_asked_for_are_computed() -> None:
+def test_only_the_given_measures_are_computed() -> None:
     assert [s.name for s in score(HYPOTHESES, REFERENCES, "", measures=["chrF"])] == ["chrF2"]
 
 
 def test_intervals_hold_the_score_and_are_the_same_each_time() -> None:
-    said, wanted = HYPOTHESES * 20, REFERENCES * 20
-    one, two = (score(said, wanted, "", samples=200) for _ in range(2))
+    one, two = (score(HYPOTHESES * 20, REFERENCES * 20, "", samples=200) for _ in range(2))
     assert one == two
-    for found in one:
-        assert found.low is not None
-        assert found.high is not None
-        assert found.low < found.score < found.high
-        assert "bs:200" in found.signature
-        assert "seed:12345" in found.signature
+    for result in one:
+        assert result.low is not None
+        assert result.high is not None
+        assert result.low < result.score < result.high
+        assert "bs:200" in result.signature
+        assert "seed:12345" in result.signature
 
 
 def test_intervals_of_sentences_that_are_all_alike_are_points() -> None:
-    for found in score(HYPOTHESES[:1] * 10, REFERENCES[:1] * 10, "", samples=50):
-        assert found.low == pytest.approx(found.score)
-        assert found.high == pytest.approx(found.score)
+    for result in score(HYPOTHESES[:1] * 10, REFERENCES[:1] * 10, "", samples=50):
+        assert result.low == pytest.approx(result.score)
+        assert result.high == pytest.approx(result.score)
 
 
 def test_single_sentences_are_scored_against_their_own_references() -> None:
-    wanted = [
+    expected = [
         CHRF().sentence_score(hypothesis, group).score
         for hypothesis, group in zip(HYPOTHESES, REFERENCES, strict=True)
     ]
-    assert sentence_scores(HYPOTHESES, REFERENCES) == pytest.approx(wanted)
+    assert sentence_scores(HYPOTHESES, REFERENCES) == pytest.approx(expected)
     assert sentence_scores([""], [["a word"]]) == [0]
 
 
@@ -97,7 +97,7 @@ BAD = [f"nothing of that {n}" if n % 2 else sentence for n, sentence in enumerat
 
 
 def significance(a: list[str], b: list[str]) -> dict[str, Difference]:
-    return {row.name: row for row in compare(a, b, WANTED, samples=200)}
+    return {row.name: row for row in paired_bootstrap(a, b, WANTED, samples=200)}
 
 
 @pytest.mark.parametrize("system", [GOOD, BAD])

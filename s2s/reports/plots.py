@@ -1,0 +1,130 @@
+"""Plots as SVG inside HTML, drawn by matplotlib, which is an optional dependency.
+
+Colours are CSS variables of `page.css`, so a plot is drawn once and follows light and dark.
+"""
+
+import html
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from s2s.errors import BadInput
+from s2s.reports.elements import Html, element
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# matplotlib knows no CSS variables: these colours stand in for them, and are replaced in the SVG.
+_MUTED, _LINE, *_COLOURS = (f"#00000{n}" for n in range(1, 9))
+_VARIABLES = {_MUTED: "--muted", _LINE: "--line"} | {
+    colour: f"--series-{n}" for n, colour in enumerate(_COLOURS)
+}
+# A print may have no colours: lines differ in their dashes, too.
+_DASHES = ["-", (0, (4, 1.6)), (0, (1, 1.2)), "-.", "-", "-"]
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11,
+    "text.color": _MUTED, "axes.labelcolor": _MUTED, "axes.edgecolor": _LINE,
+    "xtick.color": _LINE, "ytick.color": _LINE, "grid.color": _LINE, "grid.linewidth": 0.6,
+    "xtick.labelcolor": _MUTED, "ytick.labelcolor": _MUTED, "xtick.major.size": 0,
+    "ytick.major.size": 0, "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
+    "svg.hashsalt": "s2s",
+}  # fmt: skip
+
+
+def plot_shares(
+    title: str, unit: str, edges: Sequence[int], counts: Mapping[str, Sequence[int]]
+) -> Html:
+    """Return histograms of the shares of rows, so that series of different sizes compare.
+
+    Args:
+        unit: of the horizontal axis.
+        edges: of the bins, one more than there are bins.
+        counts: rows in each bin, by the name of the series.
+    """
+
+    def draw(axes: "Axes") -> None:
+        for number, rows in enumerate(counts.values()):
+            shares = [n / (sum(rows) or 1) for n in rows]
+            axes.stairs(shares, edges, fill=True, color=_COLOURS[number], alpha=0.12)
+            axes.stairs(shares, edges, color=_COLOURS[number], linewidth=1.6)
+        axes.set_xlim(0, edges[-1])
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.set_xlabel(unit)
+        axes.set_ylabel("share of rows")
+
+    return _plot(title, list(counts), draw)
+
+
+def plot_curves(
+    title: str,
+    epochs: Sequence[int],
+    series: Mapping[str, Sequence[float]],
+    *,
+    best: int | None = None,
+    from_zero: bool = False,
+) -> Html:
+    """Return lines over the epochs, one for each series.
+
+    Args:
+        best: epoch to mark.
+        from_zero: whether the vertical axis begins at zero.
+    """
+
+    def draw(axes: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for number, values in enumerate(series.values()):
+            axes.plot(
+                epochs, values, color=_COLOURS[number], linestyle=_DASHES[number],
+                linewidth=1.8, marker="o", markersize=3.2 if len(values) < 40 else 0,
+            )  # fmt: skip
+        if best is not None:
+            axes.axvline(best, color=_MUTED, linewidth=1, linestyle=(0, (1, 2)))
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlabel("epoch")
+
+    names = [name.replace("_", " ") for name in series]
+    return _plot(title, names, draw, "" if best is None else f"best epoch: {best} (dotted)")
+
+
+def _plot(title: str, names: list[str], draw: Callable[["Axes"], None], note: str = "") -> Html:
+    """Return a figure of HTML: a legend for the series of these names, and the plot as SVG.
+
+    Raises:
+        BadInput: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise BadInput("plots need matplotlib: pip install 's2s[report]'") from None
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+        draw(figure.add_subplot())
+        file = io.StringIO()
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(file, format="svg", transparent=True, metadata=no_metadata)
+    keys = [
+        element("span", name, class_="key", style=f"--key: var(--series-{number})")
+        for number, name in enumerate(names)
+    ]
+    legend = element("figcaption", *keys, element("span", note))
+    return element("figure", legend, _inline(file.getvalue(), title))
+
+
+def _inline(text: str, title: str) -> Html:
+    """Return the SVG of a file as an element of HTML, with CSS variables for its colours."""
+    svg = text[text.index("<svg") :]
+    # Several plots share a page: rules for the whole page go, and so do names without a reference.
+    svg = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"|(?<=<g) id="[^"]*"', "", svg)
+    size = re.search(r' viewBox="[^"]*"', svg)
+    label = html.escape(title)
+    svg = f'<svg{size[0] if size else ""} role="img" aria-label="{label}"{svg[svg.index(">") :]}'
+    return Html(re.sub(r"#00000[1-8]", lambda match: f"var({_VARIABLES[match[0]]})", svg))
