@@ -67,7 +67,7 @@ class EpochBar:
 
 
 class StageBars:
-    """A bar for the stage that runs, and lines that stay."""
+    """A progress bar for the current stage of a preparation, and lines that stay."""
 
     def __init__(self) -> None:
         console = Console(highlight=False, soft_wrap=True)
@@ -89,11 +89,11 @@ class StageBars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Show how far a stage is."""
+    def show_stage(self, name: str, done: int, total: int) -> None:
+        """Show how many items of a stage are done."""
         self._bars.update(self._bar, description=name, completed=done, total=total)
 
-    def line(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a line that stays, above the bar."""
         self._bars.console.print(text, markup=False)
 

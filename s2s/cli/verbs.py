@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -130,10 +131,10 @@ class Prepare:
             target_language=two,
             columns=self.columns,
         )
-        with interruptible(), StageBars() as bars, self._execute(source, bars.line) as execute:
+        with interruptible(), StageBars() as bars, self._execute(source, bars.log) as execute:
             if self.out is None or self.dry_run:
                 near = None if self.out is None else self.out.resolve().parent
-                _show(*dry_run(source, config, bars, execute, near))
+                _show(dry_run(source, config, bars, execute, near))
                 return
             manifest = prepare(
                 source, config, self.out, bars, execute,
@@ -141,8 +142,8 @@ class Prepare:
                 restart=self.restart,
             )  # fmt: skip
             for reason, rows in manifest.drops.items():
-                bars.line(f"left out {rows:,} rows: {reason}")
-            bars.line(f"corpus directory: {self.out}")
+                bars.log(f"left out {rows:,} rows: {reason}")
+            bars.log(f"corpus directory: {self.out}")
 
     @property
     def _named(self) -> tuple[str, ...]:
@@ -151,12 +152,12 @@ class Prepare:
     @contextmanager
     def _execute(self, source: Any, say: Callable[[str], None]) -> Iterator[Any]:
         """How the stages are run: here, or as Ray tasks."""
-        from s2s.preparation.pipeline import in_process
-        from s2s.preparation.sources import size
+        from s2s.preparation.discovery import source_bytes
+        from s2s.preparation.execution import in_process
 
         if self.tasks is not None and self.tasks < 1:
             raise BadInput(f"--tasks {self.tasks}: at least 1 is needed")
-        if self.tasks is None and size(source) <= self.LARGE:
+        if self.tasks is None and source_bytes(source) <= self.LARGE:
             yield in_process
             return
         from s2s.distributed.prepare import tasks
@@ -712,21 +713,21 @@ VERBS: dict[str, type[Verb]] = {
 }
 
 
-def _show(read: int, tally: Any, rows: dict[str, int]) -> None:
+def _show(planned: Any) -> None:
     """What a preparation would do, as a table and examples."""
-    from s2s.preparation.clean import RULES
+    from s2s.corpus.rules import RULES
 
     console = Console(highlight=False)
-    table = Table(title=f"{read:,} rows read; nothing is written")
+    table = Table(title=f"{planned.rows_read:,} rows read; nothing is written")
     table.add_column("rows", justify="right")
     table.add_column("left out by", overflow="fold")
     table.add_column("because of", overflow="fold")
-    for rule, count in tally.drops.most_common():
+    for rule, count in Counter(planned.left_out.drops).most_common():
         table.add_row(f"{count:,}", rule, RULES[rule])
-    for part, count in rows.items():
+    for part, count in planned.split_rows.items():
         table.add_row(f"{count:,}", "", f"kept in {part}")
     console.print(table)
-    for rule, examples in tally.examples.items():
+    for rule, examples in planned.left_out.examples.items():
         print(f"\n{rule}:")
         for source, target in examples:
             print(f"  {source}\t{target}")

@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from s2s.text.ragged import Column, Ints, Ragged
+from s2s.text.ragged import Ints, ListColumn, Ragged
 from s2s.text.vocabulary import PAD, SOS
 
 Item = TypeVar("Item")
@@ -91,7 +91,7 @@ class LocalBatch(GlobalBatch):
 
 def pad(lists: Ragged, rows: Ints) -> Tensor:
     """Some of the lists as rows, (B, longest) int64, PAD at their ends."""
-    taken = lists.take(rows)
+    taken = lists.select(rows)
     steps = np.arange(taken.lengths.max())  # (longest,)
     inside = steps < taken.lengths[:, None]  # (B, longest)
     table = np.full(inside.shape, PAD, np.int64)
@@ -127,14 +127,14 @@ class Batches:
         # The table of a selection holds other rows, too: it is copied.
         table = rows.data if rows._indices is None else rows.with_format("arrow")[:]
         self._source, self._target = (
-            Column(table.column(name)) for name in ("source_ids", "target_ids")
+            ListColumn(table.column(name)) for name in ("source_ids", "target_ids")
         )
         self.batch_size, self.batch_tokens, self._seed = batch_size, batch_tokens, seed
         self.rank, self.world, self.accumulate = rank, world, accumulate
         self._lengths: tuple[Any, Any] | None = None  # if they are remembered
         self.pairs = len(rows)
-        self.target_tokens = self._target.total
-        self.source_tokens = self._source.total
+        self.target_tokens = self._target.total_length
+        self.source_tokens = self._source.total_length
         if batch_tokens is not None:
             batch_size = max(1, batch_tokens * self.pairs // self.target_tokens)
         self._pool = POOL * batch_size
@@ -142,7 +142,7 @@ class Batches:
     @property
     def longest_target(self) -> int:
         """Tokens of the longest target, `<eos>` included."""
-        return self._target.longest
+        return self._target.max_length
 
     def steps(self, epoch: int) -> int:
         """Global batches of an epoch."""
@@ -166,7 +166,7 @@ class Batches:
         for pool in self.pools(epoch, skip):
             tokens = self.tokens(pool.rows)
             for batch in pool.batches:
-                yield self._step(pool.rows[batch], *(side.take(batch) for side in tokens))
+                yield self._step(pool.rows[batch], *(side.select(batch) for side in tokens))
 
     def pools(self, epoch: int, skip: int = 0) -> Iterator[Pool]:
         """The pools of an epoch, without the first `skip` global batches."""
@@ -189,8 +189,8 @@ class Batches:
     def tokens(self, rows: Ints | None = None) -> tuple[Ragged, Ragged]:
         """Source and target of some rows, or of all."""
         if rows is None:
-            return self._source.whole(), self._target.whole()
-        return self._source.take(rows), self._target.take(rows)
+            return self._source.to_ragged(), self._target.to_ragged()
+        return self._source.select(rows), self._target.select(rows)
 
     def remember_lengths(self) -> None:
         """Keep the lengths of all rows, 8 bytes for each: pools are then made without reading."""

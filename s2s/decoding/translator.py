@@ -164,7 +164,7 @@ class Translator:
         # Sentences of one length together: a batch takes as many steps as its longest needs.
         order = sorted((row for row, words in enumerate(ids) if words), key=lambda r: len(ids[r]))
         done([row for row, words in enumerate(ids) if not words])
-        lists = Ragged.of(ids)
+        lists = Ragged.from_lists(ids)
         for rows in self._batches(order, ids):
             places = np.array(rows)
             lengths = torch.from_numpy(lists.lengths[places])  # (B,)

@@ -22,7 +22,7 @@ from s2s.evaluation.scores import SAMPLES, Tokenize, score, sentence_scores
 from s2s.evaluation.teacher_forcing import validate
 from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
-from s2s.text.normalise import Splitter
+from s2s.text.normalise import WordSplitter
 from s2s.text.vocabulary import EOS, PAD, UNK, Vocabulary
 
 # The least value of each bin of a breakdown; the last one has no upper end.
@@ -153,7 +153,7 @@ def evaluate(
         "scores": [asdict(result) for result in scores],
     }
     if breakdowns:
-        counts = _counts(opened, Splitter(directory.config.text))
+        counts = _counts(opened, WordSplitter(directory.config.text))
         result["breakdowns"] = _breakdowns(directory, counts, asked, said)
         result["token_accuracies"] = _token_accuracies(directory, counts, batches)
     if worst:
@@ -198,12 +198,12 @@ def _breakdowns(
     Args:
         counts: how often each word occurs in the targets of `train`.
     """
-    splitter = Splitter(directory.config.text)
-    words = [splitter.words(source) for source in part.sources]
+    splitter = WordSplitter(directory.config.text)
+    words = [splitter.split(source) for source in part.sources]
     unknown = _unknown(directory.source, words)
 
     def rarest(group: list[str]) -> int:
-        targets = [splitter.words(target) for target in group]
+        targets = [splitter.split(target) for target in group]
         return max((min(counts[w] for w in target) for target in targets if target), default=-1)
 
     def rows(values: Iterable[int], bins: Sequence[int]) -> list[dict[str, Any]]:
@@ -248,7 +248,9 @@ def _token_accuracies(
     sentence.
     """
     frequencies = np.zeros(len(directory.target), np.int64)  # (V,)
-    for ids, times in zip(directory.target.ids(list(counts)), counts.values(), strict=True):
+    for ids, times in zip(
+        directory.target.encode_words(list(counts)), counts.values(), strict=True
+    ):
         np.add.at(frequencies, ids, times)
     group = np.searchsorted(_FREQUENCIES, frequencies, side="right") - 1  # (V,)
     labels = ["<unk>", "<eos>", *_labels(_FREQUENCIES)]
@@ -283,14 +285,14 @@ def _correct(model: Seq2Seq, batches: Batches, words: int) -> tuple[Any, Any]:
     return correct.numpy(), tokens.numpy()
 
 
-def _counts(corpus: Corpus, splitter: Splitter) -> Counter[str]:
+def _counts(corpus: Corpus, splitter: WordSplitter) -> Counter[str]:
     """How often each word occurs in the targets of `train`."""
     counts: Counter[str] = Counter()
     train = corpus.split("train").with_format("arrow")
     for start in range(0, len(train), _ROWS):
         column = train[start : start + _ROWS]["target"]
-        words = splitter.split(column.combine_chunks())
-        times = np.bincount(words.numbers.values, minlength=len(words.distinct))
+        words = splitter.split_many(column.combine_chunks())
+        times = np.bincount(words.indices.values, minlength=len(words.distinct))
         counts.update(dict(zip(words.distinct, times.tolist(), strict=True)))
     return counts
 
@@ -298,7 +300,9 @@ def _counts(corpus: Corpus, splitter: Splitter) -> Counter[str]:
 def _unknown(vocabulary: Vocabulary, sentences: list[list[str]]) -> set[str]:
     """The words of some sentences that hold an unknown token."""
     words = list({word for sentence in sentences for word in sentence})
-    return {word for word, ids in zip(words, vocabulary.ids(words), strict=True) if UNK in ids}
+    return {
+        word for word, ids in zip(words, vocabulary.encode_words(words), strict=True) if UNK in ids
+    }
 
 
 def _labels(bins: Sequence[int]) -> list[str]:

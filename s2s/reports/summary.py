@@ -8,10 +8,10 @@ import numpy as np
 
 from s2s.corpus import Corpus, Manifest
 from s2s.corpus.directory import MANIFEST, SIDES
+from s2s.corpus.rules import RULES
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import EpochRecord
-from s2s.preparation.clean import RULES
 from s2s.reports.page import Curves, Histogram, Page, Table
 from s2s.text.vocabulary import SPECIALS
 

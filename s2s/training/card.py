@@ -61,7 +61,7 @@ class Tokens:
     @classmethod
     def of(cls, source: Ragged, target: Ragged, device: torch.device) -> "Tokens":
         """The tokens in memory from which the device copies."""
-        parts = (source.values, source.starts, target.values, target.starts)
+        parts = (source.values, source.offsets, target.values, target.offsets)
         return cls(*(_pinned(part, device) for part in parts))
 
     @property
@@ -120,7 +120,7 @@ class Card:
             return False
         batches.remember_lengths()
         source, target = batches.tokens()
-        parts = (source.values, source.starts, target.values, target.starts)
+        parts = (source.values, source.offsets, target.values, target.offsets)
         self._tokens = Tokens(*(torch.from_numpy(part).to(self._device).long() for part in parts))
         self._held = batches
         return True

@@ -482,7 +482,7 @@ def test_evaluate_of_a_part_that_is_not_there_is_bad_input(
     corpus = prepared(pairs, test=0)
     flags = ["--corpus", str(corpus.path), "--split", "test"]
     assert main(["evaluate", str(model_dir), *flags]) == 2
-    assert "no part 'test'" in complaint(capsys)
+    assert "no split 'test'" in complaint(capsys)
 
 
 def test_evaluate_between_other_languages_is_bad_input(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from s2s.config import CorpusConfig, DataConfig
 from s2s.corpus import Corpus, Manifest
 from s2s.errors import BadInput
-from s2s.preparation.sentence_keys import key
+from s2s.preparation.sentence_keys import sentence_key
 from s2s.presets import PRESETS
 from s2s.text.vocabulary import EOS
 from tests.conftest import Pairs, Prepare, prepare_file
@@ -168,11 +168,11 @@ def test_any_bytes_are_accounted_for_or_refused(lines: list[bytes], good: bool, 
         pytest.param(b"", "empty", id="empty file"),
         pytest.param(b"\n\n\n", "no usable pair in 3 rows", id="blank lines"),
         pytest.param(b"a\nb\n", "2 columns", id="no tabs"),
-        pytest.param(b"a\tb\n", "too few|no pair left", id="one pair"),
+        pytest.param(b"a\tb\n", "too few", id="one pair"),
         pytest.param(b"\xef\xbb\xbf", "cannot be read|no usable|empty", id="byte order mark alone"),
         pytest.param(b"\x89PNG\r\n\x1a\n" + bytes(range(256)), "no usable", id="an image"),
-        pytest.param(zipped({}), "it holds nothing", id="empty zip"),
-        pytest.param(zipped({"a.doc": GOOD}), "it holds a.doc", id="zip without text"),
+        pytest.param(zipped({}), "it contains nothing", id="empty zip"),
+        pytest.param(zipped({"a.doc": GOOD}), "it contains a.doc", id="zip without text"),
         pytest.param(
             zipped({"a.txt": GOOD}).replace(b"sleeps", b"weeps!", 1), "cannot", id="zip bit rot"
         ),
@@ -192,7 +192,7 @@ def test_a_source_that_cannot_be_used_is_refused_in_a_line_and_leaves_nothing(
 
 @pytest.mark.parametrize("sentence", ["one", "two", "three", "wrong"])
 def test_one_sentence_again_and_again_cannot_be_split(sentence: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"too few|no pair left") as caught:
+    with pytest.raises(BadInput, match=r"too few") as caught:
         prepare_bytes(f"{sentence}\tfaux\n".encode() * 60, tmp_path)
     assert len(str(caught.value).splitlines()) == 1
     assert names(tmp_path) == ["pairs.txt"]
@@ -207,7 +207,7 @@ def test_a_broken_file_named_zip_is_called_that(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["nowhere.txt", ".", "no/such/folder/pairs.zip", ""])
 def test_a_source_that_is_not_there_is_refused(source: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no such file|without a file of") as caught:
+    with pytest.raises(BadInput, match=r"no such file|no file of a known format") as caught:
         prepare_file(tmp_path / source, CONFIG, tmp_path / "corpus")
     assert len(str(caught.value).splitlines()) == 1
     assert names(tmp_path) == []
@@ -278,7 +278,9 @@ def test_no_held_out_sentence_is_trained_on(rows: Pairs, config: CorpusConfig) -
         parts = placed(rows, config, Path(folder) / "one")
         manifest = Corpus.open(Path(folder) / "one" / "corpus").manifest
     for side in (0, 1):
-        keys = {part: {key(row[side]) for row in members} for part, members in parts.items()}
+        keys = {
+            part: {sentence_key(row[side]) for row in members} for part, members in parts.items()
+        }
         assert not keys["train"] & (keys["valid"] | keys["test"])
         assert not keys["valid"] & keys["test"]
     assert all(leak.shared_sources == leak.shared_targets == 0 for leak in manifest.leak.values())
@@ -330,11 +332,13 @@ def test_the_leak_of_a_random_split_is_told(prepared: Prepare) -> None:
     pairs = [(f"Sentence {n // 2}!", f"phrase {n}") for n in range(400)]
     pairs += [(f"other {n}", f"Autre {n % 50}.") for n in range(400)]
     corpus = prepared(pairs, split="random", valid=0.2, test=0.1)
-    train = [{key(s) for s in corpus.split("train")[side]} for side in ("source", "target")]
+    train = [
+        {sentence_key(s) for s in corpus.split("train")[side]} for side in ("source", "target")
+    ]
     for part, leak in corpus.manifest.leak.items():
         rows = corpus.split(part)
-        assert leak.shared_sources == sum(key(s) in train[0] for s in rows["source"]) > 0
-        assert leak.shared_targets == sum(key(s) in train[1] for s in rows["target"]) > 0
+        assert leak.shared_sources == sum(sentence_key(s) in train[0] for s in rows["source"]) > 0
+        assert leak.shared_targets == sum(sentence_key(s) in train[1] for s in rows["target"]) > 0
 
 
 def test_references_are_counted_by_source(prepared: Prepare) -> None:
@@ -455,7 +459,7 @@ def test_a_broken_part_is_bad_input(file: str, how: str, tmp_path: Path) -> None
 
 
 def test_a_part_that_is_not_there_is_bad_input(corpus: Corpus) -> None:
-    with pytest.raises(BadInput, match="no part 'dev'; it has train, valid, test"):
+    with pytest.raises(BadInput, match="no split 'dev'; it has train, valid, test"):
         corpus.split("dev")
 
 

@@ -15,7 +15,7 @@ from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.evaluation.evaluate import Part, evaluate
 from s2s.model.directory import read_config
-from s2s.text.normalise import Splitter
+from s2s.text.normalise import WordSplitter
 from tests.conftest import Pairs, Prepare, train_model
 
 Captured = pytest.CaptureFixture[str]
@@ -47,8 +47,8 @@ def part(strange: Corpus) -> Part:
 
 
 @pytest.fixture(scope="module")
-def splitter(model_dir: Path) -> Splitter:
-    return Splitter(read_config(model_dir).text)
+def splitter(model_dir: Path) -> WordSplitter:
+    return WordSplitter(read_config(model_dir).text)
 
 
 def check(
@@ -123,7 +123,7 @@ def test_the_first_reference_is_scored_alone_where_there_are_several(
 
 
 def test_a_breakdown_by_the_words_of_the_source(
-    result: dict[str, Any], part: Part, splitter: Splitter
+    result: dict[str, Any], part: Part, splitter: WordSplitter
 ) -> None:
     def label(length: int) -> str:
         for low, high in ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30)):
@@ -131,16 +131,16 @@ def test_a_breakdown_by_the_words_of_the_source(
                 return f"{low}-{high}"
         return "31+"
 
-    groups = grouped([label(len(splitter.words(source))) for source in part.sources])
+    groups = grouped([label(len(splitter.split(source))) for source in part.sources])
     assert len(groups) > 2
     check(result["breakdowns"]["source words"], groups, result["translations"], part)
 
 
 def test_a_breakdown_by_unknown_words_of_the_source(
-    result: dict[str, Any], part: Part, splitter: Splitter, pairs: Pairs
+    result: dict[str, Any], part: Part, splitter: WordSplitter, pairs: Pairs
 ) -> None:
-    seen = {word for source, _ in pairs for word in splitter.words(source)}
-    unknown = [sum(word not in seen for word in splitter.words(source)) for source in part.sources]
+    seen = {word for source, _ in pairs for word in splitter.split(source)}
+    unknown = [sum(word not in seen for word in splitter.split(source)) for source in part.sources]
     groups = grouped([str(count) if count < 3 else "3+" for count in unknown])
     assert {"0", "3+"} <= groups.keys()
     rows = result["breakdowns"]["unknown source words"]
@@ -149,14 +149,14 @@ def test_a_breakdown_by_unknown_words_of_the_source(
 
 
 def test_a_breakdown_by_the_rarest_word_of_the_easiest_reference(
-    result: dict[str, Any], part: Part, splitter: Splitter, strange: Corpus
+    result: dict[str, Any], part: Part, splitter: WordSplitter, strange: Corpus
 ) -> None:
     counts = Counter(
-        w for target in strange.split("train")["target"] for w in splitter.words(target)
+        w for target in strange.split("train")["target"] for w in splitter.split(target)
     )
 
     def label(group: list[str]) -> str:
-        times = max(min(counts[word] for word in splitter.words(target)) for target in group)
+        times = max(min(counts[word] for word in splitter.split(target)) for target in group)
         for low, high in ((1, 4), (5, 19), (20, 99)):
             if low <= times <= high:
                 return f"{low}-{high}"

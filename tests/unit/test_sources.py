@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from s2s.config import CleanConfig, CorpusConfig, DataConfig
 from s2s.corpus import Corpus, Manifest
 from s2s.errors import BadInput
-from s2s.preparation import Source, prepare, readers, sources
-from s2s.preparation.job import Silent
+from s2s.preparation import Source, discovery, prepare
+from s2s.preparation.execution import SilentProgress
+from s2s.preparation.readers import read_origin
 from tests.conftest import Pairs, prepare_file
 
 DATA = Path(os.environ.get("S2S_DATA", "/nowhere"))
@@ -217,7 +218,7 @@ def test_tmx_may_have_a_namespace(tmp_path: Path) -> None:
 def test_a_file_read_in_ranges_gives_the_same_rows(
     span: int, header: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "SPAN", span)
+    monkeypatch.setattr(discovery, "RANGE_BYTES", span)
     rows = PAIRS[:60]
     body = "".join(f"{s}\t{t}\r\n" for s, t in rows).removesuffix("\r\n")
     manifest = prepare_file(write(tmp_path / "p.tsv", header + body), KEEP_ALL, tmp_path / "out")
@@ -230,10 +231,10 @@ def test_the_memory_of_reading_tmx_does_not_grow_with_the_file(tmp_path: Path) -
     def peak(units: int) -> int:
         path = write(tmp_path / f"{units}.tmx", tmx([("a sentence", "une phrase")] * units))
         source = Source(source=(str(path),), source_language="en", target_language="fr")
-        (origin,) = sources.find(source, tmp_path)
+        (origin,) = discovery.find_origins(source, tmp_path)
         (tmp_path / f"folder{units}").mkdir()
         tracemalloc.start()
-        for _ in readers.read(origin, source, tmp_path / f"folder{units}"):
+        for _ in read_origin(origin, source, tmp_path / f"folder{units}"):
             pass
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -291,8 +292,8 @@ def test_several_sources_follow_each_other(tmp_path: Path) -> None:
 def test_a_source_without_rows_is_told(tmp_path: Path) -> None:
     said: list[str] = []
 
-    class Listening(Silent):
-        def line(self, text: str) -> None:
+    class Listening(SilentProgress):
+        def log(self, text: str) -> None:
             said.append(text)
 
     paths = tsv(tmp_path), write(tmp_path / "none.tmx", tmx([]))
@@ -416,7 +417,7 @@ def test_a_hub_dataset_that_cannot_be_had_is_told(name: str, hub: Path, tmp_path
         ("a.tmx", "<tmx><body>&bomb;</body></tmx>", "cannot be read"),
         ("a.po", 'msgid "a"\nmsgstr "b"\nmsgid no quotes\n', "a.po"),
         ("a.parquet", b"PAR1 no parquet", "cannot be read"),
-        ("a.en", "one\ntwo\n", "other language"),
+        ("a.en", "one\ntwo\n", "the other language"),
         ("a.json", '[{"en": "a", "fr": "b"},', "cannot be read"),
         ("a.jsonl", "[1]\n" * 5, "no usable pair in 5 rows .5 malformed"),
         ("a.zip", b"PK\x03\x04 no zip", "not a readable zip"),
@@ -471,7 +472,7 @@ def test_a_part_that_its_source_does_not_have_is_told(tmp_path: Path) -> None:
         source=(str(tsv(tmp_path)),), valid=(str(tmp_path / "saved"),),
         source_language="en", target_language="fr",
     )  # fmt: skip
-    with pytest.raises(BadInput, match="nothing in it for the part 'valid'"):
+    with pytest.raises(BadInput, match="no rows for the split 'valid'"):
         prepare(source, KEEP_ALL, tmp_path / "out")
 
 
