@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from s2s.config import CleanConfig
 from s2s.corpus.rules import RULES
-from s2s.preparation.clean import Cleaner, script_class
+from s2s.preparation.clean import _CHECKS, Cleaner, script_class
 from s2s.preparation.sentence_keys import hash_texts, sentence_key, sentence_keys
+from s2s.preparation.stages import _LATE_RULES
 
 
 def drops(
@@ -23,6 +24,7 @@ def drops(
     return broken
 
 
+READERS_RULES = ["columns", "malformed", "fuzzy"]  # which the readers check
 FINE = [
     ("Go.", "Va !"),
     ("Hi", "Salut, comment allez-vous ce matin ?"),
@@ -61,6 +63,12 @@ def test_usual_rows_break_no_rule() -> None:
 def test_a_broken_rule_is_named(source: str, target: str, rule: str) -> None:
     assert drops((source, target)) == [rule]
     assert rule in RULES
+
+
+def test_every_rule_is_described_in_the_order_of_the_checks() -> None:
+    rules = [*READERS_RULES, *_CHECKS, "no_words", *_LATE_RULES]
+    assert list(RULES) == rules
+    assert all(RULES.values())
 
 
 OFF = {

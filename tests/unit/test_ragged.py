@@ -1,4 +1,4 @@
-"""Columns of Arrow lists against plain Python lists, whatever the chunks are."""
+"""Ragged arrays and Arrow columns of lists against plain Python lists."""
 
 from itertools import pairwise
 
@@ -8,12 +8,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2s.text.ragged import ListColumn
+from s2s.text.ragged import ListColumn, Ragged
 
 Lists = list[list[int]]
 
 INTS = st.integers(-(2**31), 2**31 - 1)
 LISTS = st.lists(st.lists(INTS, max_size=6), min_size=1, max_size=30)
+
+
+SMALL = st.lists(st.lists(st.integers(0, 4), max_size=6), max_size=20)
+
+
+@given(SMALL, st.lists(st.lists(INTS, max_size=3), min_size=5, max_size=5))
+def test_substitution_replaces_each_value_by_its_list(lists: Lists, replacements: Lists) -> None:
+    result = Ragged.from_lists(lists).substitute(Ragged.from_lists(replacements))
+    assert result.to_arrow().to_pylist() == [
+        [value for index in each for value in replacements[index]] for each in lists
+    ]
+
+
+@given(LISTS, INTS)
+def test_a_value_is_appended_to_each_list(lists: Lists, value: int) -> None:
+    result = Ragged.from_lists(lists).append_to_each(value)
+    assert result.to_arrow().to_pylist() == [[*each, value] for each in lists]
 
 
 def column_of(lists: Lists, cuts: list[int], kind: pa.DataType) -> ListColumn:
@@ -60,10 +77,10 @@ def test_a_slice_of_a_column_holds_its_own_lists_alone(
     whole = pa.chunked_array(
         [pa.array(lists, pa.list_(pa.int32()))[a:b] for a, b in pairwise(bounds)]
     )
-    part, wanted = ListColumn(whole.slice(start, end - start)), lists[start:end]
-    assert (len(part), part.total_length) == (len(wanted), sum(map(len, wanted)))
-    assert part.max_length == max(map(len, wanted))
-    assert part.select(np.arange(len(wanted))).to_arrow().to_pylist() == wanted
+    piece, wanted = ListColumn(whole.slice(start, end - start)), lists[start:end]
+    assert (len(piece), piece.total_length) == (len(wanted), sum(map(len, wanted)))
+    assert piece.max_length == max(map(len, wanted))
+    assert piece.select(np.arange(len(wanted))).to_arrow().to_pylist() == wanted
 
 
 @pytest.mark.parametrize("chunks", [[], [[]], [[], []]])

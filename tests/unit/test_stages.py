@@ -1,5 +1,6 @@
 """The stages of a preparation against plain Python, and interrupted at every point."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def naive(rows: Pairs, config: CorpusConfig) -> tuple[dict[str, Pairs], Counter[str]]:
     """Cleaning of duplicates, grouped split and removal of leaks, row by row."""
     test, valid = held_out_bounds(config.test, config.valid)
-    parts: dict[str, Pairs] = {"train": [], "valid": [], "test": []}
+    splits: dict[str, Pairs] = {"train": [], "valid": [], "test": []}
     drops: Counter[str] = Counter()
     seen = set()
     for row in rows:
@@ -53,14 +54,14 @@ def naive(rows: Pairs, config: CorpusConfig) -> tuple[dict[str, Pairs], Counter[
             continue
         seen.add(row)
         (place,) = hash_texts(pa.array([sentence_key(row[0])]), config.seed)
-        parts["test" if place < test else "valid" if place < valid else "train"].append(row)
+        splits["test" if place < test else "valid" if place < valid else "train"].append(row)
     held: set[str] = set()
-    for part in ("test", "valid", "train"):
-        kept = [row for row in parts[part] if sentence_key(row[1]) not in held]
-        drops["target_leak"] += len(parts[part]) - len(kept)
-        held |= {sentence_key(target) for _, target in parts[part]}
-        parts[part] = kept
-    return parts, drops
+    for split in ("test", "valid", "train"):
+        remaining = [row for row in splits[split] if sentence_key(row[1]) not in held]
+        drops["target_leak"] += len(splits[split]) - len(remaining)
+        held |= {sentence_key(target) for _, target in splits[split]}
+        splits[split] = remaining
+    return splits, drops
 
 
 few = st.sampled_from(["Go!", "go", "GO .", "stop", "Stop?", "été", "É T É", "Ünï", "x y", "X  y"])
@@ -75,18 +76,18 @@ def test_the_stages_do_what_plain_python_does(
     clean = CleanConfig(identical=False)
     config = CorpusConfig(valid=0.3, test=0.2, seed=seed, clean=clean)
     rows = [*FILLING, *rows]
-    parts, drops = naive(rows, config)
+    splits, drops = naive(rows, config)
     manifest = prepare_file(
         write(rows, folder), DataConfig(corpus=config), folder / "out", chunk_rows=16
     )
     corpus = Corpus.open(folder / "out")
-    for part, wanted in parts.items():
-        got = corpus.split(part)
+    for split, wanted in splits.items():
+        got = corpus.split(split)
         assert list(zip(got["source"], got["target"], strict=True)) == wanted
     assert Counter(manifest.drops) == +drops
 
 
-def test_a_piece_without_a_usable_row_is_only_counted(tmp_path: Path) -> None:
+def test_a_chunk_without_a_usable_row_is_only_counted(tmp_path: Path) -> None:
     rows = [*FILLING[:40], *[("<b>", "x")] * 20, *FILLING[40:]]
     config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
     manifest = prepare_file(write(rows, tmp_path), config, tmp_path / "out", chunk_rows=10)
@@ -104,16 +105,16 @@ def test_ids_are_those_of_the_saved_tokenizer(
     config = DataConfig(text=text, corpus=CorpusConfig(valid=0.2, test=0.2))
     manifest = prepare_file(write(pairs, tmp_path), config, tmp_path / "out", chunk_rows=25)
     corpus = Corpus.open(tmp_path / "out")
-    for part in manifest.rows:
-        rows = corpus.split(part)
+    for split in manifest.rows:
+        rows = corpus.split(split)
         assert rows["source_ids"][:] == corpus.source.encode(rows["source"][:])
         ends = [[*ids, EOS] for ids in corpus.target.encode(rows["target"][:])]
         assert rows["target_ids"][:] == ends
         for side, ids in (("source", rows["source_ids"]), ("target", rows["target_ids"])):
-            known, lengths = manifest.known[part][side], Counter(map(len, ids))
+            known, lengths = manifest.known[split][side], Counter(map(len, ids))
             tokens = sum(map(len, ids)) - (len(rows) if side == "target" else 0)
             assert known.tokens == tokens
-            assert manifest.lengths[part][side] == lengths
+            assert manifest.lengths[split][side] == lengths
             assert (known.unknown_rate > 0) == any(UNK in row for row in ids)
     if shared:
         files = [(tmp_path / "out" / f"{side}.json").read_bytes() for side in ("source", "target")]
@@ -164,10 +165,8 @@ def test_an_interruption_at_any_point_leaves_no_trace(tmp_path: Path) -> None:
     items = 1_000 - every.left
     assert items > 15
     for point in range(items):
-        out, rest = (
-            tmp_path / f"cut{point}",
-            Cut(items - point),
-        )  # enough only if none is done again
+        out = tmp_path / f"cut{point}"
+        rest = Cut(items - point)  # enough only if no item is done again
         with pytest.raises(KeyboardInterrupt):
             prepare_file(rows, config, out, chunk_rows=30, execute=Cut(point))
         assert not out.exists()
@@ -189,6 +188,36 @@ def test_a_run_whose_sources_have_changed_is_refused_and_kept(tmp_path: Path) ->
     assert manifest.read == len(FILLING) - 1
 
 
+@pytest.mark.parametrize("layout", [None, 1])
+def test_a_run_of_an_older_version_is_refused_and_kept(layout: int | None, tmp_path: Path) -> None:
+    rows = write(FILLING, tmp_path)
+    config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_file(rows, config, tmp_path / "out", execute=Cut(3))
+    file = tmp_path / "out.run" / "run.json"
+    run = json.loads(file.read_bytes())
+    del run["layout"]
+    file.write_text(json.dumps({**run, **({"layout": layout} if layout else {})}), "utf-8")
+    before = contents(tmp_path / "out.run")
+    with pytest.raises(BadInput, match=r"holds another run .*--restart") as caught:
+        prepare_file(rows, config, tmp_path / "out")
+    assert len(str(caught.value).splitlines()) == 1
+    assert contents(tmp_path / "out.run") == before
+    assert prepare_file(rows, config, tmp_path / "out", restart=True).read == len(FILLING)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"rows": [90]}', '{"chunk_rows": "many"}'])
+def test_a_broken_outcome_is_refused_in_a_line(content: str, tmp_path: Path) -> None:
+    rows = write(FILLING, tmp_path)
+    config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_file(rows, config, tmp_path / "out", execute=Cut(1))
+    (tmp_path / "out.run" / "read" / "000000.json").write_text(content, "utf-8")
+    with pytest.raises(BadInput, match=r"read/000000\.json: ") as caught:
+        prepare_file(rows, config, tmp_path / "out")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_shards_are_bounded_and_keep_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +235,7 @@ def test_shards_are_bounded_and_keep_the_order(
     assert got == [row for row in FILLING if row in set(got)]
 
 
-def test_pieces_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     short = pa.table({"source": ["x"] * 100})
     long = pa.table({"source": ["x" * 1_000] * 100})
     assert [chunk.num_rows for chunk in rechunk([short, short, short], 128)] == [128, 128, 44]
