@@ -1,7 +1,7 @@
 """The configuration tree.
 
-A `Config` is frozen, rejects unknown keys, and survives JSON exactly. The docstring under each
-field is the only place where the field is described: it is also its `--help`.
+A `Config` is frozen, rejects unknown keys, and is the same after a round trip through JSON. Each
+field is described in one place, the docstring under it, which is also its `--help`.
 """
 
 from typing import Literal, Self
@@ -12,27 +12,30 @@ from s2s.errors import BadInput
 
 
 def describe(error: ValidationError) -> str:
-    """What is wrong with some values, in one line: each key with its fault."""
+    """Return what is wrong with some values, in one line: each key with its fault."""
     faults = []
     for fault in error.errors(include_url=False):
         key = ".".join(str(part) for part in fault["loc"]) or "value"
         what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
-        what = what.removeprefix("Value error, ")  # pydantic's name for our own words
+        what = what.removeprefix("Value error, ")  # which pydantic puts before our own messages
         faults.append(f"{key}: {what}")
     return "; ".join(faults)
 
 
 class Section(BaseModel):
-    """A frozen group of settings that rejects keys it does not know."""
+    """A frozen group of settings that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     @classmethod
     def from_json(cls, text: str | bytes, where: str) -> Self:
-        """The section that JSON text describes; `where` names the text in the error.
+        """Return the section that JSON text describes.
+
+        Args:
+            where: name of the text in error messages.
 
         Raises:
-            BadInput: the text is no JSON, has an unknown key, or a value out of range.
+            BadInput: the text is not JSON, or has an unknown key or a value out of range.
         """
         try:
             return cls.model_validate_json(text)
@@ -40,144 +43,148 @@ class Section(BaseModel):
             raise BadInput(f"{where}: {describe(error)}") from None
 
     def to_json(self) -> str:
-        """The section as JSON text that `from_json` turns into an equal one."""
+        """Return the section as JSON text, from which `from_json` makes an equal one."""
         return self.model_dump_json(indent=2) + "\n"
 
 
 class TextConfig(Section):
-    """How sentences become words."""
+    """How sentences are split into tokens."""
 
     normaliser: Literal["tutorial", "lossless", "tokenised"] = "lossless"
     """`tutorial` lower-cases, strips accents and keeps only letters and `! . ?`; `lossless` keeps
-    every character, and a decoded sentence is the one that was encoded; `tokenised` takes what
-    stands between spaces as words, for text that another program has split."""
+    every character, so that a decoded sentence equals the encoded one; `tokenised` splits at spaces
+    only, for text that is tokenised already."""
 
     units: Literal["word", "bpe", "unigram"] = "word"
-    """What a token is: a whole word, or a part of one, as byte pair encoding (Sennrich, 2016) or
-    a unigram language model (Kudo, 2018) cuts it."""
+    """What a token is: a whole word, or a subword from byte pair encoding (Sennrich et al., 2016)
+    or from a unigram language model (Kudo, 2018)."""
 
     vocabulary_size: int | None = Field(default=None, gt=0)
-    """Most frequent words, or units of words, kept in each language; the others read as `<unk>`.
-    None keeps all words."""
+    """Number of most frequent words, or of subwords, to keep for each language; all others are read
+    as `<unk>`. None keeps all words."""
 
     min_frequency: int = Field(default=1, gt=0)
-    """Times that a word must occur to be in the vocabulary."""
+    """Minimum number of times that a word must occur to be in the vocabulary."""
 
     shared: bool = False
-    """One vocabulary for both languages."""
+    """Use one vocabulary for both languages."""
 
     @model_validator(mode="after")
-    def _parts_of_words_need_a_size(self) -> Self:
+    def _check_size(self) -> Self:
         if self.units != "word" and self.vocabulary_size is None:
             raise ValueError(f"units {self.units} needs a vocabulary_size")
         return self
 
 
 class CleanConfig(Section):
-    """Rules that leave rows out; each counts its rows in the manifest.
+    """Rules that leave out rows; the manifest counts the rows that each one leaves out.
 
-    Rows that have an empty side, or not two columns, are always left out.
+    Rows with an empty side, or without two columns, are always left out.
     """
 
     encoding: bool = True
-    """Leave out rows that are no valid UTF-8, or hold the mark of an earlier bad decoding."""
+    """Leave out rows that are not valid UTF-8 or contain a replacement character (U+FFFD)."""
 
     control: bool = True
-    """Leave out rows with control characters, byte order marks or overrides of direction."""
+    """Leave out rows with control characters, byte order marks or direction overrides."""
 
     markup: bool = True
-    """Leave out rows with tags or character entities of HTML and XML."""
+    """Leave out rows with HTML or XML tags or character entities."""
 
     script: bool = True
-    """Leave out rows of which a side has less than half of its letters in its language's script."""
+    """Leave out rows in which less than half of a side's letters are in the script of its
+    language."""
 
     identical: bool = True
-    """Leave out rows whose source and target are the same but for case, marks and spaces."""
+    """Leave out rows whose source and target differ only in case, punctuation and spaces, or not at
+    all."""
 
     max_characters: int | None = Field(default=1000, gt=0)
-    """Leave out rows with a longer side (`too_long`). None keeps any."""
+    """Leave out rows with a side of more characters (rule `too_long`). None sets no limit."""
 
     max_ratio: float | None = Field(default=4.0, ge=1)
-    """Leave out rows of which one side is so many times longer than the other, 15 characters added
-    to both so that short sentences may differ (`length_ratio`). None keeps any."""
+    """Leave out rows with one side more than this many times as long as the other (rule
+    `length_ratio`), after adding 15 characters to both to spare short sentences. None sets no
+    limit."""
 
     duplicate: bool = True
-    """Leave out all but the first of equal rows."""
+    """Leave out rows that are equal to an earlier row."""
 
 
 class CorpusConfig(Section):
-    """Which rows of a corpus are used, and for what."""
+    """Which rows of the sources are used, and how they are split."""
 
     rows: int | None = Field(default=None, gt=0)
-    """Rows read from the start of the source; None reads all."""
+    """Number of rows to read from the start of the source. None reads all."""
 
     split: Literal["random", "grouped"] = "grouped"
-    """`grouped` keeps all rows of one source sentence in one part, and no held-out sentence in
-    `train`; `random` shuffles rows as the tutorial does, and so leaks held-out sentences."""
+    """`grouped` keeps all rows of a source sentence in one split and held-out sentences out of
+    `train`; `random` shuffles the rows as the tutorial does, which leaks held-out sentences into
+    `train`."""
 
     valid: float = Field(default=0.02, gt=0, lt=0.5)
-    """Share of the rows held out to choose the best epoch."""
+    """Share of the rows to hold out for choosing the best epoch."""
 
     test: float = Field(default=0.02, ge=0, lt=0.5)
-    """Share of the rows held out for the final scores; 0 makes no `test` part."""
+    """Share of the rows to hold out for the final scores; 0 makes no `test` split."""
 
     clean: CleanConfig = CleanConfig()
 
     vocabulary_from: Literal["train", "all"] = "train"
-    """The rows that the vocabulary is learned on; `all` is the tutorial's way."""
+    """Rows to learn the vocabulary from; `all`, as in the tutorial, includes held-out rows."""
 
     seed: int = Field(default=0, ge=0)
-    """Decides which rows are held out."""
+    """Random seed that decides which rows are held out."""
 
 
 class ModelConfig(Section):
     """The network."""
 
     cell: Literal["lstm", "gru", "rnn"] = "lstm"
-    """Recurrent cell of encoder and decoder."""
+    """Recurrent cell of the encoder and the decoder."""
 
     layers: int = Field(default=1, gt=0)
-    """Recurrent layers in the encoder, and as many in the decoder."""
+    """Number of recurrent layers in the encoder, and in the decoder."""
 
     embedding_size: int = Field(default=64, gt=0)
-    """Width of a word's vector."""
+    """Size of the token embeddings."""
 
     hidden_size: int = Field(default=64, gt=0)
-    """Width of the recurrent state, which is also the context vector's."""
+    """Size of the recurrent state and of the context vector."""
 
     bidirectional: bool = False
-    """The encoder reads both ways, each with half of the hidden size, and a linear bridge makes the
-    context vector of both halves (Bahdanau et al., 2015)."""
+    """Read the source in both directions, each with half of the hidden size; a linear layer joins
+    the two final states into the context vector (Bahdanau et al., 2015)."""
 
     reverse_source: bool = False
-    """The encoder reads the source backwards (Sutskever et al., 2014)."""
+    """Read the source backwards (Sutskever et al., 2014)."""
 
     attention: Literal["none", "dot", "general", "additive"] = "none"
-    """How the decoder looks back at the source: not at all, so that it has the context vector
-    alone; by the product of states, or a learned one (Luong et al., 2015); or by a small network
-    (Bahdanau et al., 2015)."""
+    """How the decoder attends to the source: not at all (`none`: it has the context vector only),
+    by the dot product of states or by a learned product (`dot`, `general`: Luong et al., 2015), or
+    by a small network (`additive`: Bahdanau et al., 2015)."""
 
     input_feeding: bool = False
-    """The decoder also reads what it predicted its last word from (Luong et al., 2015): training
-    goes word by word, which is slow. Needs attention."""
+    """Feed the attentional hidden state that predicted a token into the next step of the decoder
+    (Luong et al., 2015). Needs attention; training is slower, as it goes token by token."""
 
     residual: bool = False
-    """Layers above the first add their input to their output (Wu et al., 2016)."""
+    """Add the input of each layer above the first to its output (Wu et al., 2016)."""
 
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the features that training drops of embeddings, between layers and before the output
-    layer, the same ones for all words of a sentence (Gal and Ghahramani, 2016)."""
+    """Dropout rate of embeddings, between layers and before the output layer; one mask is used for
+    all tokens of a sentence (Gal and Ghahramani, 2016)."""
 
     word_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the words that training hides from encoder and decoder."""
+    """Share of the tokens that are hidden from the encoder and decoder during training."""
 
     tie: Literal["none", "target", "all"] = "none"
-    """Weights that are one: `target`, those of the decoder's embedding and output layer (Press and
-    Wolf, 2017); `all`, those of the encoder's embedding, too, which needs a vocabulary that both
-    languages share."""
+    """Weights to share: `target` shares those of the decoder's embedding and the output layer
+    (Press and Wolf, 2017); `all` also those of the encoder's embedding, which needs a shared
+    vocabulary."""
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _check_combination(self) -> Self:
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError("bidirectional needs an even hidden_size")
         if self.input_feeding and self.attention == "none":
@@ -189,80 +196,84 @@ class TrainConfig(Section):
     """The training run."""
 
     epochs: int = Field(default=10, gt=0)
-    """Passes over the training part."""
+    """Number of passes over the `train` split."""
 
     batch_size: int = Field(default=128, gt=0)
-    """Sentence pairs that one optimizer step sees, over all workers together."""
+    """Sentence pairs per optimizer step, over all workers."""
 
     batch_tokens: int | None = Field(default=None, gt=0)
-    """Target tokens, padding included, that one optimizer step sees over all workers together,
-    instead of `batch_size` pairs. None counts pairs."""
+    """Target tokens per optimizer step, over all workers and including padding; replaces
+    `batch_size`. None counts sentence pairs."""
 
     accumulate: int = Field(default=1, gt=0)
-    """Parts in which a worker computes its share of a batch, one after the other: less memory,
-    the same gradient."""
+    """Number of micro-batches into which each worker divides its share of a batch: less memory,
+    same gradient."""
 
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
-    """Step size of Adam, the highest that the schedule reaches."""
+    """Highest learning rate of Adam."""
 
     schedule: Literal["constant", "cosine", "inverse_sqrt", "plateau"] = "constant"
-    """How the learning rate falls after the warm-up: not at all, along half a cosine to zero
-    (Loshchilov and Hutter, 2017), with the root of the step (Vaswani et al., 2017; needs a
-    warm-up), or by a factor whenever the loss on `valid` has stopped falling."""
+    """Learning rate after the warm-up: `constant`; `cosine`, half a cosine down to zero (Loshchilov
+    and Hutter, 2017); `inverse_sqrt`, falling with the inverse square root of the step (Vaswani et
+    al., 2017; needs a warm-up); or `plateau`, lowered when the loss on `valid` stops improving."""
 
     warmup_steps: int = Field(default=0, ge=0)
-    """Steps in which the learning rate rises from zero."""
+    """Steps over which the learning rate rises from zero."""
 
     plateau_factor: float = Field(default=0.5, gt=0, lt=1)
-    """What `plateau` multiplies the learning rate by."""
+    """Factor by which `plateau` multiplies the learning rate."""
 
     plateau_patience: int = Field(default=1, gt=0)
-    """Epochs without a new best loss on `valid` after which `plateau` does so."""
+    """Epochs without a new best loss on `valid` before `plateau` lowers the learning rate."""
 
     patience: int | None = Field(default=None, gt=0)
-    """Epochs without a new best loss on `valid` after which the run ends early. None never does."""
+    """Epochs without a new best loss on `valid` before training stops early. None trains all
+    epochs."""
 
     clip_norm: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Norm to which a larger gradient is scaled down. None never scales."""
+    """Maximum norm of the gradient; a larger one is scaled down to it. None does not clip."""
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target word's probability that training spreads over all words."""
+    """Share of the target token's probability that is spread over the whole vocabulary during
+    training."""
 
     average: Literal["none", "best", "last"] = "none"
-    """The weights of the model directory: those of the best epoch, or the mean of those of some
-    epochs, the best or the last."""
+    """Weights to write to the model directory: of the best epoch (`none`), or averaged over the
+    best or the last epochs."""
 
     average_epochs: int = Field(default=5, gt=1)
-    """Epochs of which the mean is taken."""
+    """Number of epochs to average."""
 
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
-    """What matrix products are computed in; weights and sums are always kept in fp32. `auto` takes
-    bf16 where the hardware has it, else fp16 on a GPU, else fp32. `tf32`, fp32 rounded to 10 bits,
-    is for GPUs, and so is `fp16`."""
+    """Precision of matrix products; weights and sums are always in fp32. `auto` is bf16 where the
+    hardware supports it, else fp16 on a GPU and fp32 on a CPU. `tf32` (fp32 with a 10-bit mantissa)
+    and `fp16` need a GPU."""
 
     compress_gradients: bool = False
-    """Send gradients between workers in bf16, but for those of embeddings: half the bytes."""
+    """Exchange the gradients between workers in bf16, except those of embeddings, which halves the
+    traffic."""
 
     checkpoint_steps: int | None = Field(default=None, gt=0)
-    """Steps after which a checkpoint is written, beside the one at the end of every epoch."""
+    """Steps between checkpoints, in addition to the one at the end of every epoch. None writes no
+    others."""
 
     checkpoint_minutes: float | None = Field(default=10.0, gt=0)
-    """Minutes after which a checkpoint is written, beside those."""
+    """Minutes between checkpoints, in addition to these. None writes no others."""
 
     keep_last: int = Field(default=2, gt=0)
-    """Newest checkpoints that are kept."""
+    """Number of latest checkpoints to keep."""
 
     keep_best: int = Field(default=1, gt=0)
-    """Checkpoints that are kept of the epochs with the least loss on `valid`."""
+    """Number of checkpoints to keep of the epochs with the lowest loss on `valid`."""
 
     log_steps: int = Field(default=50, gt=0)
-    """Steps after which loss, rate and times are logged."""
+    """Steps between logs of loss, learning rate and times."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Decides the first weights and the order of the batches."""
+    """Random seed of the initial weights and of the order of the batches."""
 
     @model_validator(mode="after")
-    def _root_needs_a_warmup(self) -> Self:
+    def _check_schedule(self) -> Self:
         if self.schedule == "inverse_sqrt" and not self.warmup_steps:
             raise ValueError("schedule inverse_sqrt needs warmup_steps")
         return self
@@ -272,71 +283,72 @@ class DecodeConfig(Section):
     """How a trained model translates."""
 
     beam: int = Field(default=1, ge=1, le=1000)
-    """Hypotheses that the search keeps at a time; 1 is greedy decoding."""
+    """Beam width; 1 is greedy decoding."""
 
     n_best: int = Field(default=1, ge=1)
-    """Translations given for each sentence, best first; no more than `beam`, unless sampled."""
+    """Number of translations per sentence, best first; at most `beam`, unless sampled."""
 
     length_penalty: float = Field(default=1.0, ge=0, le=10)
-    """Exponent of the length by which hypotheses' log-probabilities are divided (Wu et al., 2016);
-    0 favours short ones."""
+    """Exponent of the length penalty by which a hypothesis's log-probability is divided (Wu et al.,
+    2016); 0 favours short translations."""
 
     max_length: int = Field(default=50, gt=0)
-    """Target words after which a translation is cut, `<eos>` or not."""
+    """Maximum number of target tokens; a longer translation is cut off."""
 
     max_ratio: float | None = Field(default=None, gt=0, le=1000)
-    """The same, for each source word."""
+    """Maximum number of target tokens per source token. None sets no limit beyond `max_length`."""
 
     min_ratio: float = Field(default=0.0, ge=0, le=1000)
-    """Target words for each source word before which a translation does not end."""
+    """Minimum number of target tokens per source token."""
 
     unknown: Literal["mark", "copy", "avoid"] = "mark"
-    """What becomes of `<unk>`: it is shown; replaced by the source word that the decoder looked at
-    most, as it was written (Luong et al., 2015b; needs attention, else it is shown); or another
-    word is said instead."""
+    """What to do with unknown tokens: `mark` shows `<unk>`; `copy` puts in the source word that the
+    decoder attended to most, as written (Luong et al., 2015b; without attention, `<unk>` is shown);
+    `avoid` chooses another token."""
 
     temperature: float | None = Field(default=None, ge=1e-3, le=1e3)
-    """Words are drawn by chance, from logits divided by this. None draws none."""
+    """Sample tokens, from logits divided by this temperature. None does not sample."""
 
     top_k: int | None = Field(default=None, ge=1)
-    """Likeliest words that are drawn from. None draws from all."""
+    """Number of most likely tokens to sample from. None samples from all."""
 
     top_p: float | None = Field(default=None, gt=0, le=1)
-    """Probability of the likeliest words that are drawn from. None draws from all."""
+    """Total probability of the most likely tokens to sample from. None samples from all."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Decides what is drawn."""
+    """Random seed of sampling."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
-    """What the output layer is computed in. bf16 is faster where the hardware has it; its rounding
-    may choose another word where two are nearly as likely. A CPU that has none takes fp32."""
+    """Precision of the output layer. `bf16` is faster where the hardware supports it, but rounding
+    may change the choice between nearly equal tokens; a CPU without bf16 uses `fp32`."""
 
     batch_size: int = Field(default=64, gt=0)
-    """Sentences translated together."""
+    """Number of sentences to translate together."""
 
     max_source: int = Field(default=50, gt=0)
-    """Source tokens above which a text is cut into sentences that are translated apart."""
+    """Maximum length of a text in source tokens; a longer one is split into sentences, which are
+    translated separately."""
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _check_combination(self) -> Self:
         if self.temperature is None:
             if self.n_best > self.beam:
                 raise ValueError(f"n_best {self.n_best} needs a beam at least as wide")
             if self.top_k is not None or self.top_p is not None:
                 raise ValueError("top_k and top_p need a temperature")
         elif self.beam > 1:
-            raise ValueError("a temperature draws words: it needs beam 1")
+            raise ValueError("sampling with a temperature needs beam 1")
         return self
 
     def changed(self, **settings: object) -> "DecodeConfig":
-        """The same but for these settings; None leaves one as it is.
+        """Return a copy with these settings; None leaves a setting as it is.
 
         Raises:
-            BadInput: a setting is out of range, or does not go with another one.
+            BadInput: a setting is out of range, or contradicts another one.
         """
         given = {name: value for name, value in settings.items() if value is not None}
         if "temperature" in given:
-            given.setdefault("beam", 1)  # whatever it was
+            given.setdefault("beam", 1)  # sampling needs it, whatever the model has
         try:
             return DecodeConfig.model_validate({**self.model_dump(), **given})
         except ValidationError as error:
@@ -347,17 +359,17 @@ class DataConfig(Section):
     """What a corpus directory depends on: the data half of a `Config`."""
 
     source_language: str = "en"
-    """Code of the language translated from."""
+    """Code of the source language."""
 
     target_language: str = "fr"
-    """Code of the language translated to."""
+    """Code of the target language."""
 
     text: TextConfig = TextConfig()
     corpus: CorpusConfig = CorpusConfig()
 
 
 class Config(DataConfig):
-    """All that a model directory depends on, beside the corpus itself."""
+    """Everything that a model directory depends on, except the corpus itself."""
 
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()

@@ -65,7 +65,7 @@ class EpochBar:
         """Show that a step of an epoch is done."""
         self._bars.update(self._bar, description=description, completed=step, total=steps)
 
-    def line(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a line that stays, above the bar."""
         self._bars.console.print(text, markup=False)
 
@@ -93,11 +93,11 @@ class StageBars:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Show how much of a stage is done."""
+    def show_stage(self, name: str, done: int, total: int) -> None:
+        """Show how many items of a stage are done."""
         self._bars.update(self._bar, description=name, completed=done, total=total)
 
-    def line(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a line that stays, above the bar."""
         self._bars.console.print(text, markup=False)
 
@@ -151,9 +151,9 @@ class SweepTable:
             line = f"hidden {row[1]}  embedding {row[2]}  {state}"
             if row[3]:
                 line += f"  epoch {row[3]}  valid loss {row[4]}  token accuracy {row[5]}"
-            self.line(line)
+            self.log(line)
 
-    def line(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a line that stays, above the table."""
         self._console.print(text, markup=False)
 

@@ -1,4 +1,4 @@
-"""Files and directories that are whole or not there."""
+"""Files and directories that are written whole or not at all."""
 
 import hashlib
 import os
@@ -11,7 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A scratch path to write to; at the end of the block it takes the name of `path`."""
+    """Yield a scratch path to write to, which replaces `path` at the end of the block.
+
+    If the block raises, the scratch file is removed and `path` stays as it is.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield scratch
@@ -22,7 +25,10 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
-    """A scratch directory to fill; at the end of the block it replaces what is at `path`."""
+    """Yield a scratch directory to fill, which replaces `path` at the end of the block.
+
+    If the block raises, the scratch directory is removed and `path` stays as it is.
+    """
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield scratch
@@ -34,12 +40,12 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
+    """Write a text file in UTF-8."""
     with new_file(path) as scratch:
         scratch.write_text(text, encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
-    """The hash of a file's content."""
+    """Return the SHA-256 of the content of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """What the verbs print: tables for people, and files that are complete or absent."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,7 +16,7 @@ from s2s.files import new_file
 if TYPE_CHECKING:
     from s2s.evaluation.compare import Comparison
     from s2s.evaluation.evaluate import Evaluation
-    from s2s.preparation.job import Tally
+    from s2s.preparation.pipeline import DryRun
 
 
 @contextmanager
@@ -31,26 +32,20 @@ def opened(path: Path | None) -> Iterator[TextIO]:
             yield file
 
 
-def print_dry_run(read: int, tally: "Tally", rows: Mapping[str, int]) -> None:
-    """Print what a preparation would leave out, with examples.
+def print_dry_run(planned: "DryRun") -> None:
+    """Print what a preparation would leave out, with examples."""
+    from s2s.corpus.rules import RULES
 
-    Args:
-        read: rows read.
-        tally: rows that each rule leaves out, and some of them.
-        rows: those that each split would keep.
-    """
-    from s2s.preparation.clean import RULES
-
-    table = Table(title=f"{read:,} rows read; nothing is written")
+    table = Table(title=f"{planned.rows_read:,} rows read; nothing is written")
     table.add_column("rows", justify="right")
     table.add_column("left out by", overflow="fold")
     table.add_column("because of", overflow="fold")
-    for rule, count in tally.drops.most_common():
+    for rule, count in Counter(planned.left_out.drops).most_common():
         table.add_row(f"{count:,}", rule, RULES[rule])
-    for split, count in rows.items():
+    for split, count in planned.split_rows.items():
         table.add_row(f"{count:,}", "", f"kept in {split}")
     Console(highlight=False).print(table)
-    for rule, examples in tally.examples.items():
+    for rule, examples in planned.left_out.examples.items():
         print(f"\n{rule}:")
         for source, target in examples:
             print(f"  {source}\t{target}")

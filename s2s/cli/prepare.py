@@ -15,7 +15,7 @@ from s2s.errors import BadInput
 from s2s.runs import interruptible
 
 if TYPE_CHECKING:
-    from s2s.preparation.job import Execute
+    from s2s.preparation.execution import Executor
     from s2s.preparation.sources import Source
 
 
@@ -83,10 +83,10 @@ class Prepare:
             raise BadInput("--out must name the corpus directory to create (or use --dry-run)")
         datasets.disable_progress_bars()
         config, source = self._config(), self._sources()
-        with interruptible(), StageBars() as bars, self._executor(source, bars.line) as execute:
+        with interruptible(), StageBars() as bars, self._executor(source, bars.log) as execute:
             if self.out is None or self.dry_run:
                 scratch = None if self.out is None else self.out.resolve().parent
-                print_dry_run(*dry_run(source, config, bars, execute, scratch))
+                print_dry_run(dry_run(source, config, bars, execute, scratch))
                 return
             manifest = prepare(
                 source,
@@ -98,8 +98,8 @@ class Prepare:
                 restart=self.restart,
             )
             for rule, rows in manifest.drops.items():
-                bars.line(f"left out {rows:,} rows: {rule}")
-            bars.line(f"corpus directory: {self.out}")
+                bars.log(f"left out {rows:,} rows: {rule}")
+            bars.log(f"corpus directory: {self.out}")
 
     def _languages(self) -> tuple[str, str]:
         codes = self.languages.split("-")
@@ -135,15 +135,15 @@ class Prepare:
         )
 
     @contextmanager
-    def _executor(self, source: "Source", log: Callable[[str], None]) -> Iterator["Execute"]:
+    def _executor(self, source: "Source", log: Callable[[str], None]) -> Iterator["Executor"]:
         """Give what runs the stages: this process, or Ray tasks."""
-        from s2s.preparation.pipeline import in_process
-        from s2s.preparation.sources import size
+        from s2s.preparation.discovery import source_bytes
+        from s2s.preparation.execution import in_process
 
         if self.tasks is not None and self.tasks < 1:
             raise BadInput(f"--tasks {self.tasks}: must be at least 1")
         without_ray = importlib.util.find_spec("ray") is None
-        if self.tasks is None and (without_ray or size(source) <= self.LARGE):
+        if self.tasks is None and (without_ray or source_bytes(source) <= self.LARGE):
             yield in_process
             return
         from s2s.distributed.prepare import tasks

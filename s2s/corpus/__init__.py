@@ -1,4 +1,4 @@
-"""The corpus directory that training reads, and its batches."""
+"""The corpus directory that training reads: manifest, cleaning rules, and batches."""
 
 from s2s.corpus.directory import Corpus, Manifest
 

@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from s2s.text.ragged import Column, Ints, Ragged
+from s2s.text.ragged import Ints, ListColumn, Ragged
 from s2s.text.vocabulary import PAD, SOS
 
 Item = TypeVar("Item")
@@ -91,7 +91,7 @@ class LocalBatch(GlobalBatch):
 
 def pad(lists: Ragged, rows: Ints) -> Tensor:
     """Return some of the lists as a matrix, (B, longest) int64, PAD after the end of each."""
-    selected = lists.take(rows)
+    selected = lists.select(rows)
     positions = np.arange(selected.lengths.max())  # (longest,)
     inside = positions < selected.lengths[:, None]  # (B, longest)
     matrix = np.full(inside.shape, PAD, np.int64)
@@ -129,14 +129,14 @@ class Batches:
         # The table of a selection also holds the rows that were not selected: copy the selected.
         table = rows.data if rows._indices is None else rows.with_format("arrow")[:]
         self._source, self._target = (
-            Column(table.column(name)) for name in ("source_ids", "target_ids")
+            ListColumn(table.column(name)) for name in ("source_ids", "target_ids")
         )
         self.batch_size, self.batch_tokens, self._seed = batch_size, batch_tokens, seed
         self.rank, self.world_size, self.accumulate = rank, world_size, accumulate
         self._lengths: tuple[Any, Any] | None = None  # of all rows, once they are cached
         self.pairs = len(rows)
-        self.target_tokens = self._target.total
-        self.source_tokens = self._source.total
+        self.target_tokens = self._target.total_length
+        self.source_tokens = self._source.total_length
         if batch_tokens is not None:
             batch_size = max(1, batch_tokens * self.pairs // self.target_tokens)
         self._pool_size = BATCHES_PER_POOL * batch_size
@@ -144,7 +144,7 @@ class Batches:
     @property
     def longest_target(self) -> int:
         """Length of the longest target in tokens, `<eos>` included."""
-        return self._target.longest
+        return self._target.max_length
 
     def steps_per_epoch(self, epoch: int) -> int:
         """Return the number of global batches in an epoch (with `batch_tokens`, epochs differ)."""
@@ -168,7 +168,7 @@ class Batches:
         for pool in self.pools(epoch, skip):
             tokens = self.tokens(pool.rows)
             for batch in pool.batches:
-                yield self._local_batch(pool.rows[batch], *(side.take(batch) for side in tokens))
+                yield self._local_batch(pool.rows[batch], *(side.select(batch) for side in tokens))
 
     def pools(self, epoch: int, skip: int = 0) -> Iterator[Pool]:
         """Yield the pools of an epoch, without its first `skip` global batches."""
@@ -191,8 +191,8 @@ class Batches:
     def tokens(self, rows: Ints | None = None) -> tuple[Ragged, Ragged]:
         """Return source and target tokens of some rows, or of all."""
         if rows is None:
-            return self._source.whole(), self._target.whole()
-        return self._source.take(rows), self._target.take(rows)
+            return self._source.to_ragged(), self._target.to_ragged()
+        return self._source.select(rows), self._target.select(rows)
 
     def cache_lengths(self) -> None:
         """Keep the lengths of all rows in memory, 8 bytes a row, to make pools without reading."""

@@ -1,4 +1,4 @@
-"""The corpus directory: its manifest, its parts, and how it is opened."""
+"""The corpus directory: its manifest, its splits and its vocabularies."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from s2s.errors import BadInput
 from s2s.text.vocabulary import Vocabulary
 
 MANIFEST = "corpus.json"
-PARTS = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test")
 SIDES = ("source", "target")
 
 COLUMNS = Features(
@@ -27,84 +27,84 @@ COLUMNS = Features(
 )
 
 
-class Known(Section):
-    """How much of a part's text one vocabulary knows."""
+class VocabularyCoverage(Section):
+    """How much of one side of a split a vocabulary covers."""
 
     tokens: int
-    """Tokens, `<unk>` among them; the target's `<eos>` is not counted."""
+    """Tokens, including `<unk>`, but not the target's `<eos>`."""
 
     words: int
-    """Words before they become tokens."""
+    """Running words, before they are split into tokens."""
 
     distinct: int
     """Different words."""
 
     coverage: float
-    """Share of the different words that are known whole or in parts."""
+    """Share of the different words that are encoded without `<unk>`."""
 
     unknown_rate: float
-    """Share of the words that hold an unknown token."""
+    """Share of the running words that are encoded with `<unk>`."""
 
     frequent_unknown: dict[str, int]
-    """The most frequent unknown words, each with its count."""
+    """The most frequent words that are encoded with `<unk>`, with their counts."""
 
 
 class Leak(Section):
-    """What a held-out part shares with `train`, blind to case, marks and spaces."""
+    """Overlap of a held-out split with `train`, ignoring case, punctuation and spaces."""
 
     shared_sources: int
-    """Rows whose source is also one of `train`."""
+    """Rows whose source also occurs in `train`."""
 
     shared_targets: int
-    """Rows whose target is also one of `train`."""
+    """Rows whose target also occurs in `train`."""
 
 
 class Manifest(Section):
-    """What `corpus.json` says of a corpus directory."""
+    """The content of `corpus.json`: what a corpus directory was made from, and what it holds."""
 
     format_version: Literal[1] = 1
     """Version of the layout of corpus directories."""
 
     sources: tuple[str, ...]
-    """What the rows were read from."""
+    """The files or datasets that the rows were read from."""
 
     read: int
-    """Rows read from the sources; the rows of all parts and all drops add up to it."""
+    """Rows read from the sources: the sum of `rows` and `drops`."""
 
     drops: dict[str, int]
-    """Rows left out, by the rule that they broke (`s2s.preparation.clean.RULES`)."""
+    """Rows left out, by the rule that they break (`s2s.corpus.rules.RULES`)."""
 
     rows: dict[str, int]
-    """Rows of each part."""
+    """Rows of each split."""
 
     leak: dict[str, Leak]
-    """What each held-out part shares with `train`."""
+    """Overlap of each held-out split with `train`."""
 
     references: dict[str, dict[int, int]]
-    """For each part, how many sources have one target, two, and so on; spellings of a source are
-    one."""
+    """For each split, how many sources have one target, two, and so on; sources that differ only in
+    case, punctuation and spaces count as one."""
 
     vocabulary: dict[str, int]
-    """Entries of the vocabularies of `source` and `target`, the four specials not counted."""
+    """Sizes of the vocabularies of `source` and `target`, without the four special tokens."""
 
-    known: dict[str, dict[str, Known]]
-    """How much the vocabularies know of each part, by part and side."""
+    known: dict[str, dict[str, VocabularyCoverage]]
+    """How much of the text the vocabularies cover, by split and side."""
 
     lengths: dict[str, dict[str, dict[int, int]]]
-    """Rows by their number of tokens, by part and side; the target's `<eos>` counts."""
+    """Numbers of rows by their length in tokens, by split and side; the target's `<eos>` counts."""
 
     sha256: dict[str, str]
-    """Hash of each file of tokens or words, by its path in the directory."""
+    """SHA-256 of each shard and tokenizer file, by its path in the directory."""
 
     versions: dict[str, str]
-    """Versions of the libraries that wrote the directory."""
+    """Versions of s2s and of the libraries that wrote the directory."""
 
     config: DataConfig
-    """The exact settings."""
+    """The settings, complete."""
 
     @property
     def longest(self) -> dict[str, int]:
-        """Tokens of the longest `source` and `target` of any part; `<eos>` counts."""
+        """Length in tokens of the longest `source` and `target` of all splits; `<eos>` counts."""
         return {
             side: max(max(histogram[side]) for histogram in self.lengths.values()) for side in SIDES
         }
@@ -124,38 +124,46 @@ class Corpus:
         """Open a corpus directory.
 
         Raises:
-            BadInput: `path` is no complete corpus directory of this version.
+            BadInput: `path` is not a complete corpus directory of this version.
         """
         try:
             text = (path / MANIFEST).read_bytes()
         except OSError:
-            raise BadInput(f"{path} is no corpus directory: it has no {MANIFEST}") from None
+            raise BadInput(f"{path} is not a corpus directory: it has no {MANIFEST}") from None
         manifest = Manifest.from_json(text, str(path / MANIFEST))
         source = Vocabulary.load(path / "source.json")
         return cls(path, manifest, source, Vocabulary.load(path / "target.json"))
 
     @property
     def sha256(self) -> str:
-        """Hash of the manifest, and so of all that the manifest hashes."""
+        """SHA-256 of the manifest, and so of everything that the manifest hashes."""
         return hashlib.sha256((self.path / MANIFEST).read_bytes()).hexdigest()
 
     def split(self, name: str) -> Dataset:
-        """The rows of `train`, `valid` or `test`, memory-mapped.
+        """Return the rows of a split, memory-mapped, as a dataset with `COLUMNS`.
+
+        Args:
+            name: `train`, `valid` or `test`.
 
         Raises:
-            BadInput: the corpus has no such part, or its shards cannot be read.
+            BadInput: the corpus does not have the split, or its shards cannot be read.
         """
         if name not in self.manifest.rows:
-            parts = ", ".join(self.manifest.rows)
-            raise BadInput(f"{self.path} has no part {name!r}; it has {parts}")
+            splits = ", ".join(self.manifest.rows)
+            raise BadInput(f"{self.path} has no split {name!r}; it has {splits}")
         try:
             return datasets.load_from_disk(str(self.path / name))
         except Exception as error:  # Arrow, JSON and OS errors alike mean a broken directory
             raise BadInput(f"{self.path / name} cannot be read: {error}") from None
 
 
-def describe_part(folder: Path, shards: list[str]) -> None:
-    """Write what `datasets.load_from_disk` wants to know of a folder of Arrow shards."""
+def write_split_metadata(folder: Path, shards: list[str]) -> None:
+    """Write the files that `datasets.load_from_disk` needs beside the Arrow shards of a split.
+
+    Args:
+        folder: the folder of the split.
+        shards: names of its shards, in order.
+    """
     DatasetInfo(features=COLUMNS).write_to_directory(str(folder))
     state: dict[str, Any] = {
         "_data_files": [{"filename": name} for name in shards],

@@ -186,7 +186,7 @@ class Translator:
         # Sentences of one length together: a batch takes as many steps as its longest needs.
         order = sorted((row for row, own in enumerate(ids) if own), key=lambda row: len(ids[row]))
         on_batch([row for row, own in enumerate(ids) if not own])
-        lists = Ragged.of(ids)
+        lists = Ragged.from_lists(ids)
         for rows in self._batches(order, ids):
             places = np.array(rows)
             lengths = torch.from_numpy(lists.lengths[places])  # (B,)

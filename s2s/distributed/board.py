@@ -109,7 +109,7 @@ def display(bar: EpochBar, epochs: int) -> Iterator[Any]:
         except ray.exceptions.RayError:
             return  # the board's node has gone; training goes on unseen
         for line in lines:
-            bar.line(line)
+            bar.log(line)
         if progress is not None:
             loss = f"epoch {progress.epoch}/{epochs}  loss {progress.loss:.4f}"
             rate = f"{progress.pairs_per_second:,.0f} pairs/s"

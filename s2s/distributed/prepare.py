@@ -12,11 +12,11 @@ import ray
 from s2s.distributed.cluster import WorkerResources, cluster
 from s2s.errors import BadInput, Failed
 from s2s.preparation import Source
-from s2s.preparation.job import Execute
+from s2s.preparation.execution import Executor
 
 
 @contextmanager
-def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterator[Execute]:
+def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterator[Executor]:
     """A way to run stages as Ray tasks of one CPU each.
 
     Args:
@@ -74,16 +74,16 @@ def _alone() -> None:
 
 @ray.remote(num_cpus=1)
 def _ready() -> None:
-    from s2s.preparation.readers import read
-    from s2s.preparation.sources import find
+    from s2s.preparation.discovery import find_origins
+    from s2s.preparation.readers import read_origin
 
     _alone()
     with tempfile.TemporaryDirectory() as folder:
         pairs = Path(folder) / "pairs.tsv"
         pairs.write_text("a\tb\n", encoding="utf-8")
         source = Source(source=(str(pairs),), source_language="en", target_language="fr")
-        for origin in find(source, Path(folder)):
-            list(read(origin, source, Path(folder)))
+        for origin in find_origins(source, Path(folder)):
+            list(read_origin(origin, source, Path(folder)))
     time.sleep(0.2)  # long enough that every CPU's process takes one of these
 
 

@@ -81,32 +81,32 @@ def train(
         "checkpoints": options.checkpoints,
     }
     with interruptible(), cluster(), EpochBar() as bar:
-        workers.require(bar.line)
+        workers.require(bar.log)
         # A place that cannot be used is reported before anything is made or dropped.
-        store = run_checkpoints(run_folder(out), config.train, options.checkpoints, bar.line)
+        store = run_checkpoints(run_folder(out), config.train, options.checkpoints, bar.log)
         store.all()
         folder = claim_folder(out, "model.safetensors", description, options.restart)
         out = out.resolve()
         with lock(folder):
             if options.restart:
                 store.clear()
-            bar.line(f"checkpoints: {store.root}")
+            bar.log(f"checkpoints: {store.root}")
             root = options.checkpoints and store.root
             options = replace(options, init_from=start, checkpoints=root)
             job = Job(opened.path, config, folder, workers.cpus, options)
             finished = _finished(_run(job, workers, bar), store, folder)
-            bar.line("scoring the model on valid")
+            bar.log("scoring the model on valid")
             metrics = export(
                 store, finished.metrics, config.train, opened.path, out,
-                time.perf_counter() - begin, versions={"ray": ray.__version__}, log=bar.line,
+                time.perf_counter() - begin, versions={"ray": ray.__version__}, log=bar.log,
             )  # fmt: skip
     scores = ", ".join(
         f"{score.name} {score.score:.2f} (references {score.references})"
         for score in metrics.scores
     )
     loss = f"valid loss {metrics.valid.valid_loss:.4f}" if metrics.valid else ""
-    bar.line(f"{metrics.weights}: {loss}, {metrics.decoding}: {scores}")
-    bar.line(f"model directory: {out}")
+    bar.log(f"{metrics.weights}: {loss}, {metrics.decoding}: {scores}")
+    bar.log(f"model directory: {out}")
 
 
 def make_trainer(
@@ -151,7 +151,7 @@ def _run(job: Job, workers: WorkerResources, bar: EpochBar) -> RunOutcome:
     with display(bar, job.config.train.epochs) as board:
         trainer = make_trainer(replace(job, board=board), workers)
         with _reservation_cancelled(trainer, job.folder):
-            return _fit(trainer, board, bar.line)
+            return _fit(trainer, board, bar.log)
 
 
 def _finished(outcome: RunOutcome, store: Checkpoints, folder: Path) -> RunFinished:

@@ -89,20 +89,20 @@ def tune(
         "sizes": tried,
     }
     with cluster(), SweepTable() as table:
-        workers.require(table.line)
+        workers.require(table.log)
         folder = claim_folder(out, "sweep.json", description, options.restart)
         out = out.resolve()
-        table.line(f"{len(tried)} trials in {folder}")
+        table.log(f"{len(tried)} trials in {folder}")
         _Watcher.table = table
         setup = _Setup(opened.path, config, workers, folder)
         tuner = _make_tuner(setup, tried)
         with lock(folder), interruptible():
             grid = tuner.fit()
-        table.line("scoring the best trial on valid")
+        table.log("scoring the best trial on valid")
         sweep = _export(grid, setup, out, time.perf_counter() - begin)
     best = sweep.trials[sweep.best]
-    table.line(f"best: hidden {best.hidden_size}, embedding {best.embedding_size}")
-    table.line(f"model directory: {out / 'best'}")
+    table.log(f"best: hidden {best.hidden_size}, embedding {best.embedding_size}")
+    table.log(f"model directory: {out / 'best'}")
 
 
 def _drawn(options: SweepOptions, config: Config) -> list[Sizes]:

@@ -16,7 +16,7 @@ from s2s.evaluation.references import References
 from s2s.evaluation.scores import score, sentence_scores
 from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
-from s2s.text.normalise import Splitter
+from s2s.text.normalise import WordSplitter
 from s2s.text.vocabulary import EOS, PAD, UNK, Vocabulary
 
 # B sentences of a batch, T target tokens of the longest, N real target tokens of a batch, C of
@@ -92,7 +92,7 @@ def break_down(
         translations: of each source of the references.
         batches: the same sentences as tokens of the model.
     """
-    splitter = Splitter(model.config.text)
+    splitter = WordSplitter(model.config.text)
     counts = _count_words(corpus, splitter)
     sentences = _sentence_groups(model.source, splitter, counts, references, translations)
     return Breakdowns(sentences, _token_groups(model, counts, batches))
@@ -114,7 +114,7 @@ def worst_sentences(
 
 def _sentence_groups(
     vocabulary: Vocabulary,
-    splitter: Splitter,
+    splitter: WordSplitter,
     counts: Counter[str],
     references: References,
     translations: list[str],
@@ -127,14 +127,14 @@ def _sentence_groups(
     produce. Words are those of the model's normaliser, punctuation included. A sentence without
     words is in no group. BLEU of a group whose translations all have fewer than four words is 0.
     """
-    words = [splitter.words(source) for source in references.sources]
+    words = [splitter.split(source) for source in references.sources]
     unknown = _unknown_words(vocabulary, words)
 
     def unknown_in(line: list[str]) -> int:
         return sum(word in unknown for word in line) if line else _NO_BIN
 
     def rarest_in(group: list[str]) -> int:
-        targets = filter(None, map(splitter.words, group))
+        targets = filter(None, map(splitter.split, group))
         return max((min(counts[word] for word in target) for target in targets), default=_NO_BIN)
 
     def groups(values: Iterable[int], bins: Sequence[int]) -> tuple[SentenceGroup, ...]:
@@ -171,17 +171,19 @@ def _score_group(
 def _unknown_words(vocabulary: Vocabulary, sentences: list[list[str]]) -> set[str]:
     """Return the words of some sentences that hold an unknown token."""
     words = list({word for sentence in sentences for word in sentence})
-    return {word for word, ids in zip(words, vocabulary.ids(words), strict=True) if UNK in ids}
+    return {
+        word for word, ids in zip(words, vocabulary.encode_words(words), strict=True) if UNK in ids
+    }
 
 
-def _count_words(corpus: Corpus, splitter: Splitter) -> Counter[str]:
+def _count_words(corpus: Corpus, splitter: WordSplitter) -> Counter[str]:
     """Return how often each word occurs in the targets of `train`."""
     counts: Counter[str] = Counter()
     train = corpus.split("train").with_format("arrow")
     for start in range(0, len(train), _ROWS):
         column = train[start : start + _ROWS]["target"]
-        words = splitter.split(column.combine_chunks())
-        times = np.bincount(words.numbers.values, minlength=len(words.distinct))
+        words = splitter.split_many(column.combine_chunks())
+        times = np.bincount(words.indices.values, minlength=len(words.distinct))
         counts.update(dict(zip(words.distinct, times.tolist(), strict=True)))
     return counts
 
@@ -206,7 +208,7 @@ def _token_groups(
     every sentence.
     """
     frequencies = np.zeros(len(model.target), np.int64)  # (V,)
-    for ids, times in zip(model.target.ids(list(counts)), counts.values(), strict=True):
+    for ids, times in zip(model.target.encode_words(list(counts)), counts.values(), strict=True):
         np.add.at(frequencies, ids, times)
     labels = ["<unk>", "<eos>", *_labels(_FREQUENCIES)]
     group = np.searchsorted(_FREQUENCIES, frequencies, side="right") + 1  # (V,)

@@ -42,7 +42,7 @@ class ModelDirectory:
         Raises:
             BadInput: the model needs one shared vocabulary, and these are two.
         """
-        if config.model.tie == "all" and source.words != target.words:
+        if config.model.tie == "all" and source.tokens != target.tokens:
             raise BadInput("model.tie all needs a corpus that was prepared with text.shared")
         return cls(config, source, target, Seq2Seq(len(source), len(target), config.model))
 

@@ -1,7 +1,11 @@
-"""Named rules that leave rows out of a corpus, each for a table of rows at once.
+"""The checks that leave rows out of a corpus, each on a table of rows at once.
 
-The first rule that a row breaks is the one it is counted under. The rules are those of Moses'
-clean-corpus-n and of OPUS filtering (Aulamo et al., 2020), bounded for short sentences.
+To add a rule: describe it in `s2s.corpus.rules.RULES`, add its switch to `s2s.config.CleanConfig`,
+write its check here, and give it a row in `_CHECKS`; `tests/unit/test_clean.py` has a row that
+breaks each rule.
+
+The rules are those of Moses' clean-corpus-n and of OpusFilter (Aulamo et al., 2020), with limits
+that spare short sentences.
 """
 
 import re
@@ -15,29 +19,10 @@ import pyarrow.compute as pc
 from babel.core import get_global
 
 from s2s.config import CleanConfig
-from s2s.preparation.sentence_keys import keys
+from s2s.corpus.directory import SIDES
+from s2s.preparation.sentence_keys import sentence_keys
 
-Rows = dict[str, pa.Array]  # the columns of some rows by name
-
-RULES: dict[str, str] = {
-    "columns": "a row without the two columns",
-    "malformed": "a line that is no JSON object",
-    "fuzzy": "a translation that its catalogue marks as unsure",
-    "empty": "a side without text",
-    "encoding": "no valid UTF-8, or the mark of an earlier bad decoding",
-    "control": "control characters, byte order marks, overrides of direction",
-    "markup": "tags or character entities of HTML and XML",
-    "script": "less than half of a side's letters in its language's script",
-    "identical": "source and target the same but for case, marks and spaces",
-    "too_long": "a side of more characters than the limit",
-    "length_ratio": "a side so many times longer than the other",
-    "no_words": "a side of which normalising leaves no word",
-    "duplicate": "the same as an earlier row",
-    "target_leak": "a target whose like is held out",
-}
-"""Every reason why a row is left out, in the order in which they are looked for."""
-
-# What stands for a script in a character class of RE2, by its ISO 15924 code.
+# RE2 character classes of scripts, by their ISO 15924 code.
 _SCRIPTS = {
     "Arab": r"\p{Arabic}", "Armn": r"\p{Armenian}", "Beng": r"\p{Bengali}",
     "Cyrl": r"\p{Cyrillic}", "Deva": r"\p{Devanagari}", "Ethi": r"\p{Ethiopic}",
@@ -52,119 +37,142 @@ _CONTROL = r"[\x00-\x1f\x7f-\x9f\x{202a}-\x{202e}\x{2066}-\x{2069}\x{feff}]"
 _MARKUP = r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
 
 # Added to both lengths of a ratio: "Go." may well be "Vas-y, maintenant !".
-_SLACK = 15
+_LENGTH_SLACK = 15
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Sentence pairs, (rows,) each."""
+
+    source: pa.StringArray
+    target: pa.StringArray
+    source_key: pa.StringArray
+    target_key: pa.StringArray
+
+    @property
+    def sides(self) -> tuple[pa.StringArray, pa.StringArray]:
+        return self.source, self.target
 
 
 @dataclass(frozen=True)
 class Cleaner:
-    """The rules as a corpus has them switched."""
+    """The checks that a corpus has switched on.
+
+    Args:
+        languages: codes of the source and target language.
+    """
 
     config: CleanConfig
     languages: tuple[str, str]
 
-    def __call__(self, table: pa.Table, given: bool = False) -> pa.Table:
-        """The rows with sides trimmed, every reason in `drop`, and their keys beside them.
+    def check(self, table: pa.Table, unusable_only: bool = False) -> pa.Table:
+        """Return trimmed rows, with the first rule that each one breaks.
 
         Args:
-            given: the rows are a held-out part that the user brought: only what cannot be used at
-                all is left out.
+            table: columns `source`, `target` and `drop`, the rule that a reader found broken.
+            unusable_only: leave out only what is no sentence pair at all, as for a split that the
+                user provides.
+
+        Returns:
+            Columns `source`, `target`, `source_key`, `target_key`, and `drop`, which is empty for a
+            row that breaks no rule.
         """
-        rows = {side: _trimmed(_decoded(table[side])) for side in ("source", "target")}
-        rows |= {f"{side}_key": keys(rows[side]) for side in ("source", "target")}
+        source, target = (_trim(_valid_text(table[side])) for side in SIDES)
+        pairs = _Pairs(source, target, sentence_keys(source), sentence_keys(target))
         drop = pc.fill_null(table["drop"].combine_chunks(), "")
-        for name, breaks in _RULES.items():
-            if given and name != "empty":
+        for rule, check in _CHECKS.items():
+            if unusable_only and rule != "empty":
                 continue
-            broken = breaks(self, rows)
+            broken = check(self, pairs)
             if broken is not None:
-                drop = pc.if_else(pc.and_(pc.equal(drop, ""), broken), name, drop)
-        return pa.table({**rows, "drop": drop})
+                drop = pc.if_else(pc.and_(pc.equal(drop, ""), broken), rule, drop)
+        return pa.table({**vars(pairs), "drop": drop})
 
 
-def script(language: str) -> str | None:
-    """The script of a language, as a part of a character class; None if it is not known."""
+def script_class(language: str) -> str | None:
+    """Return the RE2 character class of a language's script; None if the script is not known."""
     likely = get_global("likely_subtags")
     tag = likely.get(language.replace("-", "_")) or likely.get(re.split("[-_]", language)[0], "")
     return next((_SCRIPTS[part] for part in tag.split("_") if part in _SCRIPTS), None)
 
 
-def _empty(cleaner: Cleaner, rows: Rows) -> Any:
-    return pc.or_(pc.equal(rows["source"], ""), pc.equal(rows["target"], ""))
+# ---- checks: which rows break a rule, (rows,) bool; None if the rule is switched off -------------
 
 
-def _encoding(cleaner: Cleaner, rows: Rows) -> Any:
-    return _either(rows, "\ufffd") if cleaner.config.encoding else None
+def _is_empty(cleaner: Cleaner, pairs: _Pairs) -> Any:
+    return pc.or_(pc.equal(pairs.source, ""), pc.equal(pairs.target, ""))
 
 
-def _control(cleaner: Cleaner, rows: Rows) -> Any:
-    return _either(rows, _CONTROL) if cleaner.config.control else None
+def _is_badly_encoded(cleaner: Cleaner, pairs: _Pairs) -> Any:
+    return _either_matches(pairs, "\ufffd") if cleaner.config.encoding else None
 
 
-def _markup(cleaner: Cleaner, rows: Rows) -> Any:
-    return _either(rows, _MARKUP) if cleaner.config.markup else None
+def _has_control(cleaner: Cleaner, pairs: _Pairs) -> Any:
+    return _either_matches(pairs, _CONTROL) if cleaner.config.control else None
 
 
-def _script(cleaner: Cleaner, rows: Rows) -> Any:
+def _has_markup(cleaner: Cleaner, pairs: _Pairs) -> Any:
+    return _either_matches(pairs, _MARKUP) if cleaner.config.markup else None
+
+
+def _has_other_script(cleaner: Cleaner, pairs: _Pairs) -> Any:
     if not cleaner.config.script:
         return None
-    wrong = pa.array(np.zeros(len(rows["source"]), bool))
-    for name, language in zip(("source", "target"), cleaner.languages, strict=True):
-        side = rows[name]
-        if (own := script(language)) is None:
+    broken = pa.array(np.zeros(len(pairs.source), bool))
+    for side, language in zip(pairs.sides, cleaner.languages, strict=True):
+        if (own := script_class(language)) is None:
             continue
         # Counting is slow, so only sides with a letter of another script are counted.
         mixed = pc.match_substring_regex(side, rf"[^\P{{L}}{own}]")
-        doubtful = side.filter(mixed)
-        letters = pc.count_substring_regex(doubtful, r"\p{L}")
-        inside = pc.count_substring_regex(doubtful, rf"[{own}]")
-        mostly_other = pc.less(pc.multiply(inside, 2), letters)
-        wrong = pc.or_(wrong, pc.replace_with_mask(mixed, mixed, mostly_other))
-    return wrong
+        mixed_sides = side.filter(mixed)
+        letters = pc.count_substring_regex(mixed_sides, r"\p{L}")
+        own_letters = pc.count_substring_regex(mixed_sides, rf"[{own}]")
+        mostly_other = pc.less(pc.multiply(own_letters, 2), letters)
+        broken = pc.or_(broken, pc.replace_with_mask(mixed, mixed, mostly_other))
+    return broken
 
 
-def _identical(cleaner: Cleaner, rows: Rows) -> Any:
-    return pc.equal(rows["source_key"], rows["target_key"]) if cleaner.config.identical else None
+def _is_identical(cleaner: Cleaner, pairs: _Pairs) -> Any:
+    return pc.equal(pairs.source_key, pairs.target_key) if cleaner.config.identical else None
 
 
-def _too_long(cleaner: Cleaner, rows: Rows) -> Any:
+def _is_too_long(cleaner: Cleaner, pairs: _Pairs) -> Any:
     limit = cleaner.config.max_characters
-    if limit is None:
-        return None
-    return pc.greater(pc.max_element_wise(*_lengths(rows)), limit)
+    return None if limit is None else pc.greater(pc.max_element_wise(*_lengths(pairs)), limit)
 
 
-def _length_ratio(cleaner: Cleaner, rows: Rows) -> Any:
+def _has_length_ratio(cleaner: Cleaner, pairs: _Pairs) -> Any:
     limit = cleaner.config.max_ratio
     if limit is None:
         return None
-    lengths = [pc.add(length, _SLACK) for length in _lengths(rows)]
+    lengths = [pc.add(length, _LENGTH_SLACK) for length in _lengths(pairs)]
     longer, shorter = pc.max_element_wise(*lengths), pc.min_element_wise(*lengths)
     return pc.greater(pc.divide(longer.cast(pa.float64()), shorter), limit)
 
 
-_RULES: dict[str, Callable[[Cleaner, Rows], Any]] = {
-    "empty": _empty,
-    "encoding": _encoding,
-    "control": _control,
-    "markup": _markup,
-    "script": _script,
-    "identical": _identical,
-    "too_long": _too_long,
-    "length_ratio": _length_ratio,
+_CHECKS: dict[str, Callable[[Cleaner, _Pairs], Any]] = {
+    "empty": _is_empty,
+    "encoding": _is_badly_encoded,
+    "control": _has_control,
+    "markup": _has_markup,
+    "script": _has_other_script,
+    "identical": _is_identical,
+    "too_long": _is_too_long,
+    "length_ratio": _has_length_ratio,
 }
+"""The check of each rule, in the order in which they are made."""
 
 
-def _either(rows: Rows, pattern: str) -> Any:
-    sides = rows["source"], rows["target"]
-    return pc.or_(*(pc.match_substring_regex(side, pattern) for side in sides))
+def _either_matches(pairs: _Pairs, pattern: str) -> Any:
+    return pc.or_(*(pc.match_substring_regex(side, pattern) for side in pairs.sides))
 
 
-def _lengths(rows: Rows) -> list[pa.Array]:
-    return [pc.utf8_length(rows[side]) for side in ("source", "target")]
+def _lengths(pairs: _Pairs) -> list[pa.Array]:
+    return [pc.utf8_length(side) for side in pairs.sides]
 
 
-def _decoded(column: pa.ChunkedArray) -> pa.StringArray:
-    """A column of valid UTF-8; binary files may claim to have strings that are none."""
+def _valid_text(column: pa.ChunkedArray) -> pa.StringArray:
+    """Return a column as valid UTF-8; strings of a binary file may claim to be, and are not."""
     side = column.combine_chunks()
     try:
         side.validate(full=True)
@@ -174,6 +182,6 @@ def _decoded(column: pa.ChunkedArray) -> pa.StringArray:
     return side
 
 
-def _trimmed(side: pa.StringArray) -> pa.StringArray:
-    """Sentences without outer white space; a line break within is a space."""
+def _trim(side: pa.StringArray) -> pa.StringArray:
+    """Return sentences without outer white space, and with spaces for line breaks and tabs."""
     return pc.utf8_trim_whitespace(pc.replace_substring_regex(side, r"[\t\n\v\f\r]+", " "))

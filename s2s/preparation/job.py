@@ -1,99 +1,76 @@
-"""What the stages of a preparation know of it, and what they tell."""
+"""A preparation as its stages see it: what to do, and where its files are."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from s2s.config import DataConfig
 from s2s.preparation.sources import Origin, Source
 
-# What one task holds in memory. The result depends on the first two, so they are no settings.
-PIECE_ROWS, PIECE_BYTES = 32_768, 16 << 20
+# What one task holds in memory. The result depends on the first two, so they are not settings.
+CHUNK_ROWS, CHUNK_BYTES = 32_768, 16 << 20
 BUCKET_ROWS = 250_000
 SHARD_BYTES = 64 << 20
 
-EXAMPLES = 10  # shown of the rows that a rule leaves out
 
-Outcome = dict[str, Any]
-"""What an item of a stage found out, as JSON holds it."""
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows of an origin."""
 
-Execute = Callable[[Callable[[int], None], Sequence[int]], Iterator[int]]
-"""Runs a function for every item, in any order, and yields the items that are done."""
-
-
-class Watch(Protocol):
-    """Told how far a preparation is."""
-
-    def line(self, text: str) -> None:
-        """A line that stays."""
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        """So many items of a stage are done."""
-
-
-class Silent:
-    """A watch that nobody looks at."""
-
-    def line(self, text: str) -> None:
-        """Say nothing."""
-
-    def stage(self, name: str, done: int, total: int) -> None:
-        """Show nothing."""
+    file: str  # in the folder of the stage `read`
+    rows: int  # the first ones of the file
+    split: str  # of its origin: `valid` or `test`, or "" if the rows are to be split
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Some consecutive rows of an origin."""
+class Shard:
+    """An Arrow file of a split, made of consecutive chunks."""
 
-    file: str
-    rows: int
-    part: str  # that the origin is given as, or ""
+    split: str
+    index: int  # among the shards of the split
+    count: int  # of the shards of the split
+    chunks: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return f"data-{self.index:05}-of-{self.count:05}.arrow"
+
+    @property
+    def path(self) -> str:
+        """Path of the file in the corpus directory."""
+        return f"{self.split}/{self.name}"
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a stage needs to know; later stages know more."""
+    """All that a stage needs to know; the fields from `chunks` on are filled in stage by stage."""
 
     source: Source
     config: DataConfig
-    folder: Path
+    folder: Path  # the run folder
     origins: tuple[Origin, ...]
-    piece_rows: int = PIECE_ROWS
-    vocabularies: Path | None = None  # directory whose vocabularies are taken instead of learned
-    pieces: tuple[Piece, ...] = ()
-    kept: tuple[int, ...] = ()  # rows of each piece that cleaning keeps
-    buckets: int = 1
-    shards: tuple[tuple[str, tuple[int, ...]], ...] = ()  # part and pieces of each shard
+    chunk_rows: int = CHUNK_ROWS
+    vocabularies: Path | None = None  # directory whose vocabularies are used; None learns them
+    chunks: tuple[Chunk, ...] = ()
+    usable_rows: tuple[int, ...] = ()  # of each chunk, after cleaning
+    buckets: int = 1  # ranges of source hashes
+    shards: tuple[Shard, ...] = ()
 
-    def at(self, stage: str, item: int, suffix: str) -> Path:
-        """A file of a stage's item."""
+    def file(self, stage: str, item: int, suffix: str) -> Path:
+        """Return the path of a file that a stage writes for an item."""
         return self.folder / stage / f"{item:06}{suffix}"
 
     @property
-    def shares(self) -> tuple[float, float]:
-        """Shares of rows that a hash holds out for `test` and `valid`."""
-        given = {origin.part for origin in self.origins}
-        corpus = self.config.corpus
-        return 0.0 if "test" in given else corpus.test, 0.0 if "valid" in given else corpus.valid
-
-    @property
-    def corpus(self) -> Path:
-        """Where the corpus directory grows."""
+    def corpus_folder(self) -> Path:
+        """Where the corpus directory is written."""
         return self.folder / "corpus"
 
-
-@dataclass
-class Tally:
-    """What the stages found out about rows left out."""
-
-    drops: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[list[str]]] = field(default_factory=dict)
-
-    def add(self, outcome: Outcome) -> None:
-        """Count what an outcome tells."""
-        self.drops.update(outcome["drops"])
-        for rule, rows in outcome["examples"].items():
-            shown = self.examples.setdefault(rule, [])
-            shown += rows[: EXAMPLES - len(shown)]
+    @property
+    def held_out_shares(self) -> tuple[float, float]:
+        """Shares of the rows to hold out for `test` and `valid`; 0 if the user provides them."""
+        provided = {origin.split for origin in self.origins}
+        corpus = self.config.corpus
+        return (
+            0.0 if "test" in provided else corpus.test,
+            0.0 if "valid" in provided else corpus.valid,
+        )

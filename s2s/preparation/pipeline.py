@@ -1,105 +1,124 @@
-"""From sources of sentence pairs to a corpus directory.
+"""Preparation of a corpus directory from sources of sentence pairs.
 
-The work is cut into stages (`s2s.preparation.stages`), and each stage into items. An item leaves
-its files in the run folder, the one that tells of it last. So a stage may run in this process or as
-tasks on a cluster, an interrupted preparation goes on with what is done, and neither shows in the
-result.
+The work is divided into stages (`s2s.preparation.stages`), and each stage into items. An item
+leaves its files in the run folder, the outcome last. So a stage may run in this process or as tasks
+on a cluster, an interrupted preparation resumes with what is done, and neither affects the result.
 
-Every row read is accounted for: it is in a part of the corpus or counted under a rule.
+Every row read is accounted for: it is in a split of the corpus or counted under a rule.
 """
 
 import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import datasets
-import numpy as np
 import tokenizers
 
 from s2s import __version__
 from s2s.config import DataConfig
-from s2s.corpus.directory import MANIFEST, PARTS, SIDES, Manifest, describe_part
+from s2s.corpus.directory import MANIFEST, SIDES, SPLITS, Leak, Manifest, write_split_metadata
 from s2s.errors import BadInput
-from s2s.files import new_file, sha256, write_text
-from s2s.preparation.job import (
-    BUCKET_ROWS,
-    PIECE_ROWS,
-    SHARD_BYTES,
-    Execute,
-    Job,
-    Outcome,
-    Piece,
-    Silent,
-    Tally,
-    Watch,
+from s2s.files import sha256, write_text
+from s2s.preparation.discovery import find_origins
+from s2s.preparation.execution import Executor, Progress, SilentProgress, in_process
+from s2s.preparation.job import BUCKET_ROWS, CHUNK_ROWS, SHARD_BYTES, Chunk, Job, Shard
+from s2s.preparation.outcomes import (
+    CleanOutcome,
+    EncodeOutcome,
+    GroupOutcome,
+    LearnOutcome,
+    LeftOut,
+    ReadOutcome,
+    SelectOutcome,
 )
-from s2s.preparation.sources import Source, find
-from s2s.preparation.stages import STAGES, hold_out
+from s2s.preparation.row_keys import HeldOutTargets, draw_random_splits
+from s2s.preparation.sources import Source
+from s2s.preparation.stages import (
+    CLEAN,
+    ENCODE,
+    GROUP,
+    JOIN,
+    LEARN,
+    READ,
+    SELECT,
+    STAGES,
+    OutcomeT,
+    Stage,
+)
+from s2s.preparation.tables import sum_histograms
 from s2s.runs import claim_folder
 
-_ORIGINS = "origins.json"
-_SILENT = Silent()
+# Version of the files in a run folder; a run of another one is refused.
+_RUN_LAYOUT = 2
+_SILENT = SilentProgress()
 
 
-def in_process(function: Callable[[int], None], items: Sequence[int]) -> Iterator[int]:
-    """Runs stages here, one item after the other."""
-    for item in items:
-        function(item)
-        yield item
+@dataclass(frozen=True)
+class DryRun:
+    """What a preparation would do."""
+
+    rows_read: int
+    left_out: LeftOut
+    split_rows: dict[str, int]
+    """Rows of each split."""
 
 
 def prepare(
     source: Source,
     config: DataConfig,
     out: Path,
-    watch: Watch = _SILENT,
-    execute: Execute = in_process,
+    progress: Progress = _SILENT,
+    execute: Executor = in_process,
     *,
     vocabularies: Path | None = None,
     restart: bool = False,
-    piece_rows: int = PIECE_ROWS,
+    chunk_rows: int = CHUNK_ROWS,
 ) -> Manifest:
-    """Read pairs and write the corpus directory `out`.
+    """Read sentence pairs and write the corpus directory `out`.
 
-    What is done so far lives in `OUT.run`; a run found there is gone on with, if it is the same.
+    What is done so far is kept in `OUT.run`; a run found there is resumed if it is the same.
 
     Args:
-        execute: how the stages are run; the result does not depend on it.
-        vocabularies: model or corpus directory whose vocabularies are taken instead of learned; it
-            must have been made with the text settings of `config`.
-        restart: begin anew, and replace `out` if it is there.
-        piece_rows: rows that a task holds at once; part of the result, as shards follow it.
+        execute: runs the items of a stage; the result does not depend on it.
+        vocabularies: model or corpus directory whose vocabularies are used instead of learned ones;
+            it must have been made with the text settings of `config`.
+        restart: start over, and replace `out` if it exists.
+        chunk_rows: rows that a task holds at once; the result depends on it, as shards are made of
+            whole chunks.
 
     Raises:
         BadInput: a source is missing, unreadable or without a usable pair; `out` exists.
     """
-    described = {
+    run: dict[str, object] = {
+        "layout": _RUN_LAYOUT,
         "source": source.model_dump(mode="json"),
         "config": config.model_dump(mode="json"),
-        "piece_rows": piece_rows,
+        "chunk_rows": chunk_rows,
         "versions": _versions(),
     }
     if vocabularies is not None:
-        described["vocabularies"] = [sha256(vocabularies / f"{side}.json") for side in SIDES]
+        run["vocabularies"] = [sha256(vocabularies / f"{side}.json") for side in SIDES]
     if "::" in str(out.resolve()):
-        raise BadInput(f"--out {out}: a path with :: is taken for a chain of file systems")
-    folder = claim_folder(out, MANIFEST, described, restart)
+        raise BadInput(f"--out {out}: the path must not contain ::, which chains file systems")
+    folder = claim_folder(out, MANIFEST, run, restart)
     out = out.resolve()
-    fresh = not (folder / _ORIGINS).exists()
+    is_new = not _origins_file(folder).exists()
+    runner = _Runner(execute, progress)
     try:
-        job, tally = _select(_start(source, config, folder, piece_rows, watch), execute, watch)
-        manifest = _write(replace(job, vocabularies=vocabularies), tally, execute, watch)
+        job = _open_job(source, config, folder, chunk_rows, progress)
+        selection = _select_rows(job, runner)
+        manifest = _write_corpus(selection, vocabularies, runner)
     except BadInput:
-        if fresh:  # the same input will fail again
+        if is_new:  # the same input would fail again
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    shutil.rmtree(out, ignore_errors=True)  # there only where `restart` was given
-    job.corpus.replace(out)
+    shutil.rmtree(out, ignore_errors=True)  # which exists only if `restart` is given
+    selection.job.corpus_folder.replace(out)
     shutil.rmtree(folder, ignore_errors=True)
     return manifest
 
@@ -107,223 +126,264 @@ def prepare(
 def dry_run(
     source: Source,
     config: DataConfig,
-    watch: Watch = _SILENT,
-    execute: Execute = in_process,
-    near: Path | None = None,
-) -> tuple[int, Tally, dict[str, int]]:
-    """What `prepare` would leave out.
+    progress: Progress = _SILENT,
+    execute: Executor = in_process,
+    scratch: Path | None = None,
+) -> DryRun:
+    """Return what `prepare` would read, leave out and keep.
 
     Args:
-        near: directory for files that are gone at the end; tasks on other nodes must see it.
-
-    Returns:
-        Rows read, rows left out with examples, and rows of each part.
+        scratch: directory for temporary files, which tasks on other nodes must see.
 
     Raises:
         BadInput: as for `prepare`.
     """
-    with tempfile.TemporaryDirectory(prefix=".s2s-dry-run-", dir=near) as folder:
-        started = _start(source, config, Path(folder), PIECE_ROWS, watch)
-        job, tally = _select(started, execute, watch)
-        rows = _rows(job)
-        return sum(piece.rows for piece in job.pieces), tally, rows
+    with tempfile.TemporaryDirectory(prefix=".s2s-dry-run-", dir=scratch) as folder:
+        job = _open_job(source, config, Path(folder), CHUNK_ROWS, progress)
+        selection = _select_rows(job, _Runner(execute, progress))
+        return DryRun(selection.rows_read, selection.left_out, selection.split_rows)
 
 
-def _start(source: Source, config: DataConfig, folder: Path, piece_rows: int, watch: Watch) -> Job:
-    origins = tuple(find(source, folder / "fetched"))
-    known = folder / _ORIGINS
-    stamps = json.dumps([origin.as_json() for origin in origins])
-    if known.exists() and known.read_text(encoding="utf-8") != stamps:
-        raise BadInput(f"{folder}: the sources have changed since that run; --restart begins anew")
-    write_text(known, stamps)
-    if any((folder / stage).is_dir() for stage in STAGES):
-        watch.line(f"going on with what is done in {folder}")
-    return Job(source, config, folder, origins, piece_rows)
+@dataclass(frozen=True)
+class _Runner:
+    """Runs stages and shows their progress."""
+
+    execute: Executor
+    progress: Progress
+
+    def run(self, job: Job, stage: Stage[OutcomeT], items: int) -> list[OutcomeT]:
+        """Run a stage for the items that are not done yet, and return the outcomes of all."""
+        (job.folder / stage.name).mkdir(exist_ok=True)
+        todo = [item for item in range(items) if not stage.is_done(job, item)]
+        done = items - len(todo)
+        self.progress.show_stage(stage.name, done, items)
+        for _ in self.execute(partial(stage.run_item, job), todo):
+            self.progress.show_stage(stage.name, done := done + 1, items)
+        return [stage.load_outcome(job, item) for item in range(items)]
 
 
-def _select(job: Job, execute: Execute, watch: Watch) -> tuple[Job, Tally]:
-    """The stages up to the parts of all rows."""
-    label = ", ".join(dict.fromkeys(origin.label for origin in job.origins))
-    run = partial(_run, execute=execute, watch=watch)
-    outcomes = run(job, "read", range(len(job.origins)))
-    read = Counter[str]()
-    for origin, outcome in zip(job.origins, outcomes, strict=True):
-        read[origin.label] += sum(outcome["rows"])
-    for empty in (name for name, count in read.items() if not count):
-        watch.line(f"no rows in {empty}")
-    job = replace(job, pieces=tuple(_pieces(job, outcomes)))
-    tally = Tally()
-    cleaned = run(job, "clean", range(len(job.pieces)))
-    for outcome in cleaned:
-        tally.add(outcome)
-    rows, usable = sum(p.rows for p in job.pieces), sum(outcome["rows"] for outcome in cleaned)
-    if not usable:
-        reasons = ", ".join(f"{n} {rule}" for rule, n in tally.drops.items()) or "it is empty"
+# ---- from sources to the splits of all rows -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """The splits of all rows, which are in the job's folder."""
+
+    job: Job
+    left_out: LeftOut
+    grouped: list[GroupOutcome]
+    selected: list[SelectOutcome]
+
+    @property
+    def rows_read(self) -> int:
+        return sum(chunk.rows for chunk in self.job.chunks)
+
+    @property
+    def split_rows(self) -> dict[str, int]:
+        """Rows of each split that the corpus is to have."""
+        has_test = self.job.held_out_shares[0] or any(c.split == "test" for c in self.job.chunks)
+        return {
+            split: sum(outcome.split_rows[split] for outcome in self.selected)
+            for split in SPLITS
+            if split != "test" or has_test
+        }
+
+
+def _open_job(
+    source: Source, config: DataConfig, folder: Path, chunk_rows: int, progress: Progress
+) -> Job:
+    """Find the origins, and check that a run to be resumed had the same."""
+    origins = tuple(find_origins(source, folder / "fetched"))
+    file, content = _origins_file(folder), json.dumps([asdict(origin) for origin in origins])
+    if file.exists() and file.read_text(encoding="utf-8") != content:
         raise BadInput(
-            f"{label}: no usable pair in {rows:,} rows ({reasons}); a row is: source, tab, target"
+            f"{folder}: the sources have changed since that run; use --restart to start over"
         )
-    watch.line(f"read {rows:,} rows of {label}, {usable:,} of them usable")
+    write_text(file, content)
+    if any((folder / stage.name).is_dir() for stage in STAGES):
+        progress.log(f"resuming the run in {folder}")
+    return Job(source, config, folder, origins, chunk_rows)
 
-    buckets = -(-usable // BUCKET_ROWS)
-    job = replace(job, kept=tuple(outcome["rows"] for outcome in cleaned), buckets=buckets)
-    _draw(job)
-    hold_out(job)
-    run(job, "group", range(buckets))
-    for outcome in run(job, "select", range(len(job.pieces))):
-        tally.add(outcome)
-    for part, count in _rows(job).items():
+
+def _select_rows(job: Job, runner: _Runner) -> _Selection:
+    """Run the stages that read and clean the rows, and assign them to splits."""
+    label = ", ".join(dict.fromkeys(origin.label for origin in job.origins))
+    read = runner.run(job, READ, len(job.origins))
+    for empty in _origins_without_rows(job, read):
+        runner.progress.log(f"no rows in {empty}")
+    job = replace(job, chunks=tuple(_chunks(job, read)))
+    cleaned = runner.run(job, CLEAN, len(job.chunks))
+    usable = _count_usable(job, cleaned, label)
+    rows = sum(chunk.rows for chunk in job.chunks)
+    runner.progress.log(f"read {rows:,} rows of {label}, {usable:,} of them usable")
+
+    job = replace(
+        job,
+        usable_rows=tuple(outcome.usable_rows for outcome in cleaned),
+        buckets=-(-usable // BUCKET_ROWS),
+    )
+    draw_random_splits(job)
+    HeldOutTargets.collect(job).save(job)
+    grouped = runner.run(job, GROUP, job.buckets)
+    selected = runner.run(job, SELECT, len(job.chunks))
+    left_out = LeftOut.merge(
+        [*(each.left_out for each in cleaned), *(each.left_out for each in selected)]
+    )
+    selection = _Selection(job, left_out, grouped, selected)
+    for split, count in selection.split_rows.items():
         if not count:
             raise BadInput(
-                f"{label}: {usable:,} usable pairs are too few: no pair left for {part!r}"
+                f"{label}: {usable:,} usable pairs are too few: no pair left for {split!r}"
             )
-    return job, tally
+    return selection
 
 
-def _write(job: Job, tally: Tally, execute: Execute, watch: Watch) -> Manifest:
-    """The stages from the parts of all rows to the corpus directory."""
-    run = partial(_run, execute=execute, watch=watch)
-    rows = _rows(job)
-    for part in rows:
-        (job.corpus / part).mkdir(parents=True, exist_ok=True)
-    learned = run(job, "learn", range(1 if job.config.text.shared else 2))
-    vocabulary = {side: n for outcome in learned for side, n in outcome["vocabulary"].items()}
-    watch.line(
-        ("learned " if job.vocabularies is None else "took ")
+def _origins_without_rows(job: Job, read: list[ReadOutcome]) -> list[str]:
+    rows = Counter[str]()
+    for origin, outcome in zip(job.origins, read, strict=True):
+        rows[origin.label] += sum(outcome.chunk_rows)
+    return [label for label, count in rows.items() if not count]
+
+
+def _chunks(job: Job, read: list[ReadOutcome]) -> Iterator[Chunk]:
+    """Yield the chunks of all origins, up to the number of rows that the config asks for."""
+    left = job.config.corpus.rows
+    for number, (origin, outcome) in enumerate(zip(job.origins, read, strict=True)):
+        for index, rows in enumerate(outcome.chunk_rows):
+            used = rows if origin.split or left is None else min(rows, left)
+            if left is not None and not origin.split:
+                left -= used
+            if used:
+                yield Chunk(f"{number:06}-{index:06}.arrow", used, origin.split)
+
+
+def _count_usable(job: Job, cleaned: list[CleanOutcome], label: str) -> int:
+    """Return the number of usable rows.
+
+    Raises:
+        BadInput: there is none.
+    """
+    usable = sum(outcome.usable_rows for outcome in cleaned)
+    if not usable:
+        rows = sum(chunk.rows for chunk in job.chunks)
+        drops = LeftOut.merge(outcome.left_out for outcome in cleaned).drops
+        reasons = ", ".join(f"{count} {rule}" for rule, count in drops.items()) or "it is empty"
+        raise BadInput(
+            f"{label}: no usable pair in {rows:,} rows ({reasons}); "
+            "a row must be: source, tab, target"
+        )
+    return usable
+
+
+# ---- from the splits of all rows to the corpus directory ----------------------------------------
+
+
+def _write_corpus(selection: _Selection, vocabularies: Path | None, runner: _Runner) -> Manifest:
+    """Run the stages that learn vocabularies and write the corpus directory."""
+    job = replace(selection.job, vocabularies=vocabularies)
+    split_rows = selection.split_rows
+    for split in split_rows:
+        (job.corpus_folder / split).mkdir(parents=True, exist_ok=True)
+    learned = runner.run(job, LEARN, 1 if job.config.text.shared else 2)
+    vocabulary = {side: size for each in learned for side, size in each.vocabulary.items()}
+    runner.progress.log(
+        ("learned " if vocabularies is None else "reused ")
         + ", ".join(f"{vocabulary[side]:,} {side} {_units(job.config)}" for side in SIDES)
     )
-    encoded = run(job, "encode", range(len(job.pieces)))
-    job = replace(job, shards=tuple(_shards(encoded, rows)))
-    joined = run(job, "join", range(len(job.shards)))
-    for part in rows:
-        describe_part(
-            job.corpus / part, [Path(o["file"]).name for o in joined if o["part"] == part]
-        )
-    watch.line("wrote " + ", ".join(f"{n:,} {part} pairs" for part, n in rows.items()))
-
-    grouped, selected = _outcomes(job, "group"), _outcomes(job, "select")
-    manifest = Manifest(
-        sources=tuple(
-            dict.fromkeys(
-                f"{origin.part}: {origin.label}" if origin.part else origin.label
-                for origin in job.origins
-            )
-        ),
-        read=sum(piece.rows for piece in job.pieces),
-        drops={rule: n for rule, n in sorted(tally.drops.items()) if n},
-        rows=rows,
-        leak={
-            part: {
-                "shared_sources": sum(o["shared_sources"].get(part, 0) for o in grouped),
-                "shared_targets": sum(o["shared_targets"].get(part, 0) for o in selected),
-            }
-            for part in rows
-            if part != "train"
-        },
-        references={part: _summed(o["references"].get(part, {}) for o in grouped) for part in rows},
-        vocabulary=vocabulary,
-        known={
-            part: {side: known for o in learned for side, known in o["known"][part].items()}
-            for part in rows
-        },
-        lengths={
-            part: {
-                side: _summed(o["lengths"][part][side] for o in encoded if part in o["lengths"])
-                for side in SIDES
-            }
-            for part in rows
-        },
-        sha256={o["file"]: o["sha256"] for o in joined}
-        | {f"{side}.json": sha256(job.corpus / f"{side}.json") for side in SIDES},
-        versions=_versions(),
-        config=DataConfig(**{key: getattr(job.config, key) for key in DataConfig.model_fields}),
+    encoded = runner.run(job, ENCODE, len(job.chunks))
+    job = replace(
+        job, shards=tuple(shard for split in split_rows for shard in _shards(split, encoded))
     )
-    write_text(job.corpus / MANIFEST, manifest.to_json())
+    joined = runner.run(job, JOIN, len(job.shards))
+    for split in split_rows:
+        names = [shard.name for shard in job.shards if shard.split == split]
+        write_split_metadata(job.corpus_folder / split, names)
+    runner.progress.log(
+        "wrote " + ", ".join(f"{rows:,} {split} pairs" for split, rows in split_rows.items())
+    )
+    hashes = {shard.path: outcome.sha256 for shard, outcome in zip(job.shards, joined, strict=True)}
+    hashes |= {f"{side}.json": sha256(job.corpus_folder / f"{side}.json") for side in SIDES}
+    manifest = _manifest(selection, vocabulary, learned, encoded, hashes)
+    write_text(job.corpus_folder / MANIFEST, manifest.to_json())
     return manifest
 
 
-def _run(
-    job: Job, stage: str, items: Sequence[int], *, execute: Execute, watch: Watch
-) -> list[Outcome]:
-    """Run a stage for the items that are not done yet, and return what all of them tell."""
-    (job.folder / stage).mkdir(exist_ok=True)
-    todo = [item for item in items if not job.at(stage, item, ".json").exists()]
-    done = len(items) - len(todo)
-    watch.stage(stage, done, len(items))
-    for _ in execute(partial(_do, job, stage), todo):
-        watch.stage(stage, done := done + 1, len(items))
-    return [json.loads(job.at(stage, item, ".json").read_bytes()) for item in items]
+def _shards(split: str, encoded: list[EncodeOutcome]) -> list[Shard]:
+    """Return the shards of a split: consecutive chunks of `SHARD_BYTES` at most."""
+    groups: list[list[int]] = [[]]
+    size = 0
+    for number, outcome in enumerate(encoded):
+        chunk_bytes = outcome.file_bytes.get(split, 0)
+        if groups[-1] and size + chunk_bytes > SHARD_BYTES:
+            groups.append([])
+            size = 0
+        if chunk_bytes:
+            groups[-1].append(number)
+            size += chunk_bytes
+    return [Shard(split, index, len(groups), tuple(chunks)) for index, chunks in enumerate(groups)]
 
 
-def _do(job: Job, stage: str, item: int) -> None:
-    """One item of a stage, its outcome written last."""
-    write_text(job.at(stage, item, ".json"), json.dumps(STAGES[stage](job, item)))
+def _manifest(
+    selection: _Selection,
+    vocabulary: dict[str, int],
+    learned: list[LearnOutcome],
+    encoded: list[EncodeOutcome],
+    hashes: dict[str, str],
+) -> Manifest:
+    config, split_rows = selection.job.config, selection.split_rows
+    return Manifest(
+        sources=tuple(
+            dict.fromkeys(
+                f"{origin.split}: {origin.label}" if origin.split else origin.label
+                for origin in selection.job.origins
+            )
+        ),
+        read=selection.rows_read,
+        drops={rule: count for rule, count in sorted(selection.left_out.drops.items()) if count},
+        rows=split_rows,
+        leak={
+            split: Leak(
+                shared_sources=sum(each.shared_sources[split] for each in selection.grouped),
+                shared_targets=sum(each.shared_targets[split] for each in selection.selected),
+            )
+            for split in split_rows
+            if split != "train"
+        },
+        references={
+            split: sum_histograms(each.references[split] for each in selection.grouped)
+            for split in split_rows
+        },
+        vocabulary=vocabulary,
+        known={
+            split: {
+                side: coverage
+                for each in learned
+                for side, coverage in each.coverage[split].items()
+            }
+            for split in split_rows
+        },
+        lengths={
+            split: {
+                side: sum_histograms(
+                    each.lengths[split][side] for each in encoded if split in each.lengths
+                )
+                for side in SIDES
+            }
+            for split in split_rows
+        },
+        sha256=hashes,
+        versions=_versions(),
+        # Of a whole `Config`, the data half alone.
+        config=DataConfig(**{name: getattr(config, name) for name in DataConfig.model_fields}),
+    )
 
 
-def _outcomes(job: Job, stage: str) -> list[Outcome]:
-    return [json.loads(file.read_bytes()) for file in sorted((job.folder / stage).glob("*.json"))]
-
-
-def _pieces(job: Job, outcomes: list[Outcome]) -> Iterator[Piece]:
-    """The pieces of all origins, up to the rows asked for."""
-    left = job.config.corpus.rows
-    for number, (origin, outcome) in enumerate(zip(job.origins, outcomes, strict=True)):
-        for piece, rows in enumerate(outcome["rows"]):
-            used = rows if origin.part or left is None else min(rows, left)
-            if left is not None and not origin.part:
-                left -= used
-            if used:
-                yield Piece(f"{number:06}-{piece:06}.arrow", used, origin.part)
-
-
-def _draw(job: Job) -> None:
-    """For a random split, the part of every row that is to be split: the tutorial's shuffling."""
-    if job.config.corpus.split != "random":
-        return
-    rows = sum(n for n, piece in zip(job.kept, job.pieces, strict=True) if not piece.part)
-    test, valid = (round(rows * share) for share in job.shares)
-    order = np.random.default_rng(job.config.corpus.seed).permutation(rows)
-    part = np.zeros(rows, np.int8)
-    part[order[:test]] = PARTS.index("test")
-    part[order[test : test + valid]] = PARTS.index("valid")
-    with new_file(job.folder / "random.npy") as file, file.open("wb") as opened:
-        np.save(opened, part)
-
-
-def _rows(job: Job) -> dict[str, int]:
-    """Rows of each part that the corpus is to have."""
-    rows = Counter[str]()
-    for outcome in _outcomes(job, "select"):
-        rows.update(outcome["rows"])
-    test = job.shares[0] or any(piece.part == "test" for piece in job.pieces)
-    return {part: rows[part] for part in PARTS if part != "test" or test}
-
-
-def _shards(encoded: list[Outcome], rows: dict[str, int]) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Consecutive pieces that make a shard together."""
-    for part in rows:
-        pieces: list[int] = []
-        size = 0
-        for number, outcome in enumerate(encoded):
-            mine = outcome["bytes"].get(part, 0)
-            if pieces and size + mine > SHARD_BYTES:
-                yield part, tuple(pieces)
-                pieces, size = [], 0
-            if mine:
-                pieces.append(number)
-                size += mine
-        yield part, tuple(pieces)
-
-
-def _summed(histograms: Iterable[dict[str, int]]) -> dict[int, int]:
-    """Histograms added up; JSON made their numbers strings."""
-    total = Counter[int]()
-    for histogram in histograms:
-        total.update({int(value): n for value, n in histogram.items()})
-    return dict(sorted(total.items()))
+def _origins_file(folder: Path) -> Path:
+    return folder / "origins.json"
 
 
 def _units(config: DataConfig) -> str:
-    return "words" if config.text.units == "word" else "parts of words"
+    return "words" if config.text.units == "word" else "subwords"
 
 
 def _versions() -> dict[str, str]:

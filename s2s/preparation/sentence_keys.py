@@ -1,4 +1,7 @@
-"""What two spellings of one sentence have in common, and where it places a row."""
+"""Sentence keys, which are equal for spellings of the same sentence, and hashes of them.
+
+The hash of its source's key decides which split a row belongs to.
+"""
 
 import re
 import unicodedata
@@ -14,37 +17,43 @@ from s2s.text.normalise import cached
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
-def key(sentence: str) -> str:
-    """What two spellings of one sentence have in common: NFKC, case-folded, marks as spaces."""
+def sentence_key(sentence: str) -> str:
+    """Return a sentence in NFKC, case-folded, with spaces for punctuation and symbols."""
     folded = unicodedata.normalize("NFKC", sentence).casefold()
     return re.sub(r"[\W_]+", " ", folded).strip()
 
 
-def keys(sentences: pa.StringArray) -> pa.StringArray:
-    """The keys of many sentences; the same as of each alone.
+def sentence_keys(sentences: pa.StringArray) -> pa.StringArray:
+    """Return the key of each sentence, as `sentence_key` does.
 
-    The key of a sentence is that of the pieces between its spaces, so each piece is done once.
+    The key of a sentence joins the keys of the chunks between its spaces, so the key of each
+    different chunk is computed only once.
     """
-    pieces = pc.split_pattern(sentences, " ")
-    encoded = pieces.flatten().dictionary_encode()
-    known = pa.array(map(_key, encoded.dictionary.to_pylist()), pa.string())
-    numbers = encoded.indices.to_numpy()
-    kept = pc.not_equal(known, "").to_numpy(zero_copy_only=False)[numbers]
-    starts = pieces.offsets.to_numpy() - pieces.offsets[0].as_py()
-    starts = np.concatenate(([0], np.cumsum(kept)))[starts].astype(np.int32)
-    lists = pa.ListArray.from_arrays(pa.array(starts), known.take(pa.array(numbers[kept])))
-    return pc.binary_join(lists, " ")
+    chunks = pc.split_pattern(sentences, " ")
+    encoded = chunks.flatten().dictionary_encode()
+    key_of_chunk = pa.array(map(_cached_key, encoded.dictionary.to_pylist()), pa.string())
+    indices = encoded.indices.to_numpy()
+    has_key = pc.not_equal(key_of_chunk, "").to_numpy(zero_copy_only=False)[indices]
+    offsets = chunks.offsets.to_numpy() - chunks.offsets[0].as_py()
+    offsets = np.concatenate(([0], np.cumsum(has_key)))[offsets].astype(np.int32)
+    keys = key_of_chunk.take(pa.array(indices[has_key]))
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), keys), " ")
 
 
-_key = cached(key)
+_cached_key = cached(sentence_key)
 
 
-def hashes(texts: pa.StringArray, seed: int) -> Hashes:
-    """A number in [0, 2**64) for each text (XXH3), that depends on the text and the seed alone."""
+def hash_texts(texts: pa.StringArray, seed: int) -> Hashes:
+    """Return a hash of each text in [0, 2**64), by XXH3; it depends on text and seed only."""
     raw = texts.cast(pa.binary()).to_pylist()
     return np.array([xxh3_64_intdigest(text, seed) for text in raw], np.uint64)
 
 
-def bounds(test: float, valid: float) -> tuple[int, int]:
-    """Below which hash a source key is held out for `test`, and below which for `valid`."""
+def held_out_bounds(test: float, valid: float) -> tuple[int, int]:
+    """Return the hashes of source keys below which a row is in `test`, and below which in `valid`.
+
+    Args:
+        test: share of the rows to hold out for `test`.
+        valid: share of the rows to hold out for `valid`.
+    """
     return round(test * 2**64), round((test + valid) * 2**64)

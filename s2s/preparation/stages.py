@@ -2,342 +2,395 @@
 
     read → clean → group → select → learn → encode → join
 
-An item is a source, a piece of rows, a range of hashes, a side or a shard. A stage leaves files in
-the job's folder and returns what it found out. Nothing but counts and hashes of held-out rows
-crosses pieces, so memory stays flat however large the corpus.
+An item is an origin, a chunk of rows, a range of source hashes, a side or a shard. A stage leaves
+files in the job's folder and returns an outcome. Nothing but counts and hashes of held-out rows is
+known beyond a chunk, so memory does not grow with the corpus.
 """
 
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from s2s.corpus.directory import COLUMNS, PARTS, SIDES
-from s2s.files import new_file, sha256
+from s2s.config import Section, TextConfig
+from s2s.corpus.directory import COLUMNS, SIDES, SPLITS, VocabularyCoverage
+from s2s.files import new_file, sha256, write_text
 from s2s.preparation.clean import Cleaner
-from s2s.preparation.job import EXAMPLES, Job, Outcome
-from s2s.preparation.readers import read
-from s2s.preparation.sentence_keys import bounds, hashes
+from s2s.preparation.job import Job
+from s2s.preparation.outcomes import (
+    CleanOutcome,
+    EncodeOutcome,
+    GroupOutcome,
+    JoinOutcome,
+    LearnOutcome,
+    ReadOutcome,
+    SelectOutcome,
+)
+from s2s.preparation.readers import read_origin
+from s2s.preparation.row_keys import (
+    LEFT_OUT,
+    TEST,
+    TRAIN,
+    HeldOutTargets,
+    RowKeys,
+    SplitCodes,
+    load_keys,
+    splits_before_rules,
+)
 from s2s.preparation.tables import (
-    cut,
     first_rows,
     histogram,
-    left_out,
-    load,
-    save,
+    left_out_rows,
+    load_table,
+    rechunk,
+    save_array,
+    save_table,
     words_column,
-    words_of,
+    words_of_column,
 )
-from s2s.text.normalise import Splitter
+from s2s.text.normalise import WordSplitter
 from s2s.text.ragged import Ragged
 from s2s.text.vocabulary import EOS, SPECIALS, UNK, Vocabulary
 
-_TRAIN, _VALID, _TEST = range(len(PARTS))
-_NOWHERE = -1  # the part of a row that is left out
-_SOURCE, _TARGET, _PAIR, _ROW = range(4)  # what `clean` keeps of its rows, each in an array
-_DROPPED = np.dtype([("piece", "u4"), ("row", "u4"), ("rule", "u1")])
-_LATE_RULES = ("duplicate", "target_leak")
+OutcomeT = TypeVar("OutcomeT", bound=Section)
 
 
-def _read(job: Job, number: int) -> Outcome:
-    """The rows of an origin as pieces."""
+@dataclass(frozen=True)
+class Stage(Generic[OutcomeT]):
+    """A stage, and how its outcomes are kept in the run folder."""
+
+    name: str
+    work: Callable[[Job, int], OutcomeT]
+    outcome: type[OutcomeT]
+
+    def run_item(self, job: Job, item: int) -> None:
+        """Work on an item, and write its outcome last, which marks the item as done."""
+        outcome = self.work(job, item)
+        write_text(self._outcome_file(job, item), outcome.to_json())
+
+    def is_done(self, job: Job, item: int) -> bool:
+        """Return whether an item is done."""
+        return self._outcome_file(job, item).exists()
+
+    def load_outcome(self, job: Job, item: int) -> OutcomeT:
+        """Return the outcome of an item that is done.
+
+        Raises:
+            BadInput: its file is broken.
+        """
+        file = self._outcome_file(job, item)
+        return self.outcome.from_json(file.read_bytes(), str(file))
+
+    def _outcome_file(self, job: Job, item: int) -> Path:
+        return job.file(self.name, item, ".json")
+
+
+# ---- read ---------------------------------------------------------------------------------------
+
+
+def _read(job: Job, number: int) -> ReadOutcome:
+    """Write the rows of an origin as chunks."""
     origin = job.origins[number]
-    limit = job.config.corpus.rows if not origin.part else None
-    rows: list[int] = []
-    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=job.folder) as unpacked:
-        tables = read(origin, job.source, Path(unpacked))
-        for piece in cut(first_rows(tables, limit), job.piece_rows):
-            with new_file(job.folder / "read" / f"{number:06}-{len(rows):06}.arrow") as file:
-                save(file, piece)
-            rows.append(piece.num_rows)
-    return {"rows": rows}
+    limit = job.config.corpus.rows if not origin.split else None
+    chunk_rows: list[int] = []
+    with tempfile.TemporaryDirectory(prefix="unpacked-", dir=job.folder) as scratch:
+        tables = read_origin(origin, job.source, Path(scratch))
+        for chunk in rechunk(first_rows(tables, limit), job.chunk_rows):
+            save_table(job.folder / "read" / f"{number:06}-{len(chunk_rows):06}.arrow", chunk)
+            chunk_rows.append(chunk.num_rows)
+    return ReadOutcome(chunk_rows=chunk_rows)
 
 
-def _clean(job: Job, number: int) -> Outcome:
-    """The usable rows of a piece, split into words, and their hashes in the order of the first."""
-    piece, text = job.pieces[number], job.config.text
-    clean = Cleaner(job.config.corpus.clean, job.source.languages)
-    rows = load(job.folder / "read" / piece.file).slice(0, piece.rows)
-    table = clean(rows, given=bool(piece.part))
-    words = {side: _splitter(text).split(table[side].combine_chunks()) for side in SIDES}
-    wordless = np.zeros(table.num_rows, bool)
-    for side in SIDES:
-        wordless |= words[side].numbers.lengths == 0
+# ---- clean --------------------------------------------------------------------------------------
+
+
+def _clean(job: Job, number: int) -> CleanOutcome:
+    """Write the usable rows of a chunk, split into words, and their hashes."""
+    chunk, splitter = job.chunks[number], _splitter(job.config.text)
+    rows = load_table(job.folder / "read" / chunk.file).slice(0, chunk.rows)
+    cleaner = Cleaner(job.config.corpus.clean, job.source.languages)
+    table = cleaner.check(rows, unusable_only=bool(chunk.split))
+    words = {side: splitter.split_many(table[side].combine_chunks()) for side in SIDES}
     drop = table["drop"].to_numpy().astype(object)
-    drop[(drop == "") & wordless] = "no_words"
-    kept = np.flatnonzero(drop == "")
-    columns = {side: table[side].take(kept) for side in SIDES}
-    columns |= {f"{side}_words": words_column(words[side], kept) for side in SIDES}
-    with new_file(job.at("clean", number, ".arrow")) as file:
-        save(file, pa.table(columns))
-    seed = job.config.corpus.seed
-    pairs = pc.binary_join_element_wise(*(columns[side].combine_chunks() for side in SIDES), "\t")
-    keys = np.empty((4, len(kept)), np.uint64)
-    keys[_SOURCE] = hashes(table["source_key"].take(kept).combine_chunks(), seed)
-    keys[_TARGET] = hashes(table["target_key"].take(kept).combine_chunks(), seed)
-    keys[_PAIR] = hashes(pairs, seed)
-    keys[_ROW] = np.arange(len(kept))
-    with new_file(job.at("clean", number, ".npy")) as file, file.open("wb") as opened:
-        np.save(opened, keys[:, np.argsort(keys[_SOURCE], kind="stable")])
-    return {"rows": len(kept), **left_out(table, drop)}
+    for side in SIDES:
+        drop[(drop == "") & (words[side].indices.lengths == 0)] = "no_words"
+    usable = np.flatnonzero(drop == "")
+    columns = {side: table[side].take(usable) for side in SIDES}
+    columns |= {f"{side}_words": words_column(words[side], usable) for side in SIDES}
+    save_table(job.file("clean", number, ".arrow"), pa.table(columns))
+    keys = RowKeys.from_table(table.take(usable), job.config.corpus.seed)
+    keys.save(job.file("clean", number, ".npy"))
+    return CleanOutcome(usable_rows=len(usable), left_out=left_out_rows(table, drop))
 
 
-def _group(job: Job, bucket: int) -> Outcome:
-    """All rows of a range of source keys: which of them are left out, and what the others share."""
-    low, high = ((edge << 64) // job.buckets for edge in (bucket, bucket + 1))
-    found, places, parts = [], [], []
-    for number in range(len(job.pieces)):
-        keys = np.load(job.at("clean", number, ".npy"), mmap_mode="r")
-        begin = int(np.searchsorted(keys[_SOURCE], np.uint64(low)))
-        end = keys.shape[1]
-        if high < 1 << 64:
-            end = int(np.searchsorted(keys[_SOURCE], np.uint64(high)))
-        found.append(np.array(keys[:, begin:end]))
-        places.append(np.full(end - begin, number, np.uint32))
-        parts.append(parts_of(job, number, found[-1]))
-    source, target, pair, row = np.concatenate(found, axis=1)
-    place, part = np.concatenate(places), np.concatenate(parts)
-    given = np.array([bool(piece.part) for piece in job.pieces])[place]
+@lru_cache(maxsize=2)
+def _splitter(config: TextConfig) -> WordSplitter:
+    return WordSplitter(config)
 
-    rule = np.zeros(len(row), np.uint8)  # 0, or the number of a late rule from 1
-    if job.config.corpus.clean.duplicate:
-        order = np.lexsort((row, place, pair, source))
-        order = order[~given[order]]
-        once, again = order[:-1], order[1:]
-        rule[again[(pair[once] == pair[again]) & (source[once] == source[again])]] = 1
-    held = np.load(job.folder / "held.npz")
+
+# ---- group --------------------------------------------------------------------------------------
+
+_LATE_RULES = ("duplicate", "target_leak")  # which look at several rows
+_DROPPED = np.dtype([("chunk", "u4"), ("row", "u4"), ("rule", "u1")])
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """All rows of a range of source hashes, from all chunks; (rows,) each."""
+
+    keys: RowKeys
+    chunk: Any  # number of the row's chunk
+    split: SplitCodes
+    provided: Any  # whether the row is of a split that the user provides
+
+    @classmethod
+    def load(cls, job: Job, bucket: int) -> "_Bucket":
+        keys = [load_keys(job, n).in_bucket(bucket, job.buckets) for n in range(len(job.chunks))]
+        splits = [splits_before_rules(job, n, each) for n, each in enumerate(keys)]
+        chunk = np.repeat(np.arange(len(keys), dtype=np.uint32), [len(each) for each in keys])
+        provided = np.array([bool(each.split) for each in job.chunks])[chunk]
+        return cls(RowKeys.concatenate(keys), chunk, np.concatenate(splits), provided)
+
+    def duplicates(self) -> Any:
+        """Return which rows equal an earlier one; those of provided splits are not compared."""
+        keys = self.keys
+        order = np.lexsort((keys.row, self.chunk, keys.pair, keys.source))
+        order = order[~self.provided[order]]
+        one, next_one = order[:-1], order[1:]
+        equal = (keys.pair[one] == keys.pair[next_one]) & (
+            keys.source[one] == keys.source[next_one]
+        )
+        duplicates = np.zeros(len(keys), bool)
+        duplicates[next_one[equal]] = True
+        return duplicates
+
+    def target_leaks(self, held_out: HeldOutTargets) -> Any:
+        """Return which rows of `train` have a held-out target, and of `valid` one of `test`."""
+        leaks = (self.split == TRAIN) & np.isin(self.keys.target, held_out.valid)
+        leaks |= (self.split != TEST) & np.isin(self.keys.target, held_out.test)
+        return leaks & ~self.provided
+
+
+def _group(job: Job, number: int) -> GroupOutcome:
+    """Write which rows of a range of source hashes break a rule that looks at several rows."""
+    bucket, held_out = _Bucket.load(job, number), HeldOutTargets.load(job)
+    keys = bucket.keys
+    rule = np.zeros(len(keys), np.uint8)  # 0, or the number of a late rule, from 1
     if job.config.corpus.split == "grouped":
-        leaks = (part == _TRAIN) & np.isin(target, held["split_valid"])
-        leaks |= (part != _TEST) & np.isin(target, held["split_test"])
-        rule[leaks & ~given & (rule == 0)] = 2
-
+        rule[bucket.target_leaks(held_out)] = 2
+    if job.config.corpus.clean.duplicate:
+        rule[bucket.duplicates()] = 1
     out = rule > 0
     dropped = np.empty(int(out.sum()), _DROPPED)
-    dropped["piece"], dropped["row"], dropped["rule"] = place[out], row[out], rule[out]
-    with new_file(job.at("group", bucket, ".npy")) as file, file.open("wb") as opened:
-        np.save(opened, np.sort(dropped, order=["piece", "row"]))
-    by_part = {name: source[~out & (part == code)] for code, name in enumerate(PARTS)}
-    common = np.intersect1d(target[~out & (part == _TRAIN)], held["all"])
-    with new_file(job.at("group", bucket, ".shared.npy")) as file, file.open("wb") as opened:
-        np.save(opened, common)
-    return {
-        "references": {
-            name: histogram(np.unique(mine, return_counts=True)[1])
-            for name, mine in by_part.items()
-        },
-        "shared_sources": {
-            name: int(np.isin(mine, by_part["train"]).sum())
-            for name, mine in by_part.items()
-            if name != "train"
-        },
+    dropped["chunk"], dropped["row"], dropped["rule"] = bucket.chunk[out], keys.row[out], rule[out]
+    save_array(job.file("group", number, ".npy"), np.sort(dropped, order=["chunk", "row"]))
+
+    in_train = ~out & (bucket.split == TRAIN)
+    shared_targets = np.intersect1d(keys.target[in_train], held_out.all)
+    save_array(job.file("group", number, ".shared.npy"), shared_targets)
+    sources = {
+        split: keys.source[~out & (bucket.split == code)] for code, split in enumerate(SPLITS)
     }
-
-
-def _select_rows(job: Job, number: int) -> Outcome:
-    """The part of each row of a piece, and how often each word occurs in each part."""
-    keys = np.load(job.at("clean", number, ".npy"))
-    order = np.argsort(keys[_ROW])
-    part, target = parts_of(job, number, keys)[order], keys[_TARGET][order]
-    drop = np.full(len(part), "", object)
-    for bucket in range(job.buckets):
-        dropped = np.load(job.at("group", bucket, ".npy"), mmap_mode="r")
-        mine = slice(*np.searchsorted(dropped["piece"], [number, number + 1]))
-        drop[dropped["row"][mine]] = np.array(["", *_LATE_RULES], object)[dropped["rule"][mine]]
-    part[drop != ""] = _NOWHERE
-    with new_file(job.at("select", number, ".npy")) as file, file.open("wb") as opened:
-        np.save(opened, part)
-
-    table = load(job.at("clean", number, ".arrow"))
-    for side in SIDES:
-        words = words_of(table[f"{side}_words"])
-        counts: dict[str, Any] = {"word": pa.array(words.distinct, pa.string())}
-        for code, name in enumerate(PARTS):
-            taken = words.numbers.take(np.flatnonzero(part == code))
-            counts[name] = np.bincount(taken.values, minlength=len(words.distinct))
-        with new_file(job.at("select", number, f".{side}.arrow")) as file:
-            save(file, pa.table(counts))
-    shared = np.concatenate(
-        [np.load(job.at("group", b, ".shared.npy")) for b in range(job.buckets)]
+    return GroupOutcome(
+        references={
+            split: histogram(np.unique(hashes, return_counts=True)[1])
+            for split, hashes in sources.items()
+        },
+        shared_sources={
+            split: int(np.isin(hashes, sources["train"]).sum())
+            for split, hashes in sources.items()
+            if split != "train"
+        },
     )
-    told = pa.table({side: table[side] for side in SIDES})
-    return {
-        "rows": {name: int((part == code).sum()) for code, name in enumerate(PARTS)},
-        "shared_targets": {
-            name: int(np.isin(target[part == code], shared).sum())
-            for code, name in enumerate(PARTS)
-            if name != "train"
+
+
+# ---- select -------------------------------------------------------------------------------------
+
+
+def _select(job: Job, number: int) -> SelectOutcome:
+    """Write the split of each row of a chunk, and how often each word occurs in each split."""
+    keys = load_keys(job, number).in_row_order()
+    codes = splits_before_rules(job, number, keys)
+    drop = _late_drops(job, number, len(keys))
+    codes[drop != ""] = LEFT_OUT
+    save_array(job.file("select", number, ".npy"), codes)
+
+    table = load_table(job.file("clean", number, ".arrow"))
+    for side in SIDES:
+        words = words_of_column(table[f"{side}_words"])
+        counts: dict[str, Any] = {"word": pa.array(words.distinct, pa.string())}
+        for code, split in enumerate(SPLITS):
+            rows = words.indices.select(np.flatnonzero(codes == code))
+            counts[split] = np.bincount(rows.values, minlength=len(words.distinct))
+        save_table(job.file("select", number, f".{side}.arrow"), pa.table(counts))
+    shared = np.concatenate(
+        [np.load(job.file("group", bucket, ".shared.npy")) for bucket in range(job.buckets)]
+    )
+    return SelectOutcome(
+        split_rows={split: int((codes == code).sum()) for code, split in enumerate(SPLITS)},
+        shared_targets={
+            split: int(np.isin(keys.target[codes == code], shared).sum())
+            for code, split in enumerate(SPLITS)
+            if split != "train"
         },
-        **left_out(told, drop),
-    }
+        left_out=left_out_rows(table.select(SIDES), drop),
+    )
 
 
-def _learn(job: Job, number: int) -> Outcome:
-    """The vocabulary of a side, or of both, and how much of each part it knows."""
+def _late_drops(job: Job, number: int, rows: int) -> Any:
+    """Return the late rule that each row of a chunk breaks, (rows,), or empty strings."""
+    names = np.array(["", *_LATE_RULES], object)
+    drop = np.full(rows, "", object)
+    for bucket in range(job.buckets):
+        dropped = np.load(job.file("group", bucket, ".npy"), mmap_mode="r")
+        of_chunk = slice(*np.searchsorted(dropped["chunk"], [number, number + 1]))
+        drop[dropped["row"][of_chunk]] = names[dropped["rule"][of_chunk]]
+    return drop
+
+
+# ---- learn --------------------------------------------------------------------------------------
+
+
+def _learn(job: Job, number: int) -> LearnOutcome:
+    """Write the vocabulary of a side, or of both, and measure its coverage of each split."""
     sides = SIDES if job.config.text.shared else (SIDES[number],)
-    counts = {name: _word_counts(job, name) for name in sides}
-    total: Counter[str] = Counter()
-    for table in counts.values():
-        learned = PARTS if job.config.corpus.vocabulary_from == "all" else ("train",)
-        times = sum(table[part].to_numpy() for part in learned)
-        seen = np.flatnonzero(times)
-        words = table["word"].take(seen).to_pylist()
-        total.update(dict(zip(words, times[seen].tolist(), strict=True)))
+    counts = {side: _word_counts(job, side) for side in sides}
     if job.vocabularies is not None:
         vocabulary = Vocabulary.load(job.vocabularies / f"{sides[0]}.json")
     else:
-        vocabulary = Vocabulary.of(total, job.config.text)
-    for name in sides:
-        with new_file(job.corpus / f"{name}.json") as file:
+        splits = SPLITS if job.config.corpus.vocabulary_from == "all" else ("train",)
+        total: Counter[str] = Counter()
+        for table in counts.values():
+            total.update(_counts_in(table, splits))
+        vocabulary = Vocabulary.from_counts(total, job.config.text)
+    for side in sides:
+        with new_file(job.corpus_folder / f"{side}.json") as file:
             vocabulary.save(file)
-    return {
-        "vocabulary": dict.fromkeys(sides, len(vocabulary) - len(SPECIALS)),
-        "known": {
-            part: {name: _known(vocabulary, counts[name], part) for name in sides} for part in PARTS
+    return LearnOutcome(
+        vocabulary=dict.fromkeys(sides, len(vocabulary) - len(SPECIALS)),
+        coverage={
+            split: {
+                side: _coverage(vocabulary, _counts_in(table, (split,)))
+                for side, table in counts.items()
+            }
+            for split in SPLITS
         },
-    }
+    )
 
 
-def _encode(job: Job, number: int) -> Outcome:
-    """The rows of a piece as they will stand in the shards, part by part."""
-    table = load(job.at("clean", number, ".arrow"))
-    part = np.load(job.at("select", number, ".npy"))
+def _word_counts(job: Job, side: str) -> pa.Table:
+    """Return how often each word of a side occurs: columns `word`, and one for each split."""
+    merged = None
+    for first in range(0, len(job.chunks), 16):
+        numbers = range(first, min(first + 16, len(job.chunks)))
+        tables = [load_table(job.file("select", number, f".{side}.arrow")) for number in numbers]
+        grouped = pa.concat_tables([*([merged] if merged else []), *tables]).group_by("word")
+        sums = grouped.aggregate([(split, "sum") for split in SPLITS])
+        sums = sums.select(["word", *(f"{split}_sum" for split in SPLITS)])
+        merged = sums.rename_columns(["word", *SPLITS])
+    return merged
+
+
+def _counts_in(word_counts: pa.Table, splits: tuple[str, ...]) -> dict[str, int]:
+    """Return how often each word occurs in some splits, without words that do not occur there."""
+    times = sum(word_counts[split].to_numpy() for split in splits)
+    occurring = np.flatnonzero(times)
+    words = word_counts["word"].take(occurring).to_pylist()
+    return dict(zip(words, times[occurring].tolist(), strict=True))
+
+
+_FREQUENT_UNKNOWN = 20  # words shown
+
+
+def _coverage(vocabulary: Vocabulary, counts: dict[str, int]) -> VocabularyCoverage:
+    """Measure how much of some words a vocabulary covers, by how often each occurs."""
+    words, times = list(counts), np.array(list(counts.values()), np.int64)
+    ids = Ragged.from_lists(vocabulary.encode_words(words))
+    unknown = np.zeros(len(words), bool)
+    unknown[np.repeat(np.arange(len(ids)), ids.lengths)[ids.values == UNK]] = True
+    total = int(times.sum())
+    frequent = sorted((-int(times[i]), words[i]) for i in np.flatnonzero(unknown))
+    return VocabularyCoverage(
+        tokens=int((times * ids.lengths).sum()),
+        words=total,
+        distinct=len(words),
+        coverage=1 - float(unknown.mean()) if len(words) else 1.0,
+        unknown_rate=float(times[unknown].sum()) / total if total else 0.0,
+        frequent_unknown={word: -count for count, word in frequent[:_FREQUENT_UNKNOWN]},
+    )
+
+
+# ---- encode -------------------------------------------------------------------------------------
+
+
+def _encode(job: Job, number: int) -> EncodeOutcome:
+    """Write the rows of a chunk as they will be in the shards, split by split."""
+    table = load_table(job.file("clean", number, ".arrow"))
+    codes = np.load(job.file("select", number, ".npy"))
     ids = {}
     for side in SIDES:
-        words = words_of(table[f"{side}_words"])
-        parts_of_words = Ragged.of(_vocabulary(job.corpus / f"{side}.json").ids(words.distinct))
-        ids[side] = words.numbers.joined(parts_of_words)
-    ids["target"] = ids["target"].closed(EOS)
-    outcome: Outcome = {"bytes": {}, "lengths": {}}
-    for code, name in enumerate(PARTS):
-        rows = np.flatnonzero(part == code)
+        words = words_of_column(table[f"{side}_words"])
+        ids_of_word = Ragged.from_lists(
+            _vocabulary(job.corpus_folder / f"{side}.json").encode_words(words.distinct)
+        )
+        ids[side] = words.indices.substitute(ids_of_word)
+    ids["target"] = ids["target"].append_to_each(EOS)
+    file_bytes, lengths = {}, {}
+    for code, split in enumerate(SPLITS):
+        rows = np.flatnonzero(codes == code)
         if not len(rows):
             continue
-        mine = {side: ids[side].take(rows) for side in SIDES}
+        split_ids = {side: ids[side].select(rows) for side in SIDES}
         columns = {side: table[side].take(rows).combine_chunks() for side in SIDES}
-        columns |= {f"{side}_ids": mine[side].to_arrow() for side in SIDES}
-        with new_file(job.at("encode", number, f".{name}.arrow")) as file:
-            save(file, pa.table(columns).cast(COLUMNS.arrow_schema))
-            outcome["bytes"][name] = file.stat().st_size
-        outcome["lengths"][name] = {side: histogram(mine[side].lengths) for side in SIDES}
-    return outcome
+        columns |= {f"{side}_ids": split_ids[side].to_arrow() for side in SIDES}
+        file = job.file("encode", number, f".{split}.arrow")
+        save_table(file, pa.table(columns).cast(COLUMNS.arrow_schema))
+        file_bytes[split] = file.stat().st_size
+        lengths[split] = {side: histogram(split_ids[side].lengths) for side in SIDES}
+    return EncodeOutcome(file_bytes=file_bytes, lengths=lengths)
 
 
-def _join(job: Job, number: int) -> Outcome:
-    """A shard, of consecutive pieces."""
-    part, pieces = job.shards[number]
-    of_part = [shard for shard in job.shards if shard[0] == part]
-    name = f"data-{of_part.index(job.shards[number]):05}-of-{len(of_part):05}.arrow"
-    target = job.corpus / part / name
+def _vocabulary(path: Path) -> Vocabulary:
+    """Return a vocabulary, cached for the next chunk until its file is written again."""
+    return _cached_vocabulary(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2)
+def _cached_vocabulary(path: Path, modified: int) -> Vocabulary:  # noqa: ARG001
+    return Vocabulary.load(path)
+
+
+# ---- join ---------------------------------------------------------------------------------------
+
+
+def _join(job: Job, number: int) -> JoinOutcome:
+    """Write a shard."""
+    shard = job.shards[number]
+    target = job.corpus_folder / shard.path
     with (
         new_file(target) as file,
         pa.OSFile(str(file), "wb") as sink,
         pa.ipc.new_stream(sink, COLUMNS.arrow_schema) as writer,
     ):
-        for piece in pieces:
-            for batch in load(job.at("encode", piece, f".{part}.arrow")).to_batches():
+        for chunk in shard.chunks:
+            table = load_table(job.file("encode", chunk, f".{shard.split}.arrow"))
+            for batch in table.to_batches():
                 writer.write_batch(batch)
-    return {"part": part, "file": f"{part}/{name}", "sha256": sha256(target)}
+    return JoinOutcome(sha256=sha256(target))
 
 
-STAGES: dict[str, Callable[[Job, int], Outcome]] = {
-    "read": _read,
-    "clean": _clean,
-    "group": _group,
-    "select": _select_rows,
-    "learn": _learn,
-    "encode": _encode,
-    "join": _join,
-}
-
-
-def hold_out(job: Job) -> None:
-    """The target hashes of held-out rows: of those that are split off by part, and of all."""
-    split: dict[str, list[Any]] = {"valid": [], "test": []}
-    given: list[Any] = []
-    for number, piece in enumerate(job.pieces):
-        keys = np.load(job.at("clean", number, ".npy"))
-        parts = parts_of(job, number, keys)
-        for name in split:
-            mine = np.unique(keys[_TARGET][parts == PARTS.index(name)])
-            (given if piece.part else split[name]).append(mine)
-    empty = np.empty(0, np.uint64)
-    valid, test = (np.unique(np.concatenate([empty, *split[name]])) for name in split)
-    every = np.unique(np.concatenate([valid, test, *given]))
-    with new_file(job.folder / "held.npz") as file, file.open("wb") as opened:
-        np.savez(opened, split_valid=valid, split_test=test, all=every)
-
-
-def parts_of(job: Job, number: int, keys: Any) -> Any:
-    """The part of each row of a piece, before rules that look at several rows, by their keys."""
-    piece = job.pieces[number]
-    if piece.part:
-        return np.full(keys.shape[1], PARTS.index(piece.part), np.int8)
-    if job.config.corpus.split == "random":
-        before = sum(
-            n
-            for n, other in zip(job.kept[:number], job.pieces[:number], strict=True)
-            if not other.part
-        )
-        return np.load(job.folder / "random.npy", mmap_mode="r")[before + keys[_ROW].astype(int)]
-    test, valid = bounds(*job.shares)
-    part = np.zeros(keys.shape[1], np.int8)
-    part[keys[_SOURCE] < np.uint64(valid)] = _VALID
-    part[keys[_SOURCE] < np.uint64(test)] = _TEST
-    return part
-
-
-def _word_counts(job: Job, side: str) -> pa.Table:
-    """How often each word of a side occurs in each part."""
-    merged = None
-    for first in range(0, len(job.pieces), 16):
-        numbers = range(first, min(first + 16, len(job.pieces)))
-        tables = [load(job.at("select", number, f".{side}.arrow")) for number in numbers]
-        grouped = pa.concat_tables([*([merged] if merged else []), *tables]).group_by("word")
-        summed = grouped.aggregate([(part, "sum") for part in PARTS])
-        merged = summed.select(["word", *(f"{p}_sum" for p in PARTS)]).rename_columns(
-            ["word", *PARTS]
-        )
-    return merged
-
-
-def _known(vocabulary: Vocabulary, counts: pa.Table, part: str) -> Outcome:
-    """What `s2s.corpus.directory.Known` tells of a part."""
-    times = counts[part].to_numpy()
-    seen = np.flatnonzero(times)
-    words, times = counts["word"].take(seen).to_pylist(), times[seen]
-    ids = Ragged.of(vocabulary.ids(words))
-    unknown = np.zeros(len(words), bool)
-    unknown[np.repeat(np.arange(len(ids)), ids.lengths)[ids.values == UNK]] = True
-    frequent = sorted(
-        ((-int(times[at]), words[at]) for at in np.flatnonzero(unknown)),
-    )[: 2 * EXAMPLES]
-    total = int(times.sum())
-    return {
-        "tokens": int((times * ids.lengths).sum()),
-        "words": total,
-        "distinct": len(words),
-        "coverage": 1 - float(unknown.mean()) if len(words) else 1.0,
-        "unknown_rate": float(times[unknown].sum()) / total if total else 0.0,
-        "frequent_unknown": {word: -n for n, word in frequent},
-    }
-
-
-@lru_cache(maxsize=2)
-def _splitter(config: Any) -> Splitter:
-    return Splitter(config)
-
-
-def _vocabulary(path: Path) -> Vocabulary:
-    """A vocabulary, kept by the process for the next piece; a file written anew is another one."""
-    return _loaded(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=2)
-def _loaded(path: Path, written: int) -> Vocabulary:  # noqa: ARG001
-    return Vocabulary.load(path)
+READ = Stage("read", _read, ReadOutcome)
+CLEAN = Stage("clean", _clean, CleanOutcome)
+GROUP = Stage("group", _group, GroupOutcome)
+SELECT = Stage("select", _select, SelectOutcome)
+LEARN = Stage("learn", _learn, LearnOutcome)
+ENCODE = Stage("encode", _encode, EncodeOutcome)
+JOIN = Stage("join", _join, JoinOutcome)
+STAGES: tuple[Stage[Any], ...] = (READ, CLEAN, GROUP, SELECT, LEARN, ENCODE, JOIN)
+"""All stages, in the order in which they run."""

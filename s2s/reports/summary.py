@@ -6,10 +6,10 @@ import numpy as np
 
 from s2s.corpus import Corpus, Manifest
 from s2s.corpus.directory import MANIFEST, SIDES
+from s2s.corpus.rules import RULES
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
-from s2s.preparation.clean import RULES
 from s2s.reports.blocks import Block, Curves, Histogram, Table
 from s2s.reports.page import Page
 from s2s.text.vocabulary import SPECIALS

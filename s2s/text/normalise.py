@@ -1,7 +1,7 @@
-"""From a sentence to words: the normalisers, and the split that every vocabulary shares.
+"""Normalisation of sentences, and their split into words, which all vocabularies share.
 
-Each normaliser is a chain of steps of Hugging Face tokenizers, so that the JSON file of a tokenizer
-says all of it, and the tokenizers library alone repeats it.
+A normaliser is a chain of Hugging Face tokenizers' own steps, so a tokenizer's JSON file contains
+all of it, and the tokenizers library alone can apply it.
 """
 
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from s2s.text.ragged import Ragged
 
 T = TypeVar("T")
 
-# Three private-use characters carry spacing through the tokens. A token that starts (ends)
-# with JOIN had no space before (after) it; SPACE stands for a space that no word needs, such as a
-# second one; START begins every word that is cut into parts. They are the only characters that do
-# not come back.
+# Three private-use characters carry spacing through the tokens. A token that starts (ends) with
+# JOIN had no space before (after) it; SPACE stands for a space that does not separate two words,
+# such as a second one; START begins every word that is split into subwords. They are the only
+# characters that do not survive encoding and decoding.
 JOIN, SPACE, START = "\ue000", "\ue001", "\ue002"
 
 _WORD = r"\p{L}\p{M}\p{N}"
@@ -30,7 +30,7 @@ _WORD = r"\p{L}\p{M}\p{N}"
 # apostrophe belongs to the word before it.
 _CLITIC = rf"(?i:[stmd]|re|ve|ll)(?![{_WORD}])"
 
-
+# Lower case, no accents, a space before `? . ! ,`, and spaces for all but `a-z ! . ?`.
 _TUTORIAL = [
     normalizers.NFD(),
     normalizers.StripAccents(),
@@ -38,7 +38,6 @@ _TUTORIAL = [
     normalizers.Replace(Regex(r"(?=[?.!,])"), " "),
     normalizers.Replace(Regex(r"[^a-zA-Z!.?]+"), " "),
 ]
-"""Lower case, no accents, a space before `? . ! ,`, all but `a-z ! . ?` to spaces."""
 
 _BEFORE_MARK = (
     rf"(?<=[^ ])(?=[^{_WORD} '’])"
@@ -49,89 +48,94 @@ _AFTER_MARK = (
     rf"(?<=[^{_WORD} '’{JOIN}])(?=[{_WORD}])"
     rf"|(?<=['’])(?!{_CLITIC})(?=[{_WORD}])"
 )  # fmt: skip
+# Words, clitics and single punctuation marks, with joins from which the decoder rebuilds the
+# sentence. The joins are OpenNMT Tokenizer's joiner annotation; where there is a choice, the mark
+# carries the join rather than the word, so that a word is one entry of the vocabulary.
 _LOSSLESS = [
     normalizers.NFC(),
     normalizers.Replace(Regex(r"\A | \z|(?<= ) "), SPACE),
     normalizers.Replace(Regex(_BEFORE_MARK), f" {JOIN}"),
     normalizers.Replace(Regex(_AFTER_MARK), f"{JOIN} "),
 ]
-"""Words, clitics and single marks, with joins that let the decoder rebuild the sentence.
-
-The join idea is OpenNMT Tokenizer's joiner annotation; here a mark carries it rather than a word
-wherever there is a choice, so that a word is one entry of the vocabulary.
-"""
 
 _TOKENISED = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
 _NORMALISERS = {"tutorial": _TUTORIAL, "lossless": _LOSSLESS, "tokenised": _TOKENISED}
 
 
 def untrained_tokenizer(config: TextConfig) -> Tokenizer:
-    """A tokenizer that normalises and splits, and can go back, but has no vocabulary yet."""
-    lossless = config.normaliser == "lossless"
+    """Return a tokenizer that can normalise, split and decode, but has no vocabulary yet."""
     if config.units == "word":
         tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
-        spaced = [decoders.Replace(Regex(r"\A"), " "), decoders.Fuse()]
+        to_spaced_text = [decoders.Replace(Regex(r"\A"), " "), decoders.Fuse()]
     else:
-        kind = {"bpe": models.BPE(unk_token="<unk>"), "unigram": models.Unigram()}
-        tokenizer = Tokenizer(kind[config.units])
+        subwords = {"bpe": models.BPE(unk_token="<unk>"), "unigram": models.Unigram()}
+        tokenizer = Tokenizer(subwords[config.units])
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Split(" ", "removed"),
                 pre_tokenizers.Metaspace(START, "always", split=True),
             ]
         )
-        spaced = [decoders.Fuse(), decoders.Replace(START, " ")]
+        to_spaced_text = [decoders.Fuse(), decoders.Replace(START, " ")]
     tokenizer.normalizer = normalizers.Sequence(_NORMALISERS[config.normaliser])
-    joined = rf" {JOIN}|{JOIN} |\A " if lossless else r"\A "
+    lossless = config.normaliser == "lossless"
+    superfluous_spaces = rf" {JOIN}|{JOIN} |\A " if lossless else r"\A "
     tokenizer.decoder = decoders.Sequence(
-        [*spaced, decoders.Replace(Regex(joined), ""), decoders.Replace(SPACE, " ")]
+        [
+            *to_spaced_text,
+            decoders.Replace(Regex(superfluous_spaces), ""),
+            decoders.Replace(SPACE, " "),
+        ]
     )
     return tokenizer
 
 
 def cached(function: Callable[[str], T]) -> Callable[[str], T]:
-    """A function of a text that remembers what it gave for short ones: a few tens of megabytes."""
-    kept = lru_cache(maxsize=100_000)(function)
-    return lambda text: kept(text) if len(text) <= 64 else function(text)
+    """Return a function of a text with a cache for short texts (a few tens of megabytes)."""
+    cached_function = lru_cache(maxsize=100_000)(function)
+    return lambda text: cached_function(text) if len(text) <= 64 else function(text)
 
 
 @dataclass(frozen=True)
-class Words:
-    """The words of many sentences, each told by its number among the distinct ones."""
+class SplitWords:
+    """The words of many sentences, dictionary-encoded."""
 
-    numbers: Ragged
-    distinct: list[str]
+    indices: Ragged  # for each sentence, the index of each of its words in `distinct`
+    distinct: list[str]  # the different words
 
 
-class Splitter:
+class WordSplitter:
     """Splits sentences into words, as every vocabulary of the same settings does."""
 
     def __init__(self, config: TextConfig) -> None:
         self._normalizer = untrained_tokenizer(config).normalizer
-        self._known = cached(self.words)
+        self._split_cached = cached(self.split)
 
-    def words(self, sentence: str) -> list[str]:
-        """The words of a sentence."""
+    def split(self, sentence: str) -> list[str]:
+        """Return the words of a sentence."""
         normalised: str = self._normalizer.normalize_str(sentence)
         return [word for word in normalised.split(" ") if word]
 
-    def split(self, sentences: pa.StringArray) -> Words:
-        """The words of many sentences without a line break; the same as of each alone.
+    def split_many(self, sentences: pa.StringArray) -> SplitWords:
+        """Return the words of many sentences without line breaks, those that `split` returns.
 
-        What lies between two spaces is normalised in the same way wherever it stands, so each such
-        piece of text is done once. Where spaces meet, or stand at an end, they have a meaning of
-        their own: such a sentence is one piece.
+        Text between two spaces is normalised the same way wherever it occurs, so each different one
+        is normalised only once. Leading, trailing and repeated spaces have a meaning of their own,
+        so a sentence with any of them is taken whole.
         """
-        odd = pc.match_substring_regex(sentences, r"^ | $|  ")
-        whole = pc.if_else(odd, pc.replace_substring(sentences, " ", "\n"), sentences)
-        pieces = pc.split_pattern(whole, " ")
-        encoded = pieces.flatten().dictionary_encode()
-        numbers: dict[str, int] = {}
-        words = Ragged.of(
-            [numbers.setdefault(word, len(numbers)) for word in self._known(piece)]
-            for piece in pc.replace_substring(encoded.dictionary, "\n", " ").to_pylist()
+        irregular = pc.match_substring_regex(sentences, r"^ | $|  ")
+        # A line break protects the spaces of such a sentence from the split.
+        protected = pc.if_else(irregular, pc.replace_substring(sentences, " ", "\n"), sentences)
+        chunks = pc.split_pattern(protected, " ")
+        encoded = chunks.flatten().dictionary_encode()
+        index_of: dict[str, int] = {}
+        words_of_chunk = Ragged.from_lists(
+            [index_of.setdefault(word, len(index_of)) for word in self._split_cached(chunk)]
+            for chunk in pc.replace_substring(encoded.dictionary, "\n", " ").to_pylist()
         )
-        starts = pieces.offsets.to_numpy()
-        split = Ragged(encoded.indices.to_numpy(), starts.astype(np.int64) - starts[0])
-        return Words(split.joined(words), list(numbers))
+        offsets = chunks.offsets.to_numpy()
+        chunks_of_sentence = Ragged(
+            encoded.indices.to_numpy(), offsets.astype(np.int64) - offsets[0]
+        )
+        return SplitWords(chunks_of_sentence.substitute(words_of_chunk), list(index_of))

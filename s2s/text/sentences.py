@@ -1,4 +1,4 @@
-"""Long texts as sentences, which is what a model was trained on, and back."""
+"""Splitting of texts into sentences, the unit that a model was trained on."""
 
 import re
 from dataclasses import dataclass
@@ -12,43 +12,47 @@ _LINES = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
 class Sentence:
     """A sentence of a text."""
 
-    text: str  # with the space around it
-    ids: list[int]  # its tokens
+    text: str  # with the white space around it
+    ids: list[int]  # of its tokens
 
     @property
     def stripped(self) -> str:
-        """The sentence without the space around it."""
+        """The sentence without the white space around it."""
         return self.text.strip()
 
     def with_whitespace(self, translation: str) -> str:
-        """A translation of it, with the space around."""
+        """Return a translation with the white space that surrounds the sentence."""
         begin = self.text.find(self.stripped)
         return self.text[:begin] + translation + self.text[begin + len(self.stripped) :]
 
 
 def split_sentences(text: str, language: str) -> list[str]:
-    """The sentences of a text, each with the space around it: joined, they are the text.
+    """Return the sentences of a text, each with the white space around it.
 
-    Lines are cut into sentences by sentencex (Wikimedia), which knows the abbreviations of many
-    languages, and takes a language that it does not know for English.
+    Joined, they are the text. Lines are split by sentencex (Wikimedia), which knows the
+    abbreviations of many languages and treats one that it does not know as English.
     """
-    cut: list[str] = []
+    sentences: list[str] = []
     for line in _LINES.split(text):
-        cut += _sentences(line, language.split("-")[0]) if line.strip() else [line] * bool(line)
-    return cut
+        if line.strip():
+            sentences += _split_line(line, language.split("-")[0])
+        elif line:
+            sentences.append(line)
+    return sentences
 
 
-def _sentences(line: str, language: str) -> list[str]:
-    # The library fails where a space of several bytes stands before a mark: it is shown plain ones.
+def _split_line(line: str, language: str) -> list[str]:
+    # sentencex fails if a white-space character of several bytes precedes a punctuation mark, so it
+    # gets plain spaces.
     plain = re.sub(r"\s", " ", line)
     try:
         lengths = [len(sentence) for sentence in sentencex.segment(language, plain)]
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # a panic in its Rust code is no Exception; a whole line is no loss
+    except BaseException:  # a panic in Rust is not an Exception; a whole line does no harm
         return [line]
-    cut, begin = [], 0
+    sentences, begin = [], 0
     for length in lengths:
-        cut.append(line[begin : begin + length])
+        sentences.append(line[begin : begin + length])
         begin += length
-    return [*cut, line[begin:]] if begin < len(line) else cut
+    return [*sentences, line[begin:]] if begin < len(line) else sentences

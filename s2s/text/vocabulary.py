@@ -1,105 +1,86 @@
-"""Sentences to token ids and back, on Hugging Face tokenizers.
+"""Vocabularies: sentences to token ids and back, on Hugging Face tokenizers.
 
-A sentence is normalised and split into words, and each word is one token or cut into several. A
-`Vocabulary` wraps one tokenizer whose JSON file says all of this, and the way back, so that the
-tokenizers library alone reads it.
+A sentence is normalised and split into words; a word is one token, or is split into several
+subwords. A `Vocabulary` wraps one tokenizer whose JSON file contains all of this and the way back,
+so the tokenizers library alone can read it.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from tokenizers import Tokenizer, models, trainers
 
 from s2s.config import TextConfig
 from s2s.errors import BadInput
-from s2s.text.normalise import JOIN, SPACE, START, Splitter, untrained_tokenizer
-
-T = TypeVar("T")
+from s2s.text.normalise import JOIN, SPACE, START, WordSplitter, untrained_tokenizer
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<sos>", "<eos>")
-_WRITTEN = {PAD, SOS, EOS}  # which a user may write, but not mean
+_RESERVED = {PAD, SOS, EOS}  # ids that no text encodes to, even if it contains "<eos>"
 
-# Words that a trainer of parts of words is shown at most: the counts of a larger corpus are scaled.
-_SHOWN = 50_000_000
+# Running words that a subword trainer sees at most; the counts of a larger corpus are scaled down.
+_MAX_TRAINER_WORDS = 50_000_000
 
 
 class Vocabulary:
-    """The words of one language, with the way to reach them from text and to go back."""
+    """The tokens of a language, with encoding of text to their ids and decoding."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        numbers = tokenizer.get_vocab()
-        self.words = sorted(numbers, key=numbers.__getitem__)
-        (begun, _), *_ = tokenizer.pre_tokenizer.pre_tokenize_str("a")
-        self._begin = begun[:-1]  # of every word, where words are cut into parts
-        self._lowers = tokenizer.normalizer.normalize_str("A") == "a"
+        ids = tokenizer.get_vocab()
+        self.tokens = sorted(ids, key=ids.__getitem__)  # in the order of their ids
+        (first_chunk, _), *_ = tokenizer.pre_tokenizer.pre_tokenize_str("a")
+        self._word_start = first_chunk[:-1]  # START if words are split into subwords, else ""
+        self._lowercases = tokenizer.normalizer.normalize_str("A") == "a"
 
     @classmethod
     def learn(cls, sentences: Iterable[str], config: TextConfig) -> Self:
-        """The vocabulary of some sentences."""
-        splitter = Splitter(config)
-        return cls.of(Counter(word for s in sentences for word in splitter.words(s)), config)
+        """Return the vocabulary of some sentences.
+
+        Raises:
+            BadInput: `config.vocabulary_size` cannot be reached.
+        """
+        splitter = WordSplitter(config)
+        counts = Counter(word for sentence in sentences for word in splitter.split(sentence))
+        return cls.from_counts(counts, config)
 
     @classmethod
-    def of(cls, counts: Mapping[str, int], config: TextConfig) -> Self:
-        """The vocabulary of words that occur so many times: specials first, then the others.
+    def from_counts(cls, counts: Mapping[str, int], config: TextConfig) -> Self:
+        """Return the vocabulary of words with these frequencies: specials first, then the others.
 
-        Whole words stand by falling frequency, and those of equal frequency in the order of their
-        code points, so the order of `counts` has no part in it.
+        Whole words come in the order of falling frequency, and words of equal frequency in the
+        order of their code points, so the order of `counts` does not matter.
+
+        Raises:
+            BadInput: `config.vocabulary_size` cannot be reached.
         """
-        tokenizer = untrained_tokenizer(config)
-        size = config.vocabulary_size or len(counts)
         ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+        tokenizer = untrained_tokenizer(config)
         if config.units == "word":
-            kept = [
-                word
-                for word, n in ranked[:size]
-                if n >= config.min_frequency and word not in SPECIALS
-            ]
-            # The specials are plain entries, never "added tokens": those would be looked for in
-            # raw text, and a user who writes <eos> would end the sentence.
-            entries = [*SPECIALS, *kept]
-            tokenizer.model = models.WordLevel(
-                {word: number for number, word in enumerate(entries)}, unk_token="<unk>"
-            )
-            return cls(tokenizer)
-        bare = Tokenizer(tokenizer.model)
-        bare.pre_tokenizer = tokenizer.pre_tokenizer
-        common: dict[str, Any] = {
-            "vocab_size": size + len(SPECIALS),
-            "special_tokens": list(SPECIALS),
-            "show_progress": False,
-        }
-        trainer = (
-            trainers.BpeTrainer(min_frequency=config.min_frequency, **common)
-            if config.units == "bpe"
-            else trainers.UnigramTrainer(unk_token="<unk>", **common)
-        )
-        try:
-            bare.train_from_iterator(_shown(ranked), trainer)
-        except Exception as error:  # the library raises bare Exception for all its faults
-            raise BadInput(f"text.vocabulary_size {size}: {error}") from None
-        tokenizer.model = bare.model
+            tokenizer.model = _word_model(ranked, config)
+        else:
+            tokenizer.model = _train_subword_model(tokenizer, ranked, config)
         return cls(tokenizer)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The vocabulary saved in a tokenizer file.
+        """Read the vocabulary from a tokenizer file.
 
         Raises:
-            BadInput: the file is absent or no tokenizer of this kind.
+            BadInput: the file is missing or is not a tokenizer of this kind.
         """
         try:
             tokenizer = Tokenizer.from_file(str(path))
             vocabulary = cls(tokenizer)
         except Exception as error:  # the library raises bare Exception for all its faults
-            raise BadInput(f"{path}: no readable tokenizer ({error})") from None
-        if tuple(vocabulary.words[: len(SPECIALS)]) != SPECIALS:
-            raise BadInput(f"{path}: a tokenizer whose first words are not {' '.join(SPECIALS)}")
+            raise BadInput(f"{path}: not a readable tokenizer ({error})") from None
+        if tuple(vocabulary.tokens[: len(SPECIALS)]) != SPECIALS:
+            raise BadInput(
+                f"{path}: the first tokens of the tokenizer are not {' '.join(SPECIALS)}"
+            )
         return vocabulary
 
     def save(self, path: Path) -> None:
@@ -107,90 +88,139 @@ class Vocabulary:
         self._tokenizer.save(str(path))
 
     def __len__(self) -> int:
-        """Number of ids, the specials included."""
-        return len(self.words)
+        """Return the number of tokens, specials included."""
+        return len(self.tokens)
 
     def encode(self, sentences: list[str]) -> list[list[int]]:
-        """Ids of each sentence's tokens, without `<sos>` or `<eos>`; unknown ones are `UNK`."""
+        """Return the token ids of each sentence, without `<sos>` and `<eos>`.
+
+        An unknown token has the id `UNK`.
+        """
         return [
-            [UNK if i in _WRITTEN else i for i in encoded.ids] if "<" in sentence else encoded.ids
+            [UNK if i in _RESERVED else i for i in encoded.ids] if "<" in sentence else encoded.ids
             for sentence, encoded in zip(
                 sentences, self._tokenizer.encode_batch_fast(sentences), strict=True
             )
         ]
 
-    def ids(self, words: list[str]) -> list[list[int]]:
-        """Ids of each word's tokens, of words as a `Splitter` of the same settings gives them."""
-        cut = self._tokenizer.model.tokenize
+    def encode_words(self, words: list[str]) -> list[list[int]]:
+        """Return the token ids of each word.
+
+        Args:
+            words: words as a `WordSplitter` of the same settings returns them.
+        """
+        tokenize = self._tokenizer.model.tokenize
         return [
-            [UNK if token.id in _WRITTEN else token.id for token in cut(self._begin + word)]
+            [
+                UNK if token.id in _RESERVED else token.id
+                for token in tokenize(self._word_start + word)
+            ]
             for word in words
         ]
 
-    def decode(self, ids: list[int], instead: Mapping[int, str] = MappingProxyType({})) -> str:
-        """The sentence that ids spell, an unknown word as `<unk>`.
+    def decode(self, ids: list[int], replacements: Mapping[int, str] = MappingProxyType({})) -> str:
+        """Return the sentence that token ids spell; an unknown token is spelled `<unk>`.
 
         Args:
-            instead: what to write in some places, counted from 0, instead of the word there.
+            replacements: words to write instead of some tokens, by the position of the token in
+                `ids`, from 0.
         """
-        words = [self.words[i] for i in ids]
-        for place, text in instead.items():
-            words[place] = self._begin + text
-        return self._spell(words)
+        tokens = [self.tokens[i] for i in ids]
+        for position, word in replacements.items():
+            tokens[position] = self._word_start + word
+        return self._detokenise(tokens)
 
-    def surface(self, word: int) -> str:
-        """A word, or part of one, without the marks of its spacing."""
-        return _bare(self.words[word])
+    def surface(self, token_id: int) -> str:
+        """Return a token as readers see it: without the characters that encode its spacing."""
+        return _without_spacing(self.tokens[token_id])
 
     def surface_tokens(self, sentence: str) -> list[str]:
-        """What stands in a sentence for each of its tokens, as it is written there.
+        """Return the text in a sentence that each of its tokens stands for, as it is written there.
 
-        A token is shown without the marks of its spacing, and the part of a word that is unknown as
-        the whole word.
+        Each lacks the characters that encode its spacing; for an unknown subword, it is the whole
+        word.
         """
         encoded = self._tokenizer.encode(sentence)
-        whole = self.surface_words(sentence)
+        words = self.surface_words(sentence)
         return [
-            _bare(word if self._lowers or i == UNK else self.words[i])
-            for i, word in zip(encoded.ids, whole, strict=True)
+            _without_spacing(word if self._lowercases or i == UNK else self.tokens[i])
+            for i, word in zip(encoded.ids, words, strict=True)
         ]
 
     def surface_words(self, sentence: str) -> list[str]:
-        """The whole word that each token of a sentence is of, as it is written there.
+        """Return, for each token of a sentence, the whole word it belongs to, as it is written.
 
-        It keeps the marks of its spacing, so that another sentence can take it over.
+        A word keeps the characters that encode its spacing, so it can be copied into another
+        sentence.
         """
         encoded = self._tokenizer.encode(sentence)
-        if self._lowers:
+        if self._lowercases:
             spans: dict[int | None, tuple[int, int]] = {}
-            for place, (start, end) in zip(encoded.word_ids, encoded.offsets, strict=True):
-                first, last = spans.get(place, (start, end))
-                spans[place] = (min(first, start), max(last, end))
-            return [sentence[slice(*spans[place])] for place in encoded.word_ids]
-        normalised = self._tokenizer.normalizer.normalize_str(sentence)
-        words = [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalised)]
-        return [words[place or 0].removeprefix(self._begin) for place in encoded.word_ids]
+            for word_id, (start, end) in zip(encoded.word_ids, encoded.offsets, strict=True):
+                first, last = spans.get(word_id, (start, end))
+                spans[word_id] = (min(first, start), max(last, end))
+            return [sentence[slice(*spans[word_id])] for word_id in encoded.word_ids]
+        words = self._pre_tokenize(sentence)
+        return [words[word_id or 0].removeprefix(self._word_start) for word_id in encoded.word_ids]
 
     def normalise(self, sentence: str) -> str:
-        """The sentence as it would come back if every word of it were known."""
+        """Return the sentence as decoding would give it back if every token of it were known."""
+        return self._detokenise(self._pre_tokenize(sentence))
+
+    def _pre_tokenize(self, sentence: str) -> list[str]:
         normalised = self._tokenizer.normalizer.normalize_str(sentence)
-        split = self._tokenizer.pre_tokenizer.pre_tokenize_str(normalised)
-        return self._spell([word for word, _ in split])
+        return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalised)]
 
-    def _spell(self, words: list[str]) -> str:
-        spelled: str = self._tokenizer.decoder.decode(words) if words else ""
-        return spelled.removesuffix(JOIN)  # of a translation that was cut there
-
-
-def _bare(word: str) -> str:
-    """A token as a reader wants it; a space that is a token of its own stays one."""
-    return word.replace(JOIN, "").replace(START, "").replace(SPACE, " ")
+    def _detokenise(self, tokens: list[str]) -> str:
+        text: str = self._tokenizer.decoder.decode(tokens) if tokens else ""
+        return text.removesuffix(JOIN)  # which ends a translation that was cut off there
 
 
-def _shown(ranked: list[tuple[str, int]]) -> Iterator[str]:
-    """Words as often as they occur: the only way to tell a trainer of counts."""
-    scale = max(1.0, sum(n for _, n in ranked) / _SHOWN)
-    for word, n in ranked:
-        times = max(1, round(n / scale))
-        for shown in range(0, times, 1000):
-            yield " ".join([word] * min(1000, times - shown))
+def _without_spacing(token: str) -> str:
+    """Return a token without the characters that encode its spacing; SPACE becomes a space."""
+    return token.replace(JOIN, "").replace(START, "").replace(SPACE, " ")
+
+
+def _word_model(ranked: list[tuple[str, int]], config: TextConfig) -> models.WordLevel:
+    words = [
+        word
+        for word, count in ranked[: config.vocabulary_size]
+        if count >= config.min_frequency and word not in SPECIALS
+    ]
+    # The specials are plain entries, never "added tokens": the library looks for those in raw text,
+    # and a user who writes <eos> would end the sentence.
+    ids = {token: i for i, token in enumerate([*SPECIALS, *words])}
+    return models.WordLevel(ids, unk_token="<unk>")
+
+
+def _train_subword_model(
+    tokenizer: Tokenizer, ranked: list[tuple[str, int]], config: TextConfig
+) -> models.BPE | models.Unigram:
+    trained = Tokenizer(tokenizer.model)  # without the normaliser: the words are normalised already
+    trained.pre_tokenizer = tokenizer.pre_tokenizer
+    size = config.vocabulary_size or len(ranked)
+    common: dict[str, Any] = {
+        "vocab_size": size + len(SPECIALS),
+        "special_tokens": list(SPECIALS),
+        "show_progress": False,
+    }
+    trainer = (
+        trainers.BpeTrainer(min_frequency=config.min_frequency, **common)
+        if config.units == "bpe"
+        else trainers.UnigramTrainer(unk_token="<unk>", **common)
+    )
+    try:
+        trained.train_from_iterator(_repeated(ranked), trainer)
+    except Exception as error:  # the library raises bare Exception for all its faults
+        raise BadInput(f"text.vocabulary_size {size}: {error}") from None
+    model: models.BPE | models.Unigram = trained.model
+    return model
+
+
+def _repeated(ranked: list[tuple[str, int]]) -> Iterator[str]:
+    """Yield each word as often as it occurs, the only form in which a trainer takes counts."""
+    scale = max(1.0, sum(count for _, count in ranked) / _MAX_TRAINER_WORDS)
+    for word, count in ranked:
+        times = max(1, round(count / scale))
+        for done in range(0, times, 1000):
+            yield " ".join([word] * min(1000, times - done))

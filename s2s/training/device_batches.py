@@ -62,7 +62,7 @@ class Tokens:
     @classmethod
     def from_ragged(cls, source: Ragged, target: Ragged, device: torch.device) -> "Tokens":
         """Return the tokens on the CPU, in memory that the device copies from."""
-        arrays = (source.values, source.starts, target.values, target.starts)
+        arrays = (source.values, source.offsets, target.values, target.offsets)
         return cls(*(_pinned(array, device) for array in arrays))
 
     @property
@@ -122,7 +122,7 @@ class DeviceCorpus:
             return False
         batches.cache_lengths()
         source, target = batches.tokens()
-        arrays = (source.values, source.starts, target.values, target.starts)
+        arrays = (source.values, source.offsets, target.values, target.offsets)
         self._tokens = Tokens(*(torch.from_numpy(part).to(self._device).long() for part in arrays))
         self._cached = batches
         return True

@@ -15,7 +15,7 @@ WORDS = ["red", "blue", "old", "new", "big", "small", "dog", "cat", "tree", "hou
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Enough rows for four pieces, a few of them unusable."""
+    """Enough rows for four chunks, a few of them unusable."""
     path = tmp_path_factory.mktemp("rows") / "rows.tsv"
     with path.open("w", encoding="utf-8") as file:
         for n in range(130_000):
@@ -88,7 +88,7 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(
 
     done = cluster.s2s(*command)
     assert done.returncode == 0, done.stderr
-    assert "going on with what is done" in done.stdout
+    assert "resuming the run in" in done.stdout
     assert digests(out) == in_process
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 

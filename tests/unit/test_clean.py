@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2s.config import CleanConfig
-from s2s.preparation.clean import RULES, Cleaner, script
-from s2s.preparation.sentence_keys import hashes, key, keys
+from s2s.corpus.rules import RULES
+from s2s.preparation.clean import _CHECKS, Cleaner, script_class
+from s2s.preparation.sentence_keys import hash_texts, sentence_key, sentence_keys
+from s2s.preparation.stages import _LATE_RULES
 
 
 def drops(
@@ -18,10 +20,11 @@ def drops(
         {"source": [s for s, _ in rows], "target": [t for _, t in rows], "drop": [""] * len(rows)}
     )
     cleaner = Cleaner(CleanConfig(**switches), languages)  # type: ignore[arg-type]
-    found: list[str] = cleaner(table)["drop"].to_pylist()
-    return found
+    broken: list[str] = cleaner.check(table)["drop"].to_pylist()
+    return broken
 
 
+READERS_RULES = ["columns", "malformed", "fuzzy"]  # which the readers check
 FINE = [
     ("Go.", "Va !"),
     ("Hi", "Salut, comment allez-vous ce matin ?"),
@@ -62,6 +65,12 @@ def test_a_broken_rule_is_named(source: str, target: str, rule: str) -> None:
     assert rule in RULES
 
 
+def test_every_rule_is_described_in_the_order_of_the_checks() -> None:
+    rules = [*READERS_RULES, *_CHECKS, "no_words", *_LATE_RULES]
+    assert list(RULES) == rules
+    assert all(RULES.values())
+
+
 OFF = {
     "encoding": False, "control": False, "markup": False, "script": False, "identical": False,
     "too_long": None, "length_ratio": None,
@@ -83,33 +92,35 @@ def test_a_script_is_looked_for_in_its_own_language() -> None:
     assert drops(("こんにちは世界", "Hello"), languages=("ja", "en")) == [""]
     assert drops(("Hello", "Hallo"), languages=("ja", "en")) == ["script"]
     assert drops(("ȝarble", "Ж"), languages=("xx", "yy")) == [""]
-    assert script("pt-BR") == script("fr")
-    assert script("xx") is None
+    assert script_class("pt-BR") == script_class("fr") == r"\p{Latin}"
+    assert script_class("xx") is None
 
 
 def test_line_breaks_within_a_sentence_are_spaces() -> None:
     table = pa.table({"source": [" a\r\n b\t"], "target": ["c"], "drop": [""]})
-    assert Cleaner(CleanConfig(), ("en", "fr"))(table)["source"].to_pylist() == ["a  b"]
+    assert Cleaner(CleanConfig(), ("en", "fr")).check(table)["source"].to_pylist() == ["a  b"]
 
 
 def test_a_key_is_blind_to_case_marks_and_forms_of_a_letter() -> None:
     for spellings in (["Straße!", "« STRASSE »"], ["l'été", "L’E\u0301TE\u0301"], ["ﬁve", "Five."]):
-        assert len({key(spelling) for spelling in spellings}) == 1
+        assert len({sentence_key(spelling) for spelling in spellings}) == 1
 
 
 @given(st.lists(st.text(max_size=12), max_size=20))
 def test_many_keys_are_those_of_each(sentences: list[str]) -> None:
-    assert keys(pa.array(sentences, pa.string())).to_pylist() == [key(s) for s in sentences]
+    assert sentence_keys(pa.array(sentences, pa.string())).to_pylist() == [
+        sentence_key(s) for s in sentences
+    ]
 
 
 def test_keys_of_every_letter_and_mark_are_those_of_each() -> None:
     codes = [n for n in range(0x11000) if not 0xD800 <= n < 0xE000]
     sentences = [f"a{chr(n)}B" for n in codes] + [f"{chr(n)}\u0301" for n in codes]
-    assert keys(pa.array(sentences)).to_pylist() == [key(s) for s in sentences]
+    assert sentence_keys(pa.array(sentences)).to_pylist() == [sentence_key(s) for s in sentences]
 
 
 def test_hashes_depend_on_text_and_seed_alone() -> None:
     texts = pa.array(["a", "b", "a", ""])
-    first, other = hashes(texts, 0), hashes(texts, 1)
+    first, other = hash_texts(texts, 0), hash_texts(texts, 1)
     assert first[0] == first[2]
     assert len({*first.tolist(), *other.tolist()}) == 6

@@ -474,7 +474,7 @@ def test_evaluate_on_a_broken_corpus_is_bad_input(
     model_dir: Path, capsys: Captured, tmp_path: Path
 ) -> None:
     assert main(["evaluate", str(model_dir), "--corpus", str(tmp_path)]) == 2
-    assert "no corpus directory" in complaint(capsys)
+    assert "not a corpus directory" in complaint(capsys)
 
 
 def test_evaluate_of_a_part_that_is_not_there_is_bad_input(
@@ -483,7 +483,7 @@ def test_evaluate_of_a_part_that_is_not_there_is_bad_input(
     corpus = prepared(pairs, test=0)
     flags = ["--corpus", str(corpus.path), "--split", "test"]
     assert main(["evaluate", str(model_dir), *flags]) == 2
-    assert "no part 'test'" in complaint(capsys)
+    assert "no split 'test'" in complaint(capsys)
 
 
 def test_evaluate_between_other_languages_is_bad_input(

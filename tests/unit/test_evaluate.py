@@ -19,7 +19,7 @@ from s2s.evaluation.breakdowns import Breakdowns, SentenceGroup
 from s2s.evaluation.evaluate import Evaluation, evaluate
 from s2s.evaluation.references import References
 from s2s.model.directory import ModelDirectory
-from s2s.text.normalise import Splitter
+from s2s.text.normalise import WordSplitter
 from tests.conftest import Pairs, Prepare, train_model
 
 Captured = pytest.CaptureFixture[str]
@@ -59,8 +59,8 @@ def references(strange: Corpus) -> References:
 
 
 @pytest.fixture(scope="module")
-def splitter(model: ModelDirectory) -> Splitter:
-    return Splitter(model.config.text)
+def splitter(model: ModelDirectory) -> WordSplitter:
+    return WordSplitter(model.config.text)
 
 
 def check(
@@ -149,7 +149,7 @@ def test_the_first_reference_is_scored_alone_where_there_are_several(
 
 
 def test_a_breakdown_by_the_words_of_the_source(
-    evaluation: Evaluation, breakdowns: Breakdowns, references: References, splitter: Splitter
+    evaluation: Evaluation, breakdowns: Breakdowns, references: References, splitter: WordSplitter
 ) -> None:
     def label(length: int) -> str:
         for low, high in ((1, 5), (6, 10), (11, 15), (16, 20), (21, 30)):
@@ -157,7 +157,7 @@ def test_a_breakdown_by_the_words_of_the_source(
                 return f"{low}-{high}"
         return "31+"
 
-    groups = grouped([label(len(splitter.words(source))) for source in references.sources])
+    groups = grouped([label(len(splitter.split(source))) for source in references.sources])
     assert len(groups) > 2
     check(breakdowns.sentences["source words"], groups, evaluation)
 
@@ -166,12 +166,12 @@ def test_a_breakdown_by_unknown_words_of_the_source(
     evaluation: Evaluation,
     breakdowns: Breakdowns,
     references: References,
-    splitter: Splitter,
+    splitter: WordSplitter,
     pairs: Pairs,
 ) -> None:
-    seen = {word for source, _ in pairs for word in splitter.words(source)}
+    seen = {word for source, _ in pairs for word in splitter.split(source)}
     unknown = [
-        sum(word not in seen for word in splitter.words(source)) for source in references.sources
+        sum(word not in seen for word in splitter.split(source)) for source in references.sources
     ]
     groups = grouped([str(count) if count < 3 else "3+" for count in unknown])
     assert {"0", "3+"} <= groups.keys()
@@ -184,15 +184,15 @@ def test_a_breakdown_by_the_rarest_word_of_the_easiest_reference(
     evaluation: Evaluation,
     breakdowns: Breakdowns,
     references: References,
-    splitter: Splitter,
+    splitter: WordSplitter,
     strange: Corpus,
 ) -> None:
     counts = Counter(
-        w for target in strange.split("train")["target"] for w in splitter.words(target)
+        w for target in strange.split("train")["target"] for w in splitter.split(target)
     )
 
     def label(group: list[str]) -> str:
-        times = max(min(counts[word] for word in splitter.words(target)) for target in group)
+        times = max(min(counts[word] for word in splitter.split(target)) for target in group)
         for low, high in ((1, 4), (5, 19), (20, 99)):
             if low <= times <= high:
                 return f"{low}-{high}"

@@ -86,7 +86,7 @@ def test_every_field_may_be_left_out_and_is_described_by_the_config() -> None:
     assert model.model_fields["seed"].description == described["seed"].description
     # What None stands for in the config is not what it stands for here.
     assert "None" in str(described["top_k"].description)
-    assert model.model_fields["top_k"].description == "Likeliest words that are drawn from."
+    assert model.model_fields["top_k"].description == "Number of most likely tokens to sample from."
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Columns of Arrow lists against plain Python lists, whatever the chunks are."""
+"""Ragged arrays and Arrow columns of lists against plain Python lists."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2s.text.ragged import Column
+from s2s.text.ragged import ListColumn, Ragged
 
 Lists = list[list[int]]
 
@@ -16,11 +16,28 @@ INTS = st.integers(-(2**31), 2**31 - 1)
 LISTS = st.lists(st.lists(INTS, max_size=6), min_size=1, max_size=30)
 
 
-def column_of(lists: Lists, cuts: list[int], kind: pa.DataType) -> Column:
+SMALL = st.lists(st.lists(st.integers(0, 4), max_size=6), max_size=20)
+
+
+@given(SMALL, st.lists(st.lists(INTS, max_size=3), min_size=5, max_size=5))
+def test_substitution_replaces_each_value_by_its_list(lists: Lists, replacements: Lists) -> None:
+    result = Ragged.from_lists(lists).substitute(Ragged.from_lists(replacements))
+    assert result.to_arrow().to_pylist() == [
+        [value for index in each for value in replacements[index]] for each in lists
+    ]
+
+
+@given(LISTS, INTS)
+def test_a_value_is_appended_to_each_list(lists: Lists, value: int) -> None:
+    result = Ragged.from_lists(lists).append_to_each(value)
+    assert result.to_arrow().to_pylist() == [[*each, value] for each in lists]
+
+
+def column_of(lists: Lists, cuts: list[int], kind: pa.DataType) -> ListColumn:
     """The lists as a column with a chunk between each two cuts, empty ones among them."""
     bounds = [0, *sorted(cut % (len(lists) + 1) for cut in cuts), len(lists)]
     chunks = [pa.array(lists[start:end], kind) for start, end in pairwise(bounds)]
-    return Column(pa.chunked_array(chunks, kind))
+    return ListColumn(pa.chunked_array(chunks, kind))
 
 
 KINDS = st.sampled_from([pa.list_(pa.int32()), pa.list_(pa.int64()), pa.large_list(pa.int32())])
@@ -34,7 +51,7 @@ def test_rows_are_those_of_the_lists_in_any_order_and_number(
     rows = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=50))
     wanted = [lists[row] for row in rows]
     places = np.array(rows, np.int64)
-    taken = column.take(places)
+    taken = column.select(places)
     assert taken.to_arrow().to_pylist() == wanted
     assert taken.values.dtype == np.int32
     assert len(taken) == len(rows)
@@ -45,8 +62,8 @@ def test_rows_are_those_of_the_lists_in_any_order_and_number(
 def test_sums_are_those_of_all_chunks(lists: Lists, cuts: list[int], kind: pa.DataType) -> None:
     column = column_of(lists, cuts, kind)
     assert len(column) == len(lists)
-    assert column.total == sum(map(len, lists))
-    assert column.longest == max(map(len, lists))
+    assert column.total_length == sum(map(len, lists))
+    assert column.max_length == max(map(len, lists))
 
 
 @given(LISTS, st.lists(st.integers(0, 30), max_size=3), st.data())
@@ -60,16 +77,16 @@ def test_a_slice_of_a_column_holds_its_own_lists_alone(
     whole = pa.chunked_array(
         [pa.array(lists, pa.list_(pa.int32()))[a:b] for a, b in pairwise(bounds)]
     )
-    part, wanted = Column(whole.slice(start, end - start)), lists[start:end]
-    assert (len(part), part.total) == (len(wanted), sum(map(len, wanted)))
-    assert part.longest == max(map(len, wanted))
-    assert part.take(np.arange(len(wanted))).to_arrow().to_pylist() == wanted
+    piece, wanted = ListColumn(whole.slice(start, end - start)), lists[start:end]
+    assert (len(piece), piece.total_length) == (len(wanted), sum(map(len, wanted)))
+    assert piece.max_length == max(map(len, wanted))
+    assert piece.select(np.arange(len(wanted))).to_arrow().to_pylist() == wanted
 
 
 @pytest.mark.parametrize("chunks", [[], [[]], [[], []]])
 def test_a_column_without_rows_has_none(chunks: list[Lists]) -> None:
     kind = pa.list_(pa.int32())
-    column = Column(pa.chunked_array([pa.array(lists, kind) for lists in chunks], kind))
+    column = ListColumn(pa.chunked_array([pa.array(lists, kind) for lists in chunks], kind))
     nothing = np.array([], np.int64)
-    assert (len(column), column.total) == (0, 0)
-    assert len(column.take(nothing)) == len(column.lengths(nothing)) == 0
+    assert (len(column), column.total_length) == (0, 0)
+    assert len(column.select(nothing)) == len(column.lengths(nothing)) == 0

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import tempfile
 import tracemalloc
@@ -22,8 +23,9 @@ from hypothesis import strategies as st
 from s2s.config import CleanConfig, CorpusConfig, DataConfig
 from s2s.corpus import Corpus, Manifest
 from s2s.errors import BadInput
-from s2s.preparation import Source, prepare, readers, sources
-from s2s.preparation.job import Silent
+from s2s.preparation import Source, discovery, prepare
+from s2s.preparation.execution import SilentProgress
+from s2s.preparation.readers import FORMATS, read_origin
 from tests.conftest import Pairs, prepare_file
 
 DATA = Path(os.environ.get("S2S_DATA", "/nowhere"))
@@ -189,8 +191,8 @@ FORMS: dict[str, Callable[[Path], Path]] = {
 
 def rows_of(folder: Path) -> Pairs:
     corpus = Corpus.open(folder)
-    parts = [corpus.split(part) for part in corpus.manifest.rows]
-    return [pair for p in parts for pair in zip(p["source"], p["target"], strict=True)]
+    splits = [corpus.split(split) for split in corpus.manifest.rows]
+    return [pair for p in splits for pair in zip(p["source"], p["target"], strict=True)]
 
 
 def accounted(manifest: Manifest) -> bool:
@@ -206,6 +208,13 @@ def test_every_form_gives_the_same_pairs(form: str, tmp_path: Path) -> None:
     assert manifest.drops == {}
 
 
+def test_the_documentation_names_every_suffix() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "corpora.md").read_text("utf-8")
+    suffixes = [suffix for known in FORMATS.values() for suffix in known.suffixes]
+    assert len(suffixes) == len(set(suffixes)) > 0
+    assert [suffix for suffix in suffixes if f"{suffix}`" not in page] == []
+
+
 def test_tmx_may_have_a_namespace(tmp_path: Path) -> None:
     content = tmx(PAIRS).replace('<tmx version="1.4">', '<tmx version="1.4" xmlns="http://x.org">')
     prepare_file(write(tmp_path / "p.tmx", content), KEEP_ALL, tmp_path / "out")
@@ -217,7 +226,7 @@ def test_tmx_may_have_a_namespace(tmp_path: Path) -> None:
 def test_a_file_read_in_ranges_gives_the_same_rows(
     span: int, header: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "SPAN", span)
+    monkeypatch.setattr(discovery, "RANGE_BYTES", span)
     rows = PAIRS[:60]
     body = "".join(f"{s}\t{t}\r\n" for s, t in rows).removesuffix("\r\n")
     manifest = prepare_file(write(tmp_path / "p.tsv", header + body), KEEP_ALL, tmp_path / "out")
@@ -230,10 +239,10 @@ def test_the_memory_of_reading_tmx_does_not_grow_with_the_file(tmp_path: Path) -
     def peak(units: int) -> int:
         path = write(tmp_path / f"{units}.tmx", tmx([("a sentence", "une phrase")] * units))
         source = Source(source=(str(path),), source_language="en", target_language="fr")
-        (origin,) = sources.find(source, tmp_path)
+        (origin,) = discovery.find_origins(source, tmp_path)
         (tmp_path / f"folder{units}").mkdir()
         tracemalloc.start()
-        for _ in readers.read(origin, source, tmp_path / f"folder{units}"):
+        for _ in read_origin(origin, source, tmp_path / f"folder{units}"):
             pass
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -271,13 +280,21 @@ def test_columns_can_be_named_or_numbered(tmp_path: Path) -> None:
         assert sorted(rows_of(out)) == sorted(PAIRS)
 
 
-@pytest.mark.parametrize("columns", [("a", "b"), ("1", "9")])
-def test_columns_that_are_not_there_are_told(columns: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        (("a", "b"), "no columns a and b among id, fr, en; name two with --columns"),
+        (("1", "9"), "no columns 1 and 9 in a file of 3 columns"),
+    ],
+)
+def test_columns_that_are_not_there_are_reported(
+    columns: tuple[str, str], reason: str, tmp_path: Path
+) -> None:
     path = write(tmp_path / "p.csv", csv_of(PAIRS, "id", "fr", "en"))
     source = Source(
         source=(str(path),), source_language="en", target_language="fr", columns=columns
     )
-    with pytest.raises(BadInput, match="columns"):
+    with pytest.raises(BadInput, match=reason):
         prepare(source, KEEP_ALL, tmp_path / "out")
 
 
@@ -288,17 +305,17 @@ def test_several_sources_follow_each_other(tmp_path: Path) -> None:
     assert sorted(rows_of(tmp_path / "out")) == sorted(PAIRS)
 
 
-def test_a_source_without_rows_is_told(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_source_without_rows_is_reported(tmp_path: Path) -> None:
+    log: list[str] = []
 
-    class Listening(Silent):
-        def line(self, text: str) -> None:
-            said.append(text)
+    class Listening(SilentProgress):
+        def log(self, text: str) -> None:
+            log.append(text)
 
     paths = tsv(tmp_path), write(tmp_path / "none.tmx", tmx([]))
     source = Source(source=tuple(map(str, paths)), source_language="en", target_language="fr")
     assert prepare(source, KEEP_ALL, tmp_path / "out", Listening()).read == len(PAIRS)
-    assert f"no rows in {paths[1]}" in said
+    assert f"no rows in {paths[1]}" in log
 
 
 def test_a_uri_is_read_through_fsspec(tmp_path: Path) -> None:
@@ -310,16 +327,18 @@ def test_a_uri_is_read_through_fsspec(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uri", ["file:///nowhere/at/all.tsv", "nostore://bucket/x.tsv"])
 def test_a_uri_that_leads_nowhere_is_bad_input(uri: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=uri.split(":")[0]) as caught:
+    with pytest.raises(
+        BadInput, match=f"{re.escape(uri)}.*(no such file|cannot be read|nostore)"
+    ) as caught:
         prepare_file(uri, KEEP_ALL, tmp_path / "out")
     assert len(str(caught.value).splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 
-# ---- parts that the user brings -----------------------------------------------------------------
+# ---- splits that the user brings -----------------------------------------------------------------
 
 
-def test_parts_in_files_of_their_own_are_taken_as_they_are(tmp_path: Path) -> None:
+def test_splits_in_files_of_their_own_are_taken_as_they_are(tmp_path: Path) -> None:
     train, valid, test = PAIRS[:200], PAIRS[200:250], PAIRS[250:]
     valid = [*valid, train[0], ("<b>", "<i>")]  # a leak, and what cleaning would leave out
     source = Source(
@@ -332,9 +351,9 @@ def test_parts_in_files_of_their_own_are_taken_as_they_are(tmp_path: Path) -> No
     config = DataConfig(corpus=CorpusConfig(clean=ALL.model_copy(update={"markup": True})))
     manifest = prepare(source, config, tmp_path / "out")
     corpus = Corpus.open(tmp_path / "out")
-    for part, rows in {"train": train, "valid": valid, "test": test}.items():
+    for split, rows in {"train": train, "valid": valid, "test": test}.items():
         assert (
-            list(zip(corpus.split(part)["source"], corpus.split(part)["target"], strict=True))
+            list(zip(corpus.split(split)["source"], corpus.split(split)["target"], strict=True))
             == rows
         )
     assert manifest.leak["valid"].shared_sources == 1
@@ -389,17 +408,19 @@ def test_a_dataset_of_the_hub_is_read_by_name_and_configuration(hub: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "reason"),
     [
-        "hub:{hub}:en-xx",
-        "hub:{hub}:en-fr:nosplit",
-        "hub:nobody/nothing:en-fr",
-        "hub:",
-        "hub:a:b:c:d",
+        ("hub:{hub}:en-xx", "no such dataset, configuration or split"),
+        ("hub:{hub}:en-fr:nosplit", "no such dataset, configuration or split"),
+        ("hub:nobody/nothing:en-fr", "no such dataset, configuration or split"),
+        ("hub:", "expected hub:NAME:CONFIG"),
+        ("hub:a:b:c:d", "expected hub:NAME:CONFIG"),
     ],
 )
-def test_a_hub_dataset_that_cannot_be_had_is_told(name: str, hub: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="hub:") as caught:
+def test_a_hub_dataset_that_cannot_be_had_is_reported(
+    name: str, reason: str, hub: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadInput, match=f"hub:.*{reason}") as caught:
         prepare_file(name.format(hub=hub), KEEP_ALL, tmp_path / "out")
     assert len(str(caught.value).splitlines()) == 1
 
@@ -416,7 +437,7 @@ def test_a_hub_dataset_that_cannot_be_had_is_told(name: str, hub: Path, tmp_path
         ("a.tmx", "<tmx><body>&bomb;</body></tmx>", "cannot be read"),
         ("a.po", 'msgid "a"\nmsgstr "b"\nmsgid no quotes\n', "a.po"),
         ("a.parquet", b"PAR1 no parquet", "cannot be read"),
-        ("a.en", "one\ntwo\n", "other language"),
+        ("a.en", "one\ntwo\n", "the other language"),
         ("a.json", '[{"en": "a", "fr": "b"},', "cannot be read"),
         ("a.jsonl", "[1]\n" * 5, "no usable pair in 5 rows .5 malformed"),
         ("a.zip", b"PK\x03\x04 no zip", "not a readable zip"),
@@ -433,7 +454,7 @@ def test_a_file_that_cannot_be_read_to_its_end_is_refused(
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_a_quotation_mark_that_never_closes_is_told(tmp_path: Path) -> None:
+def test_a_quotation_mark_that_never_closes_is_reported(tmp_path: Path) -> None:
     rows = "".join(f"a {n},b {n}\n" for n in range(50))
     (tmp_path / "a.csv").write_text(f'en,fr\n{rows}"cut here,x\n{rows}', "utf-8")
     with pytest.raises(BadInput, match="row 52 never closes"):
@@ -465,13 +486,13 @@ def test_the_place_of_the_corpus_may_have_any_name(folder: str, tmp_path: Path) 
     assert sorted(rows_of(tmp_path / folder / "out")) == sorted(PAIRS)
 
 
-def test_a_part_that_its_source_does_not_have_is_told(tmp_path: Path) -> None:
+def test_a_split_that_its_source_does_not_have_is_reported(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": dataset(PAIRS)}).save_to_disk(tmp_path / "saved")
     source = Source(
         source=(str(tsv(tmp_path)),), valid=(str(tmp_path / "saved"),),
         source_language="en", target_language="fr",
     )  # fmt: skip
-    with pytest.raises(BadInput, match="nothing in it for the part 'valid'"):
+    with pytest.raises(BadInput, match="no rows for the split 'valid'"):
         prepare(source, KEEP_ALL, tmp_path / "out")
 
 

@@ -1,5 +1,6 @@
 """The stages of a preparation against plain Python, and interrupted at every point."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,13 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import s2s.preparation.pipeline as stages
 from s2s.config import CleanConfig, CorpusConfig, DataConfig, TextConfig
 from s2s.corpus import Corpus
 from s2s.errors import BadInput
-from s2s.preparation import tables
-from s2s.preparation.sentence_keys import bounds, hashes, key
-from s2s.preparation.tables import cut
+from s2s.preparation import pipeline, tables
+from s2s.preparation.sentence_keys import hash_texts, held_out_bounds, sentence_key
+from s2s.preparation.tables import rechunk
 from s2s.text.vocabulary import EOS, UNK, Vocabulary
 from tests.conftest import Pairs, prepare_file
 
@@ -25,7 +25,7 @@ FILLING = [(f"Filling {n} is n° {n // 3}.", f"Remplissage {n}, l'été !") for 
 
 @pytest.fixture(autouse=True)
 def _small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "BUCKET_ROWS", 40)
+    monkeypatch.setattr(pipeline, "BUCKET_ROWS", 40)
 
 
 def write(rows: Pairs, folder: Path) -> Path:
@@ -44,8 +44,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def naive(rows: Pairs, config: CorpusConfig) -> tuple[dict[str, Pairs], Counter[str]]:
     """Cleaning of duplicates, grouped split and removal of leaks, row by row."""
-    test, valid = bounds(config.test, config.valid)
-    parts: dict[str, Pairs] = {"train": [], "valid": [], "test": []}
+    test, valid = held_out_bounds(config.test, config.valid)
+    splits: dict[str, Pairs] = {"train": [], "valid": [], "test": []}
     drops: Counter[str] = Counter()
     seen = set()
     for row in rows:
@@ -53,15 +53,15 @@ def naive(rows: Pairs, config: CorpusConfig) -> tuple[dict[str, Pairs], Counter[
             drops["duplicate"] += 1
             continue
         seen.add(row)
-        (place,) = hashes(pa.array([key(row[0])]), config.seed)
-        parts["test" if place < test else "valid" if place < valid else "train"].append(row)
+        (place,) = hash_texts(pa.array([sentence_key(row[0])]), config.seed)
+        splits["test" if place < test else "valid" if place < valid else "train"].append(row)
     held: set[str] = set()
-    for part in ("test", "valid", "train"):
-        kept = [row for row in parts[part] if key(row[1]) not in held]
-        drops["target_leak"] += len(parts[part]) - len(kept)
-        held |= {key(target) for _, target in parts[part]}
-        parts[part] = kept
-    return parts, drops
+    for split in ("test", "valid", "train"):
+        remaining = [row for row in splits[split] if sentence_key(row[1]) not in held]
+        drops["target_leak"] += len(splits[split]) - len(remaining)
+        held |= {sentence_key(target) for _, target in splits[split]}
+        splits[split] = remaining
+    return splits, drops
 
 
 few = st.sampled_from(["Go!", "go", "GO .", "stop", "Stop?", "été", "É T É", "Ünï", "x y", "X  y"])
@@ -76,21 +76,21 @@ def test_the_stages_do_what_plain_python_does(
     clean = CleanConfig(identical=False)
     config = CorpusConfig(valid=0.3, test=0.2, seed=seed, clean=clean)
     rows = [*FILLING, *rows]
-    parts, drops = naive(rows, config)
+    splits, drops = naive(rows, config)
     manifest = prepare_file(
-        write(rows, folder), DataConfig(corpus=config), folder / "out", piece_rows=16
+        write(rows, folder), DataConfig(corpus=config), folder / "out", chunk_rows=16
     )
     corpus = Corpus.open(folder / "out")
-    for part, wanted in parts.items():
-        got = corpus.split(part)
+    for split, wanted in splits.items():
+        got = corpus.split(split)
         assert list(zip(got["source"], got["target"], strict=True)) == wanted
     assert Counter(manifest.drops) == +drops
 
 
-def test_a_piece_without_a_usable_row_is_only_counted(tmp_path: Path) -> None:
+def test_a_chunk_without_a_usable_row_is_only_counted(tmp_path: Path) -> None:
     rows = [*FILLING[:40], *[("<b>", "x")] * 20, *FILLING[40:]]
     config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
-    manifest = prepare_file(write(rows, tmp_path), config, tmp_path / "out", piece_rows=10)
+    manifest = prepare_file(write(rows, tmp_path), config, tmp_path / "out", chunk_rows=10)
     assert manifest.drops["markup"] == 20
     assert manifest.read == 110 == sum(manifest.rows.values()) + sum(manifest.drops.values())
 
@@ -103,18 +103,18 @@ def test_ids_are_those_of_the_saved_tokenizer(
 ) -> None:
     text = TextConfig(normaliser=normaliser, units=units, shared=shared, vocabulary_size=60)
     config = DataConfig(text=text, corpus=CorpusConfig(valid=0.2, test=0.2))
-    manifest = prepare_file(write(pairs, tmp_path), config, tmp_path / "out", piece_rows=25)
+    manifest = prepare_file(write(pairs, tmp_path), config, tmp_path / "out", chunk_rows=25)
     corpus = Corpus.open(tmp_path / "out")
-    for part in manifest.rows:
-        rows = corpus.split(part)
+    for split in manifest.rows:
+        rows = corpus.split(split)
         assert rows["source_ids"][:] == corpus.source.encode(rows["source"][:])
         ends = [[*ids, EOS] for ids in corpus.target.encode(rows["target"][:])]
         assert rows["target_ids"][:] == ends
         for side, ids in (("source", rows["source_ids"]), ("target", rows["target_ids"])):
-            known, lengths = manifest.known[part][side], Counter(map(len, ids))
+            known, lengths = manifest.known[split][side], Counter(map(len, ids))
             tokens = sum(map(len, ids)) - (len(rows) if side == "target" else 0)
             assert known.tokens == tokens
-            assert manifest.lengths[part][side] == lengths
+            assert manifest.lengths[split][side] == lengths
             assert (known.unknown_rate > 0) == any(UNK in row for row in ids)
     if shared:
         files = [(tmp_path / "out" / f"{side}.json").read_bytes() for side in ("source", "target")]
@@ -123,7 +123,7 @@ def test_ids_are_those_of_the_saved_tokenizer(
 
 def test_the_vocabulary_is_that_of_the_training_sentences(pairs: Pairs, tmp_path: Path) -> None:
     config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
-    prepare_file(write(pairs, tmp_path), config, tmp_path / "out", piece_rows=25)
+    prepare_file(write(pairs, tmp_path), config, tmp_path / "out", chunk_rows=25)
     corpus = Corpus.open(tmp_path / "out")
     for side in ("source", "target"):
         Vocabulary.learn(corpus.split("train")[side], config.text).save(tmp_path / "naive.json")
@@ -156,23 +156,21 @@ class Cut:
 def test_an_interruption_at_any_point_leaves_no_trace(tmp_path: Path) -> None:
     rows = write([*FILLING, *FILLING[:9], ("<b>", "x")], tmp_path)
     config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
-    wanted = prepare_file(rows, config, tmp_path / "whole", piece_rows=30)
+    wanted = prepare_file(rows, config, tmp_path / "whole", chunk_rows=30)
     whole = contents(tmp_path / "whole")
-    prepare_file(rows, config, tmp_path / "back", piece_rows=30, execute=backwards)
+    prepare_file(rows, config, tmp_path / "back", chunk_rows=30, execute=backwards)
     assert contents(tmp_path / "back") == whole
     every = Cut(1_000)
-    prepare_file(rows, config, tmp_path / "counted", piece_rows=30, execute=every)
+    prepare_file(rows, config, tmp_path / "counted", chunk_rows=30, execute=every)
     items = 1_000 - every.left
     assert items > 15
     for point in range(items):
-        out, rest = (
-            tmp_path / f"cut{point}",
-            Cut(items - point),
-        )  # enough only if none is done again
+        out = tmp_path / f"cut{point}"
+        rest = Cut(items - point)  # enough only if no item is done again
         with pytest.raises(KeyboardInterrupt):
-            prepare_file(rows, config, out, piece_rows=30, execute=Cut(point))
+            prepare_file(rows, config, out, chunk_rows=30, execute=Cut(point))
         assert not out.exists()
-        assert prepare_file(rows, config, out, piece_rows=30, execute=rest) == wanted
+        assert prepare_file(rows, config, out, chunk_rows=30, execute=rest) == wanted
         assert contents(out) == whole
 
 
@@ -190,12 +188,42 @@ def test_a_run_whose_sources_have_changed_is_refused_and_kept(tmp_path: Path) ->
     assert manifest.read == len(FILLING) - 1
 
 
+@pytest.mark.parametrize("layout", [None, 1])
+def test_a_run_of_an_older_version_is_refused_and_kept(layout: int | None, tmp_path: Path) -> None:
+    rows = write(FILLING, tmp_path)
+    config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_file(rows, config, tmp_path / "out", execute=Cut(3))
+    file = tmp_path / "out.run" / "run.json"
+    run = json.loads(file.read_bytes())
+    del run["layout"]
+    file.write_text(json.dumps({**run, **({"layout": layout} if layout else {})}), "utf-8")
+    before = contents(tmp_path / "out.run")
+    with pytest.raises(BadInput, match=r"holds another run .*--restart") as caught:
+        prepare_file(rows, config, tmp_path / "out")
+    assert len(str(caught.value).splitlines()) == 1
+    assert contents(tmp_path / "out.run") == before
+    assert prepare_file(rows, config, tmp_path / "out", restart=True).read == len(FILLING)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"rows": [90]}', '{"chunk_rows": "many"}'])
+def test_a_broken_outcome_is_refused_in_a_line(content: str, tmp_path: Path) -> None:
+    rows = write(FILLING, tmp_path)
+    config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+    with pytest.raises(KeyboardInterrupt):
+        prepare_file(rows, config, tmp_path / "out", execute=Cut(1))
+    (tmp_path / "out.run" / "read" / "000000.json").write_text(content, "utf-8")
+    with pytest.raises(BadInput, match=r"read/000000\.json: ") as caught:
+        prepare_file(rows, config, tmp_path / "out")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_shards_are_bounded_and_keep_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "SHARD_BYTES", 6_000)
+    monkeypatch.setattr(pipeline, "SHARD_BYTES", 6_000)
     config = DataConfig(corpus=CorpusConfig(valid=0.1, test=0.1))
-    prepare_file(write(FILLING, tmp_path), config, tmp_path / "out", piece_rows=10)
+    prepare_file(write(FILLING, tmp_path), config, tmp_path / "out", chunk_rows=10)
     shards = sorted((tmp_path / "out" / "train").glob("*.arrow"))
     assert len(shards) > 1
     assert [shard.name for shard in shards] == [
@@ -207,9 +235,9 @@ def test_shards_are_bounded_and_keep_the_order(
     assert got == [row for row in FILLING if row in set(got)]
 
 
-def test_pieces_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     short = pa.table({"source": ["x"] * 100})
     long = pa.table({"source": ["x" * 1_000] * 100})
-    assert [piece.num_rows for piece in cut([short, short, short], 128)] == [128, 128, 44]
-    monkeypatch.setattr(tables, "PIECE_BYTES", 100_000)
-    assert [piece.num_rows for piece in cut([short, long, long], 10_000)] == [200, 100]
+    assert [chunk.num_rows for chunk in rechunk([short, short, short], 128)] == [128, 128, 44]
+    monkeypatch.setattr(tables, "CHUNK_BYTES", 100_000)
+    assert [chunk.num_rows for chunk in rechunk([short, long, long], 10_000)] == [200, 100]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from s2s.config import TextConfig
 from s2s.errors import BadInput
-from s2s.text.normalise import Splitter
+from s2s.text.normalise import WordSplitter
 from s2s.text.vocabulary import EOS, SPECIALS, UNK, Vocabulary
 
 TUTORIAL = TextConfig(normaliser="tutorial")
@@ -104,11 +104,11 @@ def test_a_vocabulary_knows_every_word_of_its_own_text(sentences: list[str]) -> 
 def test_many_sentences_split_as_each_alone(sentences: list[str]) -> None:
     sentences = [sentence.replace("\n", "") for sentence in sentences]
     for config in (LOSSLESS, TUTORIAL):
-        splitter = Splitter(config)
-        words = splitter.split(pa.array(sentences, pa.string()))
+        splitter = WordSplitter(config)
+        words = splitter.split_many(pa.array(sentences, pa.string()))
         for row, sentence in enumerate(sentences):
-            numbers = words.numbers.take(np.array([row])).values
-            assert [words.distinct[n] for n in numbers] == splitter.words(sentence)
+            numbers = words.indices.select(np.array([row])).values
+            assert [words.distinct[n] for n in numbers] == splitter.split(sentence)
 
 
 @pytest.mark.parametrize("units", ["bpe", "unigram"])
@@ -278,6 +278,6 @@ def test_a_mark_that_is_copied_keeps_its_spacing() -> None:
 def test_specials_in_text_that_is_split_already_are_unknown_words() -> None:
     config = TextConfig(normaliser="tokenised")
     vocabulary = Vocabulary.learn(["a <unk> <pad> b <eos>"], config)
-    assert vocabulary.words == [*SPECIALS, "a", "b"]
+    assert vocabulary.tokens == [*SPECIALS, "a", "b"]
     assert vocabulary.encode(["<pad> a <eos> <sos> <unk>"]) == [[UNK, 4, UNK, UNK, UNK]]
-    assert vocabulary.ids(["<pad>", "a"]) == [[UNK], [4]]
+    assert vocabulary.encode_words(["<pad>", "a"]) == [[UNK], [4]]

@@ -1,8 +1,8 @@
 """The embedded demo corpus: simple English sentences with their French translations.
 
-Templates of our own choose a meaning; pyrealb says it in both languages, with all inflection,
-agreement, elision and contraction. One English word has one French word, and one tense one tense,
-so that a small model can learn the whole of it in minutes.
+Templates choose a meaning; pyrealb realises it in both languages, with all inflection, agreement,
+elision and contraction. Each English word and tense has one French counterpart, so a small model
+learns the corpus in minutes.
 """
 
 import gzip
@@ -24,25 +24,25 @@ __all__ = ["generate", "load"]
 
 
 def generate(count: int = 20_000, seed: int = 0) -> list[Pair]:
-    """Pairs of an English sentence and its French, none of them twice in either language.
+    """Return English sentences with their French translations, none twice in either language.
 
-    The same count, seed and pyrealb give the same pairs in the same order.
+    The same count, seed and version of pyrealb give the same pairs in the same order.
 
     Raises:
-        ValueError: the grammar has not so many sentences.
+        ValueError: the grammar does not have so many sentences.
     """
     rb = library()
     before = rb.getLanguage(), rb.Constituent.exceptionOnWarning
-    grammar, misses = Grammar(seed), 0
-    pairs, known = list[Pair](), set[str]()
+    grammar, rejected = Grammar(seed), 0
+    pairs, seen = list[Pair](), set[str]()
     try:
         while len(pairs) < count:
             pair = grammar.sentence()
-            if known.isdisjoint(pair) and all(3 <= len(s.split()) <= 12 for s in pair):
+            if seen.isdisjoint(pair) and all(3 <= len(s.split()) <= 12 for s in pair):
                 pairs.append(pair)
-                known.update(pair)
-                misses = 0
-            elif (misses := misses + 1) == 1000:
+                seen.update(pair)
+                rejected = 0
+            elif (rejected := rejected + 1) == 1000:
                 raise ValueError(f"the demo grammar has no more than {len(pairs)} sentences")
     finally:
         rb.load(before[0])
@@ -51,18 +51,18 @@ def generate(count: int = 20_000, seed: int = 0) -> list[Pair]:
 
 
 def load(count: int = 20_000, seed: int = 0) -> list[Pair]:
-    """What `generate` returns, kept on disk under S2S_CACHE or the user's cache directory.
+    """Return what `generate` returns, from a cache in S2S_CACHE or the user's cache directory.
 
     Raises:
-        ValueError: the grammar has not so many sentences.
+        ValueError: the grammar does not have so many sentences.
         OSError: the cache directory cannot be written.
     """
     files = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
-    made_by = b"".join([*files, importlib.metadata.version("pyrealb").encode()])
-    digest = hashlib.sha256(made_by).hexdigest()[:16]
+    generator = b"".join([*files, importlib.metadata.version("pyrealb").encode()])
+    digest = hashlib.sha256(generator).hexdigest()[:16]
     directory = Path(os.environ.get("S2S_CACHE") or platformdirs.user_cache_path("s2s"))
     path = directory / f"demo-{count}-{seed}-{digest}.json.gz"
-    try:  # gzip ends in a checksum, so a file that reads is whole
+    try:  # gzip ends in a checksum, so a readable file is whole
         cached = json.loads(gzip.decompress(path.read_bytes()))
         return [(english, french) for english, french in cached]
     except (OSError, EOFError, zlib.error, ValueError):

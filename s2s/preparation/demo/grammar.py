@@ -1,4 +1,4 @@
-"""What the demo corpus says: templates that choose a meaning."""
+"""The grammar of the demo corpus: templates that choose a meaning."""
 
 import random
 from dataclasses import replace
@@ -42,35 +42,35 @@ from s2s.preparation.demo.phrases import (
     YOU,
     Clause,
     Person,
-    ask,
     gender_of,
     infinitive_of,
-    joined,
-    marked,
-    more_of,
+    join_pairs,
     noun_phrase,
-    say,
+    realise,
+    realise_question,
+    with_question_mark,
+    with_tail,
 )
 
 
 class Grammar:
-    """Chooses what to say: noun phrases, then clauses, then sentences that lack their capital."""
+    """Random noun phrases, clauses of them, and sentences of clauses."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)  # noqa: S311
 
     def chance(self, probability: float) -> bool:
-        """Whether something of this probability happens."""
+        """Return True with this probability."""
         return self.random.random() < probability
 
     def word(self, table: str) -> Pair:
-        """A word of a lexicon table."""
+        """Return a random word of a lexicon table."""
         return self.random.choice(entries(table))
 
     def noun(
         self, kinds: str, some: str = "", lead: Pair = NONE, of: Clause | None = None
     ) -> tuple[Pair, Person]:
-        """A noun phrase of some kind in a clause, and what a verb that it governs agrees with."""
+        """Return a noun phrase of one of some kinds, and the person that its verb agrees with."""
         kind = self.random.choice(kinds.split())
         noun, mass = self.word(NOUNS[kind]), kind in ("staple", "drink")
         determiner = self.word("my=mon" if kind == "kin" else some or (MASS if mass else ANY))
@@ -97,13 +97,13 @@ class Grammar:
         return (english, french), Person(3, number, gender_of(noun[1]))
 
     def subject(self, verb: str = "") -> tuple[Pair, Person]:
-        """Who does what the English verb says: the words, none for a pronoun, and the person."""
+        """Return the subject of an English verb: its words, none for a pronoun, and its person."""
         if self.chance(0.6):
             return NONE, self.random.choice((ME, US, YOU, HIM, HER, THEM))
         return self.noun("person person kin animal animal" if verb in ANIMAL else "person kin")
 
     def place(self, at: str = "at") -> Pair:
-        """Where someone goes ("to"), is ("at"), or is if it may be an animal ("in")."""
+        """Return a place to go to ("to") or to be at ("at", or "in" if it may be an animal's)."""
         if at == "in" or (at == "at" and self.chance(0.4)):
             return self.noun("area", THE, ("in", "dans"))[0]
         if self.chance(0.3):
@@ -112,7 +112,7 @@ class Grammar:
         return self.noun("place", THE, (at, "à"))[0]
 
     def act(self, verb: Pair, negative: bool = False) -> Clause:
-        """A clause of this verb, perhaps after a modal, that may yet need an object."""
+        """Return a clause of a verb, perhaps with a modal, that may still need an object."""
         name, who = self.subject(verb[0])
         if verb[0] in STATIVE:
             return Clause(who, verb, self.random.choice(STATE_TENSES), negative, name=name)
@@ -126,7 +126,7 @@ class Grammar:
         return Clause(who, verb, tense, negative, adverb, name=name, when=when)
 
     def transitive(self, negative: bool = False) -> Clause:
-        """To do something with a thing."""
+        """Return a clause with an object."""
         shares = [len(entries(verbs)) for verbs in TRANSITIVE.values()]
         kinds = self.random.choices([*TRANSITIVE], shares)[0]
         verb = self.word(TRANSITIVE[kinds])
@@ -137,36 +137,36 @@ class Grammar:
             others = [p for p in (ME, YOU, HIM, HER, THEM) if p.person == 3 or p.person != speaker]
             return replace(clause, them=self.random.choice(others))
         some = DEFINITE if à or english in ("like", "hate", "know") else ""
-        return more_of(clause, self.noun(kinds, some, (about, à), clause)[0])
+        return with_tail(clause, self.noun(kinds, some, (about, à), clause)[0])
 
     def intransitive(self, negative: bool = False) -> Clause:
-        """To do something, perhaps somewhere."""
+        """Return a clause without an object, perhaps with a place."""
         verb = self.word(INTRANSITIVE)
         clause = self.act(verb, negative)
         place = self.place("in" if verb[0] in ANIMAL else "at")
-        return more_of(clause, place) if self.chance(0.4) else clause
+        return with_tail(clause, place) if self.chance(0.4) else clause
 
     def motion(self, negative: bool = False) -> Clause:
-        """To go somewhere."""
-        return more_of(self.act(self.word(MOTION), negative), self.place("to"))
+        """Return a clause about going somewhere."""
+        return with_tail(self.act(self.word(MOTION), negative), self.place("to"))
 
     def giving(self, negative: bool = False) -> Clause:
-        """To give somebody something."""
+        """Return a clause about giving somebody something."""
         clause = self.act(self.word(GIVING), negative)
         gift, _ = self.noun("thing food text clothing", of=clause)
         friend, _ = self.noun("person kin", DEFINITE, ("to", "à"), clause)
-        return more_of(clause, gift, friend)
+        return with_tail(clause, gift, friend)
 
     def deed(self, negative: bool = False) -> Clause:
-        """What someone does, perhaps when."""
+        """Return a clause about an action, perhaps with a time."""
         kinds = self.transitive, self.intransitive, self.motion, self.giving
         clause = self.random.choices(kinds, (9, 4, 2, 2))[0](negative)
         if not clause.when or clause.adverb[0] or self.chance(0.6):
             return clause
-        return more_of(clause, self.word(TIMES[clause.when]))
+        return with_tail(clause, self.word(TIMES[clause.when]))
 
     def being(self, negative: bool = False) -> Clause:
-        """What or where something is."""
+        """Return a clause about what or where something is."""
         kind = self.random.choice([kind for kind in NOUNS if suiting(kind)])
         person = kind in ("person", "kin")
         name, who = self.subject() if person else self.noun(kind, DEFINITE)
@@ -176,7 +176,7 @@ class Grammar:
             return replace(clause, verb=self.word("be=être live=habiter"), tail=self.place())
         if kind in ("animal", "food", "thing", "clothing", "text") and self.chance(0.5):
             near = self.random.choice([*RELATIONS])
-            return more_of(clause, self.noun(near, DEFINITE, self.word(RELATIONS[near]))[0])
+            return with_tail(clause, self.noun(near, DEFINITE, self.word(RELATIONS[near]))[0])
         clause = replace(clause, adjective=self.random.choice(suiting(kind)))
         if clause.adjective[0] not in SCALES.split() or self.chance(0.3):
             return clause
@@ -186,33 +186,33 @@ class Grammar:
         return replace(clause, adverb=("more", "plus"), tail=than)
 
     def clause(self, negative: bool = False) -> Clause:
-        """To be something, or to do something."""
+        """Return a clause about a state or an action."""
         return self.being(negative) if self.chance(0.25) else self.deed(negative)
 
     def statement(self) -> Pair:
-        """What is so."""
-        return say(self.clause(negative=self.chance(0.25)))
+        """Return a statement."""
+        return realise(self.clause(negative=self.chance(0.25)))
 
     def belief(self) -> Pair:
-        """What somebody takes to be so."""
+        """Return a statement about somebody's belief."""
         name, who = self.subject()
-        that = say(self.clause(), ("that", ""))
-        return say(Clause(who, self.word(BELIEF), name=name, tail=that))
+        that = realise(self.clause(), ("that", ""))
+        return realise(Clause(who, self.word(BELIEF), name=name, tail=that))
 
     def presence(self) -> Pair:
-        """That something is somewhere, or not, or whether it is."""
+        """Return a statement or question about the presence of something ("there is")."""
         negative, asked = self.random.choice(((False, False), (True, False), (False, True)))
         there = Clause(HIM, ("be", "y avoir"), self.random.choice(STATE_TENSES), negative)
         some = "a=un some=un" if negative else "a=un some=un #=# many=beaucoup_de"
         kind, at = self.random.choice((("person", "at"), ("animal", "in")))
         thing, who = self.noun(kind, some, of=there)
-        there = more_of(there, thing, self.place(at))
-        told = ask if asked else say
+        there = with_tail(there, thing, self.place(at))
+        realise_it = realise_question if asked else realise
         # The English verb agrees with what is there, the French one with an "il".
-        return told(replace(there, who=who, name=("there", "")))[0], told(there)[1]
+        return realise_it(replace(there, who=who, name=("there", "")))[0], realise_it(there)[1]
 
     def order(self) -> Pair:
-        """What others are asked to do."""
+        """Return a request ("please")."""
         clause = self.deed(negative=self.chance(0.3))
         while (
             clause.when != "present"
@@ -221,36 +221,38 @@ class Grammar:
             or clause.them  # French would put it after the verb
         ):
             clause = self.deed(negative=self.chance(0.3))
-        return say(replace(clause, who=YOU, name=("please", "s'il vous plaît,")))
+        return realise(replace(clause, who=YOU, name=("please", "s'il vous plaît,")))
 
     def whether(self) -> Pair:
-        """A question that yes or no answers."""
-        return ask(self.clause())
+        """Return a yes-no question."""
+        return realise_question(self.clause())
 
     def circumstance(self) -> Pair:
-        """A question for where, when or why."""
+        """Return a question with where, when or why."""
         clause = self.transitive() if self.chance(0.5) else self.act(self.word(INTRANSITIVE))
         if not clause.when or clause.adverb[0]:
-            return ask(clause, ("why", "pourquoi est-ce"))
-        return ask(clause, self.word("where=où_est-ce when=quand_est-ce why=pourquoi_est-ce"))
+            return realise_question(clause, ("why", "pourquoi est-ce"))
+        return realise_question(
+            clause, self.word("where=où_est-ce when=quand_est-ce why=pourquoi_est-ce")
+        )
 
     def doer(self) -> Pair:
-        """Who does something."""
-        return marked(say(replace(self.deed(), who=HIM, name=("who", "qui"))))
+        """Return a question with who."""
+        return with_question_mark(realise(replace(self.deed(), who=HIM, name=("who", "qui"))))
 
     def what(self) -> Pair:
-        """A question for an object: what, how many of them, or which."""
+        """Return a question for an object, with what, how many or which."""
         things = [k for k in TRANSITIVE if not {"person", "staple", "drink"} & {*k.split()}]
         kinds = self.random.choice(things)
         clause, opener = self.act(self.word(TRANSITIVE[kinds])), ("what", "qu'est-ce")
         # After "combien" and "quel" the participle would have to agree with what they ask for.
         if clause.tense != PAST and self.chance(0.6):
             asked, _ = self.noun(kinds, "how_many=combien_de which=quel")
-            opener = joined(asked, ("", "est-ce"))
-        return ask(clause, opener)
+            opener = join_pairs(asked, ("", "est-ce"))
+        return realise_question(clause, opener)
 
     def sentence(self) -> Pair:
-        """Any sentence, as it is written."""
+        """Return a random sentence, with its capital and final mark."""
         questions = self.whether, self.circumstance, self.doer, self.what
         others = self.statement, self.belief, self.presence, self.order
         weights = (13, 6, 5, 6, 52, 7, 6, 5)

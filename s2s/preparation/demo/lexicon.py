@@ -138,14 +138,14 @@ NEGATED = {"a": ("a", "de"), "some": ("any", "de")}
 
 @cache
 def entries(table: str) -> tuple[Pair, ...]:
-    """The entries of a lexicon table."""
+    """Return the entries of a lexicon table."""
     entries = (entry.replace("_", " ").partition("=") for entry in table.split())
     return tuple((english, french) for english, _, french in entries)
 
 
 @cache
 def suiting(kind: str) -> tuple[Pair, ...]:
-    """The adjectives that suit a kind of noun."""
+    """Return the adjectives that suit a kind of noun."""
     return tuple(
         w for kinds, ws in ADJECTIVES.items() if kind in kinds.split() for w in entries(ws)
     )

@@ -1,4 +1,4 @@
-"""Phrases and clauses of the demo corpus: each is realised once by pyrealb, then remembered."""
+"""Phrases and clauses of the demo corpus, realised by pyrealb and cached."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -39,7 +39,7 @@ class Clause:
 
 @cache
 def library() -> Any:
-    """The pyrealb module, imported when first wanted: it reads its dictionaries on import."""
+    """Return pyrealb, imported at the first call: it reads its dictionaries on import."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # and leaves their files open
         import pyrealb
@@ -47,21 +47,21 @@ def library() -> Any:
 
 
 def _pyrealb(language: str) -> Any:
-    """The library, set to a language, and to raise PyrealbException where it would warn."""
+    """Return pyrealb, set to a language, and to raise PyrealbException instead of warning."""
     rb = library()
     rb.load(language)
     rb.Constituent.exceptionOnWarning = True
     return rb
 
 
-def _text(expression: Any) -> str:
-    """The words of an expression, without capital and full stop."""
+def _realise_text(expression: Any) -> str:
+    """Return the words of an expression, without a capital and a full stop."""
     words: str = expression.cap(False).realize()
     return words.strip()
 
 
-def _lead(rb: Any, words: str) -> list[Any]:
-    """Words before a phrase. In French the last may elide, or contract with the next."""
+def _words_before(rb: Any, words: str) -> list[Any]:
+    """Return the words before a phrase. In French the last may elide or contract with the next."""
     *before, last = words.split() or [""]
     french = {"": rb.Q, "que": rb.C}.get(last, rb.P)
     return [*map(rb.Q, before), (french if rb.getLanguage() == "fr" else rb.Q)(last)]
@@ -73,7 +73,7 @@ def _pronoun(rb: Any, lemma: str, who: Person) -> Any:
 
 @cache
 def gender_of(noun: str) -> str:
-    """A French noun's gender; one of both ("enfant") is taken as masculine."""
+    """Return the gender of a French noun; one of both genders ("enfant") counts as masculine."""
     return "f" if _pyrealb("fr").N(noun).getProp("g") == "f" else "m"
 
 
@@ -81,9 +81,9 @@ def gender_of(noun: str) -> str:
 def noun_phrase(
     language: str, noun: str, determiner: str, number: str, adjective: str, owner: Person, lead: str
 ) -> str:
-    """A noun phrase, perhaps after a preposition."""
+    """Return a noun phrase, perhaps after a preposition."""
     rb = _pyrealb(language)
-    described, start = rb.A(adjective) if adjective else None, _lead(rb, lead)
+    described, start = rb.A(adjective) if adjective else None, _words_before(rb, lead)
     if determiner == "un" and number == "p" and described and described.getProp("pos") == "pre":
         determiner = "de"  # "des arbres verts", but "de grands arbres"
     for word in determiner.split():
@@ -97,21 +97,21 @@ def noun_phrase(
             start.append(rb.P("de"))
         else:
             start.append(rb.Q(word) if word in ("how", "combien", "beaucoup") else rb.D(word))
-    return _text(rb.NP(start, described, rb.N(noun).n(number)))
+    return _realise_text(rb.NP(start, described, rb.N(noun).n(number)))
 
 
 @cache
 def infinitive_of(language: str, verb: str, link: str) -> str:
-    """A second verb with what links it to the first: "to eat", "en train de manger"."""
+    """Return an infinitive with its link to the finite verb: "to eat", "en train de manger"."""
     rb = _pyrealb(language)
     if link == "-ing":
-        return _text(rb.V(verb).t("pr"))
-    return _text(rb.VP(_lead(rb, link), rb.V(verb).t("b")))
+        return _realise_text(rb.V(verb).t("pr"))
+    return _realise_text(rb.VP(_words_before(rb, link), rb.V(verb).t("b")))
 
 
 @cache
 def _english(clause: Clause, asked: bool) -> str:
-    """The clause less its tail, as a statement or question."""
+    """Return an English clause without its tail, as a statement or question."""
     rb = _pyrealb("en")
     who, verb, tense = clause.who, clause.verb[0], clause.tense[0]
     subject = rb.Q(NAME) if clause.name[0] else _pronoun(rb, "I", who)
@@ -127,19 +127,21 @@ def _english(clause: Clause, asked: bool) -> str:
         sentence = rb.S(subject, rb.VP(before, finite), after)
         if clause.negative:
             sentence.typ({"neg": True, "contr": True})
-        return _text(sentence).replace("cannot", "can't")  # contracted only within its phrase
+        return _realise_text(sentence).replace(
+            "cannot", "can't"
+        )  # contracted only within its phrase
     lemma, infinitive = "do", rb.V(verb).t("b")
     if clause.tense in (FUTURE, WOULD):
         lemma, tense = "will", "p" if clause.tense == FUTURE else "ps"
     elif verb in ("be", "can", "must"):
         lemma, infinitive = verb, None
     finite = rb.V(lemma).t(tense).pe(who.person).n(who.number)
-    return _text(rb.S(finite, subject, before, infinitive, after))
+    return _realise_text(rb.S(finite, subject, before, infinitive, after))
 
 
 @cache
-def _french(clause: Clause, led: bool) -> str:
-    """The clause less its tail; a subject that is a pronoun may be led by "que"."""
+def _french(clause: Clause, after_que: bool) -> str:
+    """Return a French clause without its tail; "que" may precede a subject that is a pronoun."""
     rb = _pyrealb("fr")
     who, adverb = clause.who, clause.adverb[1]
     *clitics, verb = clause.verb[1].split()  # "y avoir"
@@ -152,46 +154,46 @@ def _french(clause: Clause, led: bool) -> str:
         words.append(rb.Adv(adverb))
     if clause.adjective[1]:
         words.append(rb.A(clause.adjective[1]).n(who.number).g(who.gender))
-    subject = [rb.C("que") if led else None, _pronoun(rb, "je", who)]
+    subject = [rb.C("que") if after_que else None, _pronoun(rb, "je", who)]
     sentence = rb.S(rb.Q(NAME) if clause.name[1] else subject, rb.VP(words))
-    return _text(sentence.typ({"neg": "jamais" if adverb == "jamais" else clause.negative}))
+    return _realise_text(sentence.typ({"neg": "jamais" if adverb == "jamais" else clause.negative}))
 
 
 @cache
 def _after_que(words: str) -> str:
     rb = _pyrealb("fr")
-    return _text(rb.NP(_lead(rb, "que"), rb.Q(words)))
+    return _realise_text(rb.NP(_words_before(rb, "que"), rb.Q(words)))
 
 
-def joined(*parts: Pair) -> Pair:
-    """The parts one after the other, in each language."""
+def join_pairs(*parts: Pair) -> Pair:
+    """Return the pairs joined by spaces, in each language."""
     english, french = zip(*parts, strict=True)
     return " ".join(filter(None, english)), " ".join(filter(None, french))
 
 
-def more_of(clause: Clause, *words: Pair) -> Clause:
-    """The clause with more words at its end."""
-    return replace(clause, tail=joined(clause.tail, *words))
+def with_tail(clause: Clause, *words: Pair) -> Clause:
+    """Return a clause with more words at its end."""
+    return replace(clause, tail=join_pairs(clause.tail, *words))
 
 
-def say(clause: Clause, opener: Pair = NONE, asked: bool = False) -> Pair:
-    """A statement or question. After an opener ("that", "est-ce") French goes on with "que"."""
-    (english, french), led = clause.name, opener != NONE
+def realise(clause: Clause, opener: Pair = NONE, asked: bool = False) -> Pair:
+    """Return a statement or question; in French, "que" follows an opener ("that", "est-ce")."""
+    (english, french), after_que = clause.name, opener != NONE
     core = replace(clause, name=(english and NAME, french and NAME), tail=NONE, when="")
-    said = (
+    core_pair = (
         _english(core, asked).replace(NAME, english),
-        _french(core, led).replace(NAME, _after_que(french) if led else french),
+        _french(core, after_que).replace(NAME, _after_que(french) if after_que else french),
     )
-    return joined(opener, said, clause.tail)
+    return join_pairs(opener, core_pair, clause.tail)
 
 
-def marked(question: Pair) -> Pair:
-    """A question with its mark, before which French print has a thin space."""
+def with_question_mark(question: Pair) -> Pair:
+    """Return a question with its mark; in French, a narrow no-break space precedes it."""
     return f"{question[0]}?", f"{question[1]}\u202f?"
 
 
-def ask(clause: Clause, opener: Pair = ("", "est-ce")) -> Pair:
-    """A marked question, in which "you" stands for what would be "I" or "we"."""
+def realise_question(clause: Clause, opener: Pair = ("", "est-ce")) -> Pair:
+    """Return a question with its mark, with "you" instead of "I" and "we"."""
     if clause.who.person == 1:
         clause = replace(clause, who=YOU, them=ME if clause.them == YOU else clause.them)
-    return marked(say(clause, opener, asked=True))
+    return with_question_mark(realise(clause, opener, asked=True))

@@ -1,0 +1,25 @@
+"""The rules by which a preparation leaves rows out of a corpus: their names and meanings.
+
+`Manifest.drops` counts the rows that break each rule. The checks themselves are in
+`s2s.preparation.clean`, but for those of the readers (`columns`, `malformed`, `fuzzy`), of
+splitting into words (`no_words`), and those across rows (`duplicate`, `target_leak`), which
+`s2s.preparation.stages` has.
+"""
+
+RULES: dict[str, str] = {
+    "columns": "the row does not have the two columns",
+    "malformed": "the line is not a JSON object",
+    "fuzzy": "the catalogue marks the translation as fuzzy",
+    "empty": "a side has no text",
+    "encoding": "not valid UTF-8, or a replacement character from an earlier bad decoding",
+    "control": "control characters, byte order marks or direction overrides",
+    "markup": "tags or character entities of HTML or XML",
+    "script": "less than half of a side's letters are in its language's script",
+    "identical": "source and target differ in case, punctuation and spaces at most",
+    "too_long": "a side has more characters than the limit",
+    "length_ratio": "one side is too many times longer than the other",
+    "no_words": "normalising leaves no word of a side",
+    "duplicate": "the row is equal to an earlier one",
+    "target_leak": "the target is held out, too",
+}
+"""What each rule leaves out. A row counts under the first rule that it breaks, in this order."""
