@@ -82,7 +82,7 @@ def _uvicorn(model: Path, port: int) -> None:
     from s2s.serving.engine.process import EngineOptions
     from s2s.serving.http.app import create_app
 
-    models = Models(EngineOptions(beam=1).start)
+    models = Models(EngineOptions(decode={"beam": 1}).start)
     models.serve([model])
     app = create_app(models)
     totals: dict[str, int] = {}

@@ -19,7 +19,7 @@ from annotated_types import Le
 from pydantic import Field
 from typing_extensions import Doc
 
-from s2s.config import Section
+from s2s.config import DecodeConfig, Section
 
 # A sentence that says what None stands for in the config. As an override None stands for the
 # model's own value.
@@ -95,3 +95,32 @@ def overridden(values: object, offered: Iterable[Override]) -> dict[str, object]
     """Return the settings that an object of such fields overrides: those that are not None."""
     given = {each.name: getattr(values, each.name) for each in offered}
     return {name: value for name, value in given.items() if value is not None}
+
+
+# ---- decoding ----
+#
+# Each interface offers all settings of `DecodeConfig` but those that it leaves out: a new setting
+# appears in all of them.
+
+_FIXED = frozenset({"max_length", "max_ratio", "min_ratio", "batch_size", "max_source"})
+_SAMPLING = frozenset({"n_best", "temperature", "top_k", "top_p", "seed"})
+
+# Wider searches would take the time and memory of a replica from all other requests.
+_SERVED_AT_MOST = {"beam": 16, "n_best": 16, "top_k": 100_000}
+
+
+def _decoding(left_out: frozenset[str], at_most: Mapping[str, float]) -> tuple[Override, ...]:
+    names = [name for name in DecodeConfig.model_fields if name not in left_out]
+    limits = {name: limit for name, limit in at_most.items() if name in names}
+    return overrides(DecodeConfig, names, limits, "None: the model's own.")
+
+
+COMMAND_OVERRIDES = _decoding(_FIXED, {})
+"""Settings that `s2s translate` offers."""
+
+MODEL_OVERRIDES = _decoding(_FIXED | _SAMPLING, _SERVED_AT_MOST)
+"""Settings that hold for all that a model translates: of `s2s evaluate`, `compare` and `serve`, and
+of the arguments of the Serve application."""
+
+REQUEST_OVERRIDES = _decoding(_FIXED | {"precision"}, _SERVED_AT_MOST)
+"""Settings that a request to `/v1/translate` offers."""

@@ -10,6 +10,7 @@ from s2s.cli.output import print_comparison
 from s2s.cli.verb import DecodingOptions, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
+from s2s.overrides import MODEL_OVERRIDES
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Compare:
     corpus: Path
     """Corpus directory."""
 
-    decoding: Annotated[DecodingOptions, decoding_options("beam")]
+    decoding: Annotated[DecodingOptions, decoding_options(MODEL_OVERRIDES)]
 
     split: Literal["train", "valid", "test"] = "test"
     """Split of the corpus."""

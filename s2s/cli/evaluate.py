@@ -11,6 +11,7 @@ from s2s.cli.output import opened, print_evaluation
 from s2s.cli.verb import DecodingOptions, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
+from s2s.overrides import MODEL_OVERRIDES
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Evaluate:
     corpus: Path
     """Corpus directory."""
 
-    decoding: Annotated[DecodingOptions, decoding_options("beam")]
+    decoding: Annotated[DecodingOptions, decoding_options(MODEL_OVERRIDES)]
 
     split: Literal["train", "valid", "test"] = "valid"
     """Split of the corpus."""

@@ -14,6 +14,7 @@ from s2s.cli.output import opened
 from s2s.cli.verb import DecodingOptions, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
+from s2s.overrides import COMMAND_OVERRIDES
 
 if TYPE_CHECKING:
     from s2s.decoding.translation import Translation
@@ -30,20 +31,7 @@ class Translate:
     model: Annotated[Path, tyro.conf.Positional]
     """Model directory."""
 
-    decoding: Annotated[
-        DecodingOptions,
-        decoding_options(
-            "beam",
-            "n_best",
-            "length_penalty",
-            "unknown",
-            "temperature",
-            "top_k",
-            "top_p",
-            "seed",
-            "precision",
-        ),
-    ]
+    decoding: Annotated[DecodingOptions, decoding_options(COMMAND_OVERRIDES)]
 
     sentence: Annotated[str | None, tyro.conf.Positional] = None
     """A single sentence to translate."""

@@ -6,8 +6,7 @@ from typing import Any, Protocol
 
 import tyro
 
-from s2s.config import DecodeConfig
-from s2s.overrides import dataclass_fields, overridden, overrides
+from s2s.overrides import Override, dataclass_fields, overridden
 
 
 class Verb(Protocol):
@@ -30,12 +29,11 @@ class _Options:
         return overridden(self, self._offered)  # type: ignore[attr-defined]
 
 
-def decoding_options(*names: str) -> Any:
+def decoding_options(offered: tuple[Override, ...]) -> Any:
     """Return the annotation of a field of type `DecodingOptions` that offers some settings.
 
-    `DecodeConfig` describes the settings; on the command line each is an option of its own.
+    On the command line each setting is an option of its own.
     """
-    offered = overrides(DecodeConfig, names, default="None: the model's own.")
     kind = make_dataclass(
         "Options",
         dataclass_fields(offered),

@@ -4,23 +4,24 @@ import asyncio
 import gc
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 from ray import serve
 from ray.serve import Application
 
 from s2s.distributed import ray_internals
 from s2s.distributed.metrics import Labels, ServeMetrics
 from s2s.distributed.ports import ray_is_on_loopback
-from s2s.serving.engine.client import LONG
+from s2s.overrides import MODEL_OVERRIDES, overridden, pydantic_fields
+from s2s.serving.engine.client import CHARACTERS_PER_TEXT
 from s2s.serving.engine.meters import COUNTERS, HISTOGRAMS
 from s2s.serving.engine.models import Models
 from s2s.serving.engine.process import EngineOptions
 from s2s.serving.http.api_keys import Keys, read_keys
 from s2s.serving.http.app import create_app
-from s2s.serving.http.service import Limits
+from s2s.serving.http.gate import Limits
 
 # A list, or on a command line its items separated by commas.
 Paths = Annotated[
@@ -42,7 +43,13 @@ class UserConfig(BaseModel):
     """Any other number has the directories loaded anew, where their files have changed."""
 
 
-class ReplicaSettings(BaseModel):
+if TYPE_CHECKING:
+    _DecodingFields = BaseModel
+else:  # a field for each setting of `DecodeConfig` that holds for a whole model
+    _DecodingFields = create_model("_DecodingFields", **pydantic_fields(MODEL_OVERRIDES))
+
+
+class ReplicaSettings(_DecodingFields):
     """Settings of a replica, which hold as long as it lives."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -50,15 +57,9 @@ class ReplicaSettings(BaseModel):
     num_replicas: int | None = Field(default=None, gt=0)
     """Copies of the models, each in a process of its own; None leaves it to the Serve config."""
 
-    device: str = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the models run: `cpu`, `cuda`, or `auto`, a GPU if Serve gave the replica one or a part
     of one (`ray_actor_options: {num_gpus: 0.5}`)."""
-
-    beam: int | None = Field(default=None, gt=0, le=16)
-    """Hypotheses that the search keeps; 1 (greedy) is what slots do. None: the model's own."""
-
-    precision: str | None = Field(default=None, pattern="^(fp32|bf16)$")
-    """What the output layer is computed in. None: the model's own."""
 
     slots: int = Field(default=64, gt=0, le=4096)
     """Sentences that a model translates at a time."""
@@ -82,14 +83,14 @@ class ReplicaSettings(BaseModel):
     open: bool = False
     """Answer requests without a key."""
 
-    cors: list[str] = []
+    cors: list[str] = Field(default_factory=list)
     """Origins whose pages may send requests; `*` for any."""
 
     @model_validator(mode="after")
     def _values_fit(self) -> "ReplicaSettings":
         if not self.keys and not self.open:
             raise ValueError("either `keys` names a file of API keys, or `open` is true")
-        greatest = self.max_sentences + self.max_characters // LONG
+        greatest = self.max_sentences + self.max_characters // CHARACTERS_PER_TEXT
         if self.max_waiting < greatest:
             raise ValueError(f"max_waiting: the largest request alone counts {greatest}")
         return self
@@ -98,7 +99,7 @@ class ReplicaSettings(BaseModel):
 class Arguments(ReplicaSettings):
     """Arguments of `build`, on the command line of `serve run` or as `args` of a Serve config."""
 
-    models: Paths = []
+    models: Paths = Field(default_factory=list)
     """Model directories. A Serve config has them in the deployment's `user_config` instead, where a
     change exchanges them in running replicas; a change of `args` starts new replicas."""
 
@@ -123,7 +124,7 @@ class Replica:
         own = self._settings
         keys = read_keys(Path(own.keys)) if own.keys else None
         self._keys = Keys(keys) if keys else None
-        engines = EngineOptions(own.slots, own.device, own.beam, own.precision)
+        engines = EngineOptions(own.slots, own.device, overridden(own, MODEL_OVERRIDES))
         self._models = Models(engines.start, own.max_waiting, on_end=_exit)
         meters = self._models.meters
         self._metrics = ServeMetrics(COUNTERS, HISTOGRAMS, meters.collect, self._labels)
@@ -149,7 +150,7 @@ class Replica:
         gc.set_threshold(20_000, 20, 20)
         own = self._settings
         limits = Limits(own.max_sentences, own.max_characters, own.timeout_s)
-        return create_app(self._models, limits, self._keys, tuple(own.cors), tell_id=False)
+        return create_app(self._models, limits, self._keys, tuple(own.cors), request_ids=False)
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Exchange the models in the background; Serve calls this with each new `user_config`.

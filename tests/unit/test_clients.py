@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.error import HTTPError
 
 import httpx
@@ -13,18 +12,9 @@ from libretranslatepy import LibreTranslateAPI
 
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.models import Models
-from s2s.serving.http.api_keys import Keys, new_key, read_keys
-from tests.unit.conftest import serving
+from tests.support.serving import keys_of, serving
 
 SENTENCE = "I see trees."
-
-
-def keys_of(folder: Path, **rates: float | None) -> tuple[Keys, dict[str, str]]:
-    """Keys of these names and rates, read from a file, and what their owners were told."""
-    made = {name: new_key(name, rate) for name, rate in rates.items()}
-    path = folder / "keys"
-    path.write_text("".join(f"{line}\n" for _, line in made.values()), "utf-8")
-    return Keys(read_keys(path)), {name: key for name, (key, _) in made.items()}
 
 
 @pytest.fixture(scope="module")

@@ -198,4 +198,4 @@ def test_the_command_refuses_numbers_that_mean_nothing(
 def test_the_command_refuses_what_is_no_corpus(model_dir: Path, capsys: Captured) -> None:
     flags = ["--corpus", str(model_dir)]
     assert main(["compare", str(model_dir), str(model_dir), *flags]) == 2
-    assert "is no corpus directory" in capsys.readouterr().err
+    assert "is not a corpus directory" in capsys.readouterr().err

@@ -6,11 +6,10 @@ import logging
 import re
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
@@ -19,26 +18,23 @@ import torch
 from s2s.decoding.translation import Translation
 from s2s.decoding.translator import Translator
 from s2s.errors import Failed
-from s2s.serving.engine.client import Found, Overloaded
+from s2s.serving.engine.client import Overloaded
+from s2s.serving.engine.messages import SentenceTranslations
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.models import Models
 from s2s.serving.http.app import create_app
-from s2s.serving.http.service import Limits
+from s2s.serving.http.gate import Limits
 from tests.conftest import Pairs
-from tests.unit.conftest import client_of, engine_of, in_threads, serving, waiting
-from tests.unit.test_models import until
-
-Result = TypeVar("Result")
-WAIT = 60  # seconds that a busy machine may take
-
-
-def within(work: Awaitable[Result]) -> Result:
-    """What an engine gives, or an error if it never does."""
-
-    async def run() -> Result:
-        return await asyncio.wait_for(work, WAIT)
-
-    return asyncio.run(run())
+from tests.support.serving import (
+    WAIT,
+    client_of,
+    engine_of,
+    in_threads,
+    serving,
+    until,
+    waiting,
+    within,
+)
 
 
 def slowed(translator: Translator, seconds: float) -> Translator:
@@ -134,10 +130,12 @@ def test_hypotheses_that_nobody_waits_for_are_not_made(
     beam = engine.config.decode.changed(beam=2)
 
     async def leave() -> None:
-        first = asyncio.create_task(engine.hypotheses(sentences[:1], beam))
+        first = asyncio.create_task(engine.translate_detailed(sentences[:1], beam))
         await asyncio.sleep(0.02)
         other = engine.config.decode.changed(beam=3)
-        leaving = [asyncio.create_task(engine.hypotheses(sentences[:8], other)) for _ in range(5)]
+        leaving = [
+            asyncio.create_task(engine.translate_detailed(sentences[:8], other)) for _ in range(5)
+        ]
         await asyncio.sleep(0.02)
         for task in leaving:
             task.cancel()
@@ -162,7 +160,7 @@ def test_a_stream_that_is_left_frees_its_slots(models_of: Any) -> None:
 # ---- ways beside ---------------------------------------------------------------------------------
 
 
-def each(found: list[list[Found]]) -> list[list[Translation]]:
+def each(found: list[list[SentenceTranslations]]) -> list[list[Translation]]:
     """The translations of each sentence of all texts."""
     return [best for pieces in found for _, best in pieces]
 
@@ -187,7 +185,7 @@ def test_beams_beside_greedy_requests_give_what_the_translator_gives(
     async def all_at_once() -> list[Any]:
         return await asyncio.gather(
             *(
-                engine.hypotheses(texts, engine.config.decode.changed(**way))
+                engine.translate_detailed(texts, engine.config.decode.changed(**way))
                 for way in ways
                 for _ in range(2)
             ),
@@ -211,9 +209,11 @@ def test_a_seed_draws_the_same_whoever_asks_at_the_same_time(
     texts = sentences[:40:5]
     wanted = [translator.with_settings(**way).hypotheses([text])[0][0].text for text in texts]
 
-    async def all_at_once() -> list[list[list[Found]]]:
+    async def all_at_once() -> list[list[list[SentenceTranslations]]]:
         settings = engine.config.decode.changed(**way)
-        return await asyncio.gather(*(engine.hypotheses([text], settings) for text in texts))
+        return await asyncio.gather(
+            *(engine.translate_detailed([text], settings) for text in texts)
+        )
 
     assert [each(found)[0][0].text for found in within(all_at_once())] == wanted
     engine.close()
@@ -285,7 +285,7 @@ def test_what_was_taken_before_closing_is_finished_in_every_way(
             for each in (
                 engine.translate(sentences),
                 engine.translate([long, sentences[0]]),
-                engine.hypotheses(sentences[:9], beam),
+                engine.translate_detailed(sentences[:9], beam),
                 streamed(),
             )
         ]
@@ -336,8 +336,8 @@ def test_a_model_that_fails_beside_fails_that_request_and_lives_on(
     engine = engine_of(failing(translator, lambda step: step == 0))
     beam = engine.config.decode.changed(beam=3)
     with pytest.raises(Failed, match="RuntimeError"):
-        within(engine.hypotheses(sentences[:2], beam))
-    assert told(each(within(engine.hypotheses(sentences[:2], beam)))) == wanted
+        within(engine.translate_detailed(sentences[:2], beam))
+    assert told(each(within(engine.translate_detailed(sentences[:2], beam)))) == wanted
     assert engine.alive
     engine.close()
 
@@ -552,7 +552,7 @@ def test_a_text_of_many_lines_is_not_told_to_come_again_by_a_server_with_nothing
     client: httpx.Client,
 ) -> None:
     body = {"q": "a\n" * 1_200, "beam": 1}
-    assert client.post("/v1/translate", json=body).status_code in (200, 413)
+    assert client.post("/v1/translate", json=body).status_code == 200
     assert client.post("/translate", json={**BODY, "q": body["q"]}).status_code == 200
 
 
@@ -579,17 +579,15 @@ def test_a_body_is_refused_by_its_length_before_it_comes(models: Models) -> None
 def test_a_body_that_does_not_tell_its_length_is_refused_when_it_is_too_large(
     kind: str, client: httpx.Client
 ) -> None:
-    head = b'--x\r\nContent-Disposition: form-data; name="q"\r\n\r\n'
-    start = head if "boundary" in kind else b"q="
-
-    def endless() -> Iterator[bytes]:
-        yield start
-        for _ in range(1000):
-            yield b"a" * 1000
-
-    with suppress(httpx.WriteError):  # the connection may be closed on us
-        response = client.post("/translate", content=endless(), headers={"content-type": kind})
-        assert (response.status_code, list(response.json())) == (413, ["error"]), response.text
+    part = b'--x\r\nContent-Disposition: form-data; name="q"\r\n\r\n'
+    body = (part if "boundary" in kind else b"q=") + b"a" * Limits().body
+    chunks = [body[begin : begin + 10_000] for begin in range(0, len(body), 10_000)]
+    head = b"POST /translate HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Type: "
+    # The body never ends, and is larger than it may be by as little as its beginning.
+    pieces = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks]
+    answer = raw(str(client.base_url), head + kind.encode() + b"\r\n\r\n", *pieces)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b'{"error":"the body is larger than' in answer
     assert client.post("/translate", json=BODY).status_code == 200
 
 

@@ -15,8 +15,7 @@ from s2s.errors import BadInput
 from s2s.serving.engine.models import Models
 from s2s.serving.http import api_keys as module
 from s2s.serving.http.api_keys import Key, Keys, add_key, new_key, read_keys
-from tests.unit.conftest import client_of
-from tests.unit.test_clients import keys_of
+from tests.support.serving import client_of, keys_of
 
 BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
 DIGEST = hashlib.sha256(b"secret").hexdigest()
@@ -48,7 +47,7 @@ def test_no_two_keys_are_the_same() -> None:
 
 @pytest.mark.parametrize("name", ["", "a b", "a\tb", "a\n", "#ann", "a" * 65, "a/b", "a;b"])
 def test_a_name_that_would_break_the_file_is_refused(name: str) -> None:
-    with pytest.raises(BadInput, match="no name of a key"):
+    with pytest.raises(BadInput, match="not a valid name"):
         new_key(name)
 
 
@@ -93,7 +92,7 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     add_key(path, new_key("ann")[1])
     before = path.read_text()
-    with pytest.raises(BadInput, match="ann already"):
+    with pytest.raises(BadInput, match="already has a key named ann"):
         add_key(path, new_key("ann")[1])
     assert path.read_text() == before
 

@@ -8,9 +8,18 @@ import tyro
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from s2s.config import DecodeConfig
+from s2s.distributed.deployment import Arguments
 from s2s.errors import BadInput
-from s2s.overrides import dataclass_fields, overridden, overrides, pydantic_fields
-from s2s.serving.http.schema import OVERRIDES, DetailedRequest
+from s2s.overrides import (
+    COMMAND_OVERRIDES,
+    MODEL_OVERRIDES,
+    REQUEST_OVERRIDES,
+    dataclass_fields,
+    overridden,
+    overrides,
+    pydantic_fields,
+)
+from s2s.serving.http.schema import DetailedRequest
 
 NAMES = ("beam", "unknown", "temperature", "top_k", "seed")
 OFFERED = overrides(DecodeConfig, NAMES, at_most={"beam": 16})
@@ -66,13 +75,25 @@ def test_a_setting_that_does_not_exist_cannot_be_offered() -> None:
 
 
 def test_a_request_offers_the_settings_of_the_config_that_are_named() -> None:
-    names = [each.name for each in OVERRIDES]
+    names = [each.name for each in REQUEST_OVERRIDES]
     described = DetailedRequest.model_json_schema()["properties"]
     assert [name for name in described if name in DecodeConfig.model_fields] == names
     request = DetailedRequest.model_validate({"q": "a", "beam": 2, "unknown": "copy"})
     assert request.settings() == {"beam": 2, "unknown": "copy"}
     with pytest.raises(ValidationError):
         DetailedRequest.model_validate({"q": "a", "batch_size": 2})
+
+
+def test_every_interface_offers_a_setting_that_it_does_not_leave_out() -> None:
+    """Nothing lists what is offered, so a new setting is in all three at once."""
+    offered = [{each.name for each in overrides} for overrides in
+               (COMMAND_OVERRIDES, MODEL_OVERRIDES, REQUEST_OVERRIDES)]  # fmt: skip
+    assert set.intersection(*offered) == {"beam", "length_penalty", "unknown"}
+    for left_out in set(DecodeConfig.model_fields) - set.union(*offered):
+        assert left_out.startswith(("max_", "min_", "batch_"))
+    assert {each.name for each in MODEL_OVERRIDES} < set(Arguments.model_fields)
+    with pytest.raises(ValidationError, match="beam"):
+        Arguments(open=True, beam=17)
 
 
 # ---- pydantic models -----------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.models import Models
 from s2s.serving.http.api_keys import Keys, new_key, read_keys
-from s2s.serving.http.service import Limits
+from s2s.serving.http.gate import Limits
 from tests.conftest import SUBJECTS, VERBS, Pairs, prepare_file, train_model
-from tests.unit.conftest import serving
+from tests.support.serving import serving
 
 BROWSER = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
@@ -268,7 +268,7 @@ def test_a_word_shades_the_tokens_that_it_looks_at(
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert weights(page) == pytest.approx(best.attention[2], abs=1e-3)
-    assert page.locator("#told").text_content().startswith(f"{best.words[2]} ← ")
+    assert page.locator("#explanation").text_content().startswith(f"{best.words[2]} ← ")
     page.click("summary")
     cells = len(best.words) * len(best.source_words)
     sync_api.expect(page.locator("td[title]")).to_have_count(cells)
@@ -284,7 +284,7 @@ def test_unknown_words_are_marked(
     assert unknown.all_text_contents() == ["<unk>"]
     assert "no word" in unknown.get_attribute("title")
     unknown.hover()
-    assert "no word" in page.locator("#told").text_content()
+    assert "no word" in page.locator("#explanation").text_content()
 
 
 def test_a_model_without_attention_says_so(model_dir: Path, visit: Visit) -> None:
@@ -294,7 +294,7 @@ def test_a_model_without_attention_says_so(model_dir: Path, visit: Visit) -> Non
         page = visit(address)
         page.fill("#text", TEXT)
         shows(page, Translator.load(model_dir).translate([TEXT])[0])
-        assert "no attention" in page.locator("#told").text_content()
+        assert "no attention" in page.locator("#explanation").text_content()
         sync_api.expect(page.locator("#maps")).to_be_hidden()
     models.close()
 
@@ -364,9 +364,7 @@ def test_the_page_asks_again_when_the_server_says_when(
     busy = {"status": 429, "headers": {"retry-after": "1"}, "json": {"error": "too much waits"}}
     page.route("**/stream", lambda route: route.fulfill(**busy), times=1)
     page.fill("#text", TEXT)
-    sync_api.expect(page.locator("#fault")).to_have_text(
-        "too much waits. The page asks again in 1 s."
-    )
+    sync_api.expect(page.locator("#fault")).to_have_text("too much waits. Trying again in 1 s.")
     shows(page, translate(TEXT))
 
 

@@ -5,20 +5,42 @@ import os
 import signal
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 import pytest
 
+from s2s.config import Config, DecodeConfig
+from s2s.decoding.translation import Translation
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput, Failed
 from s2s.serving.engine.client import Closed, EngineClient
-from s2s.serving.engine.messages import Wire
-from s2s.serving.engine.process import EngineOptions
+from s2s.serving.engine.connection import Connection
+from s2s.serving.engine.messages import (
+    PROTOCOL,
+    Cancel,
+    Cancelled,
+    Close,
+    Failure,
+    Message,
+    Packer,
+    Partial,
+    Ready,
+    SentenceTranslations,
+    Statistics,
+    Translate,
+    Translated,
+    TranslatedDetailed,
+    TranslateDetailed,
+    Unpacker,
+    Unusable,
+)
+from s2s.serving.engine.process import EngineOptions, EngineProcess
+from s2s.text.sentences import Sentence
 from tests.conftest import Pairs
-from tests.unit.test_engine import WAIT, within
-from tests.unit.test_models import until
+from tests.support.serving import WAIT, until, within
 
 
 def process_of(model: Path) -> psutil.Process:
@@ -46,7 +68,7 @@ def test_a_process_translates_as_the_translator_does_and_ends_when_it_is_closed(
     process = process_of(started)
     assert within(engine.translate(sentences)) == translator.translate(sentences)
     [[(piece, best)]] = within(
-        engine.hypotheses(sentences[:1], engine.config.decode.changed(beam=3, n_best=2))
+        engine.translate_detailed(sentences[:1], engine.config.decode.changed(beam=3, n_best=2))
     )
     wanted = translator.with_settings(beam=3, n_best=2).hypotheses(sentences[:1])[0]
     assert piece.stripped == sentences[0]
@@ -62,7 +84,7 @@ def test_a_process_takes_the_settings_that_it_is_started_with(
     started: Path, translator: Translator, pairs: Pairs
 ) -> None:
     sentences = [source for source, _ in pairs[:20]]
-    engine = EngineClient(EngineOptions(beam=3, precision="bf16").start(started))
+    engine = EngineClient(EngineOptions(decode={"beam": 3, "precision": "bf16"}).start(started))
     assert engine.config.decode.beam == 3
     wanted = translator.with_settings(beam=3, precision="bf16").translate(sentences)
     assert within(engine.translate(sentences)) == wanted
@@ -103,12 +125,12 @@ def test_a_process_that_has_died_while_nobody_asked_is_noticed(started: Path) ->
 
 
 def test_a_process_ends_with_the_service(started: Path) -> None:
-    host = EngineOptions().start(started)
+    engine = EngineOptions().start(started)
     process = process_of(started)
-    wire = Wire(host.connection)
-    assert wire.receive(wait=True)
-    wire.close()  # as the system does when a process ends
-    assert host.join() == 0
+    connection = Connection(engine.connection)
+    assert connection.receive(wait=True)
+    connection.close()  # as the system does when a process ends
+    assert engine.join() == 0
     assert not process.is_running()
 
 
@@ -127,9 +149,8 @@ def test_a_broken_model_is_told_and_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_a_process_that_cannot_begin_is_told(started: Path) -> None:
-    host = EngineOptions(slots=-1).start(started)
-    with pytest.raises(Failed, match="linked ended as it began"):
-        EngineClient(host)
+    with pytest.raises(Failed, match="linked ended as it started"):
+        EngineClient(EngineOptions(slots=-1).start(started))
 
 
 def test_more_than_a_socket_holds_is_translated(
@@ -138,7 +159,7 @@ def test_more_than_a_socket_holds_is_translated(
     sentences = [source for source, _ in pairs]
     texts = ["\n".join(sentences)] * 100
     assert sum(map(len, texts)) > 300_000
-    engine = EngineClient(EngineOptions().start(started), most=10_000)
+    engine = EngineClient(EngineOptions().start(started), max_waiting=10_000)
     [wanted] = translator.translate(texts[:1])
 
     async def work() -> list[list[str]]:
@@ -150,20 +171,69 @@ def test_more_than_a_socket_holds_is_translated(
 
 # ---- messages ------------------------------------------------------------------------------------
 
+ODD = "a\ud800é🙂\0"
+TRANSLATION = Translation(ODD, -0.25, ["a", "<eos>"], [-0.5, 0.0], ["b"], [[1.0], [0.25]])
+MESSAGES: list[Message] = [
+    Ready(PROTOCOL, Config().model_dump_json()),
+    Unusable(PROTOCOL, ODD),
+    Translate(2**40, [ODD, ""], True, 1234.5),
+    TranslateDetailed(1, [ODD], DecodeConfig(beam=3, length_penalty=0.3, unknown="copy")),
+    Cancel(7),
+    Close(),
+    Translated({0: [ODD], 2**40: ["", "b"]}),
+    TranslatedDetailed(
+        3,
+        [
+            [],
+            [SentenceTranslations(Sentence(" a ", [5, 6]), [TRANSLATION, TRANSLATION])],
+            [
+                SentenceTranslations(Sentence("b", []), []),
+                SentenceTranslations(Sentence("c", [1]), [replace(TRANSLATION, attention=None)]),
+            ],
+        ],
+    ),
+    Failure(4, ODD),
+    Cancelled(5),
+    Partial(6, 1, 2, ODD),
+    Statistics({"steps": 3}, [("queue_seconds", 0.125), ("queue_seconds", 0.25)]),
+]
+
+
+def test_a_message_of_every_type_is_among_the_examples() -> None:
+    assert {type(message) for message in MESSAGES} == set(get_args(Message))
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_what_is_packed_is_unpacked_with_its_types(message: Message) -> None:
+    [again] = Unpacker().feed(Packer().pack(message))
+    assert type(again) is type(message)
+    assert again == message
+    assert repr(again) == repr(message)  # a tuple is equal to a named one
+
+
+@pytest.mark.parametrize("first", [Ready(PROTOCOL + 1, "{}"), Unusable(PROTOCOL - 1, "never")])
+def test_an_engine_of_another_version_is_refused_by_its_first_message(first: Message) -> None:
+    here, there = socket.socketpair()
+    Connection(there).send(first)
+    engine = EngineProcess("other", here, lambda: True, lambda: 0)
+    with pytest.raises(Failed, match=f"other is of another version .* instead of {PROTOCOL}"):
+        EngineClient(engine)
+    assert Connection(there).receive(wait=True) is None
+
 
 def test_messages_come_whole_and_in_order_however_they_are_cut() -> None:
     here, there = socket.socketpair()
-    sending, receiving = Wire(here), Wire(there)
-    messages = [["text", n, ["a\ud800é🙂" * n], {"n": n / 3, "none": None}] for n in range(400)]
+    sending, receiving = Connection(here), Connection(there)
+    messages = [Translate(n, ["a\ud800é🙂" * n], False, n / 3) for n in range(400)]
     for message in messages:
-        sending.put(*message)
-    thread = threading.Thread(target=sending.send)  # it is more than the socket holds
+        sending.put(message)
+    thread = threading.Thread(target=sending.flush)  # it is more than the socket holds
     thread.start()
-    got: list[Any] = []
-    while len(got) < len(messages):
-        got += receiving.receive(wait=True) or []
+    received: list[Message] = []
+    while len(received) < len(messages):
+        received += receiving.receive(wait=True) or []
     thread.join(WAIT)
-    assert got == messages
+    assert received == messages
     assert receiving.receive(wait=False) == []
     sending.close()
     assert receiving.receive(wait=True) is None
@@ -171,40 +241,40 @@ def test_messages_come_whole_and_in_order_however_they_are_cut() -> None:
 
 def test_a_message_in_pieces_waits_for_its_end() -> None:
     here, there = socket.socketpair()
-    receiving, spare = Wire(there), socket.socketpair()
-    Wire(spare[0]).send("text", ["whole"] * 100)
-    data = spare[1].recv(1 << 16)
+    receiving, message = Connection(there), Failure(3, "whole" * 100)
+    data = Packer().pack(message)
     for begin in range(0, len(data), 7):
         assert receiving.receive(wait=False) == []
         here.sendall(data[begin : begin + 7])
-    assert receiving.receive(wait=True) == [["text", ["whole"] * 100]]
+    assert receiving.receive(wait=True) == [message]
 
 
 def test_to_send_to_who_has_gone_is_no_error() -> None:
     here, there = socket.socketpair()
-    wire = Wire(here)
+    connection = Connection(here)
     there.close()
-    wire.send("text")
+    connection.send(Cancel(1))
 
     async def soon() -> None:
-        wire.send_soon("text")
+        connection.send_soon(Cancel(2))
 
     asyncio.run(soon())
-    assert wire.receive(wait=True) is None
+    assert connection.receive(wait=True) is None
 
 
 def test_sending_soon_never_waits() -> None:
     here, there = socket.socketpair()
-    sending, receiving = Wire(here), Wire(there)
+    sending, receiving = Connection(here), Connection(there)
     large = os.urandom(1 << 20).hex()
+    messages = [Failure(number, large) for number in range(4)]
 
-    async def soon() -> list[Any]:
-        for number in range(4):
-            sending.send_soon(number, large)  # nobody reads: it would hang
-        got: list[Any] = []
-        while len(got) < 4:
-            got += receiving.receive(wait=False) or []
+    async def soon() -> list[Message]:
+        for message in messages:
+            sending.send_soon(message)  # nobody reads: it would hang
+        received: list[Message] = []
+        while len(received) < 4:
+            received += receiving.receive(wait=False) or []
             await asyncio.sleep(0.001)
-        return got
+        return received
 
-    assert within(soon()) == [[number, large] for number in range(4)]
+    assert within(soon()) == messages

@@ -10,265 +10,298 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2s.config import Config, DecodeConfig
-from s2s.decoding.translation import Translation
 from s2s.errors import BadInput, Failed
-from s2s.serving.engine.messages import Wire
+from s2s.serving.engine.connection import Connection
+from s2s.serving.engine.messages import (
+    Cancel,
+    Cancelled,
+    Close,
+    Failure,
+    Partial,
+    ProtocolError,
+    Ready,
+    SentenceTranslations,
+    Statistics,
+    Translate,
+    Translated,
+    TranslatedDetailed,
+    TranslateDetailed,
+    Unusable,
+)
 from s2s.serving.engine.meters import Meters
-from s2s.serving.engine.process import Host
-from s2s.text.sentences import Sentence
+from s2s.serving.engine.process import EngineProcess
 
-# Characters of a text that weigh as much as another text, where too much is refused.
-LONG = 200
+# Characters of a text that count as another text against the greatest number that may wait.
+CHARACTERS_PER_TEXT = 200
 
-# A sentence that has grown, as (text, sentence of it, translation so far), or all translations.
-Grown = tuple[int, int, str] | list[str]
-
-# A sentence of a text, and its translations, best first.
-Found = tuple[Sentence, list[Translation]]
+# What a request is answered with: translations, or why there are none.
+_Answer = list[str] | list[list[SentenceTranslations]] | Failed
 
 
 class Overloaded(Exception):
-    """More waits than the engine takes."""
+    """More would wait than the engine accepts."""
 
 
 class Closed(Overloaded):
-    """The engine takes nothing any more."""
+    """The engine accepts no more requests."""
 
 
 @dataclass(eq=False)
-class _Asked:
+class _PendingRequest:
     """A request that is not answered yet."""
 
-    loop: asyncio.AbstractEventLoop
+    number: int
+    loop: asyncio.AbstractEventLoop  # its caller's
     answer: asyncio.Future[Any]
-    weight: int
-    on_grown: Callable[[int, int, str], None] | None
+    cost: int
+    on_partial: Callable[[Partial], None] | None
 
 
 class EngineClient:
     """Asks the engine of a model, which runs elsewhere.
 
     Args:
-        most: the greatest `weight` of texts that are not translated yet.
-        meters: told what happens.
-        on_end: called when the engine ends without having been closed, before callers are told.
+        process: where the engine runs.
+        max_waiting: the greatest `cost` of texts that are not translated yet.
+        meters: counts what happens.
+        on_end: called when the engine ends without having been closed, before its callers get
+            their errors.
 
     Raises:
         BadInput: the engine's model cannot be loaded.
-        Failed: the engine ended before it was ready.
+        Failed: the engine ended before it was ready, or is of another version of s2s.
     """
 
     def __init__(
         self,
-        host: Host,
-        most: int = 1024,
+        process: EngineProcess,
+        max_waiting: int = 1024,
         meters: Meters | None = None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self.meters, self.most = meters or Meters(), most
-        self._host, self._on_end = host, on_end
-        self._wire = Wire(host.connection)
+        self.meters, self.max_waiting = meters or Meters(), max_waiting
+        self._process, self._on_end = process, on_end
+        self._connection = Connection(process.connection)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        self._asked: dict[int, _Asked] = {}
-        self._weight = 0  # of those
-        self._closed = False  # whether nothing more is taken
+        self._pending: dict[int, _PendingRequest] = {}
+        self._cost = 0  # of those
+        self._closed = False  # whether no more requests are accepted
         self._ended = False
         self._readers: set[asyncio.AbstractEventLoop] = set()
         self._reading = threading.Lock()
-        self.config = self._begin()
+        self.config = self._await_ready()
 
-    # ---- callers, on their event loop ----
+    # ---- callers, on their event loops ----
 
     async def translate(self, texts: list[str]) -> list[str]:
-        """A translation for each text, in order, in the way of the model's own settings.
+        """Return a translation of each text, in order, by the model's own settings.
 
-        A caller that is cancelled leaves its slots at the next step.
+        The sentences of a caller that is cancelled leave their slots at the next step.
 
         Raises:
-            Overloaded: too much waits, or the engine is closed; none of these texts was taken.
+            Overloaded: too much waits, or the engine is closed; none of these texts was accepted.
             Failed: the model failed.
         """
         if not texts:
             return []
-        number, asked = self._ask("translate", texts, False, time.monotonic())
-        translated: list[str] = await self._answered(number, asked)
-        return translated
+        pending = self._ask(Translate(next(self._numbers), texts, False, time.monotonic()))
+        translations: list[str] = await self._answer_to(pending)
+        return translations
 
-    async def stream(self, texts: list[str]) -> AsyncGenerator[Grown, None]:
-        """What each sentence is so far, as (text, sentence, translation), whenever it has grown.
+    async def stream(self, texts: list[str]) -> AsyncGenerator[Partial | list[str], None]:
+        """Yield what each sentence's translation is so far, whenever it has grown by a token.
 
-        The last thing that comes is what `translate` would have given; errors are the same.
-        """
-        told: asyncio.Queue[tuple[int, int, str] | None] = asyncio.Queue()
-        number, asked = self._ask(
-            "translate", texts, True, time.monotonic(), on_grown=lambda *what: told.put_nowait(what)
-        )
-        answer = asyncio.ensure_future(self._answered(number, asked))
-        answer.add_done_callback(lambda _: told.put_nowait(None))
-        try:
-            while (what := await told.get()) is not None:
-                yield what
-            yield await answer
-        finally:
-            answer.cancel()
-
-    async def hypotheses(self, texts: list[str], settings: DecodeConfig) -> list[list[Found]]:
-        """The sentences of each text, and their translations that some settings give.
+        The last item is what `translate` would have returned.
 
         Raises:
             Overloaded, Failed: as `translate`.
         """
-        number, asked = self._ask("hypotheses", texts, settings.model_dump())
-        return [
-            [
-                (Sentence(text, ids), [Translation(**one) for one in best])
-                for text, ids, best in pieces
-            ]
-            for pieces in await self._answered(number, asked)
-        ]
+        partials: asyncio.Queue[Partial | None] = asyncio.Queue()
+        request = Translate(next(self._numbers), texts, True, time.monotonic())
+        pending = self._ask(request, on_partial=partials.put_nowait)
+        answer = asyncio.ensure_future(self._answer_to(pending))
+        answer.add_done_callback(lambda _: partials.put_nowait(None))
+        try:
+            while (partial := await partials.get()) is not None:
+                yield partial
+            yield await answer
+        finally:
+            answer.cancel()
+
+    async def translate_detailed(
+        self, texts: list[str], settings: DecodeConfig
+    ) -> list[list[SentenceTranslations]]:
+        """Return the sentences of each text, and the translations that some settings give them.
+
+        Raises:
+            Overloaded, Failed: as `translate`.
+        """
+        pending = self._ask(TranslateDetailed(next(self._numbers), texts, settings))
+        detailed: list[list[SentenceTranslations]] = await self._answer_to(pending)
+        return detailed
 
     @property
     def waiting(self) -> int:
-        """The `weight` of all texts that the engine has not answered, nor dropped, yet."""
-        return self._weight
+        """The `cost` of all texts that are neither answered nor cancelled."""
+        return self._cost
 
     @property
     def alive(self) -> bool:
         """Whether the engine runs."""
-        return not self._ended and self._host.alive()
+        return not self._ended and self._process.alive()
 
     def close(self) -> None:
-        """Have the engine end once all that it was asked so far is translated, and wait for it."""
+        """Have the engine end once it has translated what it was asked, and wait for its end."""
         with self._lock:
             first, self._closed = not self._closed, True
         if first:
-            self._wire.send("close")
-        while not self._ended:  # nobody else may read
-            self._wire.wait(0.1)
+            self._connection.send(Close())
+        while not self._ended:  # perhaps no event loop reads any more
+            self._connection.wait(0.1)
             self._read()
-        self._host.join()
+        self._process.join()
 
     def _ask(
-        self, kind: str, texts: list[str], *rest: Any, on_grown: Callable[..., None] | None = None
-    ) -> tuple[int, _Asked]:
+        self,
+        request: Translate | TranslateDetailed,
+        on_partial: Callable[[Partial], None] | None = None,
+    ) -> _PendingRequest:
+        """Send a request, and return what waits for its answer."""
         loop = asyncio.get_running_loop()
-        asked = _Asked(loop, loop.create_future(), weight(texts), on_grown)
+        pending = _PendingRequest(
+            request.request, loop, loop.create_future(), cost(request.texts), on_partial
+        )
         with self._lock:
             if self._closed:
                 raise Closed
-            if self._weight + asked.weight > self.most:
+            if self._cost + pending.cost > self.max_waiting:
                 self.meters.count(refused=1)
                 raise Overloaded
-            number = next(self._numbers)
-            self._asked[number] = asked
-            self._weight += asked.weight
+            self._pending[pending.number] = pending
+            self._cost += pending.cost
             if loop not in self._readers:
                 self._read_on(loop)
-            # In the lock, so that nothing is sent after `close`.
-            self._wire.send_soon(kind, number, texts, *rest)
-        return number, asked
+            # In the lock, so that nothing is sent after `Close`.
+            self._connection.send_soon(request)
+        return pending
 
-    async def _answered(self, number: int, asked: _Asked) -> Any:
+    async def _answer_to(self, pending: _PendingRequest) -> Any:
+        """Wait for the answer to a request; if the caller is cancelled, the request is, too."""
         try:
-            return await asked.answer
+            return await pending.answer
         finally:
-            if number in self._asked:  # the caller leaves
-                self._wire.send_soon("drop", number)
+            if pending.number in self._pending:
+                self._connection.send_soon(Cancel(pending.number))
 
-    # ---- what the engine says, on the callers' event loops ----
+    # ---- what the engine sends, read on the callers' event loops ----
 
-    def _begin(self) -> Config:
-        messages = self._wire.receive(wait=True)
-        if messages is None:
-            self._wire.close()
-            status = self._host.join()
-            raise Failed(f"the process of {self._host.name} ended as it began (status {status})")
-        [[kind, told]] = messages
-        if kind == "unfit":
-            self._wire.close()
-            self._host.join()
-            raise BadInput(told)
-        return Config.model_validate_json(told)
+    def _await_ready(self) -> Config:
+        """Wait until the model is loaded, and return its config."""
+        try:
+            messages = self._connection.receive(wait=True)
+        except ProtocolError as error:
+            self._abandon()
+            raise Failed(
+                f"the process of {self._process.name} is of another version of s2s ({error}): "
+                "start the service again"
+            ) from None
+        match messages:
+            case [Ready(_, config)]:
+                return Config.model_validate_json(config)
+            case [Unusable(_, reason)]:
+                self._abandon()
+                raise BadInput(reason)
+        status = self._abandon()
+        raise Failed(f"the process of {self._process.name} ended as it started (status {status})")
+
+    def _abandon(self) -> object:
+        """End the connection, and with it the engine; return its status."""
+        self._connection.close()
+        return self._process.join()
 
     def _read_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have an event loop read what the engine says, from now on."""
+        """Have an event loop read what the engine sends, from now on."""
         self._readers = {reader for reader in self._readers if not reader.is_closed()} | {loop}
-        loop.add_reader(self._wire.fileno(), self._read)
+        loop.add_reader(self._connection.fileno(), self._read)
 
     def _read(self) -> None:
-        """Read what has come."""
+        """Read the messages that have come, and answer callers."""
         with self._reading:
             if self._ended:
                 return
-            messages = self._wire.receive(wait=False)
+            messages = self._connection.receive(wait=False)
             if messages is None:
                 self._end()
                 return
-            answers: list[tuple[_Asked, Any]] = []
-            for kind, *rest in messages:
-                if kind == "done":
-                    answers += [(self._left(number), texts) for number, texts in rest[0]]
-                elif kind == "counted":
-                    self.meters.count(**rest[0])
-                    self.meters.observe(rest[1])
-                elif kind == "grown":
-                    self._tell_growth(*rest)
-                elif kind == "found":
-                    answers.append((self._left(rest[0]), rest[1]))
-                elif kind == "failed":
-                    answers.append((self._left(rest[0]), Failed(rest[1])))
-                else:  # dropped
-                    self._left(rest[0])
+            answers: list[tuple[_PendingRequest, _Answer]] = []
+            for message in messages:
+                match message:
+                    case Translated(translations):
+                        answers += [(self._pop(n), texts) for n, texts in translations.items()]
+                    case TranslatedDetailed(number, texts):
+                        answers.append((self._pop(number), texts))
+                    case Failure(number, reason):
+                        answers.append((self._pop(number), Failed(reason)))
+                    case Cancelled(number):
+                        self._pop(number)
+                    case Partial():
+                        self._pass_on(message)
+                    case Statistics(counts, observations):
+                        self.meters.count(**counts)
+                        self.meters.observe(observations)
+                    case _:
+                        raise ValueError(f"{type(message).__name__} is no message for a service")
         _answer(answers)
 
-    def _tell_growth(self, number: int, text: int, place: int, translation: str) -> None:
-        asked = self._asked[number]
-        if asked.on_grown:
-            _on(asked.loop, asked.on_grown, text, place, translation)
+    def _pass_on(self, partial: Partial) -> None:
+        pending = self._pending[partial.request]
+        if pending.on_partial:
+            _call_on(pending.loop, pending.on_partial, partial)
 
-    def _left(self, number: int) -> _Asked:
+    def _pop(self, number: int) -> _PendingRequest:
         with self._lock:
-            asked = self._asked.pop(number)
-            self._weight -= asked.weight
-        return asked
+            pending = self._pending.pop(number)
+            self._cost -= pending.cost
+        return pending
 
     def _end(self) -> None:
-        """The engine has ended: whoever it has not answered is told."""
+        """Fail all requests that are pending: the engine has ended."""
         if not self._closed:
             self._on_end()
         with self._lock:
             self._closed = self._ended = True
-        why = Failed(f"the process of {self._host.name} has ended")
-        _answer([(self._left(number), why) for number in list(self._asked)])
+        error = Failed(f"the process of {self._process.name} has ended")
+        _answer([(self._pop(number), error) for number in list(self._pending)])
         for loop in self._readers:
-            _on(loop, loop.remove_reader, self._wire.fileno())
+            _call_on(loop, loop.remove_reader, self._connection.fileno())
         self._readers.clear()
 
 
-def weight(texts: list[str]) -> int:
-    """What some texts weigh where too much is refused: one each, and more if they are long."""
-    return sum(1 + len(text) // LONG for text in texts)
+def cost(texts: list[str]) -> int:
+    """Return what texts count against `max_waiting`: one each, and more if they are long."""
+    return sum(1 + len(text) // CHARACTERS_PER_TEXT for text in texts)
 
 
-def _answer(answers: list[tuple[_Asked, Any]]) -> None:
-    """Tell callers, with one call to each event loop."""
-    for loop in {asked.loop for asked, _ in answers}:
-        _on(loop, _settle, [(asked.answer, what) for asked, what in answers if asked.loop is loop])
+def _answer(answers: list[tuple[_PendingRequest, _Answer]]) -> None:
+    """Settle the futures of callers, with one call to each event loop."""
+    for loop in {pending.loop for pending, _ in answers}:
+        settled = [(pending.answer, answer) for pending, answer in answers if pending.loop is loop]
+        _call_on(loop, _settle, settled)
 
 
-def _on(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *arguments: Any) -> None:
-    """Call something on an event loop, unless that has ended, and with it who waits."""
+def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[..., object], argument: Any) -> None:
+    """Call something on an event loop, unless the loop has ended, and its callers with it."""
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(call, *arguments)
+        loop.call_soon_threadsafe(call, argument)
 
 
-def _settle(answers: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    """Give futures their results or errors, unless who waited has gone."""
-    for future, what in answers:
+def _settle(answers: list[tuple[asyncio.Future[Any], _Answer]]) -> None:
+    """Give futures their results or errors, unless their callers have been cancelled."""
+    for future, answer in answers:
         if future.done():
             continue
-        if isinstance(what, BaseException):
-            future.set_exception(what)
+        if isinstance(answer, Failed):
+            future.set_exception(answer)
         else:
-            future.set_result(what)
+            future.set_result(answer)

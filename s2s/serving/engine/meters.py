@@ -1,23 +1,23 @@
-"""What a replica counts, for whoever exports it."""
+"""Counters and histograms of a replica, for whoever exports them."""
 
 import threading
 from collections import Counter, deque
 
-# Name → what it is; the unit is in the name.
+# Names, which have the unit, and descriptions that Prometheus shows.
 COUNTERS = {
     "requests": "Requests answered, by path and status.",
     "sentences": "Sentences translated.",
-    "words": "Target words said, `<eos>` not counted.",
-    "unknown_words": "Target words that were `<unk>`.",
+    "words": "Target tokens generated, `<eos>` not counted.",
+    "unknown_words": "Target tokens that were `<unk>`.",
     "steps": "Steps of the decoder over the slots.",
-    "taken_slots": "Slots taken, summed over the steps: over `steps`, the mean occupancy.",
+    "taken_slots": "Occupied slots, summed over the steps; divided by `steps`, the mean occupancy.",
     "refused": "Requests refused because too much was waiting.",
     "dropped": "Sentences dropped because their client had gone.",
 }
 HISTOGRAMS = {
     "request_seconds": "Time from a request's arrival at the engine to its last translation.",
     "queue_seconds": "Time that a sentence waited for a slot.",
-    "first_word_seconds": "Time from a sentence's arrival to its first word.",
+    "first_word_seconds": "Time from a sentence's arrival to its first token.",
 }
 
 Labels = tuple[tuple[str, str], ...]
@@ -30,7 +30,7 @@ class Meters:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, Labels]] = Counter()
         # The latest ones: where nobody collects, they must not fill the memory.
-        self._observed: deque[tuple[str, float]] = deque(maxlen=100_000)
+        self._observations: deque[tuple[str, float]] = deque(maxlen=100_000)
 
     def count(self, **counts: int) -> None:
         """Add to counters without labels."""
@@ -38,20 +38,20 @@ class Meters:
             for name, value in counts.items():
                 self._counts[name, ()] += value
 
-    def answered(self, path: str, status: int) -> None:
-        """Count a request."""
+    def count_request(self, path: str, status: int) -> None:
+        """Count an answered request."""
         with self._lock:
             self._counts["requests", (("path", path), ("status", str(status)))] += 1
 
     def observe(self, observations: list[tuple[str, float]]) -> None:
         """Add observations to histograms."""
         with self._lock:
-            self._observed += observations
+            self._observations += observations
 
     def collect(self) -> tuple[Counter[tuple[str, Labels]], list[tuple[str, float]]]:
-        """All since the last call."""
+        """Return the counts and observations since the last call."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
-            observed = list(self._observed)
-            self._observed.clear()
-        return counts, observed
+            observations = list(self._observations)
+            self._observations.clear()
+        return counts, observations

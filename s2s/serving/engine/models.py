@@ -1,4 +1,4 @@
-"""The models that a replica serves, which can be exchanged while it answers."""
+"""The models that a replica serves, which can be replaced while it answers."""
 
 import hashlib
 import logging
@@ -11,7 +11,7 @@ from urllib.parse import quote
 from s2s.errors import BadInput, Failed
 from s2s.serving.engine.client import EngineClient
 from s2s.serving.engine.meters import Meters
-from s2s.serving.engine.process import EngineOptions, Host
+from s2s.serving.engine.process import EngineOptions, EngineProcess
 
 _FILES = ("config.json", "model.safetensors", "source.json", "target.json")
 _DEFAULT = EngineOptions()
@@ -28,7 +28,7 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Its directory's."""
+        """The name of its directory."""
         return self.path.name
 
     @property
@@ -43,25 +43,25 @@ class Model:
 
     @property
     def label(self) -> str:
-        """What answers name it by."""
-        return f"{quote(self.name)}@{self.version}"  # a header takes no other letters
+        """The model's name and version, as answers have it in `x-s2s-model`."""
+        return f"{quote(self.name)}@{self.version}"  # a header takes ASCII only
 
 
 class Models:
     """One model for each pair of languages.
 
-    An exchange is atomic: requests go to the old models until the new ones are loaded, and what the
-    old ones have taken they finish. If a new one cannot be loaded, the old ones stay.
+    An exchange is atomic: requests go to the old models until the new ones are loaded, and the old
+    ones finish what they have accepted. If a new one cannot be loaded, the old ones stay.
 
     Args:
         start: starts the engine of a model directory.
-        max_waiting: the greatest `weight` of texts that wait for a model.
+        max_waiting: the greatest `s2s.serving.engine.client.cost` of texts that wait for a model.
         on_end: called when an engine has ended by itself.
     """
 
     def __init__(
         self,
-        start: Callable[[Path], Host] = _DEFAULT.start,
+        start: Callable[[Path], EngineProcess] = _DEFAULT.start,
         max_waiting: int = 1024,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
@@ -70,49 +70,51 @@ class Models:
         self._start, self._max_waiting, self._on_end = start, max_waiting, on_end
         self._models: tuple[Model, ...] = ()
         self._exchange = threading.RLock()
-        self._wanted = 0  # the latest exchange asked for
-        self._numbers = threading.Lock()
+        self._latest = 0  # number of the latest exchange that was asked for
+        self._asking = threading.Lock()  # guards `_latest`
 
     @property
     def all(self) -> tuple[Model, ...]:
-        """Those that answer now; never changed, only replaced."""
+        """The models that answer now; the tuple is never changed, only replaced."""
         return self._models
 
     def serve(self, paths: Sequence[Path]) -> None:
-        """Serve these model directories from now on, and no others. Takes as long as it takes.
+        """Load model directories, and serve them from now on instead of those before.
 
-        A directory whose files are what they were is not loaded again.
+        A directory whose files have not changed is not loaded again.
 
         Raises:
             BadInput: one of them is no model directory, or two are of the same languages.
+            Failed: the process of a model ended as it started.
         """
         with self._exchange:
             old = {(model.path, model.version): model for model in self._models}
             new: list[Model] = []
             try:
                 for path in paths:
-                    found = version(path)
-                    new.append(old.get((path, found)) or self._loaded(path, found))
-                _check_languages(new)
+                    current = version(path)
+                    new.append(old.get((path, current)) or self._load(path, current))
+                _require_different_languages(new)
             except BaseException:
                 _retire([model for model in new if model not in self._models])
                 raise
-            self.failure = None  # first, so that nobody is told of it beside the new models
-            self._models, left = tuple(new), self._models
-            _retire([model for model in left if model not in new])
+            self.failure = None  # first, so that it is never listed beside the new models
+            before, self._models = self._models, tuple(new)
+            _retire([model for model in before if model not in new])
 
     def serve_soon(self, paths: Sequence[Path]) -> None:
-        """Begin to `serve` them in the background; what goes wrong is logged, and in `failure`.
+        """Start to `serve` model directories in the background.
 
-        Of several exchanges that wait for each other only the last one happens.
+        An error is logged, and kept as `failure`. Of several exchanges that wait for each other
+        only the last one happens.
         """
-        with self._numbers:
-            self._wanted += 1
-            number = self._wanted
+        with self._asking:
+            self._latest += 1
+            number = self._latest
 
         def exchange() -> None:
-            with self._exchange:  # who was asked for later may come first
-                if number == self._wanted:
+            with self._exchange:  # a later exchange may get it first
+                if number == self._latest:
                     self._try(paths)
 
         threading.Thread(target=exchange, name="s2s-exchange", daemon=True).start()
@@ -123,10 +125,10 @@ class Models:
             _LOGGER.warning("serving %s", ", ".join(model.label for model in self._models))
         except (BadInput, Failed) as error:
             self.failure = str(error)
-            _LOGGER.error("the models stay what they were: %s", error)
+            _LOGGER.error("keeping the models served so far: %s", error)
         except BaseException as error:
             self.failure = f"{type(error).__name__}: {error}"
-            _LOGGER.exception("the models stay what they were")
+            _LOGGER.exception("keeping the models served so far")
 
     @property
     def alive(self) -> bool:
@@ -134,18 +136,18 @@ class Models:
         return bool(self._models) and all(model.engine.alive for model in self._models)
 
     def close(self) -> None:
-        """End all engines once what they have taken is translated."""
+        """End all engines once they have answered the requests that they have accepted."""
         models, self._models = self._models, ()
         for model in models:
             model.engine.close()
 
-    def _loaded(self, path: Path, found: str) -> Model:
-        host = self._start(path)
-        engine = EngineClient(host, self._max_waiting, self.meters, self._on_end)
-        model = Model(path, found, engine)
+    def _load(self, path: Path, current: str) -> Model:
+        process = self._start(path)
+        engine = EngineClient(process, self._max_waiting, self.meters, self._on_end)
+        model = Model(path, current, engine)
         try:
-            if version(path) != found:
-                raise BadInput(f"{path} was written to while it was read")
+            if version(path) != current:
+                raise BadInput(f"{path} changed while it was being loaded")
         except BadInput:
             _retire([model])
             raise
@@ -153,10 +155,10 @@ class Models:
 
 
 def version(path: Path) -> str:
-    """The first 12 hexadecimal digits of the SHA-256 of a model directory's files.
+    """Return the first 12 hexadecimal digits of the SHA-256 of a model directory's files.
 
     Raises:
-        BadInput: one of them is absent.
+        BadInput: one of the files is missing.
     """
     digest = hashlib.sha256()
     for name in _FILES:
@@ -168,7 +170,7 @@ def version(path: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _check_languages(models: Sequence[Model]) -> None:
+def _require_different_languages(models: Sequence[Model]) -> None:
     if not models:
         raise BadInput("no model directory to serve")
     seen: dict[tuple[str, str], Model] = {}
@@ -182,6 +184,6 @@ def _check_languages(models: Sequence[Model]) -> None:
 
 
 def _retire(models: Sequence[Model]) -> None:
-    """Close engines when they are done, without waiting for it."""
+    """Close engines in the background, each when it has answered its requests."""
     for model in models:
         threading.Thread(target=model.engine.close, name="s2s-retire", daemon=True).start()

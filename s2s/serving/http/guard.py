@@ -24,17 +24,17 @@ _LOGGER = logging.getLogger("s2s.serving")
 
 
 class TooLarge(Exception):
-    """A body is larger than it may be."""
+    """A body larger than a service reads."""
 
 
 class Guard:
-    """ASGI middleware: bodies are bounded, answers have their headers and are counted.
+    """ASGI middleware that bounds bodies, adds headers to answers, and counts them.
 
     Args:
-        max_body: bytes.
-        label: what answers are labelled with as `x-s2s-model`, at the time.
+        max_body: the greatest number of bytes of a body.
+        label: returns the value of `x-s2s-model` for answers that have none.
         paths: those that are counted by name; all others are counted together.
-        tell_id: answer with `x-request-id`.
+        request_ids: answer with `x-request-id`.
     """
 
     def __init__(
@@ -44,59 +44,64 @@ class Guard:
         meters: Meters,
         label: Callable[[], str],
         paths: frozenset[str],
-        tell_id: bool = True,
+        request_ids: bool = True,
     ) -> None:
         self._app, self._max_body, self._meters = app, max_body, meters
-        self._label, self._paths, self._tell_id = label, paths, tell_id
+        self._label, self._paths, self._request_ids = label, paths, request_ids
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI has it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked = dict(scope["headers"])
-        told = asked.get(b"content-length", b"0")
-        read = int(told) if told.isdigit() and int(told) > self._max_body else 0
-        begun = False
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        read = int(length) if length.isdigit() and int(length) > self._max_body else 0
+        started = False
 
-        async def receive_some() -> Message:
+        async def receive_bounded() -> Message:
             nonlocal read
             message: Message = {}
-            if read <= self._max_body:  # else it is not waited for
+            if read <= self._max_body:  # else the body is not waited for
                 message = await receive()
                 read += len(message.get("body", b""))
             if read > self._max_body:
                 raise TooLarge(f"the body is larger than {self._max_body:,} bytes")
             return message
 
-        async def send_headed(message: Message) -> None:
-            nonlocal begun
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
-                begun = True
-                there = {name for name, _ in message["headers"]}
-                headers = [header for header in _HEADERS if header[0] not in there]
-                if _LABEL not in there:
-                    headers.append((_LABEL, self._label().encode("latin-1")))
-                if self._tell_id:
-                    headers.append((b"x-request-id", _request_id(asked)))
-                message["headers"] = [*message["headers"], *headers]
+                started = True
+                message["headers"] = [*message["headers"], *self._missing(message, headers)]
                 path = scope["path"] if scope["path"] in self._paths else "other"
-                self._meters.answered(path, message["status"])
+                self._meters.count_request(path, message["status"])
             await send(message)
 
         try:
-            await self._app(scope, receive_some, send_headed)
+            await self._app(scope, receive_bounded, send_with_headers)
         except Exception as error:
             # Without its message, which may quote a text.
             places = "".join(traceback.format_tb(error.__traceback__))
             _LOGGER.error("%s while answering:\n%s", type(error).__name__, places)
-            if not begun:
-                await JSONResponse({"error": "an error of the service's own"}, 500)(
-                    scope, receive, send_headed
-                )
+            if not started:
+                response = JSONResponse({"error": "internal server error"}, 500)
+                await response(scope, receive, send_with_headers)
+
+    def _missing(
+        self, message: Message, request_headers: dict[bytes, bytes]
+    ) -> list[tuple[bytes, bytes]]:
+        """Return the headers that an answer lacks."""
+        present = {name for name, _ in message["headers"]}
+        headers = [header for header in _HEADERS if header[0] not in present]
+        if _LABEL not in present:
+            headers.append((_LABEL, self._label().encode("latin-1")))
+        if self._request_ids:
+            headers.append((b"x-request-id", _request_id(request_headers)))
+        return headers
 
 
-def _request_id(asked: dict[bytes, bytes]) -> bytes:
-    """The id that a request came with, if it is a sane one, or else a new one."""
-    given = asked.get(b"x-request-id", b"")
-    return given if _ID.fullmatch(given) else uuid.uuid4().hex.encode()
+def _request_id(headers: dict[bytes, bytes]) -> bytes:
+    """Return the id that a request came with, if it is a plain one, or else a new one."""
+    own = headers.get(b"x-request-id", b"")
+    return own if _ID.fullmatch(own) else uuid.uuid4().hex.encode()

@@ -1,28 +1,28 @@
-"""HTML whose text is translated and whose marks stay, byte for byte."""
+"""HTML whose text is translated and whose markup stays, byte for byte."""
 
 import re
 from html import escape, unescape
 from html.parser import HTMLParser
 from itertools import pairwise
 
-# What stands in these is no prose.
+# Elements whose content is not translated.
 _VERBATIM = frozenset({"script", "style", "code", "pre", "textarea", "svg", "math"})
-_CHARACTER = re.compile(r"&#?\w+;?|.", re.DOTALL)  # however it is spelt
+_CHARACTER = re.compile(r"&#?\w+;?|.", re.DOTALL)  # or a reference to one
 
 
 class Markup:
-    """A piece of HTML: what is to be translated of it, and how it is put together again."""
+    """An HTML document, or a part of one, taken apart into texts and markup."""
 
     def __init__(self, html: str) -> None:
         self._parts = _parts(html)
 
     @property
     def texts(self) -> list[str]:
-        """The stretches of text between its marks, character references resolved."""
+        """The texts between markup, character references resolved."""
         return [unescape(part) for part, prose in self._parts if prose]
 
     def filled(self, translations: list[str]) -> str:
-        """The same HTML with these texts, one for each of `texts`, in its space."""
+        """Return the document with translations, one for each of `texts`, in their places."""
         new = iter(translations)
         return "".join(
             escape(next(new), quote=False) if prose else part for part, prose in self._parts
@@ -30,15 +30,15 @@ class Markup:
 
 
 def _parts(html: str) -> list[tuple[str, bool]]:
-    """The HTML cut into marks and prose: joined, they are it."""
+    """Return the parts of a document, which joined give it, and whether each is prose."""
     splitter = _Splitter(html)
     splitter.feed(html)
     splitter.close()
-    return splitter.cut()
+    return splitter.parts()
 
 
 class _Splitter(HTMLParser):
-    """Notes where each thing begins, and whether it is prose."""
+    """Notes where each part of a document begins, and whether it is prose."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=False)
@@ -88,26 +88,26 @@ class _Splitter(HTMLParser):
     def unknown_decl(self, data: str) -> None:
         self._note(False)
 
-    def cut(self) -> list[tuple[str, bool]]:
-        """What stands between the starts; neighbours of one kind are one."""
+    def parts(self) -> list[tuple[str, bool]]:
+        """Return the parts between the noted places; neighbours of one kind are one part."""
         starts = [(0, False), *self._starts] if self._starts[:1] != [(0, False)] else self._starts
         ends = [begin for begin, _ in starts[1:]] + [len(self._html)]
         parts: list[tuple[str, bool]] = []
         for (begin, prose), end in zip(starts, ends, strict=True):
-            piece = self._html[begin:end]
+            part = self._html[begin:end]
             if parts and parts[-1][1] == prose:
-                parts[-1] = (parts[-1][0] + piece, prose)
-            elif piece:
-                parts.append((piece, prose))
+                parts[-1] = (parts[-1][0] + part, prose)
+            elif part:
+                parts.append((part, prose))
         return [
-            each for part, prose in parts for each in (_trimmed(part) if prose else [(part, prose)])
+            each for part, prose in parts for each in (_trim(part) if prose else [(part, prose)])
         ]
 
 
-def _trimmed(part: str) -> list[tuple[str, bool]]:
-    """A text apart from the space around it, which may be spelt out, as in `&nbsp;`."""
+def _trim(part: str) -> list[tuple[str, bool]]:
+    """Return a text apart from the space around it, which may be a reference such as `&nbsp;`."""
     characters = _CHARACTER.findall(part)
-    dark = [place for place, each in enumerate(characters) if unescape(each).strip()] or [0, -1]
-    cuts = [0, dark[0], dark[-1] + 1, len(characters)]
-    pieces = ["".join(characters[begin:end]) for begin, end in pairwise(cuts)]
-    return [(piece, place == 1) for place, piece in enumerate(pieces) if piece]
+    visible = [place for place, each in enumerate(characters) if unescape(each).strip()] or [0, -1]
+    bounds = [0, visible[0], visible[-1] + 1, len(characters)]
+    parts = ["".join(characters[begin:end]) for begin, end in pairwise(bounds)]
+    return [(part, place == 1) for place, part in enumerate(parts) if part]

@@ -5,13 +5,15 @@ import hashlib
 import re
 from importlib.resources import files
 
+from fastapi import Request, Response
+
 PAGE = files("s2s.serving.http").joinpath("page.html").read_text("utf-8")
 
 
 def _hashes(tag: str) -> str:
-    """What a content security policy calls the page's own scripts or styles."""
-    found = re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
-    digests = (hashlib.sha256(text.encode()).digest() for text in found)
+    """Return the page's scripts or styles as a content security policy names them."""
+    elements = re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
+    digests = (hashlib.sha256(text.encode()).digest() for text in elements)
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
 
 
@@ -20,3 +22,12 @@ PAGE_POLICY = (
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+
+
+async def page(_: Request) -> Response:
+    """Answer with the page."""
+    return Response(
+        PAGE,
+        media_type="text/html",
+        headers={"content-security-policy": PAGE_POLICY, "cache-control": "no-cache"},
+    )

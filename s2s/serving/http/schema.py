@@ -1,11 +1,10 @@
-"""What requests and answers of the HTTP interface are made of."""
+"""Requests and responses of the HTTP interface. OpenAPI shows their docstrings."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from s2s.config import DecodeConfig
-from s2s.overrides import overridden, overrides, pydantic_fields
+from s2s.overrides import REQUEST_OVERRIDES, overridden, pydantic_fields
 
 Code = Annotated[str, Field(max_length=35)]
 Texts = Annotated[
@@ -14,41 +13,41 @@ Texts = Annotated[
 
 
 class _Request(BaseModel):
-    """Fields that are not known are what other services' clients send: they are ignored."""
+    """A request. Unknown fields, as clients of other services send them, are ignored."""
 
     model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
 
 
 class TranslateRequest(_Request):
-    """What to translate, and between which languages: LibreTranslate's request."""
+    """Texts to translate, and their languages: LibreTranslate's request."""
 
     q: Texts
 
     source: Code = Field(examples=["en"])
-    """Language of `q`; `auto` is the model's own, or the likeliest if several models fit."""
+    """Language of `q`; `auto` takes the model's, and detects it where several models fit."""
 
     target: Code = Field(examples=["fr"])
-    """Language wanted."""
+    """Language to translate into."""
 
     format: Literal["text", "html"] = "text"
-    """Of `html` the text is translated, and the tags stay as they are."""
+    """`html` translates the text between tags, and keeps the tags."""
 
     alternatives: int = Field(default=0, ge=0, le=10)
-    """Other translations wanted."""
+    """Number of other translations to give."""
 
     api_key: str | None = Field(default=None, max_length=200)
-    """Needed where the service asks for keys, ignored elsewhere."""
+    """API key, if the service requires one; ignored otherwise."""
 
 
 class DetectedLanguage(BaseModel):
-    """A language, and how sure that is."""
+    """A detected language, and its probability in percent."""
 
     confidence: float = Field(examples=[92.0])
     language: str = Field(examples=["en"])
 
 
 class TranslateResponse(BaseModel):
-    """The translation, or one for each text; the rest if it was asked for."""
+    """The translation, or one for each text, and what else was asked for."""
 
     translatedText: str | list[str] = Field(examples=["J'ai froid."])
     detectedLanguage: DetectedLanguage | list[DetectedLanguage] | None = None
@@ -56,7 +55,7 @@ class TranslateResponse(BaseModel):
 
 
 class DetectRequest(_Request):
-    """A text whose language is wanted."""
+    """A text whose language is to be detected."""
 
     q: str = Field(examples=["I am cold."])
     """The text."""
@@ -66,7 +65,7 @@ class DetectRequest(_Request):
 
 
 class Language(BaseModel):
-    """A language that can be translated from."""
+    """A language that is translated from, and its targets."""
 
     code: str = Field(examples=["en"])
     name: str = Field(examples=["English"])
@@ -74,25 +73,18 @@ class Language(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether translations can be had."""
+    """The state of the service."""
 
     status: str = Field(examples=["ok"])
 
 
 class ErrorResponse(BaseModel):
-    """What was wrong with a request."""
+    """The reason that a request was refused, or failed."""
 
     error: str = Field(examples=["q: Field required"])
 
 
-# The settings of `DecodeConfig` that a request may override: wider beams would
-# take a replica's time and memory from all other requests.
-OVERRIDES = overrides(
-    DecodeConfig,
-    ("beam", "n_best", "length_penalty", "unknown", "temperature", "top_k", "top_p", "seed"),
-    at_most={"beam": 16, "n_best": 16, "top_k": 100_000},
-)
-_Overrides: Any = create_model("_Overrides", **pydantic_fields(OVERRIDES))
+_Overrides: Any = create_model("_Overrides", **pydantic_fields(REQUEST_OVERRIDES))
 
 
 class _TextsRequest(_Request):
@@ -104,11 +96,11 @@ class _TextsRequest(_Request):
     """Language of `q`; `auto` as in `/translate`."""
 
     target: Code | None = Field(default=None, examples=["fr"])
-    """Language wanted; not needed where only one is served."""
+    """Language to translate into; may be left out if only one is served."""
 
 
 class DetailedRequest(_Overrides, _TextsRequest):
-    """What to translate, and how: settings left out are the model's own."""
+    """Texts to translate, and settings of decoding; those left out are the model's own."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
@@ -117,7 +109,7 @@ class DetailedRequest(_Overrides, _TextsRequest):
 
     def settings(self) -> dict[str, object]:
         """Return the settings of `DecodeConfig` that the request overrides."""
-        return overridden(self, OVERRIDES)
+        return overridden(self, REQUEST_OVERRIDES)
 
 
 class StreamRequest(_Request):
@@ -132,25 +124,25 @@ class StreamRequest(_Request):
     """Language of `q`; `auto` as in `/translate`."""
 
     target: Code | None = Field(default=None, examples=["fr"])
-    """Language wanted; not needed where only one is served."""
+    """Language to translate into; may be left out if only one is served."""
 
     api_key: str | None = Field(default=None, max_length=200)
     """As in `/translate`."""
 
 
 class Word(BaseModel):
-    """A word of a translation."""
+    """A word (a token) of a translation."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     text: str = Field(examples=["froid"])
-    """As the model said it; `<eos>` is its end."""
+    """The word as the model generated it; `<eos>` ends the translation."""
 
     score: float = Field(examples=[-0.12])
-    """Log-probability, nats."""
+    """Log-probability, in nats."""
 
     unknown: bool = False
-    """Whether the model had no word for it."""
+    """Whether it is `<unk>`, for which the model has no word."""
 
 
 class HypothesisResponse(BaseModel):
@@ -162,13 +154,13 @@ class HypothesisResponse(BaseModel):
     """The translation."""
 
     score: float = Field(examples=[-0.5])
-    """Sum of the words' scores over the length penalty: the higher the surer."""
+    """Sum of the words' scores, divided by the length penalty; higher is likelier."""
 
     words: list[Word]
-    """One by one."""
+    """The words, in order."""
 
     attention: list[list[float]] | None
-    """Of each word, the weights of the source's tokens; none if the model has no attention."""
+    """For each word, a weight for each source token; null if the model has no attention."""
 
 
 class SentenceResponse(BaseModel):
@@ -180,10 +172,10 @@ class SentenceResponse(BaseModel):
     """The sentence, without the space around it."""
 
     tokens: list[str] = Field(examples=[["I", "am", "cold", "."]])
-    """What attention weighs."""
+    """The tokens of the source, which attention weighs."""
 
     hypotheses: list[HypothesisResponse]
-    """Best first."""
+    """The translations, best first."""
 
 
 class TextResponse(BaseModel):
@@ -192,10 +184,10 @@ class TextResponse(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     text: str = Field(examples=["J'ai froid."])
-    """The translation, made of its sentences' best ones."""
+    """The translation: the best one of each sentence."""
 
     sentences: list[SentenceResponse]
-    """In order."""
+    """The sentences, in order."""
 
 
 class ModelResponse(BaseModel):
@@ -208,15 +200,15 @@ class ModelResponse(BaseModel):
 
 
 class DetailedResponse(BaseModel):
-    """Translations with all that is known of them."""
+    """Translations in detail."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     model: ModelResponse
-    """What made them."""
+    """The model that made them."""
 
     translations: list[TextResponse]
-    """Of each text."""
+    """One for each text."""
 
 
 class ModelDetails(ModelResponse):
@@ -228,7 +220,7 @@ class ModelDetails(ModelResponse):
     """Kind of attention."""
 
     decode: dict[str, Any]
-    """Settings of its decoding."""
+    """Settings of decoding."""
 
 
 class ModelsResponse(BaseModel):
@@ -240,4 +232,4 @@ class ModelsResponse(BaseModel):
     """One for each pair of languages."""
 
     failure: str | None
-    """Why the last exchange of models did not happen, if it did not."""
+    """Why the last exchange of models failed; null if it did not."""

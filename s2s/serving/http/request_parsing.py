@@ -1,4 +1,4 @@
-"""The requests that a service takes, however they are sent."""
+"""Requests as JSON, as forms or in the query, and how OpenAPI describes them."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -12,11 +12,11 @@ JSON = "application/json"
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-async def read(request: Request, form: type[Form]) -> Form:
-    """A request as JSON, as a form, or in the query, whichever it is.
+async def parse(request: Request, form: type[Form]) -> Form:
+    """Return a request that came as JSON, as a form, or in the query.
 
     Raises:
-        HTTPException: 400, it is not of this form.
+        HTTPException: 400, a field is missing or invalid.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in FORMS:
@@ -24,34 +24,40 @@ async def read(request: Request, form: type[Form]) -> Form:
     else:
         body = await request.body()
         if body.strip():
-            return _valid(lambda: form.model_validate_json(body))
+            return _validated(lambda: form.model_validate_json(body))
         fields = _fields(request.query_params)
         if not fields:
-            raise HTTPException(400, "body: it is empty")
-    return _valid(lambda: form.model_validate(fields))
+            raise HTTPException(400, "body: the request is empty")
+    return _validated(lambda: form.model_validate(fields))
 
 
-def _fields(given: Any) -> dict[str, Any]:
-    """The fields of a query or form; one that comes several times is a list."""
-    names = dict.fromkeys(given)
-    return {n: v[0] if len(v) == 1 else v for n in names for v in [given.getlist(n)]}
+def _fields(values: Any) -> dict[str, Any]:
+    """Return the fields of a query or form; one that occurs several times is a list."""
+    each = {name: values.getlist(name) for name in values}
+    return {name: many[0] if len(many) == 1 else many for name, many in each.items()}
 
 
-def _valid(made: Callable[[], Form]) -> Form:
+def _validated(validate: Callable[[], Form]) -> Form:
     try:
-        return made()
+        return validate()
     except ValidationError as error:
         faults: dict[str, str] = {}
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
             place = fault["loc"][0] if fault["loc"] else "body"
             faults.setdefault(str(place), fault["msg"])
-        raise HTTPException(400, "; ".join(f"{k}: {what}" for k, what in faults.items())) from None
+        message = "; ".join(f"{field}: {fault}" for field, fault in faults.items())
+        raise HTTPException(400, message) from None
 
 
-def described(
+def openapi_of(
     form: type[BaseModel], method: str, kinds: tuple[str, ...] = (JSON,)
 ) -> dict[str, Any]:
-    """What OpenAPI says of a request that is read by `read`."""
+    """Return OpenAPI's description of a request that `parse` reads.
+
+    Args:
+        method: GET, which has the fields in the query, or POST.
+        kinds: content types of the body.
+    """
     schema = form.model_json_schema()
     if method == "POST":
         return {
@@ -66,7 +72,7 @@ def described(
                 "name": name,
                 "in": "query",
                 "required": name in schema.get("required", ()),
-                "schema": {k: v for k, v in field.items() if k != "description"},
+                "schema": {key: value for key, value in field.items() if key != "description"},
                 "description": field.get("description", ""),
             }
             for name, field in schema["properties"].items()

@@ -1,0 +1,152 @@
+"""The requests that an engine has not answered yet, and its answers to them."""
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from s2s.serving.engine.connection import Connection
+from s2s.serving.engine.messages import (
+    Cancelled,
+    Failure,
+    Partial,
+    SentenceTranslations,
+    Statistics,
+    Translated,
+    TranslatedDetailed,
+)
+from s2s.serving.engine.meters import Meters
+from s2s.text.sentences import Sentence
+
+_LOGGER = logging.getLogger("s2s.serving")
+
+
+@dataclass(eq=False)
+class Request:
+    """Texts that are answered together."""
+
+    number: int
+    texts: list[str]
+    streamed: bool
+    arrival: float  # seconds of the system's monotonic clock
+    translations: list[list[str]] = field(default_factory=list)  # of each text, of each sentence
+    untranslated: int = 0  # sentences without a translation
+    settled: bool = False  # answered, failed or cancelled: nobody waits for its sentences
+
+
+@dataclass(eq=False)
+class SentenceTask:
+    """A sentence of a request that is to be translated."""
+
+    request: Request
+    text: int  # place of its text in the request
+    place: int  # place of the sentence in the text
+    sentence: Sentence
+
+
+class PendingRequests:
+    """The requests that are not settled, by number. Any thread may call.
+
+    Messages are put on the connection; whoever calls sends them.
+    """
+
+    def __init__(self, connection: Connection, meters: Meters) -> None:
+        self._connection, self._meters = connection, meters
+        self._requests: dict[int, Request] = {}
+        self._lock = threading.Lock()
+        self._reported = 0.0  # when statistics were last reported, by the monotonic clock
+
+    def add(
+        self, number: int, texts: list[str], arrival: float, *, streamed: bool = False
+    ) -> Request:
+        """Return a new request, which is to be answered."""
+        request = Request(number, texts, streamed, arrival)
+        self._requests[number] = request
+        return request
+
+    def enqueue(self, request: Request, texts: list[list[Sentence]]) -> list[SentenceTask]:
+        """Return the tasks of a request whose texts have been split into these sentences."""
+        # A sentence without words stays empty.
+        request.translations = [
+            [sentence.with_whitespace("") for sentence in sentences] for sentences in texts
+        ]
+        tasks = [
+            SentenceTask(request, text, place, sentence)
+            for text, sentences in enumerate(texts)
+            for place, sentence in enumerate(sentences)
+            if sentence.ids
+        ]
+        request.untranslated = len(tasks)
+        return tasks
+
+    def complete(self, task: SentenceTask, translation: str) -> bool:
+        """Put a translation where its sentence stood.
+
+        Returns:
+            Whether it was the last one that its request waited for.
+        """
+        request = task.request
+        request.translations[task.text][task.place] = task.sentence.with_whitespace(translation)
+        if request.streamed:
+            self.send_partial(task, translation)
+        with self._lock:
+            request.untranslated -= 1
+            return request.untranslated == 0
+
+    def send_partial(self, task: SentenceTask, translation: str) -> None:
+        """Send what the translation of a sentence is so far."""
+        if not task.request.settled:
+            self._connection.put(Partial(task.request.number, task.text, task.place, translation))
+
+    def answer(self, requests: Iterable[Request]) -> None:
+        """Answer requests, all of whose sentences are translated, with one message."""
+        translations = {
+            request.number: ["".join(sentences) for sentences in request.translations]
+            for request in requests
+            if self._settle(request)
+        }
+        if translations:
+            self._connection.put(Translated(translations))
+
+    def answer_detailed(self, request: Request, texts: list[list[SentenceTranslations]]) -> None:
+        """Answer a request with all that is known of its sentences' translations."""
+        if self._settle(request):
+            self._connection.put(TranslatedDetailed(request.number, texts))
+
+    def fail(self, request: Request, error: BaseException) -> None:
+        """Answer a request that the model failed on."""
+        # Only the kind of error is sent and logged: its message may quote a text.
+        places = "".join(traceback.format_tb(error.__traceback__))
+        _LOGGER.error("%s in a model:\n%s", type(error).__name__, places)
+        if self._settle(request):
+            reason = f"the model failed ({type(error).__name__})"
+            self._connection.put(Failure(request.number, reason))
+
+    def cancel(self, number: int) -> None:
+        """Forget a request, unless its answer is on its way."""
+        request = self._requests.get(number)
+        if request is not None and self._settle(request):
+            self._connection.put(Cancelled(number))
+
+    def cancel_all(self) -> None:
+        """Forget all requests: the service has gone."""
+        for request in list(self._requests.values()):
+            self._settle(request)
+
+    def report(self, *, at_least_after: float = 0.0) -> None:
+        """Send statistics, unless it was done fewer than so many seconds ago."""
+        now = time.monotonic()
+        if now - self._reported < at_least_after:
+            return
+        self._reported = now
+        counted, observations = self._meters.collect()
+        counts = {name: count for (name, _), count in counted.items() if count}
+        if counts or observations:
+            self._connection.put(Statistics(counts, observations))
+
+    def _settle(self, request: Request) -> bool:
+        """Forget a request, whose sentences leave; whether it was still to be answered."""
+        request.settled = True
+        return self._requests.pop(request.number, None) is not None

@@ -1,0 +1,99 @@
+"""Responses in the form of `s2s.serving.http.schema`, from the answers of engines."""
+
+import json
+from collections.abc import Mapping
+
+from fastapi import Response
+
+from s2s.decoding.translation import Translation
+from s2s.serving.engine.messages import SentenceTranslations
+from s2s.serving.engine.models import Model
+from s2s.serving.http.markup import Markup
+from s2s.serving.http.schema import (
+    HypothesisResponse,
+    ModelResponse,
+    SentenceResponse,
+    TextResponse,
+    Word,
+)
+from s2s.text.vocabulary import SPECIALS, UNK
+
+
+def fill(documents: list[Markup], translations: list[str]) -> list[str]:
+    """Return HTML documents with translations in the places of their texts."""
+    remaining = iter(translations)
+    return [document.filled([next(remaining) for _ in document.texts]) for document in documents]
+
+
+def joined(sentences: list[SentenceTranslations], rank: int = 0) -> str:
+    """Return a text made of its sentences' translations of a rank, or their last ones."""
+    return "".join(
+        sentence.with_whitespace(translations[min(rank, len(translations) - 1)].text)
+        for sentence, translations in sentences
+    )
+
+
+def alternatives(
+    ranked: list[list[str]], best: list[str], documents: list[Markup] | None, number: int
+) -> list[list[str]]:
+    """Return other translations of each text, at most so many, and none twice.
+
+    Args:
+        ranked: for each rank, a translation of each text.
+        best: the translation of each text, which is not an alternative to itself.
+        documents: the HTML that the texts are of, if they are.
+    """
+    if documents is not None:
+        ranked = [fill(documents, translations) for translations in ranked]
+    return [
+        [other for other in dict.fromkeys(others) if other != translation][:number]
+        for translation, others in zip(best, zip(*ranked, strict=True), strict=True)
+    ]
+
+
+def model_response(model: Model) -> ModelResponse:
+    """Return the description of a model that a response has."""
+    return ModelResponse(
+        name=model.name, version=model.version, source=model.source, target=model.target
+    )
+
+
+def text_response(sentences: list[SentenceTranslations]) -> TextResponse:
+    """Return a translated text with all that is known of each of its sentences."""
+    return TextResponse(
+        text=joined(sentences),
+        sentences=[
+            SentenceResponse(
+                source=sentence.stripped,
+                tokens=translations[0].source_words,
+                hypotheses=[_hypothesis(translation) for translation in translations],
+            )
+            for sentence, translations in sentences
+            if sentence.ids
+        ],
+    )
+
+
+def _hypothesis(translation: Translation) -> HypothesisResponse:
+    words = [
+        Word(text=word, score=round(score, 4), unknown=word == SPECIALS[UNK])
+        for word, score in zip(translation.words, translation.word_scores, strict=True)
+    ]
+    attention = translation.attention and [
+        [round(weight, 4) for weight in weights] for weights in translation.attention
+    ]
+    return HypothesisResponse(
+        text=translation.text, score=round(translation.score, 4), words=words, attention=attention
+    )
+
+
+def json_response(content: object, model: Model | None = None) -> Response:
+    """Return a response in JSON, with the label of the model behind it, if there is one."""
+    headers = {"x-s2s-model": model.label} if model else None
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def server_sent_event(name: str, data: Mapping[str, object]) -> str:
+    """Return an event of a stream of server-sent events."""
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"

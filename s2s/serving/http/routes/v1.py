@@ -1,0 +1,141 @@
+"""Our own paths, `/v1`: translations in detail, word by word, and the models behind them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+
+from s2s.errors import Failed
+from s2s.serving.engine.client import EngineClient
+from s2s.serving.engine.messages import Partial, SentenceTranslations
+from s2s.serving.http.error_responses import ERROR_RESPONSES
+from s2s.serving.http.gate import Gate
+from s2s.serving.http.request_parsing import openapi_of, parse
+from s2s.serving.http.responses import model_response, server_sent_event, text_response
+from s2s.serving.http.schema import (
+    DetailedRequest,
+    DetailedResponse,
+    ModelDetails,
+    ModelResponse,
+    ModelsResponse,
+    StreamRequest,
+)
+from s2s.serving.http.service import Service, decode_settings, require_room
+
+_EVENTS = (
+    'Server-sent events. `grown`: a sentence of the text has become `{"sentence": 0, '
+    '"translation": "J\'ai"}`. `done`: `{"translatedText": "J\'ai froid.", "model": {…}}`. '
+    '`error`: `{"error": "…"}`.'
+)
+
+# What a stream gives: parts of translations, and at the end the translation of each text.
+_Item = Partial | list[str]
+
+
+class V1Routes:
+    """The endpoints beyond LibreTranslate's. Their docstrings are OpenAPI's descriptions."""
+
+    def __init__(self, service: Service, gate: Gate) -> None:
+        self._service, self._gate = service, gate
+
+    def add_to(self, app: FastAPI) -> None:
+        """Add the routes to an app."""
+        app.add_api_route(
+            "/v1/translate",
+            self._gate.timed(self.details),
+            methods=["POST"],
+            response_model=DetailedResponse,
+            responses=ERROR_RESPONSES,
+            openapi_extra=openapi_of(DetailedRequest, "POST"),
+        )
+        events = {"text/event-stream": {"schema": {"type": "string"}}}
+        app.add_api_route(
+            "/v1/translate/stream",
+            self._gate.timed(self.stream),
+            methods=["POST"],
+            response_class=StreamingResponse,
+            responses={**ERROR_RESPONSES, 200: {"content": events, "description": _EVENTS}},
+            openapi_extra=openapi_of(StreamRequest, "POST"),
+        )
+        app.add_api_route("/v1/models", self.list_models, methods=["GET"])
+
+    async def details(self, request: Request) -> Response:
+        """Translate with scores, attention, several hypotheses and settings of decoding."""
+        form = await parse(request, DetailedRequest)
+        self._gate.check_key(request, form.api_key)
+        texts = [form.q] if isinstance(form.q, str) else form.q
+        self._gate.check_texts(texts)
+        source, target = self._service.languages(form.source, form.target, texts)
+
+        async def work(engine: EngineClient) -> list[list[SentenceTranslations]]:
+            settings = decode_settings(engine, form.settings())
+            require_room(engine, texts)
+            return await engine.translate_detailed(texts, settings)
+
+        model, detailed = await self._service.run(source, target, work)
+
+        def to_json() -> str:
+            return DetailedResponse(
+                model=model_response(model), translations=list(map(text_response, detailed))
+            ).model_dump_json()
+
+        return Response(
+            await asyncio.to_thread(to_json),  # attention makes it long
+            media_type="application/json",
+            headers={"x-s2s-model": model.label},
+        )
+
+    async def stream(self, request: Request) -> Response:
+        """Translate a text and send each of its sentences whenever it has grown by a word."""
+        form = await parse(request, StreamRequest)
+        self._gate.check_key(request, form.api_key)
+        self._gate.check_texts([form.q])
+        source, target = self._service.languages(form.source, form.target, [form.q])
+
+        async def start(engine: EngineClient) -> tuple[AsyncGenerator[_Item, None], _Item]:
+            items = engine.stream([form.q])
+            return items, await anext(items)
+
+        # An error before the first item still has its status.
+        model, (items, first) = await self._service.run(source, target, start)
+        return StreamingResponse(
+            self._events(items, first, model_response(model)),
+            media_type="text/event-stream",
+            headers={"x-s2s-model": model.label},
+        )
+
+    async def _events(
+        self, items: AsyncGenerator[_Item, None], item: _Item, model: ModelResponse
+    ) -> AsyncIterator[str]:
+        """Yield the events of a stream whose first item has come."""
+        end = asyncio.get_running_loop().time() + self._gate.limits.seconds
+        try:
+            while isinstance(item, Partial):
+                data = {"sentence": item.sentence, "translation": item.translation}
+                # Outside of the timeout, which would end the sending and not come here.
+                yield server_sent_event("grown", data)
+                async with asyncio.timeout_at(end):
+                    item = await anext(items)
+            done = {"translatedText": item[0], "model": model.model_dump()}
+            yield server_sent_event("done", done)
+        except TimeoutError:
+            yield server_sent_event("error", {"error": self._gate.limits.timeout_error})
+        except Failed as error:
+            yield server_sent_event("error", {"error": str(error)})
+        finally:
+            await items.aclose()
+
+    async def list_models(self) -> ModelsResponse:
+        """List the models that are served, with their settings."""
+        return ModelsResponse(
+            models=[
+                ModelDetails(
+                    **model_response(model).model_dump(),
+                    attention=model.engine.config.model.attention,
+                    decode=model.engine.config.decode.model_dump(),
+                )
+                for model in self._service.models
+            ],
+            failure=self._service.failure,
+        )
