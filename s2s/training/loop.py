@@ -173,11 +173,7 @@ class Training:
             Failed: the loss exploded, the memory of the GPU is full, or the last checkpoint could
                 not be written.
         """
-        workers, threads = self._parallel.world_size, torch.get_num_threads()
-        self._host.log(
-            f"{workers} worker{'s' * (workers > 1)} with {threads} thread{'s' * (threads > 1)} "
-            f"on {self._device.type}, precision {self._precision.name} ({self._precision.reason})"
-        )
+        self._log_setup()
         finished = False
         try:
             while not (self._has_ended or self._signals.stop) and self._train_epoch():
@@ -189,12 +185,20 @@ class Training:
                 )
             finished = self._has_ended
         except torch.OutOfMemoryError:
-            if workers > 1:  # the others would wait for this one
+            if self._parallel.world_size > 1:  # the others would wait for this one
                 raise
             raise out_of_memory(f"after step {self._steps_read}") from None
         finally:
             self._tracker.close(finished)
         return TrainingResult(self._state.metrics, None if finished else self._cursor.steps)
+
+    def _log_setup(self) -> None:
+        """Log workers, threads, device and precision to the host."""
+        workers, threads = self._parallel.world_size, torch.get_num_threads()
+        shown = f"{workers} worker{'s' * (workers > 1)} with {threads} thread{'s' * (threads > 1)}"
+        each = " each" if workers > 1 else ""
+        precision = f"{self._precision.name} ({self._precision.reason})"
+        self._host.log(f"{shown}{each} on {self._device.type}, precision {precision}")
 
     @property
     def _has_ended(self) -> bool:
