@@ -1,1 +1,1 @@
-"""The training loop and all it needs: torch and torch.distributed only."""
+"""Training: the loop, its state and checkpoints, its workers and trackers; Ray is not needed."""

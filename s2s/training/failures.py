@@ -2,62 +2,83 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from datasets import Dataset
 
 from s2s.errors import Failed
 from s2s.files import write_text
-from s2s.training.step import PendingStep
+from s2s.training.step import PendingStep, StepResult
 
 # A mean loss of so many times that of a uniform guess counts as exploded.
 _EXPLODED = 3.0
 
-DUMP = "bad-batch.json"
 
-
-def has_exploded(mean_loss: float, vocabulary_size: int) -> bool:
-    """Return whether a loss in nats per token is not finite, or far above that of guessing."""
-    return not mean_loss < _EXPLODED * math.log(vocabulary_size)
-
-
-def dump_batches(
-    file: Path, mean_loss: float, steps: Iterable[PendingStep], split: Dataset
-) -> None:
-    """Write the sentence pairs of some steps to a JSON file; do nothing if the disk is full.
+class LossGuard:
+    """A guard that ends a run whose loss explodes, and dumps the batches of its last two steps.
 
     Args:
-        split: the split that the rows of the batches belong to.
+        file: for the dump, `bad-batch.json` of the run.
+        split: the rows of `train`.
+        vocabulary_size: number of target tokens that the model can predict.
+        dumps: whether this worker writes the dump; all workers fail at the same step.
     """
-    dumped = []
-    for step in steps:
-        rows, pairs = step.batch.rows, split.select(step.batch.rows)
-        sides = zip(rows.tolist(), pairs["source"][:], pairs["target"][:], strict=True)
-        dumped.append(
-            {
-                "learning_rate": step.learning_rate,
-                "tokens": step.batch.tokens,
-                "pairs": [{"row": row, "source": s, "target": t} for row, s, t in sides],
-            }
+
+    def __init__(self, file: Path, split: Dataset, vocabulary_size: int, *, dumps: bool) -> None:
+        self._file, self._split, self._dumps = file, split, dumps
+        self._limit = _EXPLODED * math.log(vocabulary_size)  # nats per token
+        self._recent: deque[PendingStep] = deque(maxlen=2)
+
+    def check(self, step: PendingStep, result: StepResult, steps: int, epoch: int) -> None:
+        """Check the loss of a step.
+
+        Args:
+            steps: of the run up to this one.
+
+        Raises:
+            Failed: the loss is not finite, or far above that of guessing.
+        """
+        self._recent.append(step)
+        mean_loss = result.loss / step.batch.tokens
+        if not mean_loss < self._limit:
+            self._fail(mean_loss, steps, epoch)
+
+    def check_valid(self, mean_loss: float, steps: int, epoch: int) -> None:
+        """Check the loss on `valid` after so many steps.
+
+        Raises:
+            Failed: the loss is not finite.
+        """
+        if not math.isfinite(mean_loss):
+            self._fail(mean_loss, steps, epoch)
+
+    def _fail(self, mean_loss: float, steps: int, epoch: int) -> NoReturn:
+        if self._dumps:
+            # A full disk must not keep this worker from failing together with the others.
+            with suppress(OSError):
+                self._dump(mean_loss)
+        raise Failed(
+            f"the loss exploded at step {steps} (epoch {epoch}): {mean_loss:.4g} nats per token. "
+            f"The batches of the last steps are in {self._file}; a lower --train.learning-rate, or "
+            "--train.clip-norm or --train.warmup-steps, may help"
         )
-    # An error here would keep this worker from failing together with the others.
-    with suppress(OSError):
-        write_text(file, json.dumps({"loss": mean_loss, "steps": dumped}, indent=2) + "\n")
 
-
-def loss_exploded(mean_loss: float, step: int, epoch: int, dump: Path) -> Failed:
-    """Return the error for an exploded loss.
-
-    Args:
-        dump: the file that `dump_batches` wrote.
-    """
-    return Failed(
-        f"the loss exploded at step {step} (epoch {epoch}): {mean_loss:.4g} nats per token. "
-        f"The batches of the last steps are in {dump}; a lower --train.learning-rate, or "
-        "--train.clip-norm or --train.warmup-steps, may help"
-    )
+    def _dump(self, mean_loss: float) -> None:
+        steps = []
+        for step in self._recent:
+            rows, pairs = step.batch.rows, self._split.select(step.batch.rows)
+            sides = zip(rows.tolist(), pairs["source"][:], pairs["target"][:], strict=True)
+            steps.append(
+                {
+                    "learning_rate": step.learning_rate,
+                    "tokens": step.batch.tokens,
+                    "pairs": [{"row": row, "source": s, "target": t} for row, s, t in sides],
+                }
+            )
+        write_text(self._file, json.dumps({"loss": mean_loss, "steps": steps}, indent=2) + "\n")
 
 
 def out_of_memory(when: str) -> Failed:

@@ -1,7 +1,8 @@
-"""Measurements of the training steps between two logs."""
+"""The values that trackers get: of the steps between two logs, and of an epoch."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from s2s.model.metrics import EpochRecord
 from s2s.training.step import PendingStep, StepResult
 
 
@@ -62,3 +63,14 @@ class Window:
         if clipped:
             values["train/gradient_norm"] = self.largest_norm
         return values
+
+
+def epoch_values(record: EpochRecord) -> dict[str, float]:
+    """Return the values of an epoch for trackers, by name."""
+    training = {k: v for k, v in asdict(record).items() if not k.startswith("valid_")}
+    return {
+        "valid/loss": record.valid_loss,
+        "valid/token_accuracy": record.valid_token_accuracy,
+        "valid/padded_accuracy": record.valid_padded_accuracy,
+        **{f"epoch/{name}": value for name, value in training.items()},
+    }

@@ -382,7 +382,7 @@ def test_a_run_goes_on_with_another_number_of_workers(odd: Corpus, tmp_path: Pat
 # ---- resuming -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [1, 3, 6, 8, 13])
+@pytest.mark.parametrize("step", [1, 3, 6, 7, 8, 13])  # an epoch has 7
 def test_a_stopped_run_goes_on_to_the_same_weights(step: int, odd: Corpus, tmp_path: Path) -> None:
     config = settings(epochs=3, schedule="cosine", warmup_steps=4)
     weights, expected = trained(odd, config, tmp_path / "whole")

@@ -238,13 +238,13 @@ def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
     second = add()
     heard("going on with 2 workers")
     heard("resuming from the checkpoint of step")
-    heard("2 workers of 1 thread")
+    heard("2 workers with 1 thread each")
     heard("epoch ")
     heard("epoch ")
     second.kill()
     heard("a worker has failed")
     heard("resuming from the checkpoint of step")
-    heard("1 worker of 1 thread")
+    heard("1 worker with 1 thread on")
     rest, _ = process.communicate(timeout=300)
     assert process.returncode == 0, [*told, rest]
     for (train, valid), (other, other_valid) in zip(losses(out), losses(whole), strict=True):
