@@ -93,11 +93,11 @@ def _exact(corpus: Corpus, config: Config) -> tuple[list[Tensor], list[float]]:
     """The first gradient and all losses of the same steps in float64, the plain way."""
     with training_of(corpus, config, CPU) as training:
         model = training.model.double()
-        reads = model.encoder.recurrent
+        stack = model.encoder.recurrent
         if config.model.cell != "rnn":
-            reads.read = reads._read_padded  # type: ignore[method-assign]
+            stack.encode = stack._encode_padded  # type: ignore[method-assign]
         else:
-            reads.read = lambda inputs, lengths: reads._read(  # type: ignore[method-assign]
+            stack.encode = lambda inputs, lengths: stack._run_packed(  # type: ignore[method-assign]
                 torch.nn.utils.rnn.pack_padded_sequence(inputs, lengths, True, False)
             )
         adam = torch.optim.Adam(model.parameters(), 1e-3)

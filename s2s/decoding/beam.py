@@ -158,7 +158,7 @@ class BeamHistory:
         tokens, parents, scores, ended_scores, ended_at = (t.cpu().numpy() for t in tensors)
         trace = None if self.trace is None else self.trace.cpu()
         lengths = source_lengths.tolist()
-        found = []
+        by_sentence = []
         for row, row_scores in enumerate(ended_scores):
             hypotheses = []
             for place in np.argsort(-row_scores, kind="stable")[: settings.n_best]:
@@ -183,8 +183,8 @@ class BeamHistory:
                         attention=attention,
                     )
                 )
-            found.append(hypotheses)
-        return found
+            by_sentence.append(hypotheses)
+        return by_sentence
 
 
 @dataclass

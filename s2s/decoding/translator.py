@@ -142,9 +142,9 @@ class Translator:
         """
         sentences = [sentence.strip() for sentence in sentences]
         ids = self._directory.source.encode(sentences)
-        found = self._search(ids, lambda translated: None, details=True)
+        by_sentence = self._search(ids, lambda translated: None, details=True)
         translations = []
-        for sentence, hypotheses in zip(sentences, found, strict=True):
+        for sentence, hypotheses in zip(sentences, by_sentence, strict=True):
             source_words = self._directory.source.surface_tokens(sentence)
             translations.append(
                 [
@@ -182,7 +182,7 @@ class Translator:
         Args:
             on_batch: called after each batch with the places of its sentences.
         """
-        found: list[list[Hypothesis]] = [[] for _ in ids]
+        by_sentence: list[list[Hypothesis]] = [[] for _ in ids]
         # Sentences of one length together: a batch takes as many steps as its longest needs.
         order = sorted((row for row, own in enumerate(ids) if own), key=lambda row: len(ids[row]))
         on_batch([row for row, own in enumerate(ids) if not own])
@@ -196,9 +196,9 @@ class Translator:
             settings = self._settings.model_copy(update={"seed": seed})
             batch = decode(self._model, source, lengths, settings, details)
             for row, hypotheses in zip(rows, batch, strict=True):
-                found[row] = hypotheses
+                by_sentence[row] = hypotheses
             on_batch(rows)
-        return found
+        return by_sentence
 
     def _batches(self, order: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
         """Yield rows that are translated together, of an order by length.

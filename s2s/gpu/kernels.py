@@ -161,9 +161,9 @@ if triton is not None:
         before = tl.where(place == 0, sos, before)
         tl.store(target_in + sentence * target_size + place, before, mask=place < target_size)
 
-        ahead = tl.load(places + at) - tl.load(places + first)
-        tl.store(predicted + ahead + place, sentence * target_size + place, mask=place < length)
+        offset = tl.load(places + at) - tl.load(places + first)
+        tl.store(predicted + offset + place, sentence * target_size + place, mask=place < length)
         total = tl.load(places + end) - tl.load(places + first)
         beyond = sentence * rest + tl.arange(0, rest_block)
-        mine = (beyond >= total) & (beyond < real) & (beyond < (sentence + 1) * rest)
-        tl.store(predicted + beyond, tl.full([rest_block], -1, tl.int64), mask=mine)
+        own = (beyond >= total) & (beyond < real) & (beyond < (sentence + 1) * rest)
+        tl.store(predicted + beyond, tl.full([rest_block], -1, tl.int64), mask=own)

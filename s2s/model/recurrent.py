@@ -93,8 +93,8 @@ class RecurrentStack(nn.Module):
         if inputs.device.type == "cuda":
             outputs, *parts = cudnn.run_layer(layer, inputs, state)
             return outputs, tuple(parts)
-        outputs, last = layer(inputs, _to_torch(state))
-        return outputs, _from_torch(last)
+        outputs, final = layer(inputs, _to_torch(state))
+        return outputs, _from_torch(final)
 
     def encode(
         self, inputs: Tensor, lengths: Tensor
@@ -124,16 +124,18 @@ class RecurrentStack(nn.Module):
         # of them that is left; float32 takes another library (docs/log.md). On a GPU, autocast to
         # bf16 would compute in fp16.
         with torch.autocast(inputs.device.type, enabled=False):
-            packed = packed._replace(data=packed.data.float())
-            finals = []
-            for number, layer in enumerate(self.layers):
-                if number:
-                    packed = self.dropout.packed(packed)
-                outputs, last = layer(packed)
-                finals.append(_join_directions(_from_torch(last)))
-                if self.residual and number:
-                    outputs = outputs._replace(data=outputs.data + packed.data)
-                packed = outputs
+            return self._run_packed(packed._replace(data=packed.data.float()))
+
+    def _run_packed(self, packed: PackedSequence) -> tuple[PackedSequence, RecurrentState]:
+        finals = []
+        for number, layer in enumerate(self.layers):
+            if number:
+                packed = self.dropout.packed(packed)
+            outputs, final = layer(packed)
+            finals.append(_join_directions(_from_torch(final)))
+            if self.residual and number:
+                outputs = outputs._replace(data=outputs.data + packed.data)
+            packed = outputs
         return packed, _stack_layers(finals)
 
     def _encode_padded(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, RecurrentState]:

@@ -371,14 +371,14 @@ def test_a_sentence_that_cannot_be_read_is_refused_alone(
 def test_a_stream_whose_words_cannot_be_written_fails_alone(
     translator: Translator, sentences: list[str]
 ) -> None:
-    wanted, written = translator.translate(sentences[:30]), translator.written
+    wanted, written = translator.translate(sentences[:30]), translator.detokenise
 
     def picky(sentence: str, *rest: Any) -> str:
         if sentence == "we see Paris!":
             raise IndexError("no such word")
         return written(sentence, *rest)
 
-    translator.written = picky  # type: ignore[method-assign]
+    translator.detokenise = picky  # type: ignore[method-assign]
     engine = engine_of(translator, slots=16)
 
     async def stream() -> None:
