@@ -2,9 +2,9 @@
 
 `python -m benchmarks.prepare` writes a million distinct made-up rows, prepares them in the
 tutorial's way (normalise, split off marks, fit vocabularies, encode, pad) written plainly in
-Python, and with 1 and 2 Ray tasks, and checks that all give the same ids. Rates leave start-up out,
-which is told apart. Memory is the unique set size (USS) of the driver and of the largest worker at
-its peak, for a tenth of the rows and for all.
+Python, and with 1 and 2 Ray tasks, and checks that all give the same ids. Rates exclude start-up,
+which is reported separately. Memory is the unique set size (USS) of the driver and of the largest
+worker at its peak, for a tenth of the rows and for all.
 """
 
 import argparse
@@ -69,10 +69,10 @@ def main() -> None:
         for number in range(arguments.rounds):
             for way in ("plain", "1", "2"):
                 out = Path(folder) / f"{way}-{number}"
-                told, memory[way, "all"] = _measured(way, every, out)
-                seconds.setdefault(way, []).append(told["seconds"])
-                started[way] = told["started"]
-                ids.add(told["ids"])
+                result, memory[way, "all"] = _measured(way, every, out)
+                seconds.setdefault(way, []).append(result["seconds"])
+                started[way] = result["started"]
+                ids.add(result["ids"])
         for way in ("1", "2"):
             _, memory[way, "tenth"] = _measured(way, tenth, Path(folder) / f"tenth-{way}")
         if len(ids) != 1:
@@ -119,7 +119,7 @@ def _write_rows(file: Path, rows: int) -> None:
 
 
 def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[float, float]]:
-    """What one way tells, and the peaks of USS of its driver and its largest worker, in MB."""
+    """Return what one way reports, and the peak USS of its driver and largest worker, in MB."""
     command = [sys.executable, "-m", "benchmarks.prepare", "--one", way, str(file), str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peaks, ended = [0.0, 0.0], threading.Event()
@@ -142,17 +142,17 @@ def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[
 
     watcher = threading.Thread(target=sample)
     watcher.start()
-    process.stdout.readline()  # told when all is prepared: what follows only checks it
+    process.stdout.readline()  # written when all is prepared: what follows only checks it
     ended.set()
     watcher.join()
-    told, _ = process.communicate()
+    output, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"{way} failed")
-    return json.loads(told.splitlines()[-1]), (peaks[0], peaks[1])
+    return json.loads(output.splitlines()[-1]), (peaks[0], peaks[1])
 
 
 def _ours(tasks: str, file: str, out: Path) -> dict[str, float]:
-    """Prepare with `s2s`, and tell what it took."""
+    """Prepare with `s2s`, and return the seconds that it took."""
     from s2s.corpus import Corpus
     from s2s.distributed import prepare as distributed
     from s2s.preparation import Source, prepare
@@ -168,11 +168,11 @@ def _ours(tasks: str, file: str, out: Path) -> dict[str, float]:
         done = time.perf_counter()
         print("prepared", flush=True)
     corpus = Corpus.open(out)
-    parts = (corpus.split(part) for part in corpus.manifest.rows)
+    splits = (corpus.split(name) for name in corpus.manifest.rows)
     pairs = (
         (one, two[:-1])
-        for part in parts
-        for batch in part.iter(1000)
+        for split in splits
+        for batch in split.iter(1000)
         for one, two in zip(batch["source_ids"], batch["target_ids"], strict=True)
     )
     return {"seconds": done - ready, "started": ready - begin, "ids": _digest(pairs)}

@@ -69,7 +69,7 @@ class Cleaner:
         """Return trimmed rows, with the first rule that each one breaks.
 
         Args:
-            table: columns `source`, `target` and `drop`, the rule that a reader found broken.
+            table: columns `source`, `target` and `drop`, the rule that a reader reports as broken.
             unusable_only: leave out only what is no sentence pair at all, as for a split that the
                 user provides.
 

@@ -48,10 +48,10 @@ def find_origins(source: Source, download_folder: Path) -> list[Origin]:
                 paths += _download(name, download_folder)
             else:
                 paths += _local_paths(name, source.languages)
-        found = list(_origins_of_paths(paths, split, source))
-        if paths and not found:
+        of_paths = list(_origins_of_paths(paths, split, source))
+        if paths and not of_paths:
             raise BadInput(f"{' '.join(names)}: no rows for the split {split!r}")
-        origins += found
+        origins += of_paths
     return origins
 
 

@@ -81,7 +81,8 @@ def prepare(
 ) -> Manifest:
     """Read sentence pairs and write the corpus directory `out`.
 
-    What is done so far is kept in `OUT.run`; a run found there is resumed if it is the same.
+    What is done so far is kept in `OUT.run`; a run that is there already is resumed if it has the
+    same sources and settings.
 
     Args:
         execute: runs the items of a stage; the result does not depend on it.
