@@ -17,10 +17,10 @@ _LIBRARIES = {
 
 
 def advice(verb: str, error: ModuleNotFoundError) -> str | None:
-    """Return which extra a verb lacks, as a line, or None if no extra brings the missing module."""
+    """Return the extra that a verb needs, as a line, or None if none brings the missing module."""
     module = (error.name or "").partition(".")[0]
     if module not in _LIBRARIES:
         return None
     library, extras = _LIBRARIES[module]
     extra = verb if verb in extras else extras[0]  # `s2s serve` needs Ray's `serve`
-    return f"s2s {verb} needs {library}: pip install 's2s[{extra}]'"
+    return f"{verb} needs {library}: pip install 's2s[{extra}]'"

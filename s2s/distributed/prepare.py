@@ -1,4 +1,4 @@
-"""The stages of a preparation as Ray tasks."""
+"""The stages of a preparation, run as Ray tasks."""
 
 import os
 import tempfile
@@ -16,8 +16,8 @@ from s2s.preparation.execution import Executor
 
 
 @contextmanager
-def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterator[Executor]:
-    """A way to run stages as Ray tasks of one CPU each.
+def tasks(number: int | None, wait: float, log: Callable[[str], None]) -> Iterator[Executor]:
+    """Yield what runs a stage as Ray tasks of one CPU each.
 
     Args:
         number: tasks at once; None for one on every CPU.
@@ -30,11 +30,11 @@ def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterat
     begin = time.perf_counter()
     with cluster(dashboard=False):
         at_once = number or int(ray.cluster_resources().get("CPU", 1))
-        WorkerResources(at_once, wait=wait).require(say)
-        # The first task of a process imports libraries, some of them only as it reads: start-up,
-        # which grows with no corpus.
-        ray.get([_ready.remote() for _ in range(at_once)])
-        say(f"{at_once} Ray tasks at once (started in {time.perf_counter() - begin:.1f} s)")
+        WorkerResources(at_once, wait=wait).require(log)
+        # The first task of a process imports libraries, some of them only as it reads. Done here,
+        # that counts as start-up, whose time does not depend on the corpus.
+        ray.get([_warm_up.remote() for _ in range(at_once)])
+        log(f"{at_once} Ray tasks at once (started in {time.perf_counter() - begin:.1f} s)")
 
         def execute(function: Callable[[int], None], items: Sequence[int]) -> Iterator[int]:
             shared = ray.put(function)
@@ -47,13 +47,13 @@ def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterat
                     if not running:
                         return
                     (done,), _ = ray.wait(list(running))
-                    if (fault := ray.get(done)) is not None:
-                        raise BadInput(fault)
+                    if (error := ray.get(done)) is not None:
+                        raise BadInput(error)
                     yield running.pop(done)
             except ray.exceptions.RayError as error:
                 raise Failed(f"a task failed: {' '.join(str(error).split())[-500:]}") from None
             finally:
-                # What has begun ends within seconds, and would write where its folder has gone.
+                # Running tasks end within seconds, and would write to a folder that has gone.
                 # (To cancel a task that is just ending aborts the whole process in Ray 2.60.)
                 if running:
                     ray.wait(list(running), num_returns=len(running), timeout=60)
@@ -61,8 +61,8 @@ def tasks(number: int | None, wait: float, say: Callable[[str], None]) -> Iterat
         yield execute
 
 
-def _alone() -> None:
-    """Keep a task's libraries to the one CPU that it has."""
+def _use_one_cpu() -> None:
+    """Keep the libraries of a task's process to one thread."""
     import datasets
     import pyarrow
 
@@ -73,11 +73,12 @@ def _alone() -> None:
 
 
 @ray.remote(num_cpus=1)
-def _ready() -> None:
+def _warm_up() -> None:
+    """Read a corpus of one pair, so that the process has imported what reading needs."""
     from s2s.preparation.discovery import find_origins
     from s2s.preparation.readers import read_origin
 
-    _alone()
+    _use_one_cpu()
     with tempfile.TemporaryDirectory() as folder:
         pairs = Path(folder) / "pairs.tsv"
         pairs.write_text("a\tb\n", encoding="utf-8")
@@ -89,8 +90,8 @@ def _ready() -> None:
 
 @ray.remote(num_cpus=1)
 def _run(function: Callable[[int], None], item: int) -> str | None:
-    """Do an item, and return what is wrong with the user's input, if anything is."""
-    _alone()
+    """Process an item, and return what is wrong with the user's input, if anything is."""
+    _use_one_cpu()
     try:
         function(item)
     except BadInput as error:

@@ -24,6 +24,7 @@ from babel.messages.pofile import PoFileError
 from babel.messages.pofile import read_po as read_po_catalogue
 from datasets import Features, Value
 
+from s2s import extras
 from s2s.errors import BadInput
 from s2s.preparation.columns import (
     columns_of_first_row,
@@ -356,9 +357,13 @@ def _po_rows(catalogue: Catalog) -> Iterator[Row]:
 
 def read_demo(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
     """Read the embedded demo corpus."""
-    from s2s.preparation import demo  # which needs pyrealb; no other reader does
+    try:
+        from s2s.preparation import demo  # which needs pyrealb; no other reader does
 
-    yield _table_of_rows((english, french, "") for english, french in demo.load())
+        pairs = demo.load()
+    except ModuleNotFoundError as error:
+        raise BadInput(extras.advice("prepare --source demo", error) or str(error)) from None
+    yield _table_of_rows((english, french, "") for english, french in pairs)
 
 
 # ---- the table of formats -----------------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""What runs and sweeps on Ray are described by; what they do the system tests show."""
+
+import json
+import pickle
+from dataclasses import asdict
+
+import pytest
+
+from s2s.config import Config, ModelConfig
+from s2s.distributed.cluster import WorkerResources, parse_workers
+from s2s.distributed.sweep import Sweep, Trial
+from s2s.distributed.tune import SweepOptions, _drawn
+from s2s.distributed.worker import RunFailed, RunFinished, RunOutcome, RunRefused, RunStopped
+from s2s.errors import BadInput
+from s2s.model.metrics import EpochRecord
+
+RECORD = EpochRecord(2, 40, 1.5, 1e-05, 0.5, 0.75, 900.5, 9000.0, 1.25, 0.5, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("text", "workers"), [("1", (1, None)), ("4", (4, None)), ("1:4", (1, 4)), ("2:2", (2, 2))]
+)
+def test_workers_are_a_number_or_a_range(text: str, workers: tuple[int, int | None]) -> None:
+    assert parse_workers(text) == workers
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "4:1", "0:2", "1:2:3", "two", "", "1:"])
+def test_other_workers_are_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="MIN:MAX such as 1:4"):
+        parse_workers(text)
+
+
+def test_the_resources_of_a_worker_are_rays() -> None:
+    assert WorkerResources(2, cpus=3).each == {"CPU": 3.0}
+    assert WorkerResources(1, gpu=True, gpu_share=0.25).each == {"CPU": 1.0, "GPU": 0.25}
+    for wrong in ({"gpu_share": 0.5}, {"gpu": True, "gpu_share": 1.5}, {"resize": 0.0}):
+        with pytest.raises(BadInput):
+            WorkerResources(1, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="NCCL"):
+        WorkerResources(2, gpu=True, gpu_share=0.5)
+
+
+@pytest.mark.parametrize(
+    "outcome", [RunFinished({"best": 1}), RunStopped(7), RunFailed("why"), RunRefused("why")]
+)
+def test_an_outcome_travels_between_processes(outcome: RunOutcome) -> None:
+    assert pickle.loads(pickle.dumps(outcome)) == outcome  # noqa: S301
+
+
+def test_sweep_json_is_what_it_always_was() -> None:
+    trials = [
+        Trial(hidden_size=16, embedding_size=8, epochs=3, best=RECORD),
+        Trial(hidden_size=32, embedding_size=8, error="it has left no checkpoint"),
+    ]
+    sweep = Sweep(trials=trials, best=0, total_seconds=1.5)
+    best = {f"best_{name}": value for name, value in asdict(RECORD).items()}
+    wanted = {
+        "trials": [
+            {"hidden_size": 16, "embedding_size": 8, "epochs": 3, **best, "error": None},
+            {"hidden_size": 32, "embedding_size": 8, "error": "it has left no checkpoint"},
+        ],
+        "best": 0,
+        "total_seconds": 1.5,
+    }
+    assert sweep.to_json() == json.dumps(wanted, indent=2) + "\n"
+    assert Sweep.from_json(sweep.to_json(), "sweep.json") == sweep
+
+
+def test_a_sweep_draws_by_the_seed_and_refuses_sizes_that_no_model_has() -> None:
+    sizes = [(hidden, 8) for hidden in (8, 16, 32, 64)]
+    config = Config(model=ModelConfig(bidirectional=True))
+    drawn = _drawn(SweepOptions(sizes, 2), config)
+    assert len(drawn) == 2
+    assert set(drawn) <= set(sizes)
+    assert _drawn(SweepOptions(sizes, 9), config) == sizes
+    for options in (SweepOptions([], 1), SweepOptions(sizes, 0)):
+        with pytest.raises(BadInput, match="at least one trial"):
+            _drawn(options, config)
+    with pytest.raises(BadInput, match="even hidden_size"):
+        _drawn(SweepOptions([(33, 8)], 1), config)
+    with pytest.raises(BadInput, match="embedding_size"):
+        _drawn(SweepOptions([(8, 0)], 1), config)

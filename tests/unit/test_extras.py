@@ -1,0 +1,105 @@
+"""The core works without the optional dependencies, and a verb that needs one says which extra."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from s2s import extras
+from s2s.corpus import Corpus
+
+# Commands in a process that does not find what the extras bring, as if it were not installed.
+SCRIPT = """
+import contextlib, io, json, sys
+
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, *arguments):
+        hidden = name.partition(".")[0] in HIDDEN
+        return None if hidden else self.finder.find_spec(name, *arguments)
+
+HIDDEN = set(sys.argv[1].split(","))
+sys.meta_path[:] = map(Hiding, sys.meta_path)
+from s2s.cli.main import main
+done = []
+for command in json.loads(sys.argv[2]):
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        code = main(command)
+    done.append({"code": code, "out": out.getvalue(), "error": error.getvalue().strip()})
+assert not HIDDEN & {name.partition(".")[0] for name in sys.modules}
+print(json.dumps(done))
+"""
+
+
+def run(cache: Path, *commands: list[object]) -> list[dict[str, Any]]:
+    """Exit code and output of each command."""
+    arguments = json.dumps([[str(word) for word in command] for command in commands])
+    script = [sys.executable, "-c", SCRIPT, ",".join(extras._LIBRARIES), arguments]
+    done = subprocess.run(
+        script, env={**os.environ, "S2S_CACHE": str(cache)}, capture_output=True, text=True,
+        check=False, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results: list[dict[str, Any]] = json.loads(done.stdout)
+    return results
+
+
+def test_the_core_needs_no_extra(
+    pairs_file: Path, model_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    out = tmp_path / "corpus"
+    translated, evaluated, *others = run(
+        tmp_path,
+        ["translate", model_dir, "I see trees."],
+        ["evaluate", model_dir, "--corpus", corpus.path, "--split", "test", "--json"],
+        ["prepare", "demo", "--source", pairs_file, "--out", out],
+        ["inspect", out],
+        ["compare", model_dir, model_dir, "--corpus", corpus.path, "--samples", "5"],
+        ["key", "me"],
+    )
+    assert {done["code"] for done in (translated, evaluated, *others)} == {0}, others
+    assert translated["out"].strip()
+    assert json.loads(evaluated["out"])["token_accuracy"] > 0.5
+    assert (out / "corpus.json").exists()
+
+
+def test_a_verb_says_which_extra_it_needs(
+    pairs_file: Path, model_dir: Path, corpus: Corpus, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    cases: list[tuple[list[object], str]] = [
+        (["train", "demo", "--corpus", corpus.path, "--out", out], "needs Ray: … 's2s[ray]'"),
+        (["tune", "demo", "--corpus", corpus.path, "--out", out], "needs Ray: … 's2s[ray]'"),
+        (["serve", model_dir], "needs FastAPI: … 's2s[serve]'"),
+        (["prepare", "demo", "--source", pairs_file, "--out", out, "--tasks", 2],
+         "needs Ray: … 's2s[ray]'"),
+        (["prepare", "demo", "--source", "demo", "--out", out],
+         "--source demo needs platformdirs: … 's2s[demo]'"),
+        (["report", model_dir, "--out", out], "needs matplotlib: … 's2s[report]'"),
+    ]  # fmt: skip
+    for (command, wanted), done in zip(cases, run(tmp_path, *(c for c, _ in cases)), strict=True):
+        line = f"s2s: {command[0]} {wanted.replace('…', 'pip install')}"
+        assert (done["code"], done["error"]) == (2, line)
+    assert not out.exists()
+
+
+def test_the_advice_is_the_verb_s_own_extra_and_none_for_other_modules() -> None:
+    ray = ModuleNotFoundError("No module named 'ray'", name="ray.serve")
+    assert extras.advice("serve", ray) == "serve needs Ray: pip install 's2s[serve]'"
+    assert extras.advice("train", ray) == "train needs Ray: pip install 's2s[ray]'"
+    assert extras.advice("train", ModuleNotFoundError(name="rays")) is None
+
+
+def test_every_extra_that_is_advised_exists() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    advised = {extra for _, names in extras._LIBRARIES.values() for extra in names}
+    assert advised <= project["optional-dependencies"].keys()

@@ -1,0 +1,341 @@
+"""The private parts of Ray and uvicorn that we reach into are what they were when we read them.
+
+A test that fails here says what to read, and which function to mend.
+"""
+
+import ast
+import dataclasses
+import inspect
+import re
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import psutil
+import pytest
+import ray
+import uvicorn
+from packaging.requirements import Requirement
+
+from s2s.distributed import local_serve, ports, ray_internals
+
+ROOT = Path(__file__).parents[2]
+RAY_SOURCE = Path(ray.__file__).parent
+
+
+def moved(part: str, function: str) -> str:
+    """What to do about a private part that has moved."""
+    return (
+        f"{part} is not what it was in Ray {ray_internals.RAY} and uvicorn "
+        f"{ray_internals.UVICORN}: read it in the source of the installed version, mend "
+        f"`{function}` in s2s/distributed/ray_internals.py, and run this file and "
+        "`pytest -m 'slow or not slow' tests/system`; then set the versions there, and the bounds "
+        "of ray and uvicorn in pyproject.toml"
+    )
+
+
+def source(*names: str) -> str:
+    """The source of a module of Ray."""
+    return RAY_SOURCE.joinpath(*names).read_text("utf-8")
+
+
+# ---- the rule -----------------------------------------------------------------------------------
+
+
+def requirements() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [
+        Requirement(line) for lines in project["optional-dependencies"].values() for line in lines
+    ]
+
+
+def test_the_pins_admit_the_versions_that_were_read_and_no_later_ones() -> None:
+    for name, version in (("ray", ray_internals.RAY), ("uvicorn", ray_internals.UVICORN)):
+        specifiers = [r.specifier for r in requirements() if r.name == name]
+        assert specifiers
+        major, minor, _ = map(int, version.split("."))
+        for specifier in specifiers:
+            assert version in specifier
+            assert f"{major}.{minor + 1}.0" not in specifier, (
+                f"pyproject.toml admits {name} {major}.{minor + 1}: {moved(name, 'all of it')}"
+            )
+
+
+def test_the_installed_versions_are_those_that_were_read() -> None:
+    assert ray.__version__ == ray_internals.RAY, moved("Ray", "whatever fails below")
+    assert uvicorn.__version__ == ray_internals.UVICORN, moved("uvicorn", "send_responses_whole")
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names that a file imports or uses."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute):
+            names.add(ast.unparse(node))
+    return names
+
+
+def ours() -> list[Path]:
+    folders = [ROOT / name for name in ("s2s", "jobs", "benchmarks")]
+    return [ROOT / "serve_app.py", *(file for folder in folders for file in folder.rglob("*.py"))]
+
+
+def test_no_other_file_imports_a_private_name_of_ray_or_uvicorn() -> None:
+    private = re.compile(r"^(ray|uvicorn)\..*(?<=\.)_(?!_)|^uvicorn\.protocols")
+    found = {
+        str(file.relative_to(ROOT)): names
+        for file in ours()
+        if (names := {name for name in imports(file) if private.search(name)})
+    }
+    assert found.keys() == {"s2s/distributed/ray_internals.py"}, (
+        "make it a named function of s2s/distributed/ray_internals.py, with its reason and a test"
+    )
+
+
+def test_serve_app_leaves_ray_to_s2s_distributed() -> None:
+    """The import contracts know packages alone, and this is a module."""
+    names = imports(ROOT / "serve_app.py")
+    assert {name.rpartition(".")[0] for name in names} == {"s2s.distributed.deployment"}
+
+
+# ---- the driver ---------------------------------------------------------------------------------
+
+
+def test_messages_for_the_driver_go_through_the_function_that_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ray._private import worker
+
+    why = moved("ray._private.worker.print_to_stdstream", "silence_driver_messages")
+    for sender in (worker.listen_error_messages, worker.connect):
+        assert "print_to_stdstream" in inspect.unwrap(sender).__code__.co_names, why
+    monkeypatch.setattr(worker, "print_to_stdstream", worker.print_to_stdstream)
+
+    def printed(line: str) -> str:  # not the same twice, which Ray prints once
+        message = {"lines": [line], "pid": "raylet", "is_err": False, "ip": "x"}
+        worker.print_to_stdstream(message, ignore_prefix=False)
+        return capsys.readouterr().out
+
+    assert "3 workers started" in printed("3 workers started"), why
+    ray_internals.silence_driver_messages()
+    assert printed("all is well") == "", why
+
+
+def test_the_autoscaler_is_known_by_the_command_of_its_process() -> None:
+    from ray._private import services
+
+    why = moved("ray._private.services.start_monitor", "has_autoscaler")
+    assert (RAY_SOURCE / services.AUTOSCALER_PRIVATE_DIR / "monitor.py").is_file(), why
+    assert services.AUTOSCALER_PRIVATE_DIR == "autoscaler/_private", why
+    assert services.AUTOSCALER_V2_DIR == "autoscaler/v2", why
+    command = inspect.getsource(services.start_monitor)
+    assert 'f"--gcs-address={gcs_address}"' in command, why
+    assert '"--autoscaling-config=" + ' in command, why
+    assert not ray_internals.has_autoscaler("1")
+
+
+@pytest.mark.parametrize(("command", "grows"), [("ray start --no-monitor", True), ("ray", False)])
+def test_kuberay_autoscales_where_it_starts_ray_without_a_monitor(
+    command: str, grows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBERAY_GEN_RAY_START_CMD", command)
+    assert ray_internals.has_autoscaler("6379") is grows
+
+
+def test_the_head_node_has_its_resource() -> None:
+    from ray._common.constants import HEAD_NODE_RESOURCE_NAME
+
+    why = moved("ray._common.constants.HEAD_NODE_RESOURCE_NAME", "HEAD_NODE")
+    assert ray_internals.HEAD_NODE == HEAD_NODE_RESOURCE_NAME, why
+
+
+# ---- Ray Train ----------------------------------------------------------------------------------
+
+
+def test_ray_train_passes_a_variable_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.train.v2._internal import constants
+
+    why = moved(
+        "ray.train.v2._internal.constants.ENV_VARS_TO_PROPAGATE", "propagate_to_train_workers"
+    )
+    monkeypatch.setattr(constants, "ENV_VARS_TO_PROPAGATE", set(constants.ENV_VARS_TO_PROPAGATE))
+    monkeypatch.setenv("S2S_TEST", "here")
+    assert "S2S_TEST" not in constants.get_env_vars_to_propagate(), why
+    ray_internals.propagate_to_train_workers("S2S_TEST")
+    assert constants.get_env_vars_to_propagate()["S2S_TEST"] == "here", why
+
+
+class Events:
+    """A listener that keeps what it is notified of."""
+
+    def __init__(self) -> None:
+        self.all: list[object] = []
+
+    def on_start(self, nodes: set[str]) -> None:
+        self.all.append(nodes)
+
+    def before_resize(self, workers: int) -> None:
+        self.all.append(workers)
+
+    def before_restart(self) -> None:
+        self.all.append("restart")
+
+
+def test_a_listener_is_notified_of_resizes_and_restarts_of_a_group_alone() -> None:
+    from ray.train.v2._internal.execution.controller import state
+    from ray.train.v2._internal.execution.failure_handling import FailureDecision
+    from ray.train.v2._internal.execution.scaling_policy import ResizeDecision
+
+    why = moved("ray.train.v2._internal.execution.controller", "worker_group_callback")
+    events = Events()
+    callback = ray_internals.worker_group_callback(events)
+    resize = ResizeDecision(num_workers=2, resources_per_worker={"CPU": 1})
+    callback.before_controller_execute_resize_decision(resize)  # the first group of a run
+    callback.before_controller_execute_failure_decision(FailureDecision.RAISE)
+    assert events.all == [], why
+    callback.after_controller_state_update(
+        state.ResizingState(scaling_decision=resize), state.SchedulingState(scaling_decision=resize)
+    )
+    callback.before_controller_execute_resize_decision(resize)
+    assert events.all == [2], why
+    callback.after_controller_state_update(
+        state.SchedulingState(scaling_decision=resize), state.RunningState()
+    )
+    callback.before_controller_execute_resize_decision(resize)
+    callback.before_controller_execute_failure_decision(FailureDecision.RETRY)
+    assert events.all == [2, "restart"], why
+
+
+def test_the_hooks_of_a_callback_are_rays() -> None:
+    from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
+    from ray.train.v2._internal.execution.controller import controller
+    from ray.train.v2._internal.execution.worker_group import WorkerGroup
+    from ray.train.v2._internal.execution.worker_group.worker import ActorMetadata, Worker
+
+    why = moved("ray.train.v2._internal.execution.callback", "worker_group_callback")
+    callback = type(ray_internals.worker_group_callback(Events()))
+    assert issubclass(callback, ControllerCallback), why
+    assert issubclass(callback, WorkerGroupCallback), why
+    hooks = [name for name in vars(callback) if not name.startswith("_")]
+    assert len(hooks) == 4
+    for name in hooks:
+        base = WorkerGroupCallback if "worker_group" in name else ControllerCallback
+        theirs = inspect.signature(getattr(base, name)).parameters
+        assert list(inspect.signature(getattr(callback, name)).parameters) == list(theirs), why
+        if base is ControllerCallback:
+            assert f'"{name}"' in inspect.getsource(controller), why
+    assert hasattr(WorkerGroup, "get_workers"), why
+    fields = {one: {f.name for f in dataclasses.fields(one)} for one in (Worker, ActorMetadata)}
+    assert "metadata" in fields[Worker], why
+    assert "node_id" in fields[ActorMetadata], why
+
+
+def test_a_callback_travels_to_the_controller() -> None:
+    from ray import cloudpickle
+
+    callback = ray_internals.worker_group_callback(Events())
+    copy = cloudpickle.loads(cloudpickle.dumps(callback))
+    assert isinstance(copy._listener, Events)
+
+
+def test_a_notice_of_preemption_is_in_the_context_of_a_worker() -> None:
+    from ray.train.v2._internal.execution import context
+    from ray.train.v2._internal.execution.preemption import PreemptionContext
+
+    why = moved("ray.train.v2._internal.execution.context.TrainContext", "PreemptionNotice")
+    fields = {field.name: field.type for field in dataclasses.fields(context.TrainContext)}
+    assert fields["preemption_context"] in (PreemptionContext, "PreemptionContext"), why
+    assert PreemptionContext().preemption_info is None, why
+    with pytest.raises(RuntimeError):  # there is none here
+        ray_internals.PreemptionNotice()
+
+
+def test_a_trainer_knows_the_id_of_its_run(tmp_path: Path) -> None:
+    from ray.train import RunConfig
+    from ray.train.torch import TorchTrainer
+
+    why = moved("ray.train.v2.api.data_parallel_trainer.train_run_context", "run_id")
+    config = RunConfig(storage_path=str(tmp_path))
+    one, other = (TorchTrainer(print, run_config=config) for _ in range(2))
+    assert re.fullmatch(r"[0-9a-f]{20,}", ray_internals.run_id(one)), why
+    assert ray_internals.run_id(one) != ray_internals.run_id(other), why
+
+
+def test_the_coordinator_takes_what_it_is_asked() -> None:
+    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator as module
+    from ray.train.v2._internal.execution.scaling_policy import ScalingPolicy, elastic
+
+    why = moved("ray.data._internal.cluster_autoscaler", "cancel_reservation")
+    start = inspect.getsource(module.get_or_create_autoscaling_coordinator)
+    assert 'name="AutoscalingCoordinator"' in start, why
+    assert 'namespace="AutoscalingCoordinator"' in start, why
+    actor = module._AutoscalingCoordinatorActor
+    inspect.signature(actor.cancel_request).bind(None, "train-1")
+    inspect.signature(actor.get_reserved_resources).bind(None, "s2s", recompute=True)
+    after_start = inspect.getsource(ScalingPolicy.after_controller_start)
+    assert 'f"train-{train_run_context.run_id}"' in after_start, why
+    assert elastic.ElasticScalingPolicy.GET_RESERVED_RESOURCES_INTERVAL_S <= 1, why
+
+
+# ---- Ray Serve ----------------------------------------------------------------------------------
+
+
+def test_a_replica_opens_its_port_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.serve._private import replica
+
+    why = moved("ray.serve._private.replica.add_port_to_grpc_server", "bind_replica_to_loopback")
+    call = 'add_port_to_grpc_server(self._server, "[::]:0")'
+    assert inspect.getsource(replica).count(call) == 1, why
+    monkeypatch.setattr(replica, "add_port_to_grpc_server", replica.add_port_to_grpc_server)
+    ray_internals.bind_replica_to_loopback()
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = replica.add_port_to_grpc_server(server, "[::]:0")
+    server.start()
+    try:
+        places = [c.laddr for c in psutil.Process().net_connections("tcp") if c.laddr]
+        opened = {place.ip for place in places if place.port == port}
+        assert opened <= {"127.0.0.1", "::ffff:127.0.0.1"}, why
+        assert opened
+    finally:
+        server.stop(None)
+
+
+def test_uvicorn_gets_a_transport_that_joins_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    why = moved("uvicorn.protocols.http.httptools_impl", "send_responses_whole")
+    assert AutoHTTPProtocol is HttpToolsProtocol, why
+    original = HttpToolsProtocol.connection_made
+    assert list(inspect.signature(original).parameters) == ["self", "transport"], why
+    assert "self.transport = transport" in inspect.getsource(original), why
+    assert "self.loop = " in inspect.getsource(HttpToolsProtocol.__init__), why
+    monkeypatch.setattr(HttpToolsProtocol, "connection_made", original)
+    for _ in range(2):  # again changes nothing
+        ray_internals.send_responses_whole()
+    replaced = HttpToolsProtocol.connection_made
+    assert inspect.getclosurevars(replaced).nonlocals["original"] is original
+
+
+# ---- environment variables ----------------------------------------------------------------------
+
+
+def test_ray_reads_the_variables_that_are_set_for_it(tmp_path: Path) -> None:
+    constants = source("serve", "_private", "constants.py")
+    settings = local_serve.local_settings(tmp_path)
+    names = {name for name in settings if name.startswith("RAY_SERVE_")}
+    missing = {name for name in names if f'"{name}"' not in constants}
+    assert not missing, (
+        f"{ROOT / 's2s/distributed/local_serve.py'} sets {missing}, which Ray {ray.__version__} "
+        "does not read: look for their new names in ray/serve/_private/constants.py"
+    )
+    [loopback] = ports.LOOPBACK
+    assert f'"{loopback}"' in source("_private", "ray_constants.py"), (
+        f"{loopback} has another name now: look for it in ray/_private/ray_constants.py, and mend "
+        "s2s/distributed/ports.py"
+    )
