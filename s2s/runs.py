@@ -45,7 +45,7 @@ def claim_folder(out: Path, marker: str, description: Mapping[str, object], rest
     try:
         if file.exists() and json.loads(file.read_bytes()) != run:
             raise BadInput(
-                f"{folder} holds another run (other settings or another corpus); "
+                f"{folder} holds another run (other settings, corpus or version); "
                 "--restart drops it, or name another --out"
             )
         folder.mkdir(parents=True, exist_ok=True)

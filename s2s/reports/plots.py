@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from s2s.errors import BadInput
 from s2s.reports.elements import Html, element
 
 if TYPE_CHECKING:
@@ -93,16 +92,10 @@ def plot_curves(
 
 
 def _plot(title: str, names: list[str], draw: Callable[["Axes"], None], note: str = "") -> Html:
-    """Return a figure of HTML: a legend for the series of these names, and the plot as SVG.
-
-    Raises:
-        BadInput: matplotlib is not installed.
-    """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise BadInput("plots need matplotlib: pip install 's2s[report]'") from None
+    """Return a figure of HTML: a legend for the series of these names, and the plot as SVG."""
+    # Only a page with plots needs the extra that brings matplotlib.
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(5.2, 2.7), layout="constrained")

@@ -1,6 +1,5 @@
 """A model directory made of a run's checkpoints, and what a run begins with; all without Ray."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from safetensors.torch import load_file
 from s2s.config import Config, TrainConfig
 from s2s.corpus import Corpus
 from s2s.errors import BadInput, Failed
+from s2s.model.metrics import RunMetrics
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
 from s2s.training.loop import Training
@@ -25,7 +25,7 @@ class Run:
 
     folder: Path
     config: Config
-    metrics: dict[str, Any]
+    metrics: RunMetrics
 
     def checkpoints(self, **settings: Any) -> tuple[Checkpoints, TrainConfig]:
         changed = self.config.train.model_copy(update=settings)
@@ -38,8 +38,8 @@ def run(corpus: Corpus, tiny: Config, tmp_path_factory: pytest.TempPathFactory) 
     settings = tiny.train.model_copy(update={"epochs": 3, "keep_best": 3})
     config = run_config(corpus, tiny.model, settings, tiny.decode)
     checkpoints = run_checkpoints(folder, config.train)
-    metrics = Training(corpus, config, torch.device("cpu"), checkpoints, folder).run()
-    return Run(folder, config, metrics)
+    result = Training(corpus, config, torch.device("cpu"), checkpoints, folder).run()
+    return Run(folder, config, result.metrics)
 
 
 def weights(checkpoints: Checkpoints, epoch: int) -> dict[str, torch.Tensor]:
@@ -56,15 +56,16 @@ def test_the_model_is_the_best_epoch_s_with_its_scores(
     metrics = export(
         checkpoints, run.metrics, settings, corpus.path, out, 12.5, versions={"ray": "2"}
     )
-    assert json.loads((out / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
-    best = run.metrics["best"]["epoch"]
-    assert metrics["weights"] == f"those of epoch {best}"
+    assert RunMetrics.load(out) == metrics
+    assert run.metrics.best is not None and metrics.valid is not None
+    best = run.metrics.best.epoch
+    assert metrics.weights == f"those of epoch {best}"
     for name, weight in load_file(out / "model.safetensors").items():
         assert torch.equal(weight, weights(checkpoints, best)[name])
-    assert metrics["valid"]["valid_loss"] == pytest.approx(run.metrics["best"]["valid_loss"])
-    assert metrics["total_seconds"] == 12.5
-    assert metrics["versions"] == {**run.metrics["versions"], "ray": "2"}
-    assert {score["name"] for score in metrics["scores"]} == {"BLEU", "chrF2", "TER"}
+    assert metrics.valid.valid_loss == pytest.approx(run.metrics.best.valid_loss)
+    assert metrics.total_seconds == 12.5
+    assert metrics.versions == {**run.metrics.versions, "ray": "2"}
+    assert {score.name for score in metrics.scores} == {"BLEU", "chrF2", "TER"}
 
 
 @pytest.mark.parametrize(("average", "epochs"), [("last", [2, 3]), ("best", None)])
@@ -74,9 +75,9 @@ def test_the_model_is_the_mean_of_some_epochs(
     checkpoints, settings = run.checkpoints(average=average, average_epochs=2)
     out = tmp_path / "model"
     metrics = export(checkpoints, run.metrics, settings, corpus.path, out, 1.0)
-    losses = sorted((epoch["valid_loss"], epoch["epoch"]) for epoch in run.metrics["epochs"])
+    losses = sorted((epoch.valid_loss, epoch.epoch) for epoch in run.metrics.epochs)
     epochs = epochs or sorted(epoch for _, epoch in losses[:2])
-    assert metrics["weights"] == f"the mean of epoch {epochs[0]}, {epochs[1]}"
+    assert metrics.weights == f"the mean of epoch {epochs[0]}, {epochs[1]}"
     one, two = (weights(checkpoints, epoch) for epoch in epochs)
     for name, weight in load_file(out / "model.safetensors").items():
         torch.testing.assert_close(weight, (one[name] + two[name]) / 2)
@@ -96,7 +97,7 @@ def test_a_damaged_checkpoint_is_left_out_and_without_any_there_is_no_model(
             checkpoints, run.metrics, settings, corpus.path, tmp_path / "m", 1.0, log=lines.append
         )
         second = checkpoints.best(2)[1].epoch
-        assert metrics["weights"] == f"those of epoch {second}"
+        assert metrics.weights == f"those of epoch {second}"
         assert len(lines) == 1
         assert "is damaged" in lines[0]
         for file in kept.values():
