@@ -22,7 +22,7 @@ _REFUSAL = (
     "timeout queue 30s",
     f"http-request set-log-level silent if {{ avg_queue gt {_MOST_QUEUED} }}",
     "http-request return status 429 hdr retry-after 1 content-type application/json "
-    f"""string '{{"error":"too much is waiting"}}' if {{ avg_queue gt {_MOST_QUEUED} }}""",
+    f"""string '{{"error":"too many requests are waiting"}}' if {{ avg_queue gt {_MOST_QUEUED} }}""",
 )
 
 # Of HAProxy's metrics and statistics.
