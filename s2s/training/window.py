@@ -8,7 +8,7 @@ from s2s.training.step import PendingStep, StepResult
 
 @dataclass
 class Window:
-    """TokenSums over the steps since the last log."""
+    """Sums over the steps since the last log."""
 
     loss: float = 0.0  # nats
     tokens: int = 0  # real target tokens
