@@ -17,7 +17,7 @@ from s2s.errors import BadInput
 from s2s.model.card import model_card
 from s2s.model.directory import ModelDirectory, read_config
 from s2s.model.metrics import RunMetrics
-from tests.conftest import Pairs
+from tests.support.corpora import Pairs
 
 TRANSLATE_WITHOUT_RAY = """
 import sys

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -17,25 +16,10 @@ from hypothesis import strategies as st
 
 from s2s.corpus.batches import BATCHES_PER_POOL, Batch, Batches, LocalBatch, prefetch
 from s2s.text.vocabulary import EOS, PAD, SOS
+from tests.support.rows import rows_of
 
 # What a global batch is cut by: a number of sentences, or one of target tokens.
 BUDGETS = st.one_of(st.none(), st.integers(1, 60))
-
-
-@cache
-def rows_of(count: int, seed: int = 0) -> Dataset:
-    """Rows of random lengths; the first source word of each row tells which one it is."""
-    random = np.random.default_rng(seed)
-
-    def words(row: int) -> list[int]:
-        return [row + 4, *random.integers(4, 99, random.integers(0, 7)).tolist()]
-
-    return Dataset.from_dict(
-        {
-            "source_ids": [words(row) for row in range(count)],
-            "target_ids": [[*words(row), EOS] for row in range(count)],
-        }
-    )
 
 
 def seen(batch: Batch) -> list[int]:

@@ -26,11 +26,11 @@ from s2s.training.checkpoints import Checkpoints
 from s2s.training.device_batches import BatchShape, DeviceCorpus
 from s2s.training.loop import Training
 from s2s.training.step import CpuStepper, GpuStepper
-from tests.conftest import Pairs, Prepare
-from tests.numerics.test_batches import rows_of
-from tests.numerics.test_decode import KINDS, made, some_sources
-from tests.numerics.test_loop import CPU
-from tests.numerics.test_loop import settings as small
+from tests.support.corpora import Pairs, Prepare
+from tests.support.networks import KINDS, made, some_sources
+from tests.support.rows import rows_of
+from tests.support.training import CPU
+from tests.support.training import settings as small
 
 # ---- batches ------------------------------------------------------------------------------------
 

@@ -23,7 +23,8 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.sentences import Sentence, split_sentences
 from s2s.text.vocabulary import EOS, PAD, SOS, UNK, Vocabulary
-from tests.conftest import Pairs
+from tests.support.corpora import Pairs
+from tests.support.networks import KINDS, made, some_sources
 
 
 def one_by_one(model: Seq2Seq, words: list[int], max_length: int) -> list[int]:
@@ -141,34 +142,6 @@ def test_the_tiny_model_has_learned_something(translator: Translator, pairs: Pai
 
 
 # ---- beam search, sampling, lengths -------------------------------------------------------------
-
-KINDS: dict[str, dict[str, object]] = {
-    "none": {},
-    "gru": {"cell": "gru", "layers": 2},
-    "general": {"attention": "general", "bidirectional": True},
-    "feeding": {"attention": "additive", "input_feeding": True, "layers": 2},
-    "tied": {"attention": "dot", "tie": "all", "reverse_source": True},
-}
-
-
-def made(name: str, words: int = 12, sharpness: float = 4.0) -> Seq2Seq:
-    """A model of a kind, with random weights that make it surer than fresh ones are."""
-    torch.manual_seed(3)
-    config = ModelConfig.model_validate({"embedding_size": 8, "hidden_size": 16, **KINDS[name]})
-    model = Seq2Seq(words, words, config).eval()
-    with torch.no_grad():
-        model.decoder.output.bias.normal_()
-        for weight in model.parameters():
-            weight *= sharpness
-    return model
-
-
-def some_sources(count: int = 12, words: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random sentences of 1 to 6 words."""
-    random = torch.Generator().manual_seed(4)
-    lengths = torch.randint(1, 7, (count,), generator=random)
-    source = torch.randint(4, words, (count, 6), generator=random)
-    return source * (torch.arange(6) < lengths[:, None]), lengths
 
 
 def log_probabilities(model: Seq2Seq, source: list[int], said: list[int]) -> torch.Tensor:

@@ -19,10 +19,10 @@ from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.device_batches import DeviceCorpus
 from s2s.training.loop import Training
-from tests.conftest import Pairs, Prepare
-from tests.numerics.test_batches import rows_of
-from tests.numerics.test_decode import KINDS, made, some_sources
-from tests.numerics.test_loop import CPU, facts, looking, settings, trained
+from tests.support.corpora import Pairs, Prepare
+from tests.support.networks import KINDS, made, some_sources
+from tests.support.rows import rows_of
+from tests.support.training import CPU, facts, looking, settings, trained
 
 pytestmark = pytest.mark.gpu
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
-from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
+from s2s.config import Config, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batch, Batches
 from s2s.errors import BadInput, Failed
@@ -30,47 +30,13 @@ from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints, FileHash
 from s2s.training.host import Progress, SilentHost
-from s2s.training.loop import Training, TrainingResult
 from s2s.training.signals import Signals
 from s2s.training.state import STATE
 from s2s.training.trackers import JsonLines
-from tests.conftest import Prepare
+from tests.support.corpora import Prepare
+from tests.support.training import CPU, Weights, facts, looking, settings, train, trained
 
-CPU = torch.device("cpu")
-SPEEDS = (
-    "pairs_per_second",
-    "target_tokens_per_second",
-    "seconds",
-    "valid_seconds",
-    "checkpoint_seconds",
-)
 Pairs = list[tuple[str, str]]
-Weights = dict[str, torch.Tensor]
-
-
-def settings(**changes: Any) -> Config:
-    """A small config with some training settings."""
-    values = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32", **changes}
-    return Config(
-        model=ModelConfig(embedding_size=16, hidden_size=16),
-        train=TrainConfig(**values),
-        decode=DecodeConfig(max_length=10),
-    )
-
-
-def looking(config: Config, **others: Any) -> Config:
-    """The config with a model that has all there is but the loop over words."""
-    model: dict[str, Any] = {
-        "attention": "general",
-        "bidirectional": True,
-        "layers": 2,
-        "residual": True,
-        "embedding_size": 16,
-        "hidden_size": 16,
-        "tie": "target",
-        **others,
-    }
-    return config.model_copy(update={"model": ModelConfig.model_validate(model)})
 
 
 class Recorder(SilentHost):
@@ -94,31 +60,6 @@ class Recorder(SilentHost):
     def signals(self) -> Signals:
         self._left -= 1
         return self._signals if self._signals is not None and self._left == 0 else Signals()
-
-
-def trained(
-    corpus: Corpus, config: Config, folder: Path, **options: Any
-) -> tuple[Weights, RunMetrics]:
-    """Train a run in a folder to its end; return its last weights and its metrics."""
-    weights, result = train(corpus, config, folder, **options)
-    assert result.stopped_at is None
-    return weights, result.metrics
-
-
-def train(
-    corpus: Corpus, config: Config, folder: Path, **options: Any
-) -> tuple[Weights, TrainingResult]:
-    """Train a run in a folder to its end or until it is stopped."""
-    checkpoints = Checkpoints(folder / "checkpoints", last=99)
-    result = Training(corpus, config, CPU, checkpoints, folder, **options).run()
-    [*_, newest] = checkpoints.all()
-    with checkpoints.open(newest) as path:
-        return load_file(path / "model.safetensors"), result
-
-
-def facts(metrics: RunMetrics) -> list[dict[str, Any]]:
-    """The epochs of a run without their speeds, which differ each time."""
-    return [{k: v for k, v in asdict(e).items() if k not in SPEEDS} for e in metrics.epochs]
 
 
 def same(one: Weights, other: Weights) -> bool:

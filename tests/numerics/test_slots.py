@@ -11,7 +11,7 @@ from s2s.config import DecodeConfig
 from s2s.decoding.greedy import greedy
 from s2s.decoding.slots import Slots
 from s2s.text.vocabulary import EOS
-from tests.numerics.test_decode import KINDS, made, some_sources
+from tests.support.networks import KINDS, made, some_sources
 
 WORDS = 12
 

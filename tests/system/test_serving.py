@@ -329,7 +329,9 @@ def test_what_is_too_much_is_refused_at_once_and_nothing_breaks(
     assert statuses[b"200"] > 500
     refused = next(answer for answer in answers if b" 429 " in answer[:20])
     assert b"retry-after: 1" in refused.lower()
-    assert json.loads(refused.partition(b"\r\n\r\n")[2]) == {"error": "too many requests are waiting"}
+    assert json.loads(refused.partition(b"\r\n\r\n")[2]) == {
+        "error": "too many requests are waiting"
+    }
     with load(service, texts) as told:  # and soon all is as before
         time.sleep(2)
     check(told, model_dir)

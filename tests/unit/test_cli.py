@@ -15,7 +15,7 @@ from s2s.config import Config, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.presets import PRESETS
-from tests.conftest import Pairs, Prepare, train_model
+from tests.support.corpora import Pairs, Prepare, train_model
 
 Captured = pytest.CaptureFixture[str]
 

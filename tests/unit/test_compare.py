@@ -12,7 +12,7 @@ from s2s.errors import BadInput
 from s2s.evaluation.compare import Comparison, System, compare, open_system
 from s2s.evaluation.references import References
 from s2s.evaluation.scores import score
-from tests.conftest import Pairs, Prepare
+from tests.support.corpora import Pairs, Prepare
 
 Captured = pytest.CaptureFixture[str]
 

@@ -21,7 +21,7 @@ from s2s.errors import BadInput
 from s2s.preparation.sentence_keys import sentence_key
 from s2s.presets import PRESETS
 from s2s.text.vocabulary import EOS
-from tests.conftest import Pairs, Prepare, prepare_file
+from tests.support.corpora import Pairs, Prepare, prepare_file
 
 GOOD = "".join(f"the cat {n} sleeps .\tle chat {n} dort .\n" for n in range(60)).encode()
 CONFIG = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))

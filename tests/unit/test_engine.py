@@ -24,7 +24,7 @@ from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.models import Models
 from s2s.serving.http.app import create_app
 from s2s.serving.http.gate import Limits
-from tests.conftest import Pairs
+from tests.support.corpora import Pairs
 from tests.support.serving import (
     WAIT,
     client_of,

@@ -20,7 +20,7 @@ from s2s.evaluation.evaluate import Evaluation, evaluate
 from s2s.evaluation.references import References
 from s2s.model.directory import ModelDirectory
 from s2s.text.normalise import WordSplitter
-from tests.conftest import Pairs, Prepare, train_model
+from tests.support.corpora import Pairs, Prepare, train_model
 
 Captured = pytest.CaptureFixture[str]
 

@@ -16,7 +16,7 @@ from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
 from s2s.training.loop import Training
 from s2s.training.run import initial_model_config, run_checkpoints, run_config
-from tests.conftest import Prepare
+from tests.support.corpora import Prepare
 
 
 @dataclass(frozen=True)

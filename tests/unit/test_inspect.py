@@ -11,7 +11,7 @@ from s2s.cli.main import main
 from s2s.corpus import Corpus
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics, Score
-from tests.conftest import Prepare
+from tests.support.corpora import Prepare
 
 
 def test_a_corpus_is_printed_on_the_terminal(

@@ -17,7 +17,7 @@ from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
 from s2s.serving.engine.models import Models, version
-from tests.conftest import Pairs
+from tests.support.corpora import Pairs
 from tests.support.serving import WAIT, client_of, in_threads, until, waiting
 
 FILES = ["config.json", "model.safetensors", "source.json", "target.json"]

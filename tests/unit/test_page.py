@@ -15,7 +15,7 @@ from s2s.decoding.translator import Translator
 from s2s.serving.engine.models import Models
 from s2s.serving.http.api_keys import Keys, new_key, read_keys
 from s2s.serving.http.gate import Limits
-from tests.conftest import SUBJECTS, VERBS, Pairs, prepare_file, train_model
+from tests.support.corpora import SUBJECTS, VERBS, Pairs, prepare_file, train_model
 from tests.support.serving import serving
 
 BROWSER = shutil.which("chromium")

@@ -39,7 +39,7 @@ from s2s.serving.engine.messages import (
 )
 from s2s.serving.engine.process import EngineOptions, EngineProcess
 from s2s.text.sentences import Sentence
-from tests.conftest import Pairs
+from tests.support.corpora import Pairs
 from tests.support.serving import WAIT, until, within
 
 

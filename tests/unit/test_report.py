@@ -25,7 +25,7 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics, Score, ValidScores
 from s2s.reports.model_report import MAPS, WORST, report
 from s2s.reports.samples import SAMPLES
-from tests.conftest import Prepare, train_model
+from tests.support.corpora import Prepare, train_model
 
 HOSTILE = "<script>alert(1)</script> & \"quotes\" 'and' <img src=x onerror=alert(2)>"
 ALWAYS = ["Scores", "Training", "Attention", "Data", "Settings", "Run and versions"]

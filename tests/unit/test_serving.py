@@ -17,7 +17,7 @@ from s2s.serving.engine.client import Closed, EngineClient, Overloaded
 from s2s.serving.engine.models import Models
 from s2s.serving.http.gate import Limits
 from s2s.text.vocabulary import Vocabulary
-from tests.conftest import Pairs
+from tests.support.corpora import Pairs
 from tests.support.serving import client_of, engine_of
 
 PAIR = {"source": "en", "target": "fr"}

@@ -26,7 +26,7 @@ from s2s.errors import BadInput
 from s2s.preparation import Source, discovery, prepare
 from s2s.preparation.execution import SilentProgress
 from s2s.preparation.readers import FORMATS, read_origin
-from tests.conftest import Pairs, prepare_file
+from tests.support.corpora import Pairs, prepare_file
 
 DATA = Path(os.environ.get("S2S_DATA", "/nowhere"))
 ALL = CleanConfig(

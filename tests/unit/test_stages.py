@@ -16,9 +16,9 @@ from s2s.preparation import pipeline, tables
 from s2s.preparation.sentence_keys import hash_texts, held_out_bounds, sentence_key
 from s2s.preparation.tables import rechunk
 from s2s.text.vocabulary import EOS, UNK, Vocabulary
-from tests.conftest import Pairs, prepare_file
 
 import pyarrow as pa  # isort: skip
+from tests.support.corpora import Pairs, prepare_file
 
 FILLING = [(f"Filling {n} is n° {n // 3}.", f"Remplissage {n}, l'été !") for n in range(90)]
 
