@@ -381,6 +381,11 @@ def test_decoding_in_bf16_says_nearly_the_same(translator: Translator, pairs: Pa
     exact, low = translator.translate(sentences), translator.with_settings(precision="bf16")
     same = sum(a == b for a, b in zip(exact, low.translate(sentences), strict=True))
     assert same >= 0.95 * len(pairs)
+    scores, rounded = (
+        [best.score for [best] in each.hypotheses(sentences)] for each in (translator, low)
+    )
+    assert rounded != scores
+    assert rounded == pytest.approx(scores, abs=0.05)
     assert translator.translate(sentences) == exact  # which is not changed by it
 
 
@@ -416,8 +421,7 @@ def test_batches_of_long_sentences_are_smaller(translator: Translator) -> None:
     told: list[int] = []
     small = translator.with_settings(batch_size=4, max_source=10)
     small.translate(["I " * 9, *["I see trees."] * 4, "I " * 25, "I " * 25], told.append)
-    assert told == [0, 0, 4, 1, 1, 1] or sum(told) == 7
-    assert told[-2:] == [1, 1]
+    assert told == [0, 0, 4, 1, 1, 1]
 
 
 def test_each_batch_is_drawn_anew(translator: Translator) -> None:

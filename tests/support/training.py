@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus

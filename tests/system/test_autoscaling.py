@@ -1,14 +1,13 @@
 """Workers on a cluster that grows: Ray's own autoscaler over its fake node provider."""
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import Cluster, start_head
+from tests.support.cluster import Cluster, Done, start_head
 
 pytestmark = pytest.mark.slow  # a cluster of its own
 
@@ -66,9 +65,7 @@ def growing() -> Iterator[Cluster]:
         head.stop()
 
 
-def train(
-    cluster: Cluster, corpus: Path, out: Path, *options: object
-) -> subprocess.CompletedProcess[str]:
+def train(cluster: Cluster, corpus: Path, out: Path, *options: object) -> Done:
     return cluster.s2s(
         "train", "demo", "--corpus", corpus, "--out", out, "--train.epochs", 1,
         "--model.hidden-size", 8, *options,
@@ -79,14 +76,14 @@ def test_a_cluster_that_cannot_grow_enough_is_given_up(
     growing: Cluster, small_corpus: Path, tmp_path: Path
 ) -> None:
     done = train(growing, small_corpus, tmp_path / "m", "--workers", 3, "--wait", 8)
-    assert done.returncode == 1
-    assert "waiting up to 8 s" in done.stdout
-    assert "did not grow to 3 workers in 8 s" in done.stderr
+    assert done.code == 1
+    assert "waiting up to 8 s" in done.out
+    assert "did not grow to 3 workers in 8 s" in done.err
 
 
 def test_a_cluster_that_can_grow_is_waited_for(
     growing: Cluster, small_corpus: Path, tmp_path: Path
 ) -> None:
     done = train(growing, small_corpus, tmp_path / "m", "--workers", 1, "--wait", 90)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     assert (tmp_path / "m" / "model.safetensors").exists()

@@ -6,9 +6,7 @@ import random
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,39 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from s2s.training.checkpoints import Checkpoints
-from tests.system.conftest import BIN, Cluster, free_port, start_head
-
-RUN = (
-    "--train.epochs", "12", "--train.batch-size", "8", "--train.checkpoint-steps", "25",
-    "--train.keep-last", "3", "--train.log-steps", "10",
-    "--model.hidden-size", "24", "--model.embedding-size", "16",
-)  # fmt: skip
-
-
-def workers(cluster: Cluster) -> list[int]:
-    """The processes of the Ray Train workers of a cluster."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        with suppress(OSError):  # it ended meanwhile
-            if folder.name.isdigit() and b"RayTrainWorker" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-    return [pid for pid in found if cluster.pid in ancestors(pid)]
-
-
-def ancestors(pid: int) -> Iterator[int]:
-    """The parent of a process, its parent, and so on."""
-    while pid > 1:
-        # After the name, which may hold anything: state, parent.
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        yield pid
-
-
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
-    """Return once something is so."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come to be"
-        time.sleep(0.02)
+from tests.support.cluster import BIN, Cluster, start_head
+from tests.support.ports import free_port
+from tests.support.waits import until
 
 
 def reached(out: Path, steps: int) -> Callable[[], bool]:
@@ -70,25 +38,23 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def test_a_killed_worker_a_killed_driver_and_ctrl_c_leave_the_weights_as_they_are(
-    cluster: Cluster, small_corpus: Path, tmp_path: Path
+    cluster: Cluster, run: tuple[object, ...], two_workers: Path, tmp_path: Path
 ) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "hurt"
-    command = ("train", "demo", "--corpus", small_corpus, "--workers", 2, *RUN, "--out")
-    done = cluster.s2s(*command, whole)
-    assert done.returncode == 0, done.stderr
+    out = tmp_path / "hurt"
+    command = (*run, "--workers", 2, "--out", out)
 
-    chance = random.Random()
-    process = cluster.start(*command, out)
-    wait_for(reached(out, chance.randint(100, 250)))
-    os.kill(chance.choice(workers(cluster)), signal.SIGKILL)
-    wait_for(reached(out, chance.randint(400, 600)))
+    chance = random.Random(15)
+    process = cluster.start(*command)
+    until(reached(out, chance.randint(50, 125)))
+    os.kill(chance.choice(cluster.processes("RayTrainWorker")), signal.SIGKILL)
+    until(reached(out, chance.randint(200, 300)))
     process.kill()
     told, _ = process.communicate(timeout=30)
     assert "a worker has failed" in told
     assert told.count("resuming from the checkpoint of step") == 1
 
-    process = cluster.start(*command, out)
-    wait_for(reached(out, chance.randint(700, 850)))
+    process = cluster.start(*command)
+    until(reached(out, chance.randint(375, 475)))
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 3, told
@@ -97,14 +63,14 @@ def test_a_killed_worker_a_killed_driver_and_ctrl_c_leave_the_weights_as_they_ar
     assert "goes on" in told
     assert not out.exists()
 
-    changed = cluster.s2s(*command, out, "--train.learning-rate", "0.1")
-    assert changed.returncode == 2  # the run folder belongs to other settings
-    assert "--restart" in changed.stderr
+    changed = cluster.s2s(*command, "--train.learning-rate", "0.1")
+    assert changed.code == 2  # the run folder belongs to other settings
+    assert "--restart" in changed.err
 
-    done = cluster.s2s(*command, out)
-    assert done.returncode == 0, done.stderr
-    assert losses(out) == losses(whole)
-    assert same_weights(out, whole)
+    done = cluster.s2s(*command)
+    assert done.code == 0, done.err
+    assert losses(out) == losses(two_workers)
+    assert same_weights(out, two_workers)
     # One curve, although steps were done twice: what was told of lost work is gone.
     lines = (tmp_path / "hurt.run/metrics.jsonl").read_text().splitlines()
     steps = [told["step"] for line in lines if "train/loss" in (told := json.loads(line))]
@@ -139,7 +105,7 @@ def growing() -> Iterator[tuple[Cluster, Callable[[], Node]]]:
     nodes: list[Node] = []
     with tempfile.TemporaryDirectory(prefix="s2s-ray-", ignore_cleanup_errors=True) as folder:
         cluster, head = start_head(Path(folder), 0, **quick)
-        wait_for(lambda: len(alive(cluster)) == 1)
+        until(lambda: len(alive(cluster)) == 1)
 
         def add() -> Node:
             before = alive(cluster)
@@ -155,7 +121,7 @@ def growing() -> Iterator[tuple[Cluster, Callable[[], Node]]]:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
-            wait_for(lambda: bool(alive(cluster) - before))
+            until(lambda: bool(alive(cluster) - before))
             [new] = alive(cluster) - before
             nodes.append(Node(process, new))
             return nodes[-1]
@@ -180,16 +146,16 @@ def alive(cluster: Cluster) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_killed_node_leaves_the_weights_as_they_are(
-    growing: tuple[Cluster, Callable[[], Node]], small_corpus: Path, tmp_path: Path
+    growing: tuple[Cluster, Callable[[], Node]], run: tuple[object, ...], tmp_path: Path
 ) -> None:
     cluster, add = growing
     first, _ = add(), add()
     whole, out = tmp_path / "whole", tmp_path / "hurt"
-    command = ("train", "demo", "--corpus", small_corpus, "--workers", 2, *RUN, "--out")
+    command = (*run, "--workers", 2, "--out")
     done = cluster.s2s(*command, whole)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     process = cluster.start(*command, out)
-    wait_for(reached(out, 300))
+    until(reached(out, 300))
     first.kill()
     add()
     told, _ = process.communicate(timeout=300)
@@ -202,28 +168,16 @@ def test_a_killed_node_leaves_the_weights_as_they_are(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
-    growing: tuple[Cluster, Callable[[], Node]], small_corpus: Path, tmp_path: Path
+    growing: tuple[Cluster, Callable[[], Node]], run: tuple[object, ...], tmp_path: Path
 ) -> None:
     cluster, add = growing
     add()
-    long = (*RUN, "--train.epochs", "150", "--train.learning-rate", "5e-4",
-            "--train.precision", "fp32")  # fmt: skip
+    long = (*run, "--train.epochs", 150, "--train.learning-rate", "5e-4",
+            "--train.precision", "fp32", "--out")  # fmt: skip
     whole, out = tmp_path / "whole", tmp_path / "elastic"
-    done = cluster.s2s("train", "demo", "--corpus", small_corpus, "--out", whole, *long)
-    assert done.returncode == 0, done.stderr
-    process = cluster.start(
-        "train",
-        "demo",
-        "--corpus",
-        small_corpus,
-        "--out",
-        out,
-        "--workers",
-        "1:2",
-        "--resize",
-        1,
-        *long,
-    )
+    done = cluster.s2s(*long, whole)
+    assert done.code == 0, done.err
+    process = cluster.start(*long, out, "--workers", "1:2", "--resize", 1)
     assert process.stdout is not None
     told: list[str] = []
 
@@ -256,16 +210,15 @@ def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_notice_of_preemption_is_answered_with_a_checkpoint(
-    growing: tuple[Cluster, Callable[[], Node]], small_corpus: Path, tmp_path: Path
+    growing: tuple[Cluster, Callable[[], Node]], run: tuple[object, ...], tmp_path: Path
 ) -> None:
     cluster, add = growing
     node = add()
     out = tmp_path / "model"
     process = cluster.start(
-        "train", "demo", "--corpus", small_corpus, "--out", out, *RUN,
-        "--train.epochs", "40", "--train.checkpoint-steps", "1000000",
-    )  # fmt: skip
-    wait_for(reached(out, 200))
+        *run, "--out", out, "--train.epochs", 40, "--train.checkpoint-steps", 1_000_000
+    )
+    until(reached(out, 200))
     subprocess.run(
         [BIN / "ray", "drain-node", "--address", cluster.address, "--node-id", node.id,
          "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",
@@ -278,4 +231,7 @@ def test_a_notice_of_preemption_is_answered_with_a_checkpoint(
     assert "a node is about to go: saving" in told
     [line] = [line for line in told.splitlines() if "resuming from the checkpoint" in line]
     step = int(line.split("step ")[1].split(" ")[0].replace(",", ""))
-    assert step % 113 != 0  # not the end of an epoch, so it was the one that was asked for
+    lines = map(json.loads, (tmp_path / "model.run/metrics.jsonl").read_text().splitlines())
+    ends = {line["step"] for line in lines if "valid/loss" in line}
+    assert len(ends) == 40
+    assert step not in ends  # not the end of an epoch, so it was the one that was asked for

@@ -3,22 +3,40 @@
 import json
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.system.conftest import Cluster, free_port
+from tests.support.cluster import Cluster
+from tests.support.ports import free_port
+
+Job = subprocess.Popen[str]
 
 
 @pytest.fixture(scope="module")
-def sweep(cluster: Cluster, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bad_job(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Job]:
+    """A job that cannot succeed, begun beside the sweep: most of its time it waits for Ray."""
+    folder = tmp_path_factory.mktemp("bad")
+    with cluster.submit(
+        "-m", "jobs.prepare", "seed", "--source", folder / "no.txt", "--out", folder / "c"
+    ) as job:
+        yield job
+
+
+@pytest.fixture(scope="module")
+def sweep(
+    cluster: Cluster, bad_job: Job, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     out = tmp_path_factory.mktemp("sweep") / "sweep"
-    done = cluster.submit(
+    job = cluster.submit(
         "-m", "jobs.tune", "demo", "--corpus", small_corpus, "--out", out, "--trials", 2,
         "--train.epochs", 2, "--hidden-sizes", 16, 32, "--embedding-sizes", 8,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    told, _ = job.communicate(timeout=280)
+    assert job.returncode == 0, told
     return out
 
 
@@ -33,24 +51,26 @@ def test_a_sweep_tells_of_each_trial(sweep: Path) -> None:
     assert config["model"]["hidden_size"] == best["hidden_size"]
 
 
-def test_the_best_model_of_a_sweep_can_be_served(cluster: Cluster, sweep: Path) -> None:
+def test_the_best_model_of_a_sweep_can_be_served_until_sigterm(
+    cluster: Cluster, sweep: Path
+) -> None:
+    direct = cluster.s2s("translate", sweep / "best", "The old red dog.")
     port = free_port()
+    url = f"http://127.0.0.1:{port}"
     server = cluster.start("serve", sweep / "best", "--port", port)
     assert server.stdout is not None
     try:
         told = next(line for line in server.stdout if "serving on" in line)
-        assert f"http://127.0.0.1:{port}" in told
+        assert url in told
         question = {"q": ["The old red dog."], "source": "en", "target": "fr"}
-        url = f"http://127.0.0.1:{port}"
         answer = httpx.post(f"{url}/translate", json=question, timeout=30)
         assert answer.status_code == 200
-        direct = cluster.s2s("translate", sweep / "best", "The old red dog.")
-        assert answer.json() == {"translatedText": direct.stdout.splitlines()}
+        assert answer.json() == {"translatedText": direct.out.splitlines()}
         assert httpx.get(f"{url}/health").json() == {"status": "ok"}
         assert httpx.post(f"{url}/translate", json={"q": "a"}).status_code == 400
         second = cluster.s2s("serve", sweep / "best", "--port", port)
-        assert second.returncode == 2
-        assert "cannot listen" in second.stderr
+        assert second.code == 2
+        assert "cannot listen" in second.err
     finally:
         server.send_signal(signal.SIGTERM)
         code = server.wait(60)
@@ -59,12 +79,10 @@ def test_the_best_model_of_a_sweep_can_be_served(cluster: Cluster, sweep: Path) 
         httpx.get(f"{url}/health")
 
 
-def test_bad_input_fails_the_job_with_its_message(cluster: Cluster, tmp_path: Path) -> None:
-    done = cluster.submit(
-        "-m", "jobs.prepare", "seed", "--source", tmp_path / "no.txt", "--out", tmp_path / "c"
-    )
-    assert done.returncode == 1  # Ray's own code for any job that failed
-    assert "no such file" in done.stdout + done.stderr
+def test_bad_input_fails_the_job_with_its_message(bad_job: Job) -> None:
+    told, _ = bad_job.communicate(timeout=120)
+    assert bad_job.returncode == 1  # Ray's own code for any job that failed
+    assert "no such file" in told
 
 
 @pytest.mark.slow
@@ -74,13 +92,13 @@ def test_the_tutorial_reaches_its_padded_accuracy(cluster: Cluster, tmp_path: Pa
     if not data.exists():
         pytest.skip("needs fra-eng.zip in S2S_DATA")
     corpus, out = tmp_path / "corpus", tmp_path / "seed"
-    prepared = cluster.submit("-m", "jobs.prepare", "seed", "--source", data, "--out", corpus)
-    assert prepared.returncode == 0, prepared.stdout + prepared.stderr
-    done = cluster.submit(
-        "-m", "jobs.train", "seed", "--corpus", corpus, "--out", out, "--workers", 2,
-        timeout=1500,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    for job, seconds in (
+        (("-m", "jobs.prepare", "seed", "--source", data, "--out", corpus), 280),
+        (("-m", "jobs.train", "seed", "--corpus", corpus, "--out", out, "--workers", 2), 1500),
+    ):
+        submitted = cluster.submit(*job)
+        told, _ = submitted.communicate(timeout=seconds)
+        assert submitted.returncode == 0, told
     last = json.loads((out / "metrics.json").read_text())["epochs"][-1]
     assert last["epoch"] == 10
     assert last["valid_padded_accuracy"] >= 0.8179

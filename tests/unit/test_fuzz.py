@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -260,7 +261,7 @@ def test_any_body_is_answered_and_leaves_nothing_behind(
 
 def test_any_query_is_answered(models: Models) -> None:
     chance = random.Random(3)
-    statuses = set()
+    statuses = Counter[int]()
     with client_of(models) as client:
         for _ in range(200):
             body, _ = chance.choice([as_form, noise])(chance)
@@ -268,6 +269,6 @@ def test_any_query_is_answered(models: Models) -> None:
             path = chance.choice(["/translate", "/detect"])
             method = chance.choice(["GET", "POST"])
             response = client.request(method, f"{path}?{query.decode('ascii')}")
-            assert response.status_code in (200, 400), query
-            statuses.add(response.status_code)
-    assert statuses == {200, 400}
+            statuses[response.status_code] += 1
+            assert set(statuses) <= {200, 400}, query
+    assert min(statuses[200], statuses[400]) > 10, statuses  # else little was tried
