@@ -14,7 +14,7 @@ from s2s.config import (
 
 
 def seed() -> Config:
-    """The tutorial: 33,000 rows, LSTM 64 without attention, 10 epochs, a random 10 % held out."""
+    """Configure the tutorial: 33,000 rows, LSTM 64 without attention, a random 10 % held out."""
     return Config(
         text=TextConfig(normaliser="tutorial"),
         corpus=CorpusConfig(
@@ -40,7 +40,7 @@ def seed() -> Config:
 
 
 def demo() -> Config:
-    """About two minutes of training on two CPU cores, made for the embedded demo corpus."""
+    """Configure two minutes of training on two CPU cores, for the embedded demo corpus."""
     return Config(
         corpus=CorpusConfig(valid=0.05, test=0.05),
         model=ModelConfig(embedding_size=96, hidden_size=256),
@@ -50,7 +50,7 @@ def demo() -> Config:
 
 
 def base() -> Config:
-    """Where to start with a corpus of your own: every character kept, 16,000 words a language."""
+    """Configure a start for a corpus of your own: lossless text, 16,000 words a language."""
     return Config(
         text=TextConfig(vocabulary_size=16_000),
         model=ModelConfig(
@@ -75,7 +75,7 @@ def base() -> Config:
 
 
 def multi30k() -> Config:
-    """29,000 image captions that were tokenised before: judged by BLEU, as others' figures are."""
+    """Configure the Multi30k captions as their authors tokenised them, for comparable BLEU."""
     start = base()
     return Config(
         text=TextConfig(normaliser="tokenised", min_frequency=2, shared=True),

@@ -54,5 +54,33 @@ def test_the_tutorial_quotes_the_code_as_it_is() -> None:
             assert bare(part).strip() in code, f"the tutorial quotes what is not there:\n{part}"
 
 
+def test_paths_and_modules_that_are_named_exist() -> None:
+    missing = []
+    for file in files():
+        if file.suffix not in {".py", ".md", ".toml", ".yaml"} or file.name == "log.md":
+            continue
+        text = file.read_text()
+        missing += [
+            f"{file.name}: {path}"
+            for path in re.findall(r"\b(?:s2s|tests|benchmarks)/[\w/]+\.(?:py|html|css)\b", text)
+            if not (ROOT / path).exists()
+        ]
+        missing += [
+            f"{file.name}: {name}" for name in re.findall(r"`(s2s(?:\.\w+)+)", text)
+            if not is_importable(name)
+        ]  # fmt: skip
+    assert not missing
+
+
+def is_importable(name: str) -> bool:
+    """Whether a dotted name is a module, or something that a module's text defines."""
+    path = ROOT.joinpath(*name.split("."))
+    if path.is_dir() or path.with_suffix(".py").exists():
+        return True
+    module = path.parent.with_suffix(".py")
+    source = module if module.exists() else path.parent / "__init__.py"
+    return source.exists() and re.search(rf"\b{path.name}\b", source.read_text()) is not None
+
+
 def test_no_file_is_too_large_to_review() -> None:
     assert all(file.stat().st_size < 1_000_000 for file in files())
