@@ -18,11 +18,12 @@ _WHOLE_REQUESTS = "option http-buffer-request"
 _MOST_ACTIVE = 128  # requests that a replica has at a time
 _MOST_QUEUED = 512  # requests that wait for a replica
 
+_QUEUE_IS_FULL = f"if {{ avg_queue gt {_MOST_QUEUED} }}"
 _REFUSAL = (
     "timeout queue 30s",
-    f"http-request set-log-level silent if {{ avg_queue gt {_MOST_QUEUED} }}",
+    f"http-request set-log-level silent {_QUEUE_IS_FULL}",
     "http-request return status 429 hdr retry-after 1 content-type application/json "
-    f"""string '{{"error":"too many requests are waiting"}}' if {{ avg_queue gt {_MOST_QUEUED} }}""",
+    f"""string '{{"error":"too many requests are waiting"}}' {_QUEUE_IS_FULL}""",
 )
 
 # Of HAProxy's metrics and statistics.
