@@ -34,7 +34,7 @@ def claim_folder(out: Path, marker: str, description: Mapping[str, object], rest
     if out.exists() and not (out / marker).is_file():
         raise BadInput(f"{out} exists already, and no earlier run made it; name another --out")
     if out.exists() and not restart:
-        raise BadInput(f"{out} exists already; --restart begins anew and replaces it")
+        raise BadInput(f"{out} exists already; --restart starts over and replaces it")
     folder = run_folder(out)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").is_file():
         raise BadInput(f"{folder} exists already, and no run made it; name another --out")
@@ -90,7 +90,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit):  # Ray ends its workers on SIGINT, and then exits
-        raise Stopped("stopped; the same command goes on where this one stopped") from None
+        raise Stopped("stopped; run the same command again to resume") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -40,7 +40,7 @@ class GroupRestarts:
     def before_resize(self, workers: int) -> None:
         """Ask for a checkpoint, and wait for it for a while."""
         with suppress(Exception):
-            self._log(f"going on with {workers} workers")
+            self._log(f"continuing with {workers} workers")
             before = ray.get(self._board.request_save.remote(), timeout=_CHECKPOINT_SECONDS)
             end = time.monotonic() + _CHECKPOINT_SECONDS
             while time.monotonic() < end:

@@ -23,7 +23,7 @@ class TrainMetrics:
 
     Args:
         run: the value of the tag `run`.
-        after: the step the run goes on from, 0 for a new run.
+        after: the step that the run is resumed from, 0 for a new run.
     """
 
     def __init__(self, run: str, after: int) -> None:

@@ -171,7 +171,8 @@ def _finished(outcome: RunOutcome, store: Checkpoints, folder: Path) -> RunFinis
             raise Failed(reason)
         case RunStopped(steps):
             raise Stopped(
-                f"stopped after step {steps:,}, which is saved; the same command goes on from there"
+                f"stopped after step {steps:,}, which is saved; "
+                "run the same command again to resume"
             )
         case RunFinished():
             return outcome
@@ -210,7 +211,8 @@ def _fit(trainer: TorchTrainer, board: Any, log: Callable[[str], None]) -> RunOu
             late = bool(signals) and time.monotonic() - signals[0] > _SAVE_SECONDS
             if len(signals) > 1 or late or (signals and not is_reachable(board)):
                 raise Stopped(
-                    "stopped without saving; the same command goes on from the last checkpoint"
+                    "stopped without saving; run the same command again to resume from the last "
+                    "checkpoint"
                 )
     finally:
         for number, handler in before.items():

@@ -60,7 +60,7 @@ def test_a_killed_worker_a_killed_driver_and_ctrl_c_leave_the_weights_as_they_ar
     assert process.returncode == 3, told
     assert "resuming from the checkpoint of step" in told
     assert "which is saved" in told
-    assert "goes on" in told
+    assert "again to resume" in told
     assert not out.exists()
 
     changed = cluster.s2s(*command, "--train.learning-rate", "0.1")
@@ -190,7 +190,7 @@ def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
 
     heard("epoch 2/")
     second = add()
-    heard("going on with 2 workers")
+    heard("continuing with 2 workers")
     heard("resuming from the checkpoint of step")
     heard("2 workers with 1 thread each")
     heard("epoch ")

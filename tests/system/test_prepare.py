@@ -74,7 +74,7 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(
     assert process.returncode == (3 if kill == signal.SIGINT else -signal.SIGKILL), rest
     assert not out.exists()
     if kill == signal.SIGINT:
-        assert "goes on" in rest
+        assert "again to resume" in rest
         other = cluster.s2s(*command, "--corpus.seed", 7)
         assert other.code == 2  # the run folder belongs to other settings
         assert "--restart" in other.err
