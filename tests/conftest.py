@@ -118,3 +118,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none."""
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the system tests, the longest, and keep what shares fixtures in one process.
+
+    `--dist loadgroup` gives each group to one process: a file with its servers and models, and all
+    system tests with their cluster.
+    """
+    items.sort(key=lambda item: "system" not in item.path.parts)
+    for item in items:
+        group = "system" if "system" in item.path.parts else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))

@@ -235,6 +235,11 @@ def test_an_exploding_loss_fails_and_keeps_its_batches(
 # ---- workers ------------------------------------------------------------------------------------
 
 
+# Each is a fork of a process that has imported all this, and has neither threads nor a state.
+PROCESSES = mp.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.numerics.test_loop"])
+
+
 def work(rank: int, world: int, corpus: Path, config: str, folder: Path) -> None:
     """Train as one of several processes; the first leaves its weights, and each its record."""
     torch.set_num_threads(1)
@@ -256,10 +261,7 @@ def together(
     """Train with several worker processes, of which this is one; return weights and metrics."""
     folder.mkdir(exist_ok=True)
     shared = (world, corpus.path, config.to_json(), folder)
-    others = [
-        mp.get_context("spawn").Process(target=work, args=(rank, *shared))
-        for rank in range(1, world)
-    ]
+    others = [PROCESSES.Process(target=work, args=(rank, *shared)) for rank in range(1, world)]
     for other in others:
         other.start()
     work(0, *shared)
