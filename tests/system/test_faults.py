@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from s2s.training.checkpoints import Checkpoints
 from tests.support.cluster import BIN, Cluster, start_head
 from tests.support.ports import free_port
-from tests.support.waits import until
+from tests.support.serving import until
 
 
 def reached(out: Path, steps: int) -> Callable[[], bool]:

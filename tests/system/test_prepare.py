@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster import Cluster, s2s
-from tests.support.waits import until
+from tests.support.serving import until
 
 WORDS = ["red", "blue", "old", "new", "big", "small", "dog", "cat", "tree", "house", "L'été", "«"]
 
