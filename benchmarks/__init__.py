@@ -1,1 +1,1 @@
-"""Side-by-side measurements; the results stand in README.md."""
+"""Side-by-side measurements, whose results are in README.md."""

@@ -1,14 +1,14 @@
-"""Speed of translating: a model directory, at several batch sizes, and JoeyNMT beside it.
+"""Translation speed of a model directory at several batch sizes, and of JoeyNMT beside it.
 
 `python -m benchmarks.decode --model MODEL --source FILE` translates the lines of a file, greedily
 and with a beam of 5. With `--joeynmt FOLDER`, where `benchmarks.joeynmt_peer` trained a model of
-the same size on the same rows, JoeyNMT translates them as well, in a process of its own with as
-many threads, the rounds interleaved with ours.
+the same size on the same rows, JoeyNMT translates them as well, in a separate process with the
+same number of threads. The rounds of all systems are interleaved.
 
-A time is that of one call, from sentences to translations: splitting into words, batching, search
-and joining words. Start-up and loading are left out, and a first round warms up and is not counted.
-A small batch gets fewer sentences, at most a hundred batches of them. Target words are those of the
-translations, split at spaces. A machine is noisy: compare within a run only.
+Times cover one call, from sentences to translations: tokenising, batching, search and detokenising.
+Start-up and loading are excluded, and a first round warms up and is not counted. Small batch sizes
+get fewer sentences, at most a hundred batches. Target words are the words of the translations,
+split at spaces. Machines are noisy: compare figures within one run only.
 """
 
 import argparse
@@ -32,52 +32,52 @@ import sacrebleu
 import torch
 from safetensors import safe_open
 
-from benchmarks.train import _cpu
+from benchmarks.train import cpu_name
 from s2s.decoding.translator import Translator
 
-BATCHES = 100  # at most, of a call
+MAX_BATCHES = 100  # in a call
 BEAMS = (1, 5)
-PEER_BATCH = 64  # sentences, of JoeyNMT
+PEER_BATCH = 64  # sentences in a batch of JoeyNMT
 
 # Sentences → seconds and translations.
 Translate = Callable[[list[str]], tuple[float, list[str]]]
-# The same with `beam` and `batch`, sentences translated together.
-Ask = Callable[..., tuple[float, list[str]]]
+# Sentences, `beam` and `batch` → seconds and translations.
+TranslateWith = Callable[..., tuple[float, list[str]]]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What one row of the table is measured with."""
+class Setup:
+    """System and settings that one row of the table is measured with."""
 
     system: str
     beam: int
-    batch: int
+    batch: int  # sentences translated together
     sentences: int
 
 
 @dataclass(frozen=True)
 class Result:
-    """A row of the table."""
+    """Row of the table."""
 
-    cell: Cell
-    rates: list[float]  # sentences/s, of each round
-    words: int  # of all translations
-    bleu: float | None  # of 100, on words split at spaces; with a reference
+    setup: Setup
+    rates: list[float]  # sentences/s in each round
+    words: int  # in all translations
+    bleu: float | None  # 0 to 100, on words split at spaces; None without a reference
     examples: list[str]
 
     @property
     def rate(self) -> float:
-        """The median of the rounds."""
+        """Sentences/s, the median of the rounds."""
         return statistics.median(self.rates)
 
     @property
     def length(self) -> float:
-        """Words of a translation."""
-        return self.words / self.cell.sentences
+        """Mean number of words in a translation."""
+        return self.words / self.setup.sentences
 
 
 def main() -> None:
-    """Print a table of rates, or one JSON object."""
+    """Measure all systems; print a table of rates, or one JSON object."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.decode",
         description=__doc__,
@@ -85,86 +85,94 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, required=True, help="model directory")
     parser.add_argument("--source", type=Path, required=True, help="a sentence a line; may be .gz")
-    parser.add_argument("--reference", type=Path, help="their translations, for BLEU and lengths")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions")
-    parser.add_argument("--threads", type=int, default=2, help="of an operation")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 16, 64, 256])
-    parser.add_argument("--sentences", type=int, default=1000, help="from the start of the file")
     parser.add_argument(
-        "--precisions", nargs="+", default=["fp32"], help="of ours, as --decode.precision"
+        "--reference", type=Path, help="reference translations, for BLEU and lengths"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
+    parser.add_argument("--threads", type=int, default=2, help="threads of one operation")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 16, 64, 256])
+    parser.add_argument("--sentences", type=int, default=1000, help="sentences to read")
+    parser.add_argument(
+        "--precisions", nargs="+", default=["fp32"], help="precisions of s2s: fp32, bf16"
     )
     parser.add_argument("--joeynmt", type=Path, help="folder of benchmarks.joeynmt_peer")
-    parser.add_argument("--examples", type=int, default=0, help="translations shown of each system")
+    parser.add_argument(
+        "--examples", type=int, default=0, help="translations to show of each system"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead")
     arguments = parser.parse_args()
 
-    os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)  # of the tokenizers
+    os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)  # threads of the tokenizers
     torch.set_num_threads(arguments.threads)
     sentences, references = _read(arguments.source, arguments.reference, arguments.sentences)
     translator = Translator.load(arguments.model)
     about = {
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "date": str(date.today()),
         "command": " ".join(sys.argv[1:]),
         "threads": arguments.threads,
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "parameters": {"s2s": _parameters(arguments.model)},
-        "words_of_reference": _length(references) if references else None,
+        "words_of_reference": _mean_words(references) if references else None,
     }
     with ExitStack() as stack:
-        ways: dict[Cell, Translate] = {}
+        ways: dict[Setup, Translate] = {}
         if arguments.joeynmt:
-            ask, peer = stack.enter_context(_joeynmt(arguments, translator))
+            translate_with, peer = stack.enter_context(_joeynmt(arguments, translator))
             about["versions"]["joeynmt"] = peer["versions"]["joeynmt"]
             about["parameters"]["joeynmt"] = peer["parameters"]
             for beam in BEAMS:
-                cell = Cell("JoeyNMT", beam, PEER_BATCH, _enough(PEER_BATCH, sentences))
-                ways[cell] = partial(ask, beam=beam, batch=PEER_BATCH)
+                setup = Setup("JoeyNMT", beam, PEER_BATCH, _limit(PEER_BATCH, sentences))
+                ways[setup] = partial(translate_with, beam=beam, batch=PEER_BATCH)
         for precision in arguments.precisions:
             for beam in BEAMS:
                 for batch in arguments.batch_sizes:
-                    using = translator.with_settings(
+                    configured = translator.with_settings(
                         beam=beam, batch_size=batch, precision=precision
                     )
-                    cell = Cell(f"s2s, {precision}", beam, batch, _enough(batch, sentences))
-                    ways[cell] = partial(_ours, using)
+                    setup = Setup(f"s2s, {precision}", beam, batch, _limit(batch, sentences))
+                    ways[setup] = partial(_translate, configured)
         results = _measure(ways, sentences, references, arguments.rounds, arguments.examples)
     if arguments.json:
-        told = [{**asdict(r), "sentences_per_second": r.rate, "length": r.length} for r in results]
-        print(json.dumps({**about, "results": told}))
+        rows = [
+            {"cell": asdict(r.setup), "rates": r.rates, "words": r.words, "bleu": r.bleu,
+             "examples": r.examples, "sentences_per_second": r.rate, "length": r.length}
+            for r in results
+        ]  # fmt: skip
+        print(json.dumps({**about, "results": rows}))
     else:
         _show(about, results)
 
 
 def _measure(
-    ways: dict[Cell, Translate],
+    ways: dict[Setup, Translate],
     sentences: list[str],
     references: list[str],
     rounds: int,
     examples: int,
 ) -> list[Result]:
-    """Time every way in every round, after one that warms up."""
-    rates: dict[Cell, list[float]] = {cell: [] for cell in ways}
-    made: dict[Cell, list[str]] = {}
+    """Time every system in every round, after a round that warms up."""
+    rates: dict[Setup, list[float]] = {setup: [] for setup in ways}
+    outputs: dict[Setup, list[str]] = {}
     for turn in range(rounds + 1):
-        for cell, translate in ways.items():
-            seconds, made[cell] = translate(sentences[: cell.sentences])
+        for setup, translate in ways.items():
+            seconds, outputs[setup] = translate(sentences[: setup.sentences])
             if turn:
-                rates[cell].append(cell.sentences / seconds)
-            print(f"round {turn}: {cell}, {seconds:.2f} s", file=sys.stderr)
+                rates[setup].append(setup.sentences / seconds)
+            print(f"round {turn}: {setup}, {seconds:.2f} s", file=sys.stderr)
     results = []
-    for cell, translations in made.items():
+    for setup, translations in outputs.items():
         bleu = None
         if references:
-            against = [references[: cell.sentences]]
-            bleu = sacrebleu.corpus_bleu(translations, against, tokenize="none", force=True).score
+            matching = [references[: setup.sentences]]
+            bleu = sacrebleu.corpus_bleu(translations, matching, tokenize="none", force=True).score
         words = sum(len(text.split()) for text in translations)
-        results.append(Result(cell, rates[cell], words, bleu, translations[:examples]))
+        results.append(Result(setup, rates[setup], words, bleu, translations[:examples]))
     return results
 
 
 def _show(about: dict[str, Any], results: list[Result]) -> None:
-    """Print the table, and how much faster ours is than JoeyNMT."""
+    """Print the table of rates and that of s2s over JoeyNMT."""
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     parameters = ", ".join(f"{name} {count:,}" for name, count in about["parameters"].items())
     print(f"{about['cpu']}, threads: {about['threads']}; {versions}; {about['date']};")
@@ -176,37 +184,38 @@ def _show(about: dict[str, Any], results: list[Result]) -> None:
     )
     print("|" + " --- |" * (8 + bleu))
     for result in results:
-        cell = result.cell
+        setup = result.setup
         print(
-            f"| {cell.system} | {cell.beam} | {cell.batch} | {cell.sentences:,} "
+            f"| {setup.system} | {setup.beam} | {setup.batch} | {setup.sentences:,} "
             f"| {result.rate:,.1f} | {min(result.rates):,.1f} to {max(result.rates):,.1f} "
             f"| {result.rate * result.length:,.0f} | {result.length:.2f} |"
             + (f" {result.bleu:.1f} |" if bleu else "")
         )
     if about["words_of_reference"]:
-        print(f"\nThe reference has {about['words_of_reference']:.2f} words a sentence.")
-    peers = {result.cell.beam: result for result in results if result.cell.system == "JoeyNMT"}
+        print(f"\nThe reference has {about['words_of_reference']:.2f} words/sentence.")
+    peers = {result.setup.beam: result for result in results if result.setup.system == "JoeyNMT"}
     if peers:
-        print(
-            f"\n| system, batch {PEER_BATCH} | beam | times JoeyNMT's sentences/s | its words/s |"
-        )
+        print(f"\n| system, batch {PEER_BATCH} | beam | sentences/s over JoeyNMT's | words/s |")
         print("|" + " --- |" * 4)
         for result in results:
-            if result.cell.batch == PEER_BATCH and result.cell.system != "JoeyNMT":
-                peer = peers[result.cell.beam]
+            if result.setup.batch == PEER_BATCH and result.setup.system != "JoeyNMT":
+                peer = peers[result.setup.beam]
                 ratio = result.rate / peer.rate
                 words = ratio * result.length / peer.length
-                print(f"| {result.cell.system} | {result.cell.beam} | {ratio:.2f} | {words:.2f} |")
+                print(
+                    f"| {result.setup.system} | {result.setup.beam} | {ratio:.2f} | {words:.2f} |"
+                )
     for result in results:
-        if result.examples and result.cell.batch == PEER_BATCH:
-            print(f"\n{result.cell.system}, beam {result.cell.beam}:")
+        if result.examples and result.setup.batch == PEER_BATCH:
+            print(f"\n{result.setup.system}, beam {result.setup.beam}:")
             print("\n".join(f"    {text}" for text in result.examples))
 
 
-# ---- the ways -----------------------------------------------------------------------------------
+# ---- the systems --------------------------------------------------------------------------------
 
 
-def _ours(translator: Translator, sentences: list[str]) -> tuple[float, list[str]]:
+def _translate(translator: Translator, sentences: list[str]) -> tuple[float, list[str]]:
+    """Return the seconds of one call of s2s, and the translations."""
     start = time.perf_counter()
     translations = translator.translate(sentences)
     return time.perf_counter() - start, translations
@@ -215,12 +224,17 @@ def _ours(translator: Translator, sentences: list[str]) -> tuple[float, list[str
 @contextmanager
 def _joeynmt(
     arguments: argparse.Namespace, translator: Translator
-) -> Iterator[tuple[Ask, dict[str, Any]]]:
-    """A process that translates with JoeyNMT, by the limits of our translator, and what it is."""
+) -> Iterator[tuple[TranslateWith, dict[str, Any]]]:
+    """Start a process that translates with JoeyNMT, and end the process with the block.
+
+    Yields:
+        A function that translates by the length limits of `translator`, and the description that
+        the process gives of its model: weights, versions, threads and vocabulary sizes.
+    """
     folder: Path = arguments.joeynmt
     command: list[str | Path] = [
         folder / "venv" / "bin" / "python",
-        "-P",  # the modules of this folder have common names
+        "-P",  # this folder's modules have names that would hide others
         Path(__file__).with_name("joeynmt_peer.py"),
         *("--folder", folder, "--threads", str(arguments.threads), "--answer"),
     ]
@@ -239,14 +253,14 @@ def _joeynmt(
         ) as process,
     ):
 
-        def told() -> dict[str, Any]:
+        def read() -> dict[str, Any]:
             line = process.stdout.readline() if process.stdout else ""
             if not line:
                 raise SystemExit(f"JoeyNMT ended: see {log}")
             answer: dict[str, Any] = json.loads(line)
             return answer
 
-        def ask(sentences: list[str], beam: int, batch: int) -> tuple[float, list[str]]:
+        def translate(sentences: list[str], beam: int, batch: int) -> tuple[float, list[str]]:
             request = {
                 "sentences": sentences,
                 "beam": beam,
@@ -255,39 +269,41 @@ def _joeynmt(
                 "length_penalty": decode.length_penalty,
             }
             print(json.dumps(request), file=process.stdin, flush=True)
-            answer = told()
+            answer = read()
             return answer["seconds"], answer["translations"]
 
-        yield ask, told()
+        yield translate, read()
 
 
-# ---- what is translated -------------------------------------------------------------------------
+# ---- the sentences ------------------------------------------------------------------------------
 
 
-def _read(source: Path, reference: Path | None, most: int) -> tuple[list[str], list[str]]:
-    """Sentences, and their references if there are any, without those that have no words."""
-    sentences = _lines(source)
-    references = _lines(reference) if reference else [""] * len(sentences)
-    pairs = [pair for pair in zip(sentences, references, strict=True) if pair[0].strip()][:most]
+def _read(source: Path, reference: Path | None, limit: int) -> tuple[list[str], list[str]]:
+    """Return the first `limit` sentences that have words, and their references if there are any."""
+    sentences = read_lines(source)
+    references = read_lines(reference) if reference else [""] * len(sentences)
+    pairs = [pair for pair in zip(sentences, references, strict=True) if pair[0].strip()][:limit]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs] if reference else []
 
 
-def _lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file, which may be compressed by gzip."""
     data = path.read_bytes()
     text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
     return text.removesuffix("\n").split("\n")
 
 
-def _enough(batch: int, sentences: list[str]) -> int:
-    return min(len(sentences), BATCHES * batch)
+def _limit(batch: int, sentences: list[str]) -> int:
+    """Return the number of sentences to translate at a batch size."""
+    return min(len(sentences), MAX_BATCHES * batch)
 
 
-def _length(texts: list[str]) -> float:
+def _mean_words(texts: list[str]) -> float:
     return statistics.fmean(len(text.split()) for text in texts)
 
 
 def _parameters(model: Path) -> int:
-    """Weights of a model directory, tied ones once."""
+    """Return the number of weights in a model directory, tied ones counted once."""
     with safe_open(model / "model.safetensors", "pt") as file:
         return sum(file.get_tensor(name).numel() for name in file.keys())  # noqa: SIM118
 

@@ -1,16 +1,17 @@
-"""Every path that a GPU takes, checked and timed on one card, in one run of at most six minutes.
+"""Checks and timings of every GPU code path, on one GPU, in one run of at most six minutes.
 
     s2s prepare seed --source fra-eng.zip --languages en-fr --out corpora/seed
     s2s prepare multi30k … --out corpora/multi30k          # as in docs/translation.md
     s2s prepare demo --source demo --out corpora/demo
     python -m benchmarks.gpu --data corpora --out build/gpu
 
-The first half needs no Ray: numbers against float64 on the CPU, data-parallel workers, decoding,
-checkpoints; then rates, each beside its floor: the arithmetic and the bytes that it cannot do
-without, by what the card was measured to do. The second half runs where Ray is installed. A part
-that fails is reported, and the others still run. The table comes last; `report.json` and the
-profiler's breakdown of a step are in the folder of `--out`. Without a GPU the same parts run on the
-CPU, to see that the script is whole: no figure of such a run means anything.
+The first half needs no Ray: numerics against float64 on the CPU, data-parallel workers, decoding
+and checkpoints; then rates, each beside its floor: the time that its arithmetic and its memory
+traffic take at least, at the rates that the same run measured for this GPU. The second half runs
+where Ray is installed. If a part fails, the failure is reported and the other parts still run. The
+table comes last; `report.json` and the profiler's breakdown of a step are in the `--out` folder.
+Without a GPU the same parts run on the CPU, to check that the script works: figures from such a run
+mean nothing.
 """
 
 import argparse
@@ -25,12 +26,12 @@ import datasets
 import torch
 
 from benchmarks.gpu_checks import (
-    be_a_worker,
     decoding,
     graphs,
     memory,
     numbers,
     resumption,
+    run_worker,
     seed,
     workers,
 )
@@ -56,25 +57,29 @@ PARTS: dict[str, Callable[[Report], None]] = {
 
 
 def main() -> None:
-    """Run all parts, or some, and print the table."""
+    """Run all parts, or those of `--parts`, and print the table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of seed, multi30k, demo")
-    parser.add_argument("--out", type=Path, required=True, help="folder for report and profiles")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of the corpora seed, multi30k, demo"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for the report and profiles"
+    )
     parser.add_argument(
         "--parts",
         nargs="+",
         choices=PARTS,
         metavar="PART",
-        help=f"of {', '.join(PARTS)}; all by default",
+        help=f"parts to run, of {', '.join(PARTS)}; all by default",
     )
-    parser.add_argument("--worker", help=argparse.SUPPRESS)  # a process of the data-parallel part
+    parser.add_argument("--worker", help=argparse.SUPPRESS)  # JSON, for a data-parallel worker
     arguments = parser.parse_args()
     if arguments.worker:
-        be_a_worker(arguments.data, arguments.out, json.loads(arguments.worker))
+        run_worker(arguments.data, arguments.out, json.loads(arguments.worker))
         return
     torch.set_num_threads(min(8, os.cpu_count() or 1))
     datasets.disable_progress_bars()
@@ -93,19 +98,19 @@ def main() -> None:
                 raise
             traceback.print_exc()
             last = str(error).strip().splitlines() or [""]
-            report.add(name, "the part", f"failed: {type(error).__name__}: {last[-1][:150]}",
-                       right=False)  # fmt: skip
+            report.add(name, "the whole part", f"failed: {type(error).__name__}: {last[-1][:150]}",
+                       passed=False)  # fmt: skip
         spent = time.monotonic() - started
         report.numbers.setdefault("seconds", {})[name] = spent
         print(f"   {spent:.1f} s", flush=True)
         report.save()
     print(f"\n{torch.cuda.get_device_name() if GPU else 'no GPU'}, torch {torch.__version__}, "
           f"{time.monotonic() - begin:.0f} s\n")  # fmt: skip
-    print("| | part | what | found | wanted |\n| --- | --- | --- | --- | --- |")
+    print("| | part | check | result | expected |\n| --- | --- | --- | --- | --- |")
     for row in report.rows:
-        print(f"| {mark(row)} | {row.part} | {row.what} | {row.found} | {row.wanted} |")
-    failed = sum(row.right is False for row in report.rows)
-    print(f"\n{len(report.rows)} rows, {failed} not as wanted")
+        print(f"| {mark(row)} | {row.part} | {row.check} | {row.result} | {row.expected} |")
+    failed = sum(row.passed is False for row in report.rows)
+    print(f"\n{len(report.rows)} rows, {failed} failed")
 
 
 if __name__ == "__main__":

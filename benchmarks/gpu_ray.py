@@ -1,4 +1,4 @@
-"""The commands that give Ray's workers and replicas a GPU: the last part of `benchmarks.gpu`."""
+"""Commands that give Ray's workers and replicas a GPU: the last part of `benchmarks.gpu`."""
 
 import importlib.util
 import json
@@ -16,12 +16,12 @@ from s2s.decoding.translator import Translator
 
 
 def ray_commands(report: Report) -> None:
-    """The commands on a local Ray cluster with a GPU: train, tune, serve, bulk translation."""
+    """Check train, tune, serve and bulk translation on a local Ray cluster with a GPU."""
     if importlib.util.find_spec("ray") is None:
-        report.add("ray", "all", "Ray is not installed: left out")
+        report.add("ray", "all", "skipped: Ray is not installed")
         return
-    with tempfile.TemporaryDirectory(prefix="s2s") as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory(prefix="s2s") as name:
+        folder = Path(name)
         corpus = str((report.data / "demo").resolve())
         flag = ["--gpu"] if GPU else []
         small = ["--train.epochs", "2", "--model.hidden-size", "64"]
@@ -29,15 +29,15 @@ def ray_commands(report: Report) -> None:
         _command(report, "train --gpu --workers 1", "train", "demo", "--corpus", corpus,
                  "--out", folder / "model", "--workers", 1, *flag, *small)  # fmt: skip
         if GPU and (folder / "model" / "metrics.json").exists():
-            told = json.loads((folder / "model" / "metrics.json").read_bytes())
-            rate = told["epochs"][-1]["pairs_per_second"]
-            report.add("ray", "what the model says it was trained on",
-                       f"{told['device']}, {rate:,.0f} pairs/s in its last epoch", "cuda",
-                       told["device"] == "cuda")  # fmt: skip
-        share = ["--gpu", "--gpu-share", "0.5"] if GPU else []
-        _command(report, "tune --gpu, half a card a trial", "tune", "demo", "--corpus", corpus,
+            metrics = json.loads((folder / "model" / "metrics.json").read_bytes())
+            rate = metrics["epochs"][-1]["pairs_per_second"]
+            report.add("ray", "device in the model's metrics.json",
+                       f"{metrics['device']}, {rate:,.0f} pairs/s in its last epoch", "cuda",
+                       metrics["device"] == "cuda")  # fmt: skip
+        half = ["--gpu", "--gpu-share", "0.5"] if GPU else []
+        _command(report, "tune --gpu, half a GPU per trial", "tune", "demo", "--corpus", corpus,
                  "--out", folder / "sweep", "--hidden-sizes", 32, 64, "--embedding-sizes", 32,
-                 "--trials", 2, "--train.epochs", 2, *share)  # fmt: skip
+                 "--trials", 2, "--train.epochs", 2, *half)  # fmt: skip
         model = folder / "model"
         if not model.exists():
             model = report.out / "seed"
@@ -45,44 +45,46 @@ def ray_commands(report: Report) -> None:
             _bulk(report, model)
         except Exception as error:
             report.add("ray", "bulk translation", f"{type(error).__name__}: {error}"[:200],
-                       right=False)  # fmt: skip
+                       passed=False)  # fmt: skip
         try:
             _replica(report, model, folder)
         except Exception as error:
-            report.add("ray", "a replica", f"{type(error).__name__}: {error}"[:200], right=False)
+            report.add("ray", "a replica", f"{type(error).__name__}: {error}"[:200], passed=False)
         report.numbers["ray_seconds"] = time.perf_counter() - begin
 
 
 def _command(report: Report, name: str, *arguments: object) -> None:
+    """Run an `s2s` command, log its output, and report whether it succeeded."""
     command = [sys.executable, "-m", "s2s.cli", *map(str, arguments)]
     begin = time.perf_counter()
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
-        code, said = done.returncode, done.stdout + done.stderr
+        code, output = done.returncode, done.stdout + done.stderr
     except subprocess.TimeoutExpired as late:
-        code, said = -1, f"{late.stdout!r} {late.stderr!r}"
-    spent = time.perf_counter() - begin
+        code, output = -1, f"{late.stdout!r} {late.stderr!r}"
+    seconds = time.perf_counter() - begin
     log = report.out / "ray.log"
     with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ {' '.join(command)}\n{said}\n")
-    last = (said.strip().splitlines() or [""])[-1]
-    told = f"exit {code} in {spent:.0f} s" + ("" if code == 0 else f": {last[:150]}")
-    report.add("ray", name, told, "exit 0", code == 0)
+        file.write(f"$ {' '.join(command)}\n{output}\n")
+    last = (output.strip().splitlines() or [""])[-1]
+    result = f"exit code {code} in {seconds:.0f} s" + ("" if code == 0 else f": {last[:150]}")
+    report.add("ray", name, result, "exit code 0", code == 0)
 
 
-class _Bulk:
-    """A translator that Ray Data keeps on a part of a GPU."""
+class _BulkTranslator:
+    """Translator in an actor of Ray Data, on half a GPU."""
 
     def __init__(self, model: str) -> None:
         self._translator = Translator.load(Path(model), DEVICE)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         texts = list(batch["text"])
-        where = [str(self._translator.device)] * len(texts)
-        return {"text": self._translator.translate(texts), "where": where}
+        devices = [str(self._translator.device)] * len(texts)
+        return {"text": self._translator.translate(texts), "device": devices}
 
 
 def _bulk(report: Report, model: Path) -> None:
+    """Check the translations of an actor of Ray Data that has half a GPU against the CPU's."""
     import ray
     import ray.data
 
@@ -90,22 +92,22 @@ def _bulk(report: Report, model: Path) -> None:
     try:
         texts = report.corpus("demo").split("test")["source"][:500]
         rows = ray.data.from_items([{"text": text} for text in texts])
-        made = rows.map_batches(
-            _Bulk, fn_constructor_args=(str(model.resolve()),), batch_size=128, concurrency=1,
-            num_gpus=0.5 if GPU else 0,
+        translated = rows.map_batches(
+            _BulkTranslator, fn_constructor_args=(str(model.resolve()),), batch_size=128,
+            concurrency=1, num_gpus=0.5 if GPU else 0,
         ).take_all()  # fmt: skip
-        places = {row["where"] for row in made}
-        wanted = Translator.load(model).translate(texts)
-        same = sum(a["text"] == b for a, b in zip(made, wanted, strict=True)) / len(texts)
-        report.add("ray", "bulk translation by an actor of half a GPU",
-                   f"{len(made)} texts on {', '.join(places)}, {same:.1%} as on a CPU",
-                   "on cuda, at least 99 %", same >= 0.99 and places == {str(DEVICE)})  # fmt: skip
+        devices = {row["device"] for row in translated}
+        expected = Translator.load(model).translate(texts)
+        same = sum(a["text"] == b for a, b in zip(translated, expected, strict=True)) / len(texts)
+        report.add("ray", "bulk translation by an actor with half a GPU",
+                   f"{len(translated)} texts on {', '.join(devices)}, {same:.1%} as on a CPU",
+                   "on cuda, at least 99 %", same >= 0.99 and devices == {str(DEVICE)})  # fmt: skip
     finally:
         ray.shutdown()
 
 
 def _replica(report: Report, model: Path, folder: Path) -> None:
-    """A Serve replica that has half of the card."""
+    """Check and time a Serve replica that has half a GPU."""
     import yaml
 
     port = free_port()
@@ -155,9 +157,9 @@ def _replica(report: Report, model: Path, folder: Path) -> None:
             with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
                 response.read()
         rate = 20 * len(texts) / (time.perf_counter() - begin)
-        wanted = Translator.load(model).with_settings(beam=1).translate(texts)
-        same = sum(a == b for a, b in zip(answer, wanted, strict=True)) / len(texts)
-        report.add("ray", "a Serve replica with half a GPU, 64 texts a request, one at a time",
+        expected = Translator.load(model).with_settings(beam=1).translate(texts)
+        same = sum(a == b for a, b in zip(answer, expected, strict=True)) / len(texts)
+        report.add("ray", "a Serve replica with half a GPU, 64 texts/request, one at a time",
                    f"{same:.1%} as on a CPU, {rate:,.0f} texts/s", "at least 99 %",
                    same >= 0.99)  # fmt: skip
     finally:

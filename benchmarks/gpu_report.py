@@ -1,4 +1,4 @@
-"""What the parts of `benchmarks.gpu` share: the report that they add to, and how they measure."""
+"""Report of `benchmarks.gpu`, and the helpers with which all of its parts set up and measure."""
 
 import json
 import platform
@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,40 +33,42 @@ NO_SIGNALS = StepSignals(stop=False, save=False, due=False)
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """Row of the table."""
 
     part: str
-    what: str
-    found: str
-    wanted: str = ""
-    right: bool | None = None  # None where there is nothing to reach
+    check: str
+    result: str
+    expected: str = ""
+    passed: bool | None = None  # None where there is no target
 
 
 @dataclass
 class Report:
-    """What was found, and where it is written."""
+    """Results of all parts, and the folder that they are written to."""
 
-    data: Path
+    data: Path  # folder of the corpora
     out: Path
     rows: list[Row] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
     ceilings: dict[str, float] = field(default_factory=dict)  # FLOP/s and bytes/s, by name
 
     def add(
-        self, part: str, what: str, found: str, wanted: str = "", right: bool | None = None
+        self, part: str, check: str, result: str, expected: str = "", passed: bool | None = None
     ) -> None:
-        """Add a line, and print it at once."""
-        row = Row(part, what, found, wanted, right)
+        """Add a row to the table, and print the row at once."""
+        row = Row(part, check, result, expected, passed)
         self.rows.append(row)
-        print(f"   {mark(row)} {part}: {what}: {found} {wanted and f'({wanted})'}", flush=True)
+        print(
+            f"   {mark(row)} {part}: {check}: {result} {expected and f'({expected})'}", flush=True
+        )
 
     def corpus(self, name: str) -> Corpus:
-        """An opened corpus of the folder of data."""
+        """Open a corpus in the data folder."""
         return Corpus.open(self.data / name)
 
     def save(self) -> None:
         """Write `report.json`."""
-        told = {
+        report = {
             "card": torch.cuda.get_device_name() if GPU else "none",
             "versions": {
                 "python": platform.python_version(),
@@ -75,19 +77,33 @@ class Report:
                 "cudnn": torch.backends.cudnn.version(),
             },
             "command": " ".join(sys.argv),
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [
+                {
+                    "part": row.part,
+                    "what": row.check,
+                    "found": row.result,
+                    "wanted": row.expected,
+                    "right": row.passed,
+                }
+                for row in self.rows
+            ],
             "numbers": self.numbers,
         }
-        (self.out / "report.json").write_text(json.dumps(told, indent=2) + "\n", "utf-8")
+        (self.out / "report.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
 
 
 def mark(row: Row) -> str:
-    """Whether a row is as wanted, in two letters."""
-    return {None: "·", True: "ok", False: "NO"}[row.right]
+    """Return the mark of a row in the table: whether its check passed."""
+    return {None: "·", True: "ok", False: "NO"}[row.passed]
 
 
 def config_of(preset: str, model: dict[str, Any] | None = None, **train: Any) -> Config:
-    """A preset with some settings of model and training, and no checkpoint by the clock."""
+    """Return a preset with some settings changed, and without timed checkpoints.
+
+    Args:
+        model: settings of `model`.
+        train: settings of `train`.
+    """
     start = PRESETS[preset]()
     return start.model_copy(
         update={
@@ -99,17 +115,17 @@ def config_of(preset: str, model: dict[str, Any] | None = None, **train: Any) ->
 
 @contextmanager
 def training_of(
-    corpus: Corpus, config: Config, device: torch.device = DEVICE, **others: Any
+    corpus: Corpus, config: Config, device: torch.device = DEVICE
 ) -> Iterator[Training]:
-    """A training run that can be stepped by hand, in a folder of its own."""
+    """Yield a training run whose steps the caller takes, with a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(f"{folder}/checkpoints", last=99)
-        yield Training(corpus, config, device, checkpoints, Path(folder), **others)
+        yield Training(corpus, config, device, checkpoints, Path(folder))
 
 
 def seconds_of(work: Callable[[], object], calls: int, rounds: int = 3) -> float:
-    """Seconds of a call: the median of rounds, after two calls that warm up."""
-    found = []
+    """Return the seconds of one call: the median of rounds, after two calls that warm up."""
+    times = []
     for turn in range(rounds + 1):
         if GPU:
             torch.cuda.synchronize()
@@ -119,19 +135,19 @@ def seconds_of(work: Callable[[], object], calls: int, rounds: int = 3) -> float
         if GPU:
             torch.cuda.synchronize()
         if turn:
-            found.append((time.perf_counter() - begin) / calls)
-    return statistics.median(found)
+            times.append((time.perf_counter() - begin) / calls)
+    return statistics.median(times)
 
 
-def far_from(one: list[Tensor], other: list[Tensor]) -> float:
-    """How far tensors are from others that are right: the norm of the difference over theirs."""
-    mine, right = (torch.cat([part.detach().double().cpu().flatten() for part in parts])
-                   for parts in (one, other))  # fmt: skip
-    return float((mine - right).norm() / right.norm())
+def relative_error(tensors: list[Tensor], reference: list[Tensor]) -> float:
+    """Return the norm of the difference between tensors and their reference, over its norm."""
+    actual, exact = (torch.cat([tensor.detach().double().cpu().flatten() for tensor in each])
+                     for each in (tensors, reference))  # fmt: skip
+    return float((actual - exact).norm() / exact.norm())
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Return a loopback port that nothing listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -139,16 +155,16 @@ def free_port() -> int:
 
 
 def in_slots(translator: Translator, sentences: list[str], size: int) -> list[str]:
-    """The translations of sentences that enter slots as others leave."""
+    """Translate sentences in `size` slots, admitting new ones as others finish."""
     slots: Slots[int] = Slots(translator.model, translator.config.decode, size, translator.device)
-    waiting = [(n, piece) for n, [piece] in enumerate(translator.split(sentences))][::-1]
-    pieces = dict(waiting)
-    made = [""] * len(sentences)
+    waiting = [(n, sentence) for n, [sentence] in enumerate(translator.split(sentences))][::-1]
+    by_owner = dict(waiting)
+    translations = [""] * len(sentences)
     while waiting or len(slots):
         if slots.free > size // 4 and waiting:
-            entering = [waiting.pop() for _ in range(min(slots.free, len(waiting)))]
-            slots.admit([piece.ids for _, piece in entering], [n for n, _ in entering])
+            admitted = [waiting.pop() for _ in range(min(slots.free, len(waiting)))]
+            slots.admit([sentence.ids for _, sentence in admitted], [n for n, _ in admitted])
         for slot in slots.step():
-            piece = pieces[slot.owner]
-            made[slot.owner] = translator.detokenise(piece.stripped, slot.ids, slot.alignment)
-    return made
+            source = by_owner[slot.owner].stripped
+            translations[slot.owner] = translator.detokenise(source, slot.ids, slot.alignment)
+    return translations

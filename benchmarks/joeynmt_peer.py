@@ -1,21 +1,22 @@
-r"""JoeyNMT on the rows of a corpus directory: train it, and answer with its translations.
+r"""JoeyNMT on the rows of a corpus directory: training, and a process that translates.
 
-`python -m benchmarks.joeynmt_peer --folder build/joeynmt --corpus CORPUS --epochs 3` makes a
-virtual environment for JoeyNMT in the folder, writes the rows of `train` and `valid` as plain text
-and a configuration, and trains. CORPUS is one whose words stand between spaces
-(`--text.normaliser tokenised`), so that both systems read the same words:
+`python -m benchmarks.joeynmt_peer --folder build/joeynmt --corpus CORPUS --epochs 3` creates a
+virtual environment for JoeyNMT in the folder, writes the rows of `train` and `valid` as plain text,
+writes a configuration, and trains. The words of CORPUS have to be separated by spaces
+(`--text.normaliser tokenised`), so that both systems read the same tokens:
 
     s2s prepare base --source $S2S_DATA/multi30k/train.lc.norm.tok.en.gz \
         --valid-source $S2S_DATA/multi30k/val.lc.norm.tok.en.gz --languages en-fr \
         --text.normaliser tokenised --text.min-frequency 2 --text.vocabulary-size None \
         --corpus.clean.no-markup --corpus.clean.no-duplicate --corpus.clean.no-script --out CORPUS
 
-The network is the closest to ours with `--model.embedding-size 256 --model.hidden-size 512
---model.bidirectional --model.attention general`: an LSTM that reads both ways, each with half of
-the hidden size, one that writes, Luong's learned attention, and no input feeding.
+The network is as close as possible to that of `s2s` with `--model.embedding-size 256
+--model.hidden-size 512 --model.bidirectional --model.attention general`: a bidirectional LSTM
+encoder with half of the hidden size in each direction, an LSTM decoder, Luong's attention of the
+kind `general`, and no input feeding.
 
 `FOLDER/venv/bin/python benchmarks/joeynmt_peer.py --folder FOLDER --answer`, which
-`benchmarks.decode` starts, loads the trained model and answers requests, one JSON object a line.
+`benchmarks.decode` starts, loads the trained model and answers requests, one JSON object per line.
 """
 
 import argparse
@@ -28,25 +29,27 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ["joeynmt==2.3.0", "importlib_metadata"]
-BETWEEN_LOGS = 25  # steps
-FOREVER = 10**9  # steps
+LOG_STEPS = 25
+NEVER = 10**9  # steps
 
 
 def main() -> None:
-    """Train, or answer."""
+    """Train; or answer requests, with `--answer`."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.joeynmt_peer",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--folder", type=Path, required=True, help="environment, data and model")
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="folder for environment, data, model"
+    )
     parser.add_argument("--corpus", type=Path, help="corpus directory to train on")
-    parser.add_argument("--epochs", type=int, default=3, help="3 by default")
+    parser.add_argument("--epochs", type=int, default=3, help="default: 3")
     parser.add_argument("--embedding", type=int, default=256, help="as --model.embedding-size")
     parser.add_argument("--hidden", type=int, default=512, help="as --model.hidden-size")
-    parser.add_argument("--batch", type=int, default=64, help="pairs of a training batch")
-    parser.add_argument("--max-length", type=int, default=50, help="words of a translation")
-    parser.add_argument("--threads", type=int, default=2, help="of an operation")
+    parser.add_argument("--batch", type=int, default=64, help="pairs in a training batch")
+    parser.add_argument("--max-length", type=int, default=50, help="tokens in a translation")
+    parser.add_argument("--threads", type=int, default=2, help="threads of one operation")
     parser.add_argument("--answer", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.answer:
@@ -54,23 +57,26 @@ def main() -> None:
     elif arguments.corpus:
         train(arguments)
     else:
-        parser.error("--corpus is needed for training")
+        parser.error("training needs --corpus")
 
 
 # ---- training, in the Python of this project ----------------------------------------------------
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Make environment, data and configuration, and train in a process of its own."""
+    """Create environment, data and configuration, and train in a separate process."""
     folder, corpus = arguments.folder.absolute(), arguments.corpus
     manifest = json.loads((corpus / "corpus.json").read_bytes())
     settings = manifest["config"]
     if settings["text"]["normaliser"] != "tokenised":
-        raise SystemExit(f"{corpus}: its words do not stand between spaces")
+        raise SystemExit(f"{corpus}: not prepared with --text.normaliser tokenised")
     folder.mkdir(parents=True, exist_ok=True)
-    python = with_joeynmt(folder)
+    python = joeynmt_python(folder)
     languages = (settings["source_language"], settings["target_language"])
-    rows = {part: _write(corpus / part, folder / part, languages) for part in ("train", "valid")}
+    rows = {
+        split: _write_split(corpus / split, folder / split, languages)
+        for split in ("train", "valid")
+    }
     config = _config(folder, languages, settings["text"]["min_frequency"], rows, arguments)
     (folder / "config.yaml").write_text(json.dumps(config, indent=2) + "\n")  # JSON is YAML, too
     command = [python, "-m", "joeynmt", "train", folder / "config.yaml", "--skip-test"]
@@ -78,8 +84,11 @@ def train(arguments: argparse.Namespace) -> None:
     subprocess.run(command, check=True, env={**os.environ, **threads})
 
 
-def with_joeynmt(folder: Path) -> Path:
-    """The Python of a virtual environment that has JoeyNMT, with the torch of this one."""
+def joeynmt_python(folder: Path) -> Path:
+    """Return the Python of a virtual environment with JoeyNMT, which is created if missing.
+
+    Its version of torch is that of the running Python.
+    """
     import torch
 
     python = folder / "venv" / "bin" / "python"
@@ -90,11 +99,11 @@ def with_joeynmt(folder: Path) -> Path:
     return python
 
 
-def _write(part: Path, out: Path, languages: tuple[str, str]) -> int:
-    """Write the rows of a part, a file for each language, and count them."""
+def _write_split(split: Path, out: Path, languages: tuple[str, str]) -> int:
+    """Write the rows of a split as text, a file for each language; return the number of rows."""
     import datasets
 
-    rows = datasets.load_from_disk(str(part))
+    rows = datasets.load_from_disk(str(split))
     for side, language in zip(("source", "target"), languages, strict=True):
         lines = (" ".join(text.split()) for text in rows[side])
         text = "".join(f"{line}\n" for line in lines)
@@ -105,19 +114,24 @@ def _write(part: Path, out: Path, languages: tuple[str, str]) -> int:
 def _config(
     folder: Path,
     languages: tuple[str, str],
-    least: int,
+    min_frequency: int,
     rows: dict[str, int],
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
-    """JoeyNMT's configuration; a word is kept that occurs `least` times."""
+    """Return JoeyNMT's configuration.
+
+    Args:
+        min_frequency: occurrences that a word needs to get into a vocabulary.
+        rows: number of rows of each split.
+    """
     vectors = {"embedding_dim": arguments.embedding, "scale": False}
     layers = {"type": "recurrent", "rnn_type": "lstm", "num_layers": 1, "embeddings": vectors}
     source, target = (
-        {"lang": language, "level": "word", "voc_min_freq": least} for language in languages
+        {"lang": language, "level": "word", "voc_min_freq": min_frequency} for language in languages
     )
-    # Twice an epoch; it has to be a multiple of the steps between logs.
+    # Validation is twice an epoch, after a multiple of the steps between logs, as JoeyNMT demands.
     steps = rows["train"] // arguments.batch // 2
-    between = max(BETWEEN_LOGS, steps // BETWEEN_LOGS * BETWEEN_LOGS)
+    validation_steps = max(LOG_STEPS, steps // LOG_STEPS * LOG_STEPS)
     return {
         "name": "peer",
         "model_dir": str(folder / "model"),
@@ -149,14 +163,14 @@ def _config(
             "learning_rate": 0.001,
             "learning_rate_min": 0.0,
             "learning_rate_warmup": 0,
-            "scheduling": "decaying",  # never, but one of its schedules has to be chosen
-            "decaying_step_size": FOREVER,
+            "scheduling": "decaying",  # JoeyNMT demands a schedule; this one never decays
+            "decaying_step_size": NEVER,
             "clip_grad_norm": 1.0,
-            "logging_freq": BETWEEN_LOGS,
-            "validation_freq": between,
+            "logging_freq": LOG_STEPS,
+            "validation_freq": validation_steps,
             "early_stopping_metric": "ppl",
             "keep_best_ckpts": 1,
-            "print_valid_sents": [],  # each would be drawn, too
+            "print_valid_sents": [],  # JoeyNMT would also plot the attention of each
             "overwrite": True,
         },
         "testing": {
@@ -173,13 +187,13 @@ def _config(
 
 
 def answer(folder: Path, threads: int) -> None:
-    """Load the model, tell of it, and translate what each line of the input asks for.
+    """Load the model, print its description, and answer the requests of standard input.
 
     A request has `sentences`, `beam`, `batch_size`, `max_length` and `length_penalty`; an answer
-    has `translations` and `seconds`, those of `predict`, and of handing the sentences over to it:
-    splitting into words, batching, search, joining words.
+    has `translations` and `seconds`. The time covers JoeyNMT's `predict` and setting its input:
+    tokenising, batching, search and detokenising.
     """
-    # Answers alone go to the output: whatever else is printed goes where the log goes.
+    # Standard output is for answers alone; whatever JoeyNMT prints goes to the log.
     answers, sys.stdout = sys.stdout, sys.stderr
     import torch
     from joeynmt.config import load_config, parse_global_args
@@ -198,7 +212,7 @@ def answer(folder: Path, threads: int) -> None:
     print(json.dumps(about), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        how = settings.test._replace(
+        test_settings = settings.test._replace(
             beam_size=request["beam"],
             batch_size=request["batch_size"],
             max_output_length=request["max_length"],
@@ -208,17 +222,17 @@ def answer(folder: Path, threads: int) -> None:
         data.reset_cache()
         for sentence in request["sentences"]:
             data.set_item(sentence)
-        found = predict(
+        predictions = predict(
             model=model,
             data=data,
             device=settings.device,
             n_gpu=0,
             normalization="none",
-            args=how,
+            args=test_settings,
             autocast=settings.autocast,
         )
-        told = {"seconds": time.perf_counter() - start, "translations": found[2]}
-        print(json.dumps(told), file=answers, flush=True)
+        response = {"seconds": time.perf_counter() - start, "translations": predictions[2]}
+        print(json.dumps(response), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """The word-level English-French tutorial in Keras, on the rows and ids of a corpus directory.
 
-`python benchmarks/keras_tutorial.py --corpus CORPUS` wants a Python of its own that has
-`tensorflow-cpu` and `pyarrow`; nothing else of this project is needed. CORPUS is what
-`s2s prepare seed` wrote, so that Keras and `s2s` train on the same rows and compare as whole
-programs. The last line of the output is one JSON object; `seconds` are of training, first batch
-fetched to last step, and validation is told apart.
+`python benchmarks/keras_tutorial.py --corpus CORPUS` needs a Python with `tensorflow-cpu` and
+`pyarrow`, and nothing else of this project. CORPUS is a corpus directory of `s2s prepare seed`, so
+that Keras and `s2s` train on the same rows and can be compared as whole programs. The last line of
+the output is one JSON object; `seconds` are those of training, from the first batch fetched to the
+last step, and exclude validation.
 
-Shapes: N rows, S and T tokens of the corpus's longest source and target, V words of a vocabulary.
+Shapes: N rows, S and T tokens of the corpus's longest source and target, V tokens of a vocabulary.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # errors alone; its import still tells of oneDNN
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # errors alone; the import still logs a line on oneDNN
 
 import keras
 import numpy as np
@@ -32,22 +32,22 @@ LEARNING_RATE = 1e-3
 
 
 @dataclass(frozen=True)
-class Part:
-    """The rows of `train` or `valid` as Keras takes them: all as long as the corpus's longest."""
+class Split:
+    """Rows of a split as Keras takes them: all padded to the length of the corpus's longest."""
 
-    source: np.ndarray  # (N, S) int32, PAD after the last word
-    target_in: np.ndarray  # (N, T) int32: <sos>, then the words
-    target_out: np.ndarray  # (N, T) int32: the words, then <eos>; PAD after it
+    source: np.ndarray  # (N, S) int32, PAD after the last token
+    target_in: np.ndarray  # (N, T) int32: <sos>, then the tokens
+    target_out: np.ndarray  # (N, T) int32: the tokens, then <eos>; PAD after it
 
     @property
     def real(self) -> np.ndarray:
-        """1 where a token is to be predicted and 0 where padding is, (N, T)."""
+        """Mask of the real target tokens, (N, T) float32: 1 for a token, 0 for padding."""
         return (self.target_out != PAD).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave, in the words of a model directory's `metrics.json`."""
+    """Record of an epoch, with the field names of a model directory's `metrics.json`."""
 
     epoch: int
     train_loss: float  # Keras' own: nats per position, padding among them, while weights change
@@ -63,14 +63,18 @@ class Epoch:
 
 
 def main() -> None:
-    """Train, and print a line for each epoch and one JSON object."""
+    """Train; print a line for each epoch, then one JSON object."""
     parser = argparse.ArgumentParser(prog="keras_tutorial.py", description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True, help="what `s2s prepare seed` wrote")
-    parser.add_argument("--epochs", type=int, default=10, help="10 by default, as the tutorial")
+    parser.add_argument("--corpus", type=Path, required=True, help="of `s2s prepare seed`")
+    parser.add_argument("--epochs", type=int, default=10, help="default: 10, as in the tutorial")
     parser.add_argument(
-        "--threads", type=int, help="of an operation, and operations at once; all cores by default"
+        "--threads",
+        type=int,
+        help="threads of an operation, and parallel operations; default: all cores",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of first weights and order; 0")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of initial weights and order; default: 0"
+    )
     parser.add_argument("--json", action="store_true", help="print the JSON object alone")
     arguments = parser.parse_args()
 
@@ -81,13 +85,15 @@ def main() -> None:
 
     manifest = json.loads((arguments.corpus / "corpus.json").read_bytes())
     longest = {
-        side: max(int(n) for part in manifest["lengths"].values() for n in part[side])
+        side: max(int(n) for lengths in manifest["lengths"].values() for n in lengths[side])
         for side in ("source", "target")
     }
-    train, valid = (_part(arguments.corpus / name, longest) for name in ("train", "valid"))
-    words = {side: _words(arguments.corpus / f"{side}.json") for side in ("source", "target")}
-    model = _model(longest, words)
-    watch = Watch(model, train, valid, quiet=arguments.json)
+    train, valid = (_read_split(arguments.corpus / name, longest) for name in ("train", "valid"))
+    vocabulary = {
+        side: _vocabulary_size(arguments.corpus / f"{side}.json") for side in ("source", "target")
+    }
+    model = _model(longest, vocabulary)
+    monitor = Monitor(model, train, valid, quiet=arguments.json)
     model.fit(
         (train.source, train.target_in),
         train.target_out,
@@ -95,7 +101,7 @@ def main() -> None:
         epochs=arguments.epochs,
         shuffle=True,
         verbose=0,  # the progress bar takes time of its own
-        callbacks=[watch],
+        callbacks=[monitor],
     )
     report = {
         "program": "keras_tutorial",
@@ -116,51 +122,54 @@ def main() -> None:
         "parameters": model.count_params(),
         "rows": {"train": len(train.source), "valid": len(valid.source)},
         "longest": longest,
-        "vocabulary": words,
-        "first_step_seconds": watch.first_step_seconds,
-        "epochs": [asdict(epoch) for epoch in watch.epochs],
+        "vocabulary": vocabulary,
+        "first_step_seconds": monitor.first_step_seconds,
+        "epochs": [asdict(epoch) for epoch in monitor.epochs],
     }
     print(json.dumps(report))
 
 
-def _part(folder: Path, longest: dict[str, int]) -> Part:
-    """Read the Arrow shards of a part, in the order in which `datasets` would."""
+def _read_split(folder: Path, longest: dict[str, int]) -> Split:
+    """Read the Arrow shards of a split, in the order in which `datasets` reads them."""
     shards = json.loads((folder / "state.json").read_bytes())["_data_files"]
     tables = []
     for shard in shards:
         with pa.memory_map(str(folder / shard["filename"])) as file:
             tables.append(pa.ipc.open_stream(file).read_all())
     table = pa.concat_tables(tables)
-    target_out = _padded(table["target_ids"], longest["target"])
+    target_out = _pad(table["target_ids"], longest["target"])
     target_in = np.roll(target_out, 1, axis=1)
     target_in[:, 0] = SOS
-    return Part(_padded(table["source_ids"], longest["source"]), target_in, target_out)
+    return Split(_pad(table["source_ids"], longest["source"]), target_in, target_out)
 
 
-def _padded(column: pa.ChunkedArray, longest: int) -> np.ndarray:
-    """Lists as rows, (N, longest) int32, PAD at their ends."""
+def _pad(column: pa.ChunkedArray, longest: int) -> np.ndarray:
+    """Return lists as rows of a matrix, (N, longest) int32, PAD after the end of each."""
     lists = column.combine_chunks()
     inside = np.arange(longest) < np.diff(lists.offsets.to_numpy())[:, None]  # (N, longest)
     rows = np.full(inside.shape, PAD, np.int32)
-    rows[inside] = lists.flatten().to_numpy()  # row by row, as the values are
+    rows[inside] = lists.flatten().to_numpy()  # both are in row-major order
     return rows
 
 
-def _words(tokenizer: Path) -> int:
-    """Number of ids of a vocabulary; the specials are plain entries of it."""
+def _vocabulary_size(tokenizer: Path) -> int:
+    """Return the number of ids of a vocabulary, special tokens included."""
     return len(json.loads(tokenizer.read_bytes())["model"]["vocab"])
 
 
-def _model(longest: dict[str, int], words: dict[str, int]) -> keras.Model:
-    """The tutorial's model, compiled as there: padding is a word like any other."""
+def _model(longest: dict[str, int], vocabulary: dict[str, int]) -> keras.Model:
+    """Return the tutorial's model, compiled as in the tutorial: padding is not masked."""
     source = keras.Input((longest["source"],), dtype="int32", name="source")
     target = keras.Input((longest["target"],), dtype="int32", name="target")
-    read = keras.layers.Embedding(words["source"], UNITS)(source)  # (B, S, UNITS)
-    _, *state = keras.layers.LSTM(UNITS, return_state=True)(read)  # two of (B, UNITS)
-    said = keras.layers.Embedding(words["target"], UNITS)(target)  # (B, T, UNITS)
-    hidden = keras.layers.LSTM(UNITS, return_sequences=True)(said, initial_state=state)
-    spread = keras.layers.Dense(words["target"], activation="softmax")(hidden)  # (B, T, V)
-    model = keras.Model((source, target), spread)
+    embedded = keras.layers.Embedding(vocabulary["source"], UNITS)(source)  # (B, S, UNITS)
+    _, *state = keras.layers.LSTM(UNITS, return_state=True)(embedded)  # two of (B, UNITS)
+    embedded = keras.layers.Embedding(vocabulary["target"], UNITS)(target)  # (B, T, UNITS)
+    decoder = keras.layers.LSTM(UNITS, return_sequences=True)
+    hidden = decoder(embedded, initial_state=state)  # (B, T, UNITS)
+    probabilities = keras.layers.Dense(vocabulary["target"], activation="softmax")(
+        hidden
+    )  # (B, T, V)
+    model = keras.Model((source, target), probabilities)
     model.compile(
         optimizer=keras.optimizers.Adam(LEARNING_RATE),
         loss="sparse_categorical_crossentropy",
@@ -169,18 +178,18 @@ def _model(longest: dict[str, int], words: dict[str, int]) -> keras.Model:
     return model
 
 
-class Watch(keras.callbacks.Callback):
-    """Times each epoch and scores `valid` after it, off the clock."""
+class Monitor(keras.callbacks.Callback):
+    """Callback that times each epoch, and then scores `valid` outside of that time."""
 
-    def __init__(self, model: keras.Model, train: Part, valid: Part, quiet: bool) -> None:
+    def __init__(self, model: keras.Model, train: Split, valid: Split, quiet: bool) -> None:
         super().__init__()
         self.epochs: list[Epoch] = []
-        self.first_step_seconds = 0.0  # with the tracing of the graph
+        self.first_step_seconds = 0.0  # tracing of the graph included
         self._pairs, self._tokens = len(train.source), int(train.real.sum())
         self._valid, self._quiet = valid, quiet
         self._start = 0.0
-        # The same layers under other metrics: those of real tokens would slow training down if
-        # the model itself had them.
+        # A model of the same layers: the metrics of real tokens would slow training down if the
+        # trained model had them.
         self._scorer = keras.Model(model.inputs, model.outputs)
         self._scorer.compile(
             loss="sparse_categorical_crossentropy",
@@ -192,16 +201,16 @@ class Watch(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock; Keras fetches the first batch after this."""
+        """Start the clock, before Keras fetches the first batch."""
         self._start = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Note when the first step of all is done."""
+        """Store the time of the first step of all."""
         if not self.first_step_seconds:
             self.first_step_seconds = time.perf_counter() - self._start
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Stop the clock, then score."""
+        """Stop the clock, then score `valid`."""
         seconds = time.perf_counter() - self._start
         scores = self._scorer.evaluate(
             (self._valid.source, self._valid.target_in),
@@ -212,7 +221,7 @@ class Watch(keras.callbacks.Callback):
             return_dict=True,
         )
         before = self.epochs[-1].cumulative_seconds if self.epochs else 0.0
-        told = Epoch(
+        record = Epoch(
             epoch=epoch + 1,
             train_loss=logs["loss"],
             train_padded_accuracy=logs["accuracy"],
@@ -225,13 +234,13 @@ class Watch(keras.callbacks.Callback):
             cumulative_seconds=before + seconds,
             valid_seconds=time.perf_counter() - self._start - seconds,
         )
-        self.epochs.append(told)
+        self.epochs.append(record)
         if not self._quiet:
             print(
-                f"epoch {told.epoch}: {seconds:.1f} s, {told.pairs_per_second:,.0f} pairs/s, "
-                f"valid loss {told.valid_loss:.3f}, token accuracy "
-                f"{told.valid_token_accuracy:.4f}, padded accuracy "
-                f"{told.valid_padded_accuracy:.4f}",
+                f"epoch {record.epoch}: {seconds:.1f} s, {record.pairs_per_second:,.0f} pairs/s, "
+                f"valid loss {record.valid_loss:.3f}, token accuracy "
+                f"{record.valid_token_accuracy:.4f}, padded accuracy "
+                f"{record.valid_padded_accuracy:.4f}",
                 flush=True,
             )
 

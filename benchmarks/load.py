@@ -1,15 +1,15 @@
-"""Requests for `benchmarks.serve`: a process that asks a server and times its answers.
+"""Load generator of `benchmarks.serve`: a process that sends requests and times the responses.
 
-`python -m benchmarks.load` reads a `Load` as JSON from standard input and prints what it measured.
-Connections speak HTTP/1.1 and are kept; a request's bytes are made beforehand, and answers are
-compared with what was expected once the clock has stopped, so that little but the sockets is at
-work while it runs.
+`python -m benchmarks.load` reads a `Load` as JSON from standard input and prints its measurements
+as JSON. Connections speak HTTP/1.1 and are reused. Requests are encoded beforehand, and responses
+are compared with the expected ones once the clock has stopped, so that the measured time has little
+work besides the sockets' own.
 
-- `closed`: every connection sends the next request when its answer is there.
-- `open`: requests come at random times (Poisson) whatever becomes of the earlier ones; one that
-  finds no free connection opens another. A latency counts from the time at which the request was to
-  be sent, so a server that is slow does not thin out the load that it is measured with.
-- `overload`: `open`, and then one request after another until the server is itself again.
+- `closed`: every connection sends its next request when the response has arrived.
+- `open`: requests come at random times (a Poisson process) regardless of earlier ones; a request
+  that finds no free connection opens another. Latencies count from the time at which the request
+  was due, so that a slow server does not reduce the load that it is measured with.
+- `overload`: `open`, and then one request after another until the server has recovered.
 """
 
 import asyncio
@@ -25,236 +25,251 @@ from typing import Any, NamedTuple
 
 import uvloop
 
-PATIENCE = 45.0  # seconds for answers that are still due; a server gives up after 30
-PROBES = 20  # requests that tell how fast a calm server answers
-CALM = 5.0  # times that, and a server that was overloaded is itself again
-PAUSE = 0.05  # seconds between two probes
+DRAIN_TIMEOUT = 45.0  # seconds to wait for outstanding responses; a server gives up after 30
+PROBES = 20  # requests that measure the latency of an idle server
+RECOVERED = 5.0  # times that latency, at most: an overloaded server has recovered
+PROBE_PAUSE = 0.05  # seconds between two probes
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to ask, and how."""
+    """Requests to send, and the times at which to send them."""
 
     port: int
     kind: str  # closed, open or overload
-    texts: list[str]  # in the order in which they are asked
-    answers: list[str]  # what is expected of each
-    pair: list[str]  # source and target language
-    each: int  # texts of a request; 0 for one that is not in a list
-    connections: int  # of a closed loop, and of an open one at the start
-    most: int  # connections of an open loop
+    texts: list[str]  # in the order in which they are sent
+    translations: list[str]  # the expected one of each text
+    languages: list[str]  # source and target
+    list_size: int  # texts in a request; 0 for one text that is not in a list
+    connections: int  # of a closed loop; of an open loop, those at the start
+    max_connections: int  # of an open loop
     rate: float  # requests/s of an open loop
-    warm_up: float  # seconds before those that count
-    seconds: float  # that count
+    warm_up: float  # seconds before the measurement
+    seconds: float  # of the measurement
     seed: int
 
 
-class Answer(NamedTuple):
-    """How a request went."""
+class Response(NamedTuple):
+    """Response to a request, and its times by the clock of `time.perf_counter`."""
 
-    number: int
-    due: float  # when it was to be sent
-    came: float
+    number: int  # of the request
+    due: float  # when the request was to be sent
+    received: float
     status: int  # 0: the connection broke
     body: bytes
 
     @property
     def latency(self) -> float:
-        """Seconds."""
-        return self.came - self.due
+        """Seconds from the time at which the request was due."""
+        return self.received - self.due
 
 
 class Requests:
-    """The bytes of every request, and whether an answer is right."""
+    """Encoded requests, which come round again after the last, and the expected responses."""
 
     def __init__(self, load: Load) -> None:
-        texts, wanted, count = load.texts, load.answers, max(load.each, 1)
-        places = [
+        texts, translations, count = load.texts, load.translations, max(load.list_size, 1)
+        groups = [
             [(start + n) % len(texts) for n in range(count)]
             for start in range(0, len(texts), count)
         ]
-        one = not load.each
-        self._bytes = [_request(load, _q([texts[p] for p in some], one)) for some in places]
-        self._wanted = [_q([wanted[p] for p in some], one) for some in places]
+        single = not load.list_size
+        self._bytes = [_request(load, _q([texts[i] for i in group], single)) for group in groups]
+        self._expected = [_q([translations[i] for i in group], single) for group in groups]
         self._next = 0
 
     def next(self) -> tuple[int, bytes]:
-        """A request and its number; after the last one the first comes again."""
+        """Return the next request and its number."""
         number = self._next % len(self._bytes)
         self._next += 1
         return number, self._bytes[number]
 
-    def right(self, answer: Answer) -> bool:
-        """Whether it has the translations that were expected."""
+    def matches(self, response: Response) -> bool:
+        """Return whether a response has the expected translations."""
         try:
-            told = json.loads(answer.body)["translatedText"]
+            translated = json.loads(response.body)["translatedText"]
         except (ValueError, KeyError, TypeError):
             return False
-        return bool(told == self._wanted[answer.number])
+        return bool(translated == self._expected[response.number])
 
 
 class Connection(asyncio.Protocol):
-    """A connection that has one request on its way at most."""
+    """HTTP connection with at most one request in flight.
 
-    def __init__(self, told: Callable[["Connection", Answer], None]) -> None:
-        self._told = told
+    Args:
+        on_response: called with each response, also if the connection broke.
+    """
+
+    def __init__(self, on_response: Callable[["Connection", Response], None]) -> None:
+        self.on_response = on_response
         self._transport: Any = None
-        self._got = b""
-        self._refusal = b""  # the last one, as HAProxy sends them: all the same
-        self._number, self._due, self._waits = 0, 0.0, False
+        self._received = b""
+        # The bytes of the last 429: HAProxy's are all the same, and need not be parsed again.
+        self._refusal = b""
+        self._number, self._due, self._in_flight = 0, 0.0, False
 
     @property
     def open(self) -> bool:
-        """Whether it can take a request."""
+        """Whether the connection can take a request."""
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: Any) -> None:
-        """Called by asyncio."""
+        """Store the transport; asyncio calls this."""
         self._transport = transport
 
-    def ask(self, number: int, request: bytes, due: float) -> None:
+    def send(self, number: int, request: bytes, due: float) -> None:
         """Send a request."""
-        self._number, self._due, self._waits = number, due, True
+        self._number, self._due, self._in_flight = number, due, True
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio."""
-        self._got = self._got + data if self._got else data
-        if self._got == self._refusal:
-            self._got = b""
-            self._end(429, b"")
+        """Parse the bytes received so far; asyncio calls this."""
+        self._received = self._received + data if self._received else data
+        if self._received == self._refusal:
+            self._received = b""
+            self._finish(429, b"")
             return
-        found = _answer(self._got)
-        if found is None or not self._waits:
+        parsed = _parse_response(self._received)
+        if parsed is None or not self._in_flight:
             return
-        status, body, closes = found
+        status, body, closes = parsed
         if status == 429 and not closes:
-            self._refusal = self._got
-        self._got = b""
+            self._refusal = self._received
+        self._received = b""
         if closes:
             self._transport.close()
-        self._end(status, body)
+        self._finish(status, body)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called by asyncio."""
+        """End the request in flight, if any, with status 0; asyncio calls this."""
         self._transport = None
-        if self._waits:
-            self._end(0, repr(error).encode())
+        if self._in_flight:
+            self._finish(0, repr(error).encode())
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
 
-    def _end(self, status: int, body: bytes) -> None:
-        self._waits = False
-        self._told(self, Answer(self._number, self._due, time.perf_counter(), status, body))
+    def _finish(self, status: int, body: bytes) -> None:
+        self._in_flight = False
+        response = Response(self._number, self._due, time.perf_counter(), status, body)
+        self.on_response(self, response)
 
 
 class Generator:
-    """A load on a server, from its first request to its last answer."""
+    """Sender of a load, from its first request to the last response."""
 
     def __init__(self, load: Load) -> None:
         self._load, self._requests = load, Requests(load)
-        self._answers: list[Answer] = []
-        self._end = 0.0
-        self._running = 0  # requests without an answer
+        self._responses: list[Response] = []
+        self._end = 0.0  # of the measurement
+        self._in_flight = 0  # requests without a response
         self._idle: list[Connection] = []
-        self._opened = 0
-        self._waiting: deque[float] = deque()  # due, but without a connection
+        self._opened = 0  # connections
+        self._waiting: deque[float] = deque()  # due times of requests without a connection
         self._done = asyncio.Event()
 
     async def closed(self) -> dict[str, Any]:
-        """Ask in a closed loop."""
+        """Run a closed loop; return its measurements."""
         begin = time.perf_counter() + self._load.warm_up
         self._end = begin + self._load.seconds
 
-        def again(connection: Connection, answer: Answer) -> None:
-            self._answers.append(answer)
-            self._running -= 1
-            if answer.came >= self._end:
+        def send_next(connection: Connection, response: Response) -> None:
+            self._responses.append(response)
+            self._in_flight -= 1
+            if response.received >= self._end:
                 connection.close()
-                if not self._running:
+                if not self._in_flight:
                     self._done.set()
             elif connection.open:
-                self._send(connection, answer.came)
+                self._send(connection, response.received)
             else:
                 tasks.add(asyncio.ensure_future(start()))
 
         async def start() -> None:
-            self._running += 1
-            connection = await self._connected(again)
-            self._running -= 1
+            self._in_flight += 1
+            connection = await self._connect(send_next)
+            self._in_flight -= 1
             self._send(connection, time.perf_counter())
 
         tasks = {asyncio.ensure_future(start()) for _ in range(self._load.connections)}
         await asyncio.gather(*tasks)
-        work = time.process_time()
-        missing = await self._drained()
-        work = time.process_time() - work
-        counted = [a for a in self._answers if begin <= a.came < self._end]
-        told = self._summary(counted, self._load.seconds, missing)
-        return {**told, "generator_cores": work / (self._load.warm_up + self._load.seconds)}
+        cpu = time.process_time()
+        missing = await self._drain()
+        cpu = time.process_time() - cpu
+        counted = [r for r in self._responses if begin <= r.received < self._end]
+        summary = self._summary(counted, self._load.seconds, missing)
+        return {**summary, "generator_cores": cpu / (self._load.warm_up + self._load.seconds)}
 
     async def open(self) -> dict[str, Any]:
-        """Ask in an open loop."""
+        """Run an open loop to the last due request; return the state that it ends in.
+
+        `open_summary` waits for the outstanding responses.
+        """
         load = self._load
         for _ in range(load.connections):
             self._opened += 1
-            self._idle.append(await self._connected(self._free))
-        chance = random.Random(load.seed)  # noqa: S311
-        work, now = time.process_time(), time.perf_counter()
+            self._idle.append(await self._connect(self._release))
+        rng = random.Random(load.seed)  # noqa: S311
+        cpu, now = time.process_time(), time.perf_counter()
         begin = now + load.warm_up
         self._end = begin + load.seconds
-        due = now + chance.expovariate(load.rate)
+        due = now + rng.expovariate(load.rate)
         while due < self._end:
             now = time.perf_counter()
             while due <= now and due < self._end:
-                self._come(due)
-                due += chance.expovariate(load.rate)
-            await asyncio.sleep(max(due - now, 0.001))  # the loop's clock has milliseconds
-        work = time.process_time() - work
-        left = self._running + len(self._waiting)
+                self._start(due)
+                due += rng.expovariate(load.rate)
+            await asyncio.sleep(max(due - now, 0.001))  # the event loop's clock counts milliseconds
+        cpu = time.process_time() - cpu
+        left = self._in_flight + len(self._waiting)
         return {
             "begin": begin,
             "left_at_end": left,
             "connections": self._opened,
-            "generator_cores": work / (load.warm_up + load.seconds),
+            "generator_cores": cpu / (load.warm_up + load.seconds),
         }
 
-    async def open_summary(self, told: dict[str, Any]) -> dict[str, Any]:
-        """Wait for the answers of an open loop, and tell of those that were due while it counts."""
-        missing = await self._drained()
-        counted = [a for a in self._answers if a.due >= told["begin"]]
-        in_time = sum(
-            a.status == 200 and told["begin"] <= a.came < self._end for a in self._answers
-        )
+    async def open_summary(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Wait for the outstanding responses of an open loop; return its measurements.
+
+        Latencies are of the requests that were due during the measurement, rates of the responses
+        that were received during it.
+
+        Args:
+            state: what `open` returned.
+        """
+        missing = await self._drain()
+        begin = state["begin"]
+        counted = [r for r in self._responses if r.due >= begin]
+        in_time = sum(r.status == 200 and begin <= r.received < self._end for r in self._responses)
         summary = self._summary(counted, self._load.seconds, missing)
         summary["requests_per_second"] = in_time / self._load.seconds
-        summary["sentences_per_second"] = in_time * max(self._load.each, 1) / self._load.seconds
-        return {**told, **summary, "offered_per_second": len(counted) / self._load.seconds}
+        summary["sentences_per_second"] = (
+            in_time * max(self._load.list_size, 1) / self._load.seconds
+        )
+        return {**state, **summary, "offered_per_second": len(counted) / self._load.seconds}
 
-    async def _drained(self) -> int:
-        """Wait for what is on its way; how many answers did not come."""
-        if self._running or self._waiting:
+    async def _drain(self) -> int:
+        """Wait for outstanding responses; return the number of those that did not arrive."""
+        if self._in_flight or self._waiting:
             try:
-                await asyncio.wait_for(self._done.wait(), self._load.seconds + PATIENCE)
+                await asyncio.wait_for(self._done.wait(), self._load.seconds + DRAIN_TIMEOUT)
             except TimeoutError:
-                return self._running + len(self._waiting)
+                return self._in_flight + len(self._waiting)
         return 0
 
-    async def _connected(self, told: Callable[[Connection, Answer], None]) -> Connection:
-        loop = asyncio.get_running_loop()
-        made = await loop.create_connection(lambda: Connection(told), "127.0.0.1", self._load.port)
-        return made[1]
+    async def _connect(self, on_response: Callable[[Connection, Response], None]) -> Connection:
+        return await _connect(self._load.port, on_response)
 
     def _send(self, connection: Connection, due: float) -> None:
-        self._running += 1
+        self._in_flight += 1
         number, request = self._requests.next()
-        connection.ask(number, request, due)
+        connection.send(number, request, due)
 
-    def _come(self, due: float) -> None:
-        """A request of an open loop is due."""
+    def _start(self, due: float) -> None:
+        """Send a request of an open loop that is due, or queue it for a connection."""
         while self._idle:
             connection = self._idle.pop()
             if connection.open:
@@ -262,111 +277,119 @@ class Generator:
                 return
             self._opened -= 1
         self._waiting.append(due)
-        if self._opened < self._load.most:
+        if self._opened < self._load.max_connections:
             self._opened += 1
             asyncio.ensure_future(self._open_another())  # noqa: RUF006
 
     async def _open_another(self) -> None:
         try:
-            connection = await self._connected(self._free)
+            connection = await self._connect(self._release)
         except OSError as error:
             self._opened -= 1
             if self._waiting:
                 due, now = self._waiting.popleft(), time.perf_counter()
-                self._answers.append(Answer(0, due, now, 0, repr(error).encode()))
-            self._rest(None)
+                self._responses.append(Response(0, due, now, 0, repr(error).encode()))
+            self._reuse(None)
         else:
-            self._rest(connection)
+            self._reuse(connection)
 
-    def _free(self, connection: Connection, answer: Answer) -> None:
-        self._answers.append(answer)
-        self._running -= 1
+    def _release(self, connection: Connection, response: Response) -> None:
+        """Store a response of an open loop, and reuse or replace its connection."""
+        self._responses.append(response)
+        self._in_flight -= 1
         if connection.open:
-            self._rest(connection)
+            self._reuse(connection)
             return
         self._opened -= 1
-        if self._waiting and self._opened < self._load.most:
+        if self._waiting and self._opened < self._load.max_connections:
             self._opened += 1
             asyncio.ensure_future(self._open_another())  # noqa: RUF006
-        self._rest(None)
+        self._reuse(None)
 
-    def _rest(self, connection: Connection | None) -> None:
-        """A connection has nothing to do, if there is one: it takes who waits longest."""
+    def _reuse(self, connection: Connection | None) -> None:
+        """Send the longest-waiting request over a free connection, if there is one."""
         if connection is not None:
             if self._waiting:
                 self._send(connection, self._waiting.popleft())
             else:
                 self._idle.append(connection)
-        if not (self._running or self._waiting) and time.perf_counter() >= self._end:
+        if not (self._in_flight or self._waiting) and time.perf_counter() >= self._end:
             self._done.set()
 
-    def _summary(self, answers: list[Answer], seconds: float, missing: int) -> dict[str, Any]:
-        statuses = Counter(str(answer.status) for answer in answers)
-        good = [answer for answer in answers if answer.status == 200]
-        wrong = [answer for answer in good if not self._requests.right(answer)]
+    def _summary(self, responses: list[Response], seconds: float, missing: int) -> dict[str, Any]:
+        statuses = Counter(str(response.status) for response in responses)
+        good = [response for response in responses if response.status == 200]
+        wrong = [response for response in good if not self._requests.matches(response)]
         rate = len(good) / seconds
         return {
             "requests_per_second": rate,
-            "sentences_per_second": rate * max(self._load.each, 1),
+            "sentences_per_second": rate * max(self._load.list_size, 1),
             "latency": _latencies(good),
             "statuses": dict(statuses),
-            "errors": len(answers) - len(good) - statuses["429"],
+            "errors": len(responses) - len(good) - statuses["429"],
             "missing": missing,
             "mismatches": len(wrong),
-            "wrong": [answer.body.decode("utf-8", "replace")[:500] for answer in wrong[:3]],
-            "refused_latency": _latencies([a for a in answers if a.status == 429]),
+            "wrong": [r.body.decode("utf-8", "replace")[:500] for r in wrong[:3]],
+            "refused_latency": _latencies([r for r in responses if r.status == 429]),
         }
 
 
-async def _probe(load: Load, until: Callable[[Answer, int], bool]) -> list[Answer]:
-    """Ask one request after another, over one connection, until an answer is the last one."""
-    requests, answers = Requests(load), list[Answer]()
+async def _connect(port: int, on_response: Callable[[Connection, Response], None]) -> Connection:
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(lambda: Connection(on_response), "127.0.0.1", port)
+    return connection
+
+
+async def _probe(load: Load, until: Callable[[Response, int], bool]) -> list[Response]:
+    """Send one request after another over one connection; return the responses.
+
+    Args:
+        until: given a response and the number of responses so far, whether it is the last one.
+    """
+    requests, responses = Requests(load), list[Response]()
     loop, connection = asyncio.get_running_loop(), None
-    while not answers or not until(answers[-1], len(answers)):
-        await asyncio.sleep(PAUSE if answers else 0)
-        came: asyncio.Future[Answer] = loop.create_future()
+    while not responses or not until(responses[-1], len(responses)):
+        await asyncio.sleep(PROBE_PAUSE if responses else 0)
+        arrived: asyncio.Future[Response] = loop.create_future()
         if connection is None or not connection.open:
-            connection = (
-                await loop.create_connection(
-                    lambda: Connection(lambda _, answer: None), "127.0.0.1", load.port
-                )
-            )[1]
-        connection._told = lambda _, answer, came=came: came.set_result(answer)
-        connection.ask(*requests.next(), time.perf_counter())
-        answers.append(await came)
+            connection = await _connect(load.port, lambda _, response: None)
+        connection.on_response = lambda _, response, arrived=arrived: arrived.set_result(response)
+        connection.send(*requests.next(), time.perf_counter())
+        responses.append(await arrived)
     if connection is not None:
         connection.close()
-    return answers
+    return responses
 
 
 async def _run(load: Load) -> dict[str, Any]:
     generator = Generator(load)
-    gc.disable()  # answers are kept, and would be gone through again and again
+    gc.disable()  # the collector would traverse all stored responses again and again
     if load.kind == "closed":
         return await generator.closed()
     if load.kind == "open":
         return await generator.open_summary(await generator.open())
-    calm = await _probe(load, lambda _, number: number >= PROBES)
-    usual = sorted(answer.latency for answer in calm)[len(calm) // 2]
-    told = await generator.open()
-    over = time.perf_counter()
-    probes = await _probe(
-        load,
-        lambda a, _: (a.status == 200 and a.latency <= CALM * usual) or a.came > over + PATIENCE,
-    )
+    idle = await _probe(load, lambda _, number: number >= PROBES)
+    idle_latency = sorted(response.latency for response in idle)[len(idle) // 2]
+
+    def has_recovered(response: Response) -> bool:
+        return response.status == 200 and response.latency <= RECOVERED * idle_latency
+
+    state = await generator.open()
+    end = time.perf_counter()
+    probes = await _probe(load, lambda r, _: has_recovered(r) or r.received > end + DRAIN_TIMEOUT)
     last = probes[-1]
-    recovered = last.status == 200 and last.latency <= CALM * usual
-    summary = await generator.open_summary(told)
-    recovery = last.came - over if recovered else None
-    return {**summary, "calm_seconds": usual, "recovery_seconds": recovery}
+    summary = await generator.open_summary(state)
+    recovery = last.received - end if has_recovered(last) else None
+    return {**summary, "calm_seconds": idle_latency, "recovery_seconds": recovery}
 
 
-def _q(texts: list[str], one: bool) -> str | list[str]:
-    return texts[0] if one else texts
+def _q(texts: list[str], single: bool) -> str | list[str]:
+    """Return the field `q` of a request, or the `translatedText` of its response."""
+    return texts[0] if single else texts
 
 
 def _request(load: Load, q: str | list[str]) -> bytes:
-    fields = {"q": q, "source": load.pair[0], "target": load.pair[1]}
+    fields = {"q": q, "source": load.languages[0], "target": load.languages[1]}
     body = json.dumps(fields, ensure_ascii=False).encode()
     head = (
         f"POST /translate HTTP/1.1\r\nHost: 127.0.0.1:{load.port}\r\n"
@@ -375,10 +398,14 @@ def _request(load: Load, q: str | list[str]) -> bytes:
     return head.encode() + body
 
 
-def _answer(got: bytes) -> tuple[int, bytes, bool] | None:
-    """Status, body and whether the connection ends, of an answer; None if it is not all there."""
-    head, found, body = got.partition(b"\r\n\r\n")
-    if not found:
+def _parse_response(received: bytes) -> tuple[int, bytes, bool] | None:
+    """Parse an HTTP response.
+
+    Returns:
+        Status, body and whether the server closes the connection; None for an incomplete response.
+    """
+    head, end, body = received.partition(b"\r\n\r\n")
+    if not end:
         return None
     lines = head.lower().split(b"\r\n")
     status, length, closes = int(lines[0][9:12]), None, False
@@ -390,13 +417,14 @@ def _answer(got: bytes) -> tuple[int, bytes, bool] | None:
         elif line.startswith(b"transfer-encoding:"):
             if not body.endswith(b"0\r\n\r\n"):
                 return None
-            return status, _joined(body), closes
+            return status, _join_chunks(body), closes
     if length is None:
-        raise ValueError(f"an answer without a length: {head!r}")
+        raise ValueError(f"a response without a length: {head!r}")
     return (status, body, closes) if len(body) >= length else None
 
 
-def _joined(chunks: bytes) -> bytes:
+def _join_chunks(chunks: bytes) -> bytes:
+    """Decode a body of chunked transfer encoding."""
     body = b""
     while chunks:
         size, _, chunks = chunks.partition(b"\r\n")
@@ -405,15 +433,15 @@ def _joined(chunks: bytes) -> bytes:
     return body
 
 
-def _latencies(answers: list[Answer]) -> dict[str, float] | None:
-    """Mean, percentiles and maximum in seconds, if there are any."""
-    if not answers:
+def _latencies(responses: list[Response]) -> dict[str, float] | None:
+    """Return mean, percentiles and maximum of latencies in seconds; None without responses."""
+    if not responses:
         return None
-    times = sorted(answer.latency for answer in answers)
-    told = {"mean": sum(times) / len(times), "max": times[-1]}
+    times = sorted(response.latency for response in responses)
+    statistics = {"mean": sum(times) / len(times), "max": times[-1]}
     for percent in (50, 95, 99):
-        told[f"p{percent}"] = times[min(len(times) * percent // 100, len(times) - 1)]
-    return told
+        statistics[f"p{percent}"] = times[min(len(times) * percent // 100, len(times) - 1)]
+    return statistics
 
 
 if __name__ == "__main__":

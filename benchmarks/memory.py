@@ -1,9 +1,9 @@
-"""Memory of training: flat in the size of the corpus, and what the loss in chunks saves.
+"""Memory of training: its growth with the corpus, and what computing the loss in chunks saves.
 
-`python -m benchmarks.memory` trains on 100,000 and on 1,000,000 distinct made-up rows with two Ray
-workers, and tells the peak of unique memory (USS: what the process alone keeps in use) of a worker;
-then it takes one training step of 1,000 target tokens with a vocabulary of 50,000, by the loss in
-chunks and by torch's over all logits, in a process each.
+`python -m benchmarks.memory` takes one training step of 1,000 target tokens with a vocabulary of
+50,000, with the loss in chunks and with torch's over all logits, each in a separate process. Then
+the command trains on 100,000 and on 1,000,000 distinct synthetic rows with two Ray workers, and
+prints the peak of a worker's unique set size (USS: the memory that no other process shares).
 """
 
 import argparse
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.prepare import _write_rows
+from benchmarks.prepare import write_rows
 from s2s.model.loss import cross_entropy
 
 import psutil  # isort: skip
@@ -31,29 +31,29 @@ WAYS = ("all logits, fp32", "all logits, autocast to bf16", "chunks, fp32", "chu
 
 
 def main() -> None:
-    """Print a table for each."""
+    """Print a table of a step's memory, and one of the workers'."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the larger corpus")
     parser.add_argument("--loss", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.loss:
         print(json.dumps(_loss(arguments.loss)))
         return
-    print("| way | peak of memory in a step beyond weights, MB |\n| --- | --- |")
+    print("| way | peak memory of a step beyond weights, MB |\n| --- | --- |")
     for way in WAYS:
         command = [sys.executable, "-m", "benchmarks.memory", "--loss", way]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         print(f"| {way} | {json.loads(done.stdout):,.0f} |")
-    print("\n| rows | peak USS of a worker, MB | of it anonymous, MB |\n| --- | --- | --- |")
+    print("\n| rows | peak USS of a worker, MB | anonymous memory, MB |\n| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_rows(folder / "all.tsv", arguments.rows)
+        write_rows(folder / "all.tsv", arguments.rows)
         for rows in (arguments.rows // 10, arguments.rows):
             with (folder / "all.tsv").open() as lines, (folder / "some.tsv").open("w") as some:
                 some.writelines(islice(lines, rows))
             corpus, out = folder / f"corpus-{rows}", folder / f"model-{rows}"
             _s2s("prepare", "base", "--source", folder / "some.tsv", "--out", corpus, "--tasks", 1)
-            with _watched() as peaks:
+            with _watch_workers() as peaks:
                 _s2s(
                     "train", "base", "--corpus", corpus, "--out", out, "--workers", 2,
                     "--train.epochs", 1, "--train.batch-size", 512,
@@ -62,8 +62,8 @@ def main() -> None:
 
 
 @contextmanager
-def _watched() -> Iterator[dict[str, float]]:
-    """Peaks of the memory of any worker of Ray Train in megabytes, until the end of the block."""
+def _watch_workers() -> Iterator[dict[str, float]]:
+    """Yield the memory peaks in MB of any Ray Train worker, updated until the block ends."""
     peaks, ended = {"uss": 0.0, "anonymous": 0.0}, threading.Event()
 
     def sample() -> None:
@@ -75,13 +75,13 @@ def _watched() -> Iterator[dict[str, float]]:
                     text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
                 except OSError:
                     continue
-                kept = {
+                fields = {
                     line.split(":")[0]: int(line.split()[1]) * 1024 / 1e6
                     for line in text.splitlines()[1:]
                 }
-                uss = kept["Private_Clean"] + kept["Private_Dirty"]
+                uss = fields["Private_Clean"] + fields["Private_Dirty"]
                 peaks["uss"] = max(peaks["uss"], uss)
-                peaks["anonymous"] = max(peaks["anonymous"], kept["Anonymous"])
+                peaks["anonymous"] = max(peaks["anonymous"], fields["Anonymous"])
 
     watcher = threading.Thread(target=sample)
     watcher.start()
@@ -93,11 +93,11 @@ def _watched() -> Iterator[dict[str, float]]:
 
 
 def _loss(way: str) -> float:
-    """How much a forward and backward pass raises the peak of resident memory, in megabytes."""
+    """Return the MB by which a forward and backward pass raises the peak of resident memory."""
     torch.manual_seed(0)
     output = nn.Linear(256, 50_000)
     hidden, targets = torch.randn(1_000, 256), torch.randint(0, 50_000, (1_000,))
-    output(hidden[:64]).sum().backward()  # libraries and gradients are there before
+    output(hidden[:64]).sum().backward()  # loads libraries, allocates gradients
     output.zero_grad(set_to_none=True)
     before = _peak()
     with torch.autocast("cpu", torch.bfloat16, enabled="bf16" in way):
@@ -110,6 +110,7 @@ def _loss(way: str) -> float:
 
 
 def _peak() -> float:
+    """Return the peak of this process's resident memory, in MB."""
     line = next(
         line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
     )

@@ -1,14 +1,14 @@
-"""The cost of the messages between a service and the process of a model.
+"""Cost of the messages between a service and the process of a model.
 
-`python -m benchmarks.messages` packs and unpacks the messages of a busy service (for each request a
-`Translate`, for 16 of them a `Translated`, now and then `Statistics`), in turns
+`python -m benchmarks.messages` packs and unpacks the messages of a busy service (a `Translate` for
+each request, a `Translated` for every 16 of them, occasionally `Statistics`), in turns
 
-- as `s2s.serving.engine.messages` has them: typed;
+- as the typed messages of `s2s.serving.engine.messages`;
 - as bare msgpack lists of the same values;
-- as lists that are made of frozen dataclasses, and back.
+- as frozen dataclasses, converted to lists and back.
 
-All of them must give back what was packed. It prints microseconds a message, the median of the
-rounds, for making and packing, and for unpacking.
+Unpacking has to return what was packed. The command prints microseconds per message, the median of
+the rounds, for creating and packing, and for unpacking.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 
 import msgpack
 
-from benchmarks.train import _cpu
+from benchmarks.train import cpu_name
 from s2s.serving.engine.messages import (
     Packer,
     Statistics,
@@ -33,35 +33,37 @@ from s2s.serving.engine.messages import (
 )
 
 TEXT = "Two young men are playing football in the park ."
-SHARED = 16  # requests that a step's message answers
+STEP_REQUESTS = 16  # requests answered by the message of one step
 UNICODE = "surrogatepass"
-CHUNK = 1 << 16  # bytes that are unpacked at a time, as a socket gives them
+CHUNK = 1 << 16  # bytes unpacked at a time, as they come from a socket
 
-# Makes a message of its type and fields, and packs it.
+# Creates a message from its type and fields, and packs the message.
 Pack = Callable[[type, list[Any]], bytes]
 # Unpacks the bytes of many messages.
 Unpack = Callable[[bytes], Iterable[Any]]
+# Pack, unpack, and the conversion of an unpacked message to the list of its fields.
+Way = tuple[Pack, Unpack, Callable[[Any], list[Any]]]
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure all kinds of messages, and print a table."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.messages",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--messages", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=30)
-    given = parser.parse_args()
-    values = list(_values(given.messages))
-    ways: dict[str, tuple[Pack, Unpack, Callable[[Any], list[Any]]]] = {
+    parser.add_argument("--messages", type=int, default=10_000, help="messages in a round")
+    parser.add_argument("--rounds", type=int, default=30, help="interleaved rounds")
+    arguments = parser.parse_args()
+    values = list(_values(arguments.messages))
+    ways: dict[str, Way] = {
         "typed messages": _typed(),
         "bare lists": _bare(),
         "frozen dataclasses": _dataclasses(),
     }
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    gc.disable()  # a replica's collector hardly runs, either
-    for number in range(given.rounds):
+    gc.disable()  # a replica's collector hardly ever runs, either
+    for number in range(arguments.rounds):
         for name in list(ways) if number % 2 else list(ways)[::-1]:
             pack, unpack, plain = ways[name]
             start = time.process_time()
@@ -74,29 +76,29 @@ def main() -> None:
             end = time.process_time()
             times[name].append((middle - start, end - again))
             if [plain(message) for message in unpack(data)] != [fields for _, fields in values]:
-                raise SystemExit(f"{name}: what was unpacked is not what was packed")
-    print(f"{_cpu()}; {' '.join(sys.argv[1:])}")
-    print("| messages | making and packing one, µs | unpacking one, µs |")
+                raise SystemExit(f"{name}: the unpacked messages differ from the packed ones")
+    print(f"{cpu_name()}; {' '.join(sys.argv[1:])}")
+    print("| messages | creating and packing one, µs | unpacking one, µs |")
     for name, rounds in times.items():
-        made, read = (
+        packing, unpacking = (
             1e6 * statistics.median(each) / len(values) for each in zip(*rounds, strict=True)
         )
-        print(f"| {name} | {made:.2f} | {read:.2f} |")
+        print(f"| {name} | {packing:.2f} | {unpacking:.2f} |")
 
 
 def _values(number: int) -> Iterator[tuple[type, list[Any]]]:
-    """Types and fields of messages as they come in a service with much to do."""
+    """Yield the types and fields of a busy service's messages."""
     observations = [["request_seconds", 0.25], ["queue_seconds", 0.125]] * 100
     for request in range(number):
         if request % 600 == 599:
             yield Statistics, [{"steps": 20, "sentences": 300, "words": 4000}, observations]
-        elif request % SHARED == SHARED - 1:
-            yield Translated, [{request - n: [TEXT] for n in range(SHARED)}]
+        elif request % STEP_REQUESTS == STEP_REQUESTS - 1:
+            yield Translated, [{request - n: [TEXT] for n in range(STEP_REQUESTS)}]
         else:
             yield Translate, [request, [TEXT], False, request / 7]
 
 
-def _typed() -> tuple[Pack, Unpack, Callable[[Any], list[Any]]]:
+def _typed() -> Way:
     packer = Packer()
 
     def plain(message: Any) -> list[Any]:
@@ -112,46 +114,47 @@ def _typed() -> tuple[Pack, Unpack, Callable[[Any], list[Any]]]:
     return lambda kind, fields: packer.pack(kind(*fields)), unpack, plain
 
 
-def _lists(data: bytes) -> Iterable[list[Any]]:
+def _unpack_lists(data: bytes) -> Iterable[list[Any]]:
     unpacker = msgpack.Unpacker(unicode_errors=UNICODE, max_buffer_size=0, strict_map_key=False)
     for begin in range(0, len(data), CHUNK):
         unpacker.feed(data[begin : begin + CHUNK])
         yield from unpacker
 
 
-def _bare() -> tuple[Pack, Unpack, Callable[[Any], list[Any]]]:
+def _bare() -> Way:
     names = {Translate: "translate", Translated: "translated", Statistics: "statistics"}
 
     def pack(kind: type, fields: list[Any]) -> bytes:
         packed: bytes = msgpack.packb([names[kind], *fields], unicode_errors=UNICODE)
         return packed
 
-    return pack, _lists, lambda message: message[1:]
+    return pack, _unpack_lists, lambda message: message[1:]
 
 
-def _dataclasses() -> tuple[Pack, Unpack, Callable[[Any], list[Any]]]:
+def _dataclasses() -> Way:
     kinds = [Translate, Translated, Statistics]
     packer = msgpack.Packer(unicode_errors=UNICODE)
     classes = [
         make_dataclass(kind.__name__, kind._fields, frozen=True, slots=True) for kind in kinds
     ]
-    made = dict(zip(kinds, classes, strict=True))
+    by_kind = dict(zip(kinds, classes, strict=True))
     numbers = {kind: number for number, kind in enumerate(classes)}
     values = {kind: _getter([field.name for field in fields(kind)]) for kind in classes}
 
     def pack(kind: type, fields: list[Any]) -> bytes:
-        message = made[kind](*fields)
+        message = by_kind[kind](*fields)
         packed: bytes = packer.pack((numbers[type(message)], *values[type(message)](message)))
         return packed
 
     def unpack(data: bytes) -> Iterable[Any]:
-        for number, *rest in _lists(data):
+        for number, *rest in _unpack_lists(data):
             yield classes[number](*rest)
 
     return pack, unpack, lambda message: list(values[type(message)](message))
 
 
 def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return a function that returns the named attributes of an object, always as a tuple."""
     if len(names) == 1:
         return lambda value: (getattr(value, names[0]),)
     return attrgetter(*names)

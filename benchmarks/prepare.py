@@ -1,10 +1,10 @@
-"""Preparation of a corpus: the tutorial's steps in plain Python against `s2s`, side by side.
+"""Speed and memory of preparing a corpus: the tutorial's steps in plain Python against `s2s`.
 
-`python -m benchmarks.prepare` writes a million distinct made-up rows, prepares them in the
-tutorial's way (normalise, split off marks, fit vocabularies, encode, pad) written plainly in
-Python, and with 1 and 2 Ray tasks, and checks that all give the same ids. Rates exclude start-up,
-which is reported separately. Memory is the unique set size (USS) of the driver and of the largest
-worker at its peak, for a tenth of the rows and for all.
+`python -m benchmarks.prepare` writes a million distinct synthetic rows, prepares them by the
+tutorial's steps (normalise, split off punctuation, fit vocabularies, encode, pad) in plain Python,
+and by `s2s` with 1 and 2 Ray tasks, and checks that all give the same ids. Rates exclude start-up,
+which is reported separately. Memory is the peak unique set size (USS) of the driver and of the
+largest worker, for a tenth of the rows and for all.
 """
 
 import argparse
@@ -49,44 +49,43 @@ SYLLABLES = [
 def main() -> None:
     """Print a table of rates and one of memory."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prepare", description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved repetitions")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="to prepare")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
     parser.add_argument("--one", nargs=3, metavar=("WAY", "FILE", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         way, file, out = arguments.one
-        print(json.dumps(_plain(Path(file)) if way == "plain" else _ours(way, file, Path(out))))
+        print(json.dumps(_plain(Path(file)) if way == "plain" else _s2s(way, file, Path(out))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        every, tenth = Path(folder) / "all.tsv", Path(folder) / "tenth.tsv"
-        _write_rows(every, arguments.rows)
-        with every.open(encoding="utf-8") as lines, tenth.open("w", encoding="utf-8") as some:
+        whole, tenth = Path(folder) / "all.tsv", Path(folder) / "tenth.tsv"
+        write_rows(whole, arguments.rows)
+        with whole.open(encoding="utf-8") as lines, tenth.open("w", encoding="utf-8") as some:
             some.writelines(islice(lines, arguments.rows // 10))
         seconds: dict[str, list[float]] = {}
-        started: dict[str, float] = {}
+        start_up: dict[str, float] = {}
         memory: dict[tuple[str, str], tuple[float, float]] = {}
         ids = set()
         for number in range(arguments.rounds):
             for way in ("plain", "1", "2"):
                 out = Path(folder) / f"{way}-{number}"
-                result, memory[way, "all"] = _measured(way, every, out)
+                result, memory[way, "all"] = _measure(way, whole, out)
                 seconds.setdefault(way, []).append(result["seconds"])
-                started[way] = result["started"]
+                start_up[way] = result["started"]
                 ids.add(result["ids"])
         for way in ("1", "2"):
-            _, memory[way, "tenth"] = _measured(way, tenth, Path(folder) / f"tenth-{way}")
+            _, memory[way, "tenth"] = _measure(way, tenth, Path(folder) / f"tenth-{way}")
         if len(ids) != 1:
             raise SystemExit("the ways differ in their ids")
-    middle = {way: arguments.rows / statistics.median(times) for way, times in seconds.items()}
+    rates = {way: arguments.rows / statistics.median(times) for way, times in seconds.items()}
     print(f"{os.cpu_count()} CPUs, Python {sys.version.split()[0]}, {arguments.rows:,} rows")
-    print(
-        "| way | rows/s, median of the rounds | of plain | start-up, s |\n| --- | --- | --- | --- |"
-    )
+    print("| way | rows/s, median of the rounds | over plain | start-up, s |")
+    print("| --- | --- | --- | --- |")
     names = {"plain": "plain Python", "1": "`--tasks 1`", "2": "`--tasks 2`"}
-    for way, rate in middle.items():
-        print(f"| {names[way]} | {rate:,.0f} | {rate / middle['plain']:.2f} | {started[way]:.1f} |")
-    print(f"\n2 tasks over 1: {middle['2'] / middle['1']:.2f}\n")
-    print("| way | process | USS at a tenth, MB | at all, MB | ratio |")
+    for way, rate in rates.items():
+        print(f"| {names[way]} | {rate:,.0f} | {rate / rates['plain']:.2f} | {start_up[way]:.1f} |")
+    print(f"\n2 tasks over 1: {rates['2'] / rates['1']:.2f}\n")
+    print("| way | process | USS for a tenth of the rows, MB | for all, MB | ratio |")
     print("| --- | --- | --- | --- | --- |")
     for way in ("1", "2"):
         for index, process in enumerate(("driver", "largest worker")):
@@ -96,8 +95,8 @@ def main() -> None:
             )
 
 
-def _write_rows(file: Path, rows: int) -> None:
-    """Distinct pairs of 2 to 14 words of two languages, whose words follow Zipf's law."""
+def write_rows(file: Path, rows: int) -> None:
+    """Write distinct pairs of 2 to 13 synthetic words per side, drawn by Zipf's law."""
     random = np.random.default_rng(0)
     words = ["".join(random.choice(SYLLABLES, random.integers(1, 5))) for _ in range(60_000)]
     words = list(dict.fromkeys(words))
@@ -118,8 +117,12 @@ def _write_rows(file: Path, rows: int) -> None:
                     out.write(f"{source}\t{target.capitalize()}\n")
 
 
-def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[float, float]]:
-    """Return what one way reports, and the peak USS of its driver and largest worker, in MB."""
+def _measure(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[float, float]]:
+    """Prepare in a separate process.
+
+    Returns:
+        The report of that process, and the peak USS in MB of the driver and the largest worker.
+    """
     command = [sys.executable, "-m", "benchmarks.prepare", "--one", way, str(file), str(out)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peaks, ended = [0.0, 0.0], threading.Event()
@@ -131,18 +134,18 @@ def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[
                 family = [driver, *driver.children(recursive=True)]
             except psutil.Error:
                 return
-            for one in family:
+            for member in family:
                 try:
-                    worker = one.cmdline()[:1] and one.cmdline()[0].startswith("ray::")
-                    if one is driver or worker:
-                        uss = one.memory_full_info().uss / 1e6
+                    worker = member.cmdline()[:1] and member.cmdline()[0].startswith("ray::")
+                    if member is driver or worker:
+                        uss = member.memory_full_info().uss / 1e6
                         peaks[bool(worker)] = max(peaks[bool(worker)], uss)
                 except psutil.Error:
                     continue
 
     watcher = threading.Thread(target=sample)
     watcher.start()
-    process.stdout.readline()  # written when all is prepared: what follows only checks it
+    process.stdout.readline()  # comes when preparation is done; what follows only checks the ids
     ended.set()
     watcher.join()
     output, _ = process.communicate()
@@ -151,8 +154,8 @@ def _measured(way: str, file: Path, out: Path) -> tuple[dict[str, float], tuple[
     return json.loads(output.splitlines()[-1]), (peaks[0], peaks[1])
 
 
-def _ours(tasks: str, file: str, out: Path) -> dict[str, float]:
-    """Prepare with `s2s`, and return the seconds that it took."""
+def _s2s(tasks: str, file: str, out: Path) -> dict[str, float]:
+    """Prepare with `s2s`; return the seconds of preparation and start-up, and a hash of the ids."""
     from s2s.corpus import Corpus
     from s2s.distributed import prepare as distributed
     from s2s.preparation import Source, prepare
@@ -179,19 +182,19 @@ def _ours(tasks: str, file: str, out: Path) -> dict[str, float]:
 
 
 def _digest(pairs: Iterator[tuple[list[int], list[int]]]) -> int:
-    """A number that depends on the pairs of ids, and not on their order."""
+    """Return a hash of pairs of ids that does not depend on the order of the pairs."""
     return sum(hash((*source, -1, *target)) & 0xFFFFFFFF for source, target in pairs)
 
 
 def _plain(file: Path) -> dict[str, float]:
-    """The tutorial's preparation as one would write it down."""
+    """Prepare by the tutorial's steps in plain Python; return the same figures as `_s2s`."""
     begin = time.perf_counter()
 
     def normalise(text: str) -> str:
         text = "".join(
-            mark
-            for mark in unicodedata.normalize("NFD", text)
-            if unicodedata.category(mark) != "Mn"
+            character
+            for character in unicodedata.normalize("NFD", text)
+            if unicodedata.category(character) != "Mn"
         )
         text = re.sub(r"([?.!,])", r" \1", text.lower().strip())
         return re.sub(r"[^a-zA-Z!.?]+", " ", text).strip()

@@ -1,15 +1,16 @@
-"""What the path around FastAPI's router gains `/translate`.
+"""Gain of the shortcut around FastAPI's router for `/translate`.
 
 `python -m benchmarks.router --model MODEL --sentences FILE` starts two servers, each the app and
 the engine of `s2s serve` under uvicorn:
 
 - `shortcut`: the app as it is, where a middleware answers `/translate` itself
   (`s2s/serving/http/shortcut.py`);
-- `router`: the same app without it, so that FastAPI's router and its handling of exceptions are on
-  the way.
+- `router`: the same app without that middleware, so that requests pass FastAPI's router and its
+  exception handlers.
 
-They take turns in a closed loop (`benchmarks/load.py`), and each turn tells answers a second, and
-the processor time of the HTTP server's process for one answer, which a busy machine disturbs less.
+The servers take turns in a closed loop (`benchmarks/load.py`). Each turn measures answers per
+second, and the CPU time that the HTTP server's process spends on one answer, which other load on
+the machine disturbs less.
 """
 
 import argparse
@@ -24,27 +25,27 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.decode import _lines
+from benchmarks.decode import read_lines
 from benchmarks.load import Load
-from benchmarks.serve import _expected, _generated
-from benchmarks.train import _cpu
+from benchmarks.serve import expected_translations, generate_load
+from benchmarks.train import cpu_name
 from s2s.distributed.ports import free_port
 
 WAYS = ("router", "shortcut")
-START = 120.0  # seconds for a server to come up
+START_TIMEOUT = 120.0  # seconds
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A measurement of one server."""
+    """Measurement of one server in one turn."""
 
-    rate: float  # answers a second
-    processor: float  # microseconds of the HTTP server's process for an answer
-    wrong: int  # answers that were not what the translator gives
+    rate: float  # answers/s
+    cpu_time: float  # microseconds of the HTTP server's process for an answer
+    wrong: int  # answers that differ from the translator's
 
 
 def main() -> None:
-    """Measure, and print a table; or serve, for such a measurement."""
+    """Measure both servers and print a table; with `--serve`, be one of the servers."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.router",
         description=__doc__,
@@ -54,85 +55,88 @@ def main() -> None:
     add("--model", type=Path, required=True, help="model directory")
     add("--sentences", type=Path, help="a sentence a line; may be .gz")
     add("--rounds", type=int, default=8, help="turns of each server")
-    add("--seconds", type=float, default=4, help="of a turn")
-    add("--connections", type=int, default=64)
+    add("--seconds", type=float, default=4, help="duration of a turn")
+    add("--connections", type=int, default=64, help="of the closed loop")
     add("--serve", choices=WAYS, help=argparse.SUPPRESS)
     add("--port", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.serve:
-        _serve(given.serve, given.model, given.port)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        _serve(arguments.serve, arguments.model, arguments.port)
         return
-    turns = _measure(given)
-    print(f"{_cpu()}; {' '.join(sys.argv[1:])}")
+    turns = _measure(arguments)
+    print(f"{cpu_name()}; {' '.join(sys.argv[1:])}")
     print("| way | answers/s | lowest to highest | CPU time of an answer, µs | wrong |")
     for way in WAYS:
         rates = [turn.rate for turn in turns[way]]
-        processor = statistics.median(turn.processor for turn in turns[way])
+        cpu_time = statistics.median(turn.cpu_time for turn in turns[way])
         print(
             f"| {way} | {statistics.median(rates):,.0f} | {min(rates):,.0f} to {max(rates):,.0f} "
-            f"| {processor:.0f} | {sum(turn.wrong for turn in turns[way])} |"
+            f"| {cpu_time:.0f} | {sum(turn.wrong for turn in turns[way])} |"
         )
     pairs = list(zip(turns["shortcut"], turns["router"], strict=True))
     gains = [shortcut.rate / router.rate for shortcut, router in pairs]
-    costs = [shortcut.processor / router.processor for shortcut, router in pairs]
+    costs = [shortcut.cpu_time / router.cpu_time for shortcut, router in pairs]
     print(f"shortcut over router, median of turns: answers/s {statistics.median(gains):.3f}, "
           f"CPU time {statistics.median(costs):.3f}")  # fmt: skip
 
 
-def _measure(given: argparse.Namespace) -> dict[str, list[Turn]]:
-    sentences = [line for line in _lines(given.sentences) if line.strip()]
-    translations, pair = _expected(given.model, sentences)
+def _measure(arguments: argparse.Namespace) -> dict[str, list[Turn]]:
+    sentences = [line for line in read_lines(arguments.sentences) if line.strip()]
+    translations, languages = expected_translations(arguments.model, sentences)
     turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
     with ExitStack() as stack:
         servers = {}
         for way in WAYS:
             port = free_port()
             command = [sys.executable, "-m", "benchmarks.router", "--serve", way]
-            command += ["--model", str(given.model), "--port", str(port)]
+            command += ["--model", str(arguments.model), "--port", str(port)]
             process = subprocess.Popen(command)
             stack.callback(process.wait)
             stack.callback(process.terminate)
             servers[way] = (port, psutil.Process(process.pid))
         for port, _ in servers.values():
-            _await(port)
-        for number in range(-1, given.rounds):  # the first one warms up
+            _wait_for(port)
+        for number in range(-1, arguments.rounds):  # the first turn warms up
             for way in WAYS if number % 2 else WAYS[::-1]:
                 port, process = servers[way]
                 load = Load(
-                    port=port, kind="closed", texts=sentences, answers=translations, pair=pair,
-                    each=0, connections=given.connections, most=given.connections, rate=0.0,
-                    warm_up=0.5, seconds=given.seconds, seed=number + 1,
+                    port=port, kind="closed", texts=sentences, translations=translations,
+                    languages=languages, list_size=0, connections=arguments.connections,
+                    max_connections=arguments.connections, rate=0.0, warm_up=0.5,
+                    seconds=arguments.seconds, seed=number + 1,
                 )  # fmt: skip
-                before = _processor(process)
-                told = _generated(load)
-                # The half second before the measurement is as busy as the measurement.
-                share = given.seconds / (given.seconds + load.warm_up)
-                answers = told["requests_per_second"] * given.seconds / share
-                spent = (_processor(process) - before) / answers * 1e6
+                before = _cpu_seconds(process)
+                measured = generate_load(load)
+                # The CPU time includes the warm-up, which is as busy as the measurement.
+                fraction = arguments.seconds / (arguments.seconds + load.warm_up)
+                rate = measured["requests_per_second"]
+                answers = rate * arguments.seconds / fraction
+                cpu_time = (_cpu_seconds(process) - before) / answers * 1e6
                 if number >= 0:
-                    turns[way].append(Turn(told["requests_per_second"], spent, told["mismatches"]))
+                    turns[way].append(Turn(rate, cpu_time, measured["mismatches"]))
     return turns
 
 
-def _processor(process: psutil.Process) -> float:
-    """Seconds of processor time that a process has taken, without those of its children."""
+def _cpu_seconds(process: psutil.Process) -> float:
+    """Return the CPU time in seconds of a process since its start, without its children's."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
-def _await(port: int) -> None:
-    """Return once a server answers."""
-    end = time.monotonic() + START
+def _wait_for(port: int) -> None:
+    """Wait until a server answers."""
+    end = time.monotonic() + START_TIMEOUT
     while time.monotonic() < end:
         try:
             httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).raise_for_status()
             return
         except httpx.HTTPError:
             time.sleep(0.3)
-    raise SystemExit("a server did not come up")
+    raise SystemExit("a server did not start")
 
 
 def _serve(way: str, model: Path, port: int) -> None:
+    """Serve until SIGTERM, with or without the shortcut."""
     import gc
 
     import uvicorn

@@ -1,9 +1,9 @@
-"""How a training step scales from one worker to two: computing, exchanging, fetching.
+"""Scaling of a training step from one worker to two: computing, exchange, batch preparation.
 
 `python -m benchmarks.scaling --corpus CORPUS` takes steps of the plain loop with one process of one
-thread, and with two that share each batch over gloo on loopback, for models of several widths.
-Computing is what one worker takes for half of each batch; what two workers take beyond that is the
-exchange. Rounds are interleaved; the median counts.
+thread, and with two that divide each batch and exchange gradients over gloo on loopback, for models
+of several widths. Computing is the time that one worker takes for half of each batch; the
+exchange is the additional time that two workers take. Rounds are interleaved; the median counts.
 """
 
 import argparse
@@ -39,11 +39,11 @@ CASES = [  # hidden size, pairs of a global batch, precision
 
 
 def main() -> None:
-    """Print a row for each model."""
+    """Measure all cases, and print a row for each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=40, help="measured in each round")
+    parser.add_argument("--corpus", type=Path, required=True, help="corpus directory")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
+    parser.add_argument("--steps", type=int, default=40, help="steps measured in each round")
     parser.add_argument("--compress", action="store_true", help="send gradients in bf16")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -52,8 +52,8 @@ def main() -> None:
         return
     print(f"{torch.get_num_threads()} cores, torch {torch.__version__}, {' '.join(sys.argv[1:])}\n")
     print(
-        "| hidden | batch | precision | MB exchanged | of it rows | 1 worker, ms | 2 workers, ms "
-        "| computing | exchange | batches | 2 over 1 |"
+        "| hidden | batch | precision | MB exchanged | of that embedding rows "
+        "| 1 worker, ms | 2 workers, ms | computing | exchange | batches | 2 over 1 |"
     )
     print("| " + "--- | " * 11)
     for hidden, batch, precision in CASES:
@@ -61,13 +61,13 @@ def main() -> None:
             "corpus": str(arguments.corpus), "steps": arguments.steps, "hidden": hidden,
             "precision": precision, "compress": arguments.compress,
         }  # fmt: skip
-        found: dict[str, list[dict[str, Any]]] = {"one": [], "half": [], "two": []}
+        runs: dict[str, list[dict[str, Any]]] = {"one": [], "half": [], "two": []}
         for _ in range(arguments.rounds):
-            found["one"].append(_run(1, **case, batch=batch))
-            found["half"].append(_run(1, **case, batch=batch // 2))
-            found["two"].append(_run(2, **case, batch=batch))
-        one, half, two = (statistics.median(told["ms"] for told in runs) for runs in found.values())
-        last = found["two"][-1]
+            runs["one"].append(_run(1, **case, batch=batch))
+            runs["half"].append(_run(1, **case, batch=batch // 2))
+            runs["two"].append(_run(2, **case, batch=batch))
+        one, half, two = (statistics.median(run["ms"] for run in each) for each in runs.values())
+        last = runs["two"][-1]
         print(
             f"| {hidden} | {batch} | {precision} | {last['dense'] + last['rows']:.2f} "
             f"| {last['rows']:.2f} | {one:.1f} | {two:.1f} | {half:.1f} | {two - half:.1f} "
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _run(world: int, **case: Any) -> dict[str, Any]:
-    """What the first of some processes tells."""
+    """Run a case with `world` processes; return the measurements of the first one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -92,8 +92,8 @@ def _run(world: int, **case: Any) -> dict[str, Any]:
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit("a worker failed")
-    told: dict[str, Any] = json.loads(outputs[0].splitlines()[-1])
-    return told
+    measured: dict[str, Any] = json.loads(outputs[0].splitlines()[-1])
+    return measured
 
 
 def _steps(
@@ -107,11 +107,16 @@ def _steps(
     world: int,
     port: int,
 ) -> dict[str, float]:
-    """Milliseconds of a step, and megabytes that it exchanges, as one of some workers."""
+    """Take steps as one of `world` workers.
+
+    Returns:
+        Milliseconds of a step (`ms`), of which waiting for a batch (`waited`), and the MB that a
+        step exchanges: of embedding rows (`rows`) and of all other gradients (`dense`).
+    """
     torch.set_num_threads(1)
     if world > 1:
-        meet = f"tcp://127.0.0.1:{port}"
-        dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
+        address = f"tcp://127.0.0.1:{port}"
+        dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     preset = PRESETS["seed"]()
     train = {"batch_size": batch, "precision": precision, "compress_gradients": compress}
     config = preset.model_copy(
@@ -128,24 +133,24 @@ def _steps(
             Checkpoints(folder),
             Path(folder),
         )
-        stepper, none = training.stepper, StepSignals(stop=False, save=False, due=False)
+        stepper, signals = training.stepper, StepSignals(stop=False, save=False, due=False)
         batches = stepper.global_batches(training.batches, 1, 0)
-        for step in islice(batches, 15):  # kernels are compiled
-            stepper.step(step, 1, 1e-3, none)
+        for step in islice(batches, 15):  # warm-up: kernels are compiled
+            stepper.step(step, 1, 1e-3, signals)
         waited, rows, begin = 0.0, 0, time.perf_counter()
         for _ in range(steps):
-            asked = time.perf_counter()
+            fetching = time.perf_counter()
             step = next(batches)
-            waited += time.perf_counter() - asked
-            stepper.step(step, 1, 1e-3, none)
+            waited += time.perf_counter() - fetching
+            stepper.step(step, 1, 1e-3, signals)
             rows += len(step.source_ids) + len(step.target_ids)
-        spent = time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
         model = training.model
         embedded = sum(m.weight.numel() for m in (model.encoder.embedding, model.decoder.embedding))
         dense = sum(weight.numel() for weight in model.parameters()) - embedded
     width = config.model.embedding_size
     return {
-        "ms": spent / steps * 1e3,
+        "ms": seconds / steps * 1e3,
         "waited": waited / steps * 1e3,
         "dense": dense * (2 if compress else 4) / 1e6,
         "rows": rows / steps * width * 4 / 1e6,

@@ -1,36 +1,40 @@
-"""Speed of serving: `s2s serve` beside other ways to put the same model behind HTTP.
+"""Speed of `s2s serve`, beside other ways to serve the same model over HTTP.
 
 `python -m benchmarks.serve --model MODEL --sentences FILE` measures, in interleaved rounds,
 
 - `ours`: `s2s serve`, the slot engine on Ray Serve behind HAProxy and in throughput mode;
-- `batch`: the same model behind `@serve.batch`, with the same settings of Serve;
-- `batch-plain`, `batch-default`: that without HAProxy and throughput mode, and with the defaults of
-  `@serve.batch` and `max_ongoing_requests` as well;
-- `alone`: every request for itself;
-- `echo`: a deployment that gives the text back, with the same settings of Serve;
+- `batch`: the same model behind `@serve.batch`, with the same Serve settings;
+- `batch-plain`: `batch` without HAProxy and throughput mode;
+- `batch-default`: `batch-plain` with the defaults of `@serve.batch` and `max_ongoing_requests`;
+- `alone`: a deployment that translates every request separately;
+- `echo`: a deployment that returns the text, with the same Serve settings;
 - `uvicorn`: the app and engine of `s2s serve`, without Ray;
-- `in-process`: `Translator.translate` of all sentences in one call, no server.
+- `in-process`: `Translator.translate` of all sentences in one call, without a server.
 
-All of them translate greedily, with as many threads of torch (`--threads`). What they are is in
-`benchmarks/servers.py`, how they are asked in `benchmarks/load.py`. One server is alive at a time,
-started and ended for each of its measurements: an idle Ray takes a share of a core, which on a
-small machine would be taken from whichever is measured. The order is turned around every round.
+All of them translate greedily, with the same number of torch threads (`--threads`).
+`benchmarks/servers.py` has the servers, `benchmarks/load.py` the load generator. One server runs at
+a time, started and ended for each of its measurements: an idle Ray cluster uses part of a core,
+which on a small machine would slow down the server that is measured. The order of the servers is
+reversed every round. The scenarios are
 
-- `closed`: so many connections, each with one sentence on its way.
-- `lists`: the same with lists of 64 sentences and fewer connections.
-- `ramp`: closed loops of 4 to 256 connections, which tell how many requests a replica is busy with.
-- `open`: random arrivals at a given share of the lower peak of `ours` and `batch`, the same rate
-  for all, so that latencies can be compared; they count from the time at which a request was due.
-- `overload`: arrivals at a multiple of each server's own peak, which closed loops just before and
-  after tell (their mean is what `of peak` is of), and the time afterwards until it
-  answers one request as fast as a calm server does (five times its median is near enough).
+- `closed`: a fixed number of connections, each with one sentence in flight;
+- `lists`: the same with lists of 64 sentences and fewer connections;
+- `ramp`: closed loops of 4 to 256 connections, to find the number of requests that saturates a
+  replica;
+- `open`: random arrivals at a fraction of the lower peak of `ours` and `batch`, at the same rate
+  for all servers, so that their latencies can be compared; these count from the time at which a
+  request was due;
+- `overload`: arrivals at a multiple of the server's own peak, and the time afterwards until the
+  server answers a single request as fast as an idle one (within five times its median). The peak,
+  to which the column `of peak` refers, is the mean of a closed loop just before and one just after.
 
-`open` and `overload` follow when all rounds of the others are done and peaks are known. Every
-request has another sentence, in shuffled order, until the file begins anew. A rate counts answers
-of status 200 within the seconds of a measurement; each is compared with what `Translator.translate`
-gives for the sentence alone in a list of all. The loads come from this machine: its cores are
-shared with the server, and `generator` tells how many of them the load took. The mean occupancy is
-that of the slots, from what the engine counts. A machine is noisy: compare within a run only.
+`open` and `overload` follow when all rounds of the other scenarios are done and the peaks are
+known. Sentences are sent in shuffled order, each once before the first is sent again. Rates count
+the responses of status 200 during the measurement; every translation is compared with that of
+`Translator.translate`. The load comes from the same machine and shares its cores with the server;
+the column `generator` has the number of cores that the load took. The column `slots` has the mean
+number of occupied slots, by the engine's own counts. Machines are noisy: compare figures within one
+run only.
 """
 
 import argparse
@@ -57,20 +61,21 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.decode import _lines
+from benchmarks.decode import read_lines
 from benchmarks.load import Load
-from benchmarks.train import _cpu
+from benchmarks.train import cpu_name
 from s2s.distributed.ports import free_port
 
 SERVERS = ("ours", "batch", "batch-plain", "batch-default", "alone", "echo", "uvicorn")
 SUBJECTS = (*SERVERS, "in-process")
 SCENARIOS = ("closed", "lists", "ramp", "open", "overload")
 RAMP = (4, 8, 16, 32, 64, 128, 256)  # connections
-OPEN = ("ours", "batch", "uvicorn")  # what open loops and overload are measured of, if asked for
-LIST = 64  # sentences of a request in `lists`
-START = 120.0  # seconds for a server to come up
-ROUTED = 10.0  # seconds after which HAProxy has the replicas; until then a slow proxy stands in
-SETTLE = 14.0  # seconds after which Ray's metrics have all that was counted
+OPEN = ("ours", "batch", "uvicorn")  # the only subjects of open loops and overload
+LIST_SIZE = 64  # sentences of a request in `lists`
+START_TIMEOUT = 120.0  # seconds
+# Seconds until HAProxy routes to the replicas; until then Ray's slow fallback proxy does.
+ROUTING_DELAY = 10.0
+METRICS_DELAY = 14.0  # seconds until Ray's metrics are up to date
 _PEAK = "requests_per_second"  # of a closed loop
 CONSOLE = Console(width=190)
 NOTES = Console(stderr=True)
@@ -78,182 +83,194 @@ NOTES = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs."""
+    """Running server, and where to reach it."""
 
     subject: str
     port: int
-    folder: Path  # its Ray's, if it has one
+    folder: Path  # for the files of its Ray cluster, if it has one
 
 
 @dataclass(frozen=True)
 class Result:
-    """A measurement."""
+    """Measurement of one subject in one scenario and round."""
 
     model: str
     subject: str
     scenario: str
     round: int
-    told: dict[str, Any] = field(hash=False)  # by `benchmarks.load`
+    measured: dict[str, Any] = field(hash=False)  # what `benchmarks.load` printed
 
 
 def main() -> None:
-    """Measure, and print tables."""
-    given = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers are ended, too
+    """Measure all models and print tables; write the JSON file, if there is to be one."""
+    arguments = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the servers, too
     results: list[Result] = []
     about = {
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "date": str(date.today()),
         "command": " ".join(sys.argv[1:]),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("torch", "ray", "fastapi", "uvicorn")},
     }
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        for model in given.model:
-            bench = Bench(given, model.resolve(), Path(folder))
+        for model in arguments.model:
+            bench = Bench(arguments, model.resolve(), Path(folder))
             bench.measure()
             results += bench.results
-    ratios = [each for model in given.model for each in _ratios(results, str(model.resolve()))]
+    ratios = [each for model in arguments.model for each in _ratios(results, str(model.resolve()))]
     _show(about, results, ratios)
-    if given.json:
-        told = [{**asdict(result), "told": result.told} for result in results]
-        given.json.write_text(json.dumps({**about, "results": told, "ratios": ratios}, indent=1))
+    if arguments.json:
+        rows = [
+            {"model": r.model, "subject": r.subject, "scenario": r.scenario, "round": r.round,
+             "told": r.measured}
+            for r in results
+        ]  # fmt: skip
+        arguments.json.write_text(
+            json.dumps({**about, "results": rows, "ratios": ratios}, indent=1)
+        )
 
 
-def _arguments() -> argparse.Namespace:
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.serve",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--model", type=Path, nargs="+", required=True, help="model directories, one by one")
+    add("--model", type=Path, nargs="+", required=True, help="model directories, measured in turn")
     add("--sentences", type=Path, required=True, help="a sentence a line; may be .gz")
-    add("--rounds", type=int, default=3, help="interleaved repetitions")
-    add("--seconds", type=float, default=15, help="of a measurement")
-    add("--warm-up", type=float, default=3, help="seconds of load before it")
-    usual = [name for name in SCENARIOS if name != "ramp"]
-    add("--scenarios", nargs="+", choices=SCENARIOS, default=usual)
+    add("--rounds", type=int, default=3, help="interleaved rounds")
+    add("--seconds", type=float, default=15, help="duration of a measurement")
+    add("--warm-up", type=float, default=3, help="seconds of load before a measurement")
+    scenarios = [name for name in SCENARIOS if name != "ramp"]
+    add("--scenarios", nargs="+", choices=SCENARIOS, default=scenarios)
     add("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
-    add("--connections", type=int, default=64, help="of closed loops")
-    add("--list-connections", type=int, default=8, help="of closed loops with lists")
-    add("--most-connections", type=int, default=4096, help="of open loops")
-    add("--share", type=float, default=0.6, help="of the peak, the rate of open loops")
-    add("--rate", type=float, help="requests/s of open loops instead")
-    add("--overload", type=float, default=3, help="times the peak")
-    add("--batch-size", type=int, default=64, help="requests, of serve.batch")
-    add("--batch-wait", type=float, default=0.005, help="seconds, of serve.batch")
-    add("--threads", type=int, default=1, help="of torch; Serve gives a replica one")
-    add("--json", type=Path, help="file for all that was measured")
-    given = parser.parse_args()
-    if "open" in given.scenarios and "closed" not in given.scenarios:
-        if not given.rate:
+    add("--connections", type=int, default=64, help="connections of closed loops")
+    add("--list-connections", type=int, default=8, help="connections of closed loops with lists")
+    add(
+        "--most-connections",
+        type=int,
+        default=4096,
+        help="greatest number of connections of open loops",
+    )
+    add("--share", type=float, default=0.6, help="rate of open loops, as a fraction of the peak")
+    add("--rate", type=float, help="rate of open loops in requests/s, instead of --share")
+    add("--overload", type=float, default=3, help="rate of overload, as a multiple of the peak")
+    add("--batch-size", type=int, default=64, help="max_batch_size of serve.batch, in requests")
+    add("--batch-wait", type=float, default=0.005, help="batch_wait_timeout_s of serve.batch")
+    add("--threads", type=int, default=1, help="torch threads; Serve gives a replica one")
+    add("--json", type=Path, help="file for all measurements")
+    arguments = parser.parse_args()
+    if "open" in arguments.scenarios and "closed" not in arguments.scenarios:
+        if not arguments.rate:
             parser.error("`open` without `closed` needs --rate")
-    elif not {"ours", "batch"} & {*given.subjects} and not given.rate:
-        given.scenarios = [s for s in given.scenarios if s != "open"]
-    return given
+    elif not {"ours", "batch"} & {*arguments.subjects} and not arguments.rate:
+        arguments.scenarios = [s for s in arguments.scenarios if s != "open"]
+    return arguments
 
 
 class Bench:
-    """The measurements of a model.
+    """Measurements of a model.
 
     Args:
-        folder: for what servers write.
+        folder: for the files that servers write.
     """
 
-    def __init__(self, given: argparse.Namespace, model: Path, folder: Path) -> None:
-        self._given, self._model, self._folder = given, model, folder
+    def __init__(self, arguments: argparse.Namespace, model: Path, folder: Path) -> None:
+        self._arguments, self._model, self._folder = arguments, model, folder
         self.results: list[Result] = []
-        sentences = [line for line in _lines(given.sentences) if line.strip()]
+        sentences = [line for line in read_lines(arguments.sentences) if line.strip()]
         random.Random(0).shuffle(sentences)  # noqa: S311
         self._sentences = sentences
-        self._translations, self._pair = _expected(model, sentences)
+        self._translations, self._languages = expected_translations(model, sentences)
 
     def measure(self) -> None:
-        """All rounds: at first what tells the peaks, then open loops."""
-        given = self._given
-        peaks = [name for name in ("closed", "lists") if name in given.scenarios]
-        if "ramp" in given.scenarios:
-            peaks += [f"ramp {connections}" for connections in RAMP]
-        loops = [name for name in ("open", "overload") if name in given.scenarios]
+        """Measure all rounds: first the closed loops, which give the peaks, then the open loops."""
+        arguments = self._arguments
+        closed_loops = [name for name in ("closed", "lists") if name in arguments.scenarios]
+        if "ramp" in arguments.scenarios:
+            closed_loops += [f"ramp {connections}" for connections in RAMP]
+        open_loops = [name for name in ("open", "overload") if name in arguments.scenarios]
         for scenarios, subjects in (
-            (peaks, given.subjects),
-            (loops, [name for name in given.subjects if name in OPEN]),
+            (closed_loops, arguments.subjects),
+            (open_loops, [name for name in arguments.subjects if name in OPEN]),
         ):
-            for turn in range(given.rounds if scenarios else 0):
+            for turn in range(arguments.rounds if scenarios else 0):
                 for subject in subjects if turn % 2 == 0 else subjects[::-1]:
                     self._measure_one(subject, scenarios, turn)
 
     def _measure_one(self, subject: str, scenarios: list[str], turn: int) -> None:
         if subject == "in-process":
-            told = {"sentences_per_second": self._in_process()}
-            self._keep(subject, "lists", turn, told)
+            self._add(subject, "lists", turn, {"sentences_per_second": self._in_process()})
             return
-        with self._served(subject) as server:
+        with self._serve(subject) as server:
             counts: dict[str, float] = {}
             for scenario in scenarios:
                 if scenario == "overload":
-                    told = self._overloaded(server, turn)
+                    measured = self._overload(server, turn)
                 else:
-                    told = _generated(self._load(server, scenario, turn))
+                    measured = generate_load(self._load(server, scenario, turn))
                 if subject in ("ours", "uvicorn"):
                     before, counts = counts, _counts(server)
-                    told["occupancy"] = _occupancy(before, counts)
-                self._keep(subject, scenario, turn, told)
+                    measured["occupancy"] = _occupancy(before, counts)
+                self._add(subject, scenario, turn, measured)
 
-    def _overloaded(self, server: Server, turn: int) -> dict[str, Any]:
-        """Overload between two closed loops, which tell the server's peak at that time."""
-        before = _generated(self._load(server, "closed", turn))[_PEAK]
-        told = _generated(self._load(server, "overload", turn, self._given.overload * before))
-        after = _generated(self._load(server, "closed", turn))[_PEAK]
-        return {**told, "of_peak": 2 * told[_PEAK] / (before + after)}
+    def _overload(self, server: Server, turn: int) -> dict[str, Any]:
+        """Measure overload between two closed loops, which give the server's peak at that time."""
+        before = generate_load(self._load(server, "closed", turn))[_PEAK]
+        rate = self._arguments.overload * before
+        measured = generate_load(self._load(server, "overload", turn, rate))
+        after = generate_load(self._load(server, "closed", turn))[_PEAK]
+        return {**measured, "of_peak": 2 * measured[_PEAK] / (before + after)}
 
-    def _keep(self, subject: str, scenario: str, turn: int, told: dict[str, Any]) -> None:
-        self.results.append(Result(str(self._model), subject, scenario, turn, told))
+    def _add(self, subject: str, scenario: str, turn: int, measured: dict[str, Any]) -> None:
+        self.results.append(Result(str(self._model), subject, scenario, turn, measured))
         NOTES.print(
-            f"round {turn + 1}, {subject}, {scenario}: {told['sentences_per_second']:,.0f} "
-            f"sentences/s, {told.get('statuses', '')}",
+            f"round {turn + 1}, {subject}, {scenario}: {measured['sentences_per_second']:,.0f} "
+            f"sentences/s, {measured.get('statuses', '')}",
             highlight=False,
         )
 
     def _load(self, server: Server, scenario: str, turn: int, rate: float = 0.0) -> Load:
-        given = self._given
+        arguments = self._arguments
         echo = server.subject == "echo"
         if scenario == "open":
-            rate = given.rate or given.share * min(
-                self._peak(name) for name in ("ours", "batch") if name in given.subjects
+            rate = arguments.rate or arguments.share * min(
+                self._peak(name) for name in ("ours", "batch") if name in arguments.subjects
             )
-        connections = given.list_connections if scenario == "lists" else given.connections
+        connections = arguments.list_connections if scenario == "lists" else arguments.connections
         if scenario.startswith("ramp"):
             connections = int(scenario.split()[1])
         return Load(
             port=server.port,
             kind=scenario if scenario in ("open", "overload") else "closed",
             texts=self._sentences,
-            answers=self._sentences if echo else self._translations,
-            pair=self._pair,
-            each=LIST if scenario == "lists" else 0,
+            translations=self._sentences if echo else self._translations,
+            languages=self._languages,
+            list_size=LIST_SIZE if scenario == "lists" else 0,
             connections=connections,
-            most=given.most_connections,
+            max_connections=arguments.most_connections,
             rate=rate,
-            warm_up=given.warm_up,
-            seconds=given.seconds,
+            warm_up=arguments.warm_up,
+            seconds=arguments.seconds,
             seed=turn,
         )
 
     def _peak(self, subject: str) -> float:
-        """Requests/s of a closed loop, the median of the rounds."""
+        """Return the requests/s of a server's closed loops, the median of the rounds."""
         return statistics.median(
-            result.told[_PEAK]
+            result.measured[_PEAK]
             for result in self.results
             if (result.subject, result.scenario) == (subject, "closed")
         )
 
     def _in_process(self) -> float:
+        """Return the sentences/s of a translator in a separate process, without a server."""
         file = self._folder / "sentences"
         file.write_text("".join(line + "\n" for line in self._sentences), "utf-8")
         command = [sys.executable, "-m", "benchmarks.servers", "in-process", "--model", self._model]
-        command += ["--sentences", file, "--seconds", str(self._given.seconds)]
+        command += ["--sentences", file, "--seconds", str(self._arguments.seconds)]
         done = subprocess.run(
             command, env=self._environment(self._folder), stdout=subprocess.PIPE, check=True
         )
@@ -261,28 +278,28 @@ class Bench:
 
     def _environment(self, folder: Path) -> dict[str, str]:
         cluster = ("RAY_ADDRESS", "RAY_SERVE_THROUGHPUT_OPTIMIZED", "RAY_SERVE_ENABLE_HA_PROXY")
-        kept = {name: value for name, value in os.environ.items() if name not in cluster}
+        environment = {name: value for name, value in os.environ.items() if name not in cluster}
         return {
-            **kept,
-            "OMP_NUM_THREADS": str(self._given.threads),
-            "RAY_TMPDIR": str(folder),  # where its metrics are found, and nothing else
-            # Clusters of one host share these ports unless told otherwise, and so their requests.
+            **environment,
+            "OMP_NUM_THREADS": str(self._arguments.threads),
+            "RAY_TMPDIR": str(folder),  # so that its metrics can be found
+            # By default all clusters of a host use the same ports, and get each other's requests.
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
             "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
 
     @contextmanager
-    def _served(self, subject: str) -> Iterator[Server]:
-        """A server in a process of its own, which is ended at the end."""
-        port, given = free_port(), self._given
+    def _serve(self, subject: str) -> Iterator[Server]:
+        """Start a server in a separate process, and end it with the block."""
+        port, arguments = free_port(), self._arguments
         if subject == "ours":
             command = [sys.executable, "-m", "s2s.cli", "serve", str(self._model)]
             command += ["--port", str(port), "--beam", "1"]
         else:
             command = [sys.executable, "-m", "benchmarks.servers", subject]
             command += ["--model", str(self._model), "--port", str(port)]
-            command += ["--size", str(given.batch_size), "--wait", str(given.batch_wait)]
+            command += ["--size", str(arguments.batch_size), "--wait", str(arguments.batch_wait)]
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._folder)))
             log = stack.enter_context((self._folder / f"{subject}.log").open("w+"))
@@ -291,33 +308,35 @@ class Bench:
                 env=self._environment(folder),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for this process, which ends the others
+                start_new_session=True,  # Ctrl-C goes to this process, which ends the others
             )
             stack.callback(_end, process)
             server = Server(subject, port, folder)
-            self._await(server, process, Path(log.name))
+            self._wait_for(server, process, Path(log.name))
             yield server
 
-    def _await(self, server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-        """Return once a server translates."""
-        fields = {"q": self._sentences[0], "source": self._pair[0], "target": self._pair[1]}
+    def _wait_for(self, server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+        """Wait until a server translates."""
+        source, target = self._languages
+        fields = {"q": self._sentences[0], "source": source, "target": target}
         request = urllib.request.Request(
             f"http://127.0.0.1:{server.port}/translate",
             json.dumps(fields).encode(),
             {"Content-Type": "application/json"},
         )
-        end = time.monotonic() + START
+        end = time.monotonic() + START_TIMEOUT
         while time.monotonic() < end and process.poll() is None:
             try:
                 with urllib.request.urlopen(request, timeout=5):  # noqa: S310
-                    time.sleep(0 if server.subject == "uvicorn" else ROUTED)
+                    time.sleep(0 if server.subject == "uvicorn" else ROUTING_DELAY)
                     return
             except OSError:
                 time.sleep(0.3)
-        raise SystemExit(f"{server.subject} did not come up:\n{log.read_text()[-2000:]}")
+        raise SystemExit(f"{server.subject} did not start:\n{log.read_text()[-2000:]}")
 
 
-def _expected(model: Path, sentences: list[str]) -> tuple[list[str], list[str]]:
+def expected_translations(model: Path, sentences: list[str]) -> tuple[list[str], list[str]]:
+    """Return the greedy translations of sentences, and the source and target language."""
     from s2s.decoding.translator import Translator
 
     translator = Translator.load(model).with_settings(beam=1)
@@ -325,7 +344,8 @@ def _expected(model: Path, sentences: list[str]) -> tuple[list[str], list[str]]:
     return translator.translate(sentences), [config.source_language, config.target_language]
 
 
-def _generated(load: Load) -> dict[str, Any]:
+def generate_load(load: Load) -> dict[str, Any]:
+    """Run `benchmarks.load` in a separate process; return its measurements, and the load's rate."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.load"],
         input=json.dumps(asdict(load)),
@@ -333,8 +353,8 @@ def _generated(load: Load) -> dict[str, Any]:
         text=True,
         check=True,
     )
-    told: dict[str, Any] = json.loads(done.stdout)
-    return {**told, "rate": load.rate}
+    measured: dict[str, Any] = json.loads(done.stdout)
+    return {**measured, "rate": load.rate}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -350,14 +370,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _counts(server: Server) -> dict[str, float]:
-    """Steps and the slots taken in them since a server's start, if it tells them."""
+    """Return the decoder steps and the sum of occupied slots since a server's start.
+
+    Either count is missing if the server does not export it.
+    """
     if server.subject == "uvicorn":
-        told: dict[str, float] = json.loads(_get(f"http://127.0.0.1:{server.port}/counts"))
-        return told
-    time.sleep(SETTLE)
+        totals: dict[str, float] = json.loads(_get(f"http://127.0.0.1:{server.port}/counts"))
+        return totals
+    time.sleep(METRICS_DELAY)
     counts: dict[str, float] = {}
-    for found in server.folder.glob("ray/session_latest/prom_metrics_service_discovery.json"):
-        for address in {a for each in json.loads(found.read_text()) for a in each["targets"]}:
+    for file in server.folder.glob("ray/session_latest/prom_metrics_service_discovery.json"):
+        for address in {a for each in json.loads(file.read_text()) for a in each["targets"]}:
             try:
                 page = _get(f"http://{address}/metrics")
             except OSError:
@@ -370,10 +393,10 @@ def _counts(server: Server) -> dict[str, float]:
 
 
 def _occupancy(before: dict[str, float], after: dict[str, float]) -> float | None:
-    """Slots taken in the mean step between two times, the warm-up's steps among them."""
+    """Return the mean number of occupied slots between two counts, warm-up included."""
     steps = after.get("steps", 0) - before.get("steps", 0)
-    taken = after.get("taken_slots", 0) - before.get("taken_slots", 0)
-    return taken / steps if steps else None
+    occupied = after.get("taken_slots", 0) - before.get("taken_slots", 0)
+    return occupied / steps if steps else None
 
 
 def _get(url: str) -> str:
@@ -382,9 +405,9 @@ def _get(url: str) -> str:
         return text
 
 
-# ---- what is told -------------------------------------------------------------------------------
+# ---- ratios and tables --------------------------------------------------------------------------
 
-# Scenario, subjects and numbers whose ratios are told, and what they are called.
+# Scenario, the two subjects and the figure of each ratio.
 _RATE, _MEAN, _P99 = "sentences_per_second", "mean", "p99"
 _COMPARED = [
     ("closed", "ours", "echo", _RATE),
@@ -402,25 +425,29 @@ _COMPARED = [
 
 
 def _ratios(results: list[Result], model: str) -> list[dict[str, Any]]:
-    """One subject's number over another's in each round, and the median."""
-    found = {(r.scenario, r.subject, r.round): r.told for r in results if r.model == model}
+    """Return the ratios of figures of two subjects: of each round, and their median."""
+    measured = {(r.scenario, r.subject, r.round): r.measured for r in results if r.model == model}
     rounds = sorted({result.round for result in results})
-    told = []
-    for scenario, one, other, what in _COMPARED:
-        pairs = [(found.get((scenario, one, n)), found.get((scenario, other, n))) for n in rounds]
-        each = [_number(a, what) / _number(b, what) for a, b in pairs if a and b]
+    ratios = []
+    for scenario, one, other, figure in _COMPARED:
+        pairs = [
+            (measured.get((scenario, one, n)), measured.get((scenario, other, n))) for n in rounds
+        ]
+        each = [_figure(a, figure) / _figure(b, figure) for a, b in pairs if a and b]
         if each:
             median = statistics.median(each)
-            told.append(
-                {"model": model, "scenario": scenario, "of": one, "over": other, "what": what}
+            ratios.append(
+                {"model": model, "scenario": scenario, "of": one, "over": other, "what": figure}
                 | {"median": median, "rounds": each}
             )
-    return told
+    return ratios
 
 
-def _number(told: dict[str, Any], what: str) -> float:
-    number: float = told[what] if what in told else (told["latency"] or {}).get(what, float("nan"))
-    return number
+def _figure(measured: dict[str, Any], name: str) -> float:
+    """Return a measurement by name, one of latency included; NaN if it is missing."""
+    if name in measured:
+        return float(measured[name])
+    return float((measured["latency"] or {}).get(name, float("nan")))
 
 
 def _show(about: dict[str, Any], results: list[Result], ratios: list[dict[str, Any]]) -> None:
@@ -434,8 +461,8 @@ def _show(about: dict[str, Any], results: list[Result], ratios: list[dict[str, A
                 CONSOLE.print(_table(title, scenario, own))
     if not ratios:
         return
-    table = Table(title="ratios, of each round")
-    for name in ("model", "scenario", "of", "median", "lowest to highest"):
+    table = Table(title="ratios by round")
+    for name in ("model", "scenario", "ratio", "median", "lowest to highest"):
         table.add_column(name, justify="right" if name[0] in "ml" and name != "model" else "left")
     for ratio in ratios:
         table.add_row(
@@ -452,7 +479,7 @@ def _table(title: str, scenario: str, results: list[Result]) -> Table:
     table = Table(title=title)
     table.add_column("server")
     names = ["requests/s", "sentences/s", "lowest to highest", "mean", "p50", "p95", "p99, ms"]
-    names += ["429", "others", "wrong", "slots", "generator"]
+    names += ["429", "errors", "wrong", "slots", "generator"]
     if scenario in ("open", "overload"):
         names.insert(0, "offered/s")
     if scenario == "overload":
@@ -460,31 +487,31 @@ def _table(title: str, scenario: str, results: list[Result]) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     for subject in dict.fromkeys(result.subject for result in results):
-        told = [result.told for result in results if result.subject == subject]
-        rates = [each[_RATE] for each in told]
+        measured = [result.measured for result in results if result.subject == subject]
+        rates = [each[_RATE] for each in measured]
         row = [
-            _median([each.get("requests_per_second") for each in told], ",.0f"),
+            _median([each.get("requests_per_second") for each in measured], ",.0f"),
             _median(rates, ",.0f"),
             f"{min(rates):,.0f} to {max(rates):,.0f}",
-            *(_milliseconds(told, "latency", name) for name in ("mean", "p50", "p95", "p99")),
-            str(sum(each.get("statuses", {}).get("429", 0) for each in told)),
-            str(sum(each.get("errors", 0) + each.get("missing", 0) for each in told)),
-            str(sum(each.get("mismatches", 0) for each in told)),
-            _median([each.get("occupancy") for each in told], ".1f"),
-            _median([each.get("generator_cores") for each in told], ".2f"),
+            *(_milliseconds(measured, "latency", name) for name in ("mean", "p50", "p95", "p99")),
+            str(sum(each.get("statuses", {}).get("429", 0) for each in measured)),
+            str(sum(each.get("errors", 0) + each.get("missing", 0) for each in measured)),
+            str(sum(each.get("mismatches", 0) for each in measured)),
+            _median([each.get("occupancy") for each in measured], ".1f"),
+            _median([each.get("generator_cores") for each in measured], ".2f"),
         ]
         if scenario in ("open", "overload"):
-            row.insert(0, _median([each["offered_per_second"] for each in told], ",.0f"))
+            row.insert(0, _median([each["offered_per_second"] for each in measured], ",.0f"))
         if scenario == "overload":
-            row += [_milliseconds(told, "refused_latency", name) for name in ("p50", "p95")]
-            row.append(_median([each["recovery_seconds"] for each in told], ".2f"))
-            row.append(_median([each["of_peak"] for each in told], ".2f"))
+            row += [_milliseconds(measured, "refused_latency", name) for name in ("p50", "p95")]
+            row.append(_median([each["recovery_seconds"] for each in measured], ".2f"))
+            row.append(_median([each["of_peak"] for each in measured], ".2f"))
         table.add_row(subject, *row)
     return table
 
 
-def _milliseconds(told: list[dict[str, Any]], which: str, name: str) -> str:
-    seconds = [(each.get(which) or {}).get(name) for each in told]
+def _milliseconds(measured: list[dict[str, Any]], latency: str, name: str) -> str:
+    seconds = [(each.get(latency) or {}).get(name) for each in measured]
     return _median([None if s is None else 1000 * s for s in seconds], ",.1f")
 
 

@@ -1,19 +1,18 @@
-"""The servers that `benchmarks.serve` measures beside `s2s serve`.
+"""Servers that `benchmarks.serve` measures beside `s2s serve`.
 
-`python -m benchmarks.servers KIND --model MODEL --port PORT` serves until SIGTERM. All but `echo`
-translate greedily with the same `Translator`, and all take the request of `/translate`.
+`python -m benchmarks.servers KIND --model MODEL --port PORT` serves until SIGTERM. All kinds but
+`echo` translate greedily with the same `Translator`, and all accept the requests of `/translate`.
 
 - `uvicorn`: the app and the engine of `s2s serve`, without Ray.
 - `batch`: a deployment that gathers requests with `@serve.batch` and translates each batch in a
-  thread, so that the next one can be gathered.
-- `batch-plain`: the same without HAProxy and throughput mode, as Ray Serve comes.
-- `batch-default`: that, and with the batch size, wait and `max_ongoing_requests` that Serve has if
-  one sets none.
-- `alone`: every request for itself, in a thread.
-- `echo`: the text comes back.
+  thread, while it gathers the next one.
+- `batch-plain`: `batch` without HAProxy and throughput mode, Ray Serve's defaults.
+- `batch-default`: `batch-plain` with Serve's default batch size, wait and `max_ongoing_requests`.
+- `alone`: a deployment that translates every request separately, in a thread.
+- `echo`: a deployment that returns the text.
 
 `python -m benchmarks.servers in-process --sentences FILE --seconds S` translates the lines of a
-file again and again in one call each, and prints sentences/s.
+file repeatedly, all in one call each time, and prints sentences/s.
 """
 
 import argparse
@@ -26,46 +25,47 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 
-from benchmarks.decode import _lines
+from benchmarks.decode import read_lines
 from s2s.serving.http.schema import TranslateRequest, TranslateResponse
 
 RAY = ("batch", "batch-plain", "batch-default", "alone", "echo")
-AS_RAY_COMES = ("batch-plain", "batch-default")
-WARM_UPS = 2  # calls in process that are not counted
+WITHOUT_LOCAL_SERVE = ("batch-plain", "batch-default")
+WARM_UPS = 2  # calls of `in-process` that are not counted
 
-# What Serve has if one sets nothing.
+# Serve's own defaults.
 DEFAULTS = {"size": 10, "wait": 0.01, "ongoing": 5}
 
 
 def main() -> None:
-    """Serve, or translate, until told to end."""
+    """Serve until SIGTERM, or translate in process for some seconds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.servers", description=__doc__)
     parser.add_argument("kind", choices=["uvicorn", *RAY, "in-process"])
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--port", type=int)
-    parser.add_argument("--sentences", type=Path)
-    parser.add_argument("--seconds", type=float)
-    parser.add_argument("--size", type=int, default=64, help="requests of a batch")
+    parser.add_argument("--model", type=Path, required=True, help="model directory")
+    parser.add_argument("--port", type=int, help="port to serve on")
+    parser.add_argument("--sentences", type=Path, help="for in-process: a sentence a line")
+    parser.add_argument("--seconds", type=float, help="for in-process: least duration")
+    parser.add_argument("--size", type=int, default=64, help="requests in a batch")
     parser.add_argument("--wait", type=float, default=0.005, help="seconds for a batch to fill")
-    given = parser.parse_args()
-    if given.kind == "in-process":
-        _in_process(given.model, given.sentences, given.seconds)
-    elif given.kind == "uvicorn":
-        _uvicorn(given.model, given.port)
+    arguments = parser.parse_args()
+    if arguments.kind == "in-process":
+        _in_process(arguments.model, arguments.sentences, arguments.seconds)
+    elif arguments.kind == "uvicorn":
+        _uvicorn(arguments.model, arguments.port)
     else:
-        how = {"size": given.size, "wait": given.wait, "ongoing": 1024}
-        _ray(given.kind, given.model, given.port, how)
+        settings = {"size": arguments.size, "wait": arguments.wait, "ongoing": 1024}
+        _ray(arguments.kind, arguments.model, arguments.port, settings)
 
 
 def _translator(model: Path) -> Any:
     from s2s.decoding.translator import Translator
 
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as the replicas of `s2s serve`
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # as in replicas of `s2s serve`
     return Translator.load(model).with_settings(beam=1)
 
 
 def _in_process(model: Path, sentences: Path, seconds: float) -> None:
-    translator, texts = _translator(model), [line for line in _lines(sentences) if line.strip()]
+    translator = _translator(model)
+    texts = [line for line in read_lines(sentences) if line.strip()]
     for _ in range(WARM_UPS):
         translator.translate(texts)
     calls, start = 0, time.perf_counter()
@@ -88,7 +88,7 @@ def _uvicorn(model: Path, port: int) -> None:
     totals: dict[str, int] = {}
 
     async def counts() -> dict[str, int]:
-        """What the engine has counted since the start."""
+        """Return the engine's counts since the start."""
         for (name, _), count in models.meters.collect()[0].items():
             totals[name] = totals.get(name, 0) + count
         return totals
@@ -98,28 +98,28 @@ def _uvicorn(model: Path, port: int) -> None:
     models.close()
 
 
-def _ray(kind: str, model: Path, port: int, how: dict[str, Any]) -> None:
+def _ray(kind: str, model: Path, port: int, settings: dict[str, Any]) -> None:
     from s2s.distributed.local_serve import local_serve
 
     # Ray reads the settings of `local_serve` when it is imported.
-    with nullcontext() if kind in AS_RAY_COMES else local_serve():
+    with nullcontext() if kind in WITHOUT_LOCAL_SERVE else local_serve():
         from s2s.distributed.serve import serve_until_stopped
 
         if kind == "echo":
-            application = _echo(how)
+            application = _echo(settings)
         elif kind == "alone":
-            application = _alone(model, how)
+            application = _alone(model, settings)
         else:
-            application = _batched(model, DEFAULTS if kind == "batch-default" else how)
-        serve_until_stopped(application, 1, "127.0.0.1", port, lambda said: print(said, flush=True))
+            application = _batched(model, DEFAULTS if kind == "batch-default" else settings)
+        serve_until_stopped(application, 1, "127.0.0.1", port, lambda line: print(line, flush=True))
 
 
-def _batched(model: Path, how: dict[str, Any]) -> Any:
+def _batched(model: Path, settings: dict[str, Any]) -> Any:
     from ray import serve
 
     app = FastAPI()
 
-    @serve.deployment(max_ongoing_requests=how["ongoing"])
+    @serve.deployment(max_ongoing_requests=settings["ongoing"])
     @serve.ingress(app)
     class Batched:
         def __init__(self) -> None:
@@ -127,23 +127,23 @@ def _batched(model: Path, how: dict[str, Any]) -> Any:
 
         @app.post("/translate")
         async def translate(self, form: TranslateRequest) -> Response:
-            return _answer(form, await self._together(_texts(form)))
+            return _response(form, await self._translate_batch(_texts(form)))
 
-        @serve.batch(max_batch_size=how["size"], batch_wait_timeout_s=how["wait"])
-        async def _together(self, requests: list[list[str]]) -> list[list[str]]:
+        @serve.batch(max_batch_size=settings["size"], batch_wait_timeout_s=settings["wait"])
+        async def _translate_batch(self, requests: list[list[str]]) -> list[list[str]]:
             texts = [text for request in requests for text in request]
-            made = iter(await asyncio.to_thread(self._translator.translate, texts))
-            return [[next(made) for _ in request] for request in requests]
+            translations = iter(await asyncio.to_thread(self._translator.translate, texts))
+            return [[next(translations) for _ in request] for request in requests]
 
     return Batched.bind()
 
 
-def _alone(model: Path, how: dict[str, Any]) -> Any:
+def _alone(model: Path, settings: dict[str, Any]) -> Any:
     from ray import serve
 
     app = FastAPI()
 
-    @serve.deployment(max_ongoing_requests=how["ongoing"])
+    @serve.deployment(max_ongoing_requests=settings["ongoing"])
     @serve.ingress(app)
     class Alone:
         def __init__(self) -> None:
@@ -151,23 +151,23 @@ def _alone(model: Path, how: dict[str, Any]) -> Any:
 
         @app.post("/translate")
         async def translate(self, form: TranslateRequest) -> Response:
-            made = await asyncio.to_thread(self._translator.translate, _texts(form))
-            return _answer(form, made)
+            translations = await asyncio.to_thread(self._translator.translate, _texts(form))
+            return _response(form, translations)
 
     return Alone.bind()
 
 
-def _echo(how: dict[str, Any]) -> Any:
+def _echo(settings: dict[str, Any]) -> Any:
     from ray import serve
 
     app = FastAPI()
 
-    @serve.deployment(max_ongoing_requests=how["ongoing"])
+    @serve.deployment(max_ongoing_requests=settings["ongoing"])
     @serve.ingress(app)
     class Echo:
         @app.post("/translate")
         async def translate(self, form: TranslateRequest) -> Response:
-            return _answer(form, _texts(form))
+            return _response(form, _texts(form))
 
     return Echo.bind()
 
@@ -176,9 +176,10 @@ def _texts(form: TranslateRequest) -> list[str]:
     return [form.q] if isinstance(form.q, str) else form.q
 
 
-def _answer(form: TranslateRequest, made: list[str]) -> Response:
-    told = TranslateResponse(translatedText=made[0] if isinstance(form.q, str) else made)
-    return Response(told.model_dump_json(exclude_none=True), media_type="application/json")
+def _response(form: TranslateRequest, translations: list[str]) -> Response:
+    translated = translations[0] if isinstance(form.q, str) else translations
+    content = TranslateResponse(translatedText=translated)
+    return Response(content.model_dump_json(exclude_none=True), media_type="application/json")
 
 
 if __name__ == "__main__":

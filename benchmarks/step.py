@@ -1,8 +1,8 @@
-"""What a step of decoding spends on words: the output layer, and the search for the likeliest.
+"""Cost of choosing the tokens of a decoding step: the output layer, and the argmax of its logits.
 
-`python -m benchmarks.step --model MODEL` times torch's own way and ours on the same states of that
-model's size, in turns, for several numbers of sentences, on one thread, and checks that both say
-the same.
+`python -m benchmarks.step --model MODEL` times torch's implementation and ours in turns, on the
+same decoder outputs of that model's size, for several numbers of sentences, on one thread, and
+checks that both give the same result.
 """
 
 import argparse
@@ -23,48 +23,48 @@ ROUNDS, CALLS = 15, 20
 
 
 def main() -> None:
-    """Print a table of each."""
+    """Print a table of the output layer, and one of the argmax."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="model directory")
     exact = ModelDirectory.load(parser.parse_args().model).model.decoder.output
     torch.set_num_threads(1)
-    print(f"{exact.in_features} features, {exact.out_features:,} words; microseconds\n")
+    print(f"{exact.in_features} features, vocabulary {exact.out_features:,}; microseconds\n")
     with torch.inference_mode():
         ours = OutputLayer(exact, torch.float32)
         low = OutputLayer(exact, torch.bfloat16)
         print("| sentences | nn.Linear | ours, fp32 | ratio | ours, bf16 | ratio |")
         print("| --- | --- | --- | --- | --- | --- |")
         for rows in ROWS:
-            states = torch.randn(rows, exact.in_features)
-            torch.testing.assert_close(ours(states), exact(states), atol=1e-4, rtol=1e-4)
-            _row(rows, *_timed(lambda x=states: exact(x), lambda x=states: ours(x),
-                               lambda x=states: low(x)))  # fmt: skip
+            hidden = torch.randn(rows, exact.in_features)
+            torch.testing.assert_close(ours(hidden), exact(hidden), atol=1e-4, rtol=1e-4)
+            _row(rows, *_time(lambda x=hidden: exact(x), lambda x=hidden: ours(x),
+                              lambda x=hidden: low(x)))  # fmt: skip
         print("\n| sentences | torch.max | ours | ratio |\n| --- | --- | --- | --- |")
         for rows in ROWS:
             logits = torch.randn(rows, exact.out_features)
-            assert torch.equal(argmax(logits), _naive(logits))  # noqa: S101
-            _row(rows, *_timed(lambda x=logits: _naive(x), lambda x=logits: argmax(x)))
+            assert torch.equal(argmax(logits), _torch_argmax(logits))  # noqa: S101
+            _row(rows, *_time(lambda x=logits: _torch_argmax(x), lambda x=logits: argmax(x)))
 
 
-def _naive(logits: Tensor) -> Tensor:
+def _torch_argmax(logits: Tensor) -> Tensor:
     return logits.max(dim=1).indices
 
 
-def _timed(*ways: Callable[[], object]) -> list[float]:
-    """Microseconds of a call of each way, medians of rounds in which they take turns."""
-    rounds: list[list[float]] = [[] for _ in ways]
+def _time(*functions: Callable[[], object]) -> list[float]:
+    """Return the microseconds of a call of each function: medians of rounds, taken in turns."""
+    rounds: list[list[float]] = [[] for _ in functions]
     for _ in range(ROUNDS):
-        for way, times in zip(ways, rounds, strict=True):
+        for function, times in zip(functions, rounds, strict=True):
             start = time.perf_counter()
             for _ in range(CALLS):
-                way()
+                function()
             times.append((time.perf_counter() - start) / CALLS * 1e6)
     return [median(times) for times in rounds]
 
 
 def _row(rows: int, plain: float, *ours: float) -> None:
-    told = [f"{time:,.0f} | {plain / time:.2f}" for time in ours]
-    print(f"| {rows} | {plain:,.0f} | {' | '.join(told)} |")
+    cells = [f"{time:,.0f} | {plain / time:.2f}" for time in ours]
+    print(f"| {rows} | {plain:,.0f} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Training speed: ours on Ray, the same loop without Ray, and the tutorial's program in Keras.
+"""Training speed: `s2s` on Ray, the same loop without Ray, and the tutorial's program in Keras.
 
 `make bench` runs the short form, which needs no data: the `seed` model on the demo corpus, without
-Keras. The long form wants the tutorial's corpus and makes a virtual environment for TensorFlow:
+Keras. The long form needs the tutorial's corpus, and creates a virtual environment for TensorFlow:
 
     s2s prepare seed --source fra-eng.zip --out corpora/seed
     python -m benchmarks.train --corpus corpora/seed --keras build/keras --full
 
-Rounds are interleaved, since a shared machine is noisy: compare within a run only. Every rate is
-wall time from the first batch fetched to the last optimizer step of an epoch; each round gives its
-median epoch, the first of the compiled programs included.
+Rounds are interleaved, since shared machines are noisy: compare figures within one run only. Rates
+are by the wall time of an epoch, from the first batch fetched to the last optimizer step. A round's
+rate is that of its median epoch; the first epoch, in which programs are compiled, counts as well.
 """
 
 import argparse
@@ -37,19 +37,23 @@ Way = Callable[[Path, int], list[Record]]  # corpus, epochs → the record of ea
 
 
 def main() -> None:
-    """Print a table of rates, and with --full one of what ten epochs reach."""
+    """Print a table of rates, and with `--full` one of the accuracies after ten epochs."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.train",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--corpus", type=Path, help="corpus directory; the demo corpus by default")
-    parser.add_argument("--rounds", type=int, default=2, help="interleaved repetitions")
-    parser.add_argument("--epochs", type=int, default=3, help="of each round")
-    parser.add_argument("--keras", type=Path, help="virtual environment for TensorFlow, made here")
-    parser.add_argument("--full", action="store_true", help="also ten epochs of Keras and of ours")
-    parser.add_argument("--hidden", type=int, default=64, help="width, as --model.hidden-size")
-    parser.add_argument("--batch", type=int, default=128, help="pairs of a global batch")
+    parser.add_argument("--corpus", type=Path, help="corpus directory; default: the demo corpus")
+    parser.add_argument("--rounds", type=int, default=2, help="interleaved rounds")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs in a round")
+    parser.add_argument("--keras", type=Path, help="virtual environment for TensorFlow; created")
+    parser.add_argument(
+        "--full", action="store_true", help="also train for ten epochs, Keras and s2s"
+    )
+    parser.add_argument(
+        "--hidden", type=int, default=64, help="hidden size, as --model.hidden-size"
+    )
+    parser.add_argument("--batch", type=int, default=128, help="sentence pairs in a global batch")
     parser.add_argument("--plain", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     sizes = (arguments.hidden, arguments.batch)
@@ -58,7 +62,7 @@ def main() -> None:
         return
     ways: dict[str, Way] = {}
     if arguments.keras:
-        python = _with_tensorflow(arguments.keras)
+        python = _tensorflow_python(arguments.keras)
         ways["Keras, 2 threads"] = lambda corpus, epochs: _keras(python, corpus, epochs)
     for threads in (1, 2):
         ways[f"plain loop, {threads} thread{'s' * (threads > 1)}"] = (
@@ -73,31 +77,33 @@ def main() -> None:
         corpus = arguments.corpus or Path(folder) / "corpus"
         if not arguments.corpus:
             _s2s("prepare", "demo", "--source", "demo", "--out", corpus)
-        print(f"{_cpu()}, torch {torch.__version__}, {date.today()}; {' '.join(sys.argv[1:])}\n")
+        print(
+            f"{cpu_name()}, torch {torch.__version__}, {date.today()}; {' '.join(sys.argv[1:])}\n"
+        )
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(arguments.rounds):
             for way, train in ways.items():
-                told = train(corpus, arguments.epochs)
-                rates[way].append(statistics.median(e["pairs_per_second"] for e in told))
-        _rates(rates)
+                records = train(corpus, arguments.epochs)
+                rates[way].append(statistics.median(e["pairs_per_second"] for e in records))
+        _show_rates(rates)
         if arguments.full and arguments.keras:
             keras = ways["Keras, 2 threads"](corpus, 10)
             ours = ways["Ray Train, 2 workers of 1 thread"](corpus, 10)
-            _reached(keras, ours)
+            _show_accuracies(keras, ours)
 
 
-def _rates(rates: dict[str, list[float]]) -> None:
+def _show_rates(rates: dict[str, list[float]]) -> None:
     first = statistics.median(next(iter(rates.values())))
-    print("| way | pairs/s, median of the rounds | lowest to highest | of the first |")
+    print("| way | pairs/s, median of the rounds | lowest to highest | over the first |")
     print("| --- | --- | --- | --- |")
-    for way, found in rates.items():
-        middle = statistics.median(found)
-        spread = f"{min(found):,.0f} to {max(found):,.0f}"
-        print(f"| {way} | {middle:,.0f} | {spread} | {middle / first:.2f} |")
+    for way, rounds in rates.items():
+        median = statistics.median(rounds)
+        spread = f"{min(rounds):,.0f} to {max(rounds):,.0f}"
+        print(f"| {way} | {median:,.0f} | {spread} | {median / first:.2f} |")
 
 
-def _reached(keras: list[Record], ours: list[Record]) -> None:
-    print("\n| after 10 epochs | Keras | ours | ratio |\n| --- | --- | --- | --- |")
+def _show_accuracies(keras: list[Record], ours: list[Record]) -> None:
+    print("\n| after 10 epochs | Keras | s2s | ratio |\n| --- | --- | --- | --- |")
     for name in ("valid_padded_accuracy", "valid_token_accuracy", "valid_loss"):
         print(f"| {name} | {keras[-1][name]:.4f} | {ours[-1][name]:.4f} | |")
     pairs = [statistics.median(e["pairs_per_second"] for e in run) for run in (keras, ours)]
@@ -106,26 +112,28 @@ def _reached(keras: list[Record], ours: list[Record]) -> None:
     )
     for name in ("valid_padded_accuracy", "valid_token_accuracy"):
         best = max(record[name] for record in keras)
-        spent = [_seconds_to(run, name, best) for run in (keras, ours)]
-        ratio = spent[0] / spent[1]
-        print(f"| seconds to {name} {best:.4f} | {spent[0]:.1f} | {spent[1]:.1f} | {ratio:.2f} |")
+        seconds = [_seconds_to(run, name, best) for run in (keras, ours)]
+        ratio = seconds[0] / seconds[1]
+        print(
+            f"| seconds to {name} {best:.4f} | {seconds[0]:.1f} | {seconds[1]:.1f} | {ratio:.2f} |"
+        )
 
 
-def _seconds_to(run: list[Record], name: str, wanted: float) -> float:
-    """Seconds of training until the end of the first epoch that reaches an accuracy."""
-    spent = 0.0
+def _seconds_to(run: list[Record], name: str, accuracy: float) -> float:
+    """Return the seconds of training to the end of the first epoch that reaches an accuracy."""
+    seconds = 0.0
     for record in run:
-        spent += record["seconds"]
-        if record[name] >= wanted:
-            return spent
+        seconds += record["seconds"]
+        if record[name] >= accuracy:
+            return seconds
     return float("inf")
 
 
 # ---- the ways -----------------------------------------------------------------------------------
 
 
-def _with_tensorflow(folder: Path) -> Path:
-    """The Python of a virtual environment that has TensorFlow."""
+def _tensorflow_python(folder: Path) -> Path:
+    """Return the Python of a virtual environment with TensorFlow, which is created if missing."""
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
@@ -138,8 +146,8 @@ def _keras(python: Path, corpus: Path, epochs: int) -> list[Record]:
     program = Path(__file__).with_name("keras_tutorial.py")
     command = [python, program, "--corpus", corpus, "--epochs", str(epochs), "--threads", "2"]
     done = subprocess.run([*command, "--json"], check=True, stdout=subprocess.PIPE, text=True)
-    told: list[Record] = json.loads(done.stdout.splitlines()[-1])["epochs"]
-    return told
+    records: list[Record] = json.loads(done.stdout.splitlines()[-1])["epochs"]
+    return records
 
 
 def _plain(corpus: Path, threads: int, epochs: int, hidden: int, batch: int) -> list[Record]:
@@ -148,12 +156,12 @@ def _plain(corpus: Path, threads: int, epochs: int, hidden: int, batch: int) -> 
         "--epochs", str(epochs), "--hidden", str(hidden), "--batch", str(batch),
     ]  # fmt: skip
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    told: list[Record] = json.loads(done.stdout)
-    return told
+    records: list[Record] = json.loads(done.stdout)
+    return records
 
 
 def _train_here(corpus: Path, threads: int, epochs: int, hidden: int, batch: int) -> list[Record]:
-    """Train in this process, without Ray."""
+    """Train in this process, without Ray; return the record of each epoch."""
     torch.set_num_threads(threads)
     preset = PRESETS["seed"]()
     config = preset.model_copy(
@@ -176,8 +184,8 @@ def _ray(corpus: Path, workers: int, epochs: int, hidden: int, batch: int) -> li
             "train", "seed", "--corpus", corpus, "--out", out, "--workers", workers,
             "--train.epochs", epochs, "--model.hidden-size", hidden, "--train.batch-size", batch,
         )  # fmt: skip
-        told: list[Record] = json.loads((out / "metrics.json").read_bytes())["epochs"]
-    return told
+        records: list[Record] = json.loads((out / "metrics.json").read_bytes())["epochs"]
+    return records
 
 
 def _s2s(*arguments: object) -> None:
@@ -187,8 +195,8 @@ def _s2s(*arguments: object) -> None:
         raise SystemExit(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
 
 
-def _cpu() -> str:
-    """What the machine computes with."""
+def cpu_name() -> str:
+    """Return the machine's CPU model and number of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
