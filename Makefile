@@ -33,8 +33,7 @@ demo: install
 	@echo "== the demo: prepare, train with 2 Ray workers, evaluate, translate, serve"
 	@$(BIN)/python -m jobs.demo
 
-# Each group of tests has one process: the system tests that share a cluster, or a file.
-PYTEST := $(BIN)/python -m pytest -rs --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -rs --numprocesses 2
 
 test: lint
 	@echo "== tests (on real Ray clusters, HTTP servers and files; under 5 minutes)"

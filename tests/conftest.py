@@ -12,11 +12,13 @@ os.environ.update(
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
 import torch
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from s2s.config import (
     Config,
@@ -120,14 +122,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs a CUDA device")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the system tests, the longest, and keep what shares fixtures in one process.
-
-    `--dist loadgroup` gives each group to one process: a file with its servers and models, and all
-    system tests with their cluster.
-    """
+    """Begin with the system tests, which take longest."""
     items.sort(key=lambda item: "system" not in item.path.parts)
-    for item in items:
-        group = "system" if "system" in item.path.parts else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+
+
+class Groups(LoadScopeScheduling):
+    """Give tests that share fixtures to one process, the groups in the order of collection.
+
+    A group is a file with its servers and models, or all system tests with their cluster.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "tests/system" if file.startswith("tests/system/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    """Have `--numprocesses` deal out groups of tests."""
+    config.option.loadscopereorder = False
+    return Groups(config, log)

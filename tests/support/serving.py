@@ -94,9 +94,9 @@ def within(work: Awaitable[Result]) -> Result:
     return asyncio.run(run())
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Wait until something is true."""
+def until(true: Callable[[], bool], every: float = 0.01) -> None:
+    """Wait until something is true; `every` is in seconds."""
     end = time.monotonic() + WAIT
     while not true():
         assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
+        time.sleep(every)

@@ -10,8 +10,9 @@ from tests.support.cluster import Cluster, s2s, start_head
 
 # Of the runs that are compared to each other, whatever happens to one of them.
 RUN = (
-    "--train.epochs", 9, "--train.batch-size", 8, "--train.checkpoint-steps", 25,
+    "--train.epochs", 5, "--train.batch-size", 8, "--train.checkpoint-steps", 15,
     "--train.keep-last", 3, "--train.log-steps", 10,
+    "--train.average", "last", "--train.average-epochs", 2,
     "--model.hidden-size", 24, "--model.embedding-size", 16,
 )  # fmt: skip
 
@@ -51,8 +52,13 @@ def run(small_corpus: Path) -> tuple[object, ...]:
 def two_workers(
     cluster: Cluster, run: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The model directory of a run of two workers that nothing happened to."""
+    """The model directory of a run of two workers that nothing happened to.
+
+    Beside it is what the command said, `said.txt`, and its checkpoints, `kept`.
+    """
     out = tmp_path_factory.mktemp("train") / "two"
-    done = cluster.s2s(*run, "--workers", 2, "--out", out)
+    kept = f"file://{out.parent}/kept"
+    done = cluster.s2s(*run, "--workers", 2, "--out", out, "--profile", "--checkpoints", kept)
     assert done.code == 0, done.err
+    (out.parent / "said.txt").write_text(done.out)
     return out

@@ -45,16 +45,16 @@ def test_a_killed_worker_a_killed_driver_and_ctrl_c_leave_the_weights_as_they_ar
 
     chance = random.Random(15)
     process = cluster.start(*command)
-    until(reached(out, chance.randint(50, 125)))
+    until(reached(out, chance.randint(30, 60)), every=0.1)
     os.kill(chance.choice(cluster.processes("RayTrainWorker")), signal.SIGKILL)
-    until(reached(out, chance.randint(200, 300)))
+    until(reached(out, chance.randint(90, 120)), every=0.1)
     process.kill()
     told, _ = process.communicate(timeout=30)
     assert "a worker has failed" in told
     assert told.count("resuming from the checkpoint of step") == 1
 
     process = cluster.start(*command)
-    until(reached(out, chance.randint(375, 475)))
+    until(reached(out, chance.randint(135, 165)), every=0.1)
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 3, told
@@ -155,7 +155,7 @@ def test_a_killed_node_leaves_the_weights_as_they_are(
     done = cluster.s2s(*command, whole)
     assert done.code == 0, done.err
     process = cluster.start(*command, out)
-    until(reached(out, 300))
+    until(reached(out, 300), every=0.1)
     first.kill()
     add()
     told, _ = process.communicate(timeout=300)
@@ -218,7 +218,7 @@ def test_a_notice_of_preemption_is_answered_with_a_checkpoint(
     process = cluster.start(
         *run, "--out", out, "--train.epochs", 40, "--train.checkpoint-steps", 1_000_000
     )
-    until(reached(out, 200))
+    until(reached(out, 200), every=0.1)
     subprocess.run(
         [BIN / "ray", "drain-node", "--address", cluster.address, "--node-id", node.id,
          "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",

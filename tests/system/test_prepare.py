@@ -68,7 +68,7 @@ def test_a_killed_preparation_goes_on_to_the_same_bytes(
     out = tmp_path / "corpus"
     command = ("prepare", "base", "--source", rows, "--out", out, "--tasks", 2)
     process = cluster.start(*command)
-    until(lambda: len(list((tmp_path / "corpus.run" / "clean").glob("*.json"))) >= 2)
+    until(lambda: len(list((tmp_path / "corpus.run" / "clean").glob("*.json"))) >= 2, every=0.05)
     process.send_signal(kill)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == (3 if kill == signal.SIGINT else -signal.SIGKILL), rest

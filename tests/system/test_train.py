@@ -8,10 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from s2s.config import Config
+from s2s.corpus import Corpus
 from tests.support.cluster import Cluster
+from tests.support.training import trained
 
 WORDS = ["red", "blue", "old", "new", "big", "small", "dog"]
-EPOCHS = 9  # of the runs that are compared to each other
+EPOCHS = 5  # of the runs that are compared to each other
 RECORD = {
     "epoch",
     "train_loss",
@@ -29,24 +32,8 @@ def losses(model: Path) -> list[float]:
     return [epoch[loss] for epoch in metrics["epochs"] for loss in ("train_loss", "valid_loss")]
 
 
-@pytest.fixture(scope="module")
-def one_worker(
-    cluster: Cluster, run: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    out = tmp_path_factory.mktemp("train") / "one"
-    done = cluster.s2s(
-        *run, "--out", out, "--profile", "--checkpoints", f"file://{out.parent}/kept",
-        "--train.average", "last", "--train.average-epochs", 2,
-    )  # fmt: skip
-    assert done.code == 0, done.err
-    assert f"epoch {EPOCHS}/{EPOCHS}" in done.out
-    assert "\x1b[" not in done.out  # no terminal, so plain lines
-    (out.parent / "said.txt").write_text(done.out)
-    return out
-
-
-def test_a_trained_model_directory_is_complete(one_worker: Path) -> None:
-    assert {file.name for file in one_worker.iterdir()} == {
+def test_a_trained_model_directory_is_complete(two_workers: Path) -> None:
+    assert {file.name for file in two_workers.iterdir()} == {
         "config.json",
         "model.safetensors",
         "source.json",
@@ -54,18 +41,18 @@ def test_a_trained_model_directory_is_complete(one_worker: Path) -> None:
         "metrics.json",
         "README.md",
     }
-    metrics = json.loads((one_worker / "metrics.json").read_text())
+    metrics = json.loads((two_workers / "metrics.json").read_text())
     assert [epoch["epoch"] for epoch in metrics["epochs"]] == list(range(1, EPOCHS + 1))
     assert set(metrics["epochs"][0]) >= RECORD
     assert metrics["best"] in metrics["epochs"]
     assert metrics["best"]["valid_loss"] == min(e["valid_loss"] for e in metrics["epochs"])
-    assert metrics["workers"] == 1
+    assert metrics["workers"] == 2
     assert metrics["total_seconds"] > 0
     assert {"s2s", "torch", "ray"} <= set(metrics["versions"])
 
 
-def test_a_run_is_watched_in_files_and_by_prometheus(cluster: Cluster, one_worker: Path) -> None:
-    run = one_worker.with_name("one.run")
+def test_a_run_is_watched_in_files_and_by_prometheus(cluster: Cluster, two_workers: Path) -> None:
+    run = two_workers.with_name("two.run")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "train/loss" in line]
     ends = [line["step"] for line in lines if "valid/loss" in line]
@@ -74,48 +61,54 @@ def test_a_run_is_watched_in_files_and_by_prometheus(cluster: Cluster, one_worke
     assert [file.name[:6] for file in (run / "tensorboard").iterdir()] == ["events"]
     told = httpx.get(cluster.metrics, timeout=10).text
     [loss] = [line for line in told.splitlines() if line.startswith("ray_s2s_train_loss{")]
-    assert 'run="one.run"' in loss
+    assert 'run="two.run"' in loss
     assert float(loss.split()[-1]) == pytest.approx(lines[-2]["train/loss"])
     for name in ("target_tokens_per_second", "step_seconds", "data_wait_share", "steps_total"):
         assert f"ray_s2s_train_{name}{{" in told
 
 
-def test_a_profile_tells_where_a_step_goes(one_worker: Path) -> None:
-    said = (one_worker.parent / "said.txt").read_text()
+def test_a_profile_tells_where_a_step_goes(two_workers: Path) -> None:
+    said = (two_workers.parent / "said.txt").read_text()
+    assert f"epoch {EPOCHS}/{EPOCHS}" in said
+    assert "\x1b[" not in said  # no terminal, so plain lines
     for phase in ("forward", "backward", "exchange", "optimizer", "aten::"):
         assert phase in said
-    trace = json.loads(one_worker.with_name("one.run").joinpath("profile/trace.json").read_text())
+    trace = json.loads(two_workers.with_name("two.run").joinpath("profile/trace.json").read_text())
     names = [event.get("name", "") for event in trace["traceEvents"]]
     assert names.count("s2s forward") == 40
 
 
 def test_the_weights_are_the_mean_of_the_last_checkpoints_at_a_place_of_their_own(
-    one_worker: Path,
+    two_workers: Path,
 ) -> None:
-    told = json.loads((one_worker / "metrics.json").read_text())
+    told = json.loads((two_workers / "metrics.json").read_text())
     assert told["weights"] == f"the mean of epoch {EPOCHS - 1}, {EPOCHS}"
-    kept = [one_worker.parent / f"kept/step-{114 * (EPOCHS - back):09}" for back in (1, 0)]
+    kept = [two_workers.parent / f"kept/step-{114 * (EPOCHS - back):09}" for back in (1, 0)]
     weights = [load_file(folder / "model.safetensors") for folder in kept]
-    for name, weight in load_file(one_worker / "model.safetensors").items():
+    for name, weight in load_file(two_workers / "model.safetensors").items():
         assert not torch.equal(weights[0][name], weights[1][name])
         torch.testing.assert_close(weight, (weights[0][name] + weights[1][name]) / 2)
 
 
-def test_two_workers_follow_the_losses_of_one(two_workers: Path, one_worker: Path) -> None:
-    assert json.loads((two_workers / "metrics.json").read_text())["workers"] == 2
-    one, two = losses(one_worker), losses(two_workers)
+def test_two_workers_follow_the_losses_of_a_loop_without_ray(
+    two_workers: Path, small_corpus: Path, tmp_path: Path
+) -> None:
+    config = Config.from_json((two_workers / "config.json").read_text(), "config.json")
+    _, metrics = trained(Corpus.open(small_corpus), config, tmp_path)
+    one = [loss for epoch in metrics.epochs for loss in (epoch.train_loss, epoch.valid_loss)]
+    two = losses(two_workers)
     assert two[:4] == pytest.approx(one[:4], rel=1e-3)
-    assert two == pytest.approx(one, rel=2e-2)  # sums in another order, over a thousand steps
+    assert two == pytest.approx(one, rel=2e-2)  # sums in another order, over hundreds of steps
 
 
 def test_a_finished_model_is_not_overwritten_unasked(
-    cluster: Cluster, run: tuple[object, ...], one_worker: Path
+    cluster: Cluster, run: tuple[object, ...], two_workers: Path
 ) -> None:
-    before = (one_worker / "model.safetensors").read_bytes()
-    done = cluster.s2s(*run, "--out", one_worker)
+    before = (two_workers / "model.safetensors").read_bytes()
+    done = cluster.s2s(*run, "--out", two_workers)
     assert done.code == 2
     assert "--restart" in done.err
-    assert (one_worker / "model.safetensors").read_bytes() == before
+    assert (two_workers / "model.safetensors").read_bytes() == before
 
 
 def test_more_workers_than_a_fixed_cluster_holds_are_refused_at_once(
@@ -130,7 +123,7 @@ def test_more_workers_than_a_fixed_cluster_holds_are_refused_at_once(
 
 
 def test_a_model_is_tuned_further_on_another_corpus_until_its_loss_is_no_number(
-    cluster: Cluster, one_worker: Path, tmp_path: Path
+    cluster: Cluster, two_workers: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "more.txt").write_text(
         "".join(f"The {a} {b} dog.\tLe dog {b} {a}.\n" for a in WORDS for b in WORDS)
@@ -140,13 +133,13 @@ def test_a_model_is_tuned_further_on_another_corpus_until_its_loss_is_no_number(
     assert done.code == 0, done.err
     train = (
         "train", "demo", "--corpus", tmp_path / "corpus", "--out", tmp_path / "tuned",
-        "--init-from", one_worker, "--train.log-steps", 1, "--train.learning-rate", "1e38",
+        "--init-from", two_workers, "--train.log-steps", 1, "--train.learning-rate", "1e38",
     )  # fmt: skip
     refused = cluster.s2s(*train)
     assert refused.code == 2
-    assert f"--vocabularies {one_worker}" in refused.err
+    assert f"--vocabularies {two_workers}" in refused.err
 
-    done = cluster.s2s(*prepare, "--vocabularies", one_worker, "--restart")
+    done = cluster.s2s(*prepare, "--vocabularies", two_workers, "--restart")
     assert done.code == 0, done.err
     done = cluster.s2s(*train)
     assert done.code == 1
@@ -158,4 +151,4 @@ def test_a_model_is_tuned_further_on_another_corpus_until_its_loss_is_no_number(
     run = json.loads((tmp_path / "tuned.run/run.json").read_text())
     assert run["config"]["model"]["hidden_size"] == 24
     for name in ("source.json", "target.json"):
-        assert (tmp_path / "corpus" / name).read_bytes() == (one_worker / name).read_bytes()
+        assert (tmp_path / "corpus" / name).read_bytes() == (two_workers / name).read_bytes()
