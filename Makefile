@@ -33,7 +33,8 @@ demo: install
 	@echo "== the demo: prepare, train with 2 Ray workers, evaluate, translate, serve"
 	@$(BIN)/python -m jobs.demo
 
-PYTEST := $(BIN)/python -m pytest -rs --numprocesses 2
+# Two processes; tests/conftest.py says which tests must share one.
+PYTEST := $(BIN)/python -m pytest -rs --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: lint
 	@echo "== tests (on real Ray clusters, HTTP servers and files; under 5 minutes)"

@@ -18,7 +18,7 @@ import datasets
 import pytest
 import torch
 from hypothesis import settings
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadFileScheduling
 
 from s2s.config import (
     Config,
@@ -123,22 +123,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the system tests, which take longest."""
+    """Begin with the system tests, which take the longest."""
     items.sort(key=lambda item: "system" not in item.path.parts)
 
 
-class Groups(LoadScopeScheduling):
-    """Give tests that share fixtures to one process, the groups in the order of collection.
-
-    A group is a file with its servers and models, or all system tests with their cluster.
-    """
+class OneClusterScheduling(LoadFileScheduling):
+    """Gives a file of tests to one process, with its servers, and all system tests to one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
+        file: str = super()._split_scope(nodeid)
         return "tests/system" if file.startswith("tests/system/") else file
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
-    """Have `--numprocesses` deal out groups of tests."""
-    config.option.loadscopereorder = False
-    return Groups(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneClusterScheduling:
+    """Schedule tests by what they share."""
+    return OneClusterScheduling(config, log)
