@@ -161,6 +161,9 @@ def start_head(
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        # Each command would start processes that most have no use for.
+        "RAY_enable_worker_prestart": "0",
+        "RAY_prestart_worker_first_driver": "0",
         **extra,
     }
     env.pop("RAY_ADDRESS", None)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from s2s.config import Config
 from s2s.corpus import Corpus
+from s2s.model.directory import read_config
 from tests.support.cluster import Cluster
 from tests.support.training import trained
 
@@ -57,7 +57,7 @@ def test_a_run_is_watched_in_files_and_by_prometheus(cluster: Cluster, two_worke
     steps = [line["step"] for line in lines if "train/loss" in line]
     ends = [line["step"] for line in lines if "valid/loss" in line]
     assert ends == [114 * epoch for epoch in range(1, EPOCHS + 1)]  # 906 sentences in eights
-    assert steps == list(range(10, ends[-1], 10))
+    assert steps == list(range(10, ends[-1] + 1, 10))
     assert [file.name[:6] for file in (run / "tensorboard").iterdir()] == ["events"]
     told = httpx.get(cluster.metrics, timeout=10).text
     [loss] = [line for line in told.splitlines() if line.startswith("ray_s2s_train_loss{")]
@@ -93,8 +93,7 @@ def test_the_weights_are_the_mean_of_the_last_checkpoints_at_a_place_of_their_ow
 def test_two_workers_follow_the_losses_of_a_loop_without_ray(
     two_workers: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
-    config = Config.from_json((two_workers / "config.json").read_text(), "config.json")
-    _, metrics = trained(Corpus.open(small_corpus), config, tmp_path)
+    _, metrics = trained(Corpus.open(small_corpus), read_config(two_workers), tmp_path)
     one = [loss for epoch in metrics.epochs for loss in (epoch.train_loss, epoch.valid_loss)]
     two = losses(two_workers)
     assert two[:4] == pytest.approx(one[:4], rel=1e-3)
