@@ -37,7 +37,7 @@ demo: install
 PYTEST := $(BIN)/python -m pytest -rs --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: lint
-	@echo "== tests (on real Ray clusters, HTTP servers and files; under 5 minutes)"
+	@echo "== tests (on real Ray clusters, HTTP servers and files; some minutes)"
 	@$(PYTEST)
 
 # Measured here and not by `make test`: to trace branches takes Python 3.11 half as long again.
