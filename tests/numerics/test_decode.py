@@ -384,7 +384,8 @@ def test_decoding_in_bf16_says_nearly_the_same(translator: Translator, pairs: Pa
     scores, rounded = (
         [best.score for [best] in each.hypotheses(sentences)] for each in (translator, low)
     )
-    assert rounded != scores
+    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # else it is computed in float32
+        assert rounded != scores
     assert rounded == pytest.approx(scores, abs=0.05)
     assert translator.translate(sentences) == exact  # which is not changed by it
 
