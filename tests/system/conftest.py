@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.cluster import Cluster, s2s, start_head
@@ -54,11 +55,13 @@ def two_workers(
 ) -> Path:
     """The model directory of a run of two workers that nothing happened to.
 
-    Beside it is what the command said, `said.txt`, and its checkpoints, `kept`.
+    Beside it are what the command said, `said.txt`, its checkpoints, `kept`, and what Prometheus
+    was told, `prometheus.txt`: Ray forgets the values of a process that has ended.
     """
     out = tmp_path_factory.mktemp("train") / "two"
     kept = f"file://{out.parent}/kept"
     done = cluster.s2s(*run, "--workers", 2, "--out", out, "--profile", "--checkpoints", kept)
     assert done.code == 0, done.err
     (out.parent / "said.txt").write_text(done.out)
+    (out.parent / "prometheus.txt").write_text(httpx.get(cluster.metrics, timeout=10).text)
     return out
