@@ -89,16 +89,6 @@ class LocalBatch(GlobalBatch):
     micro_batches: list[Batch]  # their gradients are accumulated
 
 
-def pad(lists: Ragged, rows: Ints) -> Tensor:
-    """Return some of the lists as a matrix, (B, longest) int64, PAD after the end of each."""
-    selected = lists.select(rows)
-    positions = np.arange(selected.lengths.max())  # (longest,)
-    inside = positions < selected.lengths[:, None]  # (B, longest)
-    matrix = np.full(inside.shape, PAD, np.int64)
-    matrix[inside] = selected.values  # both are in row-major order
-    return torch.from_numpy(matrix)
-
-
 class Batches:
     """The batches of one split of a corpus, for one of `world_size` workers.
 
@@ -257,11 +247,11 @@ def _collate(source: Ragged, target: Ragged, rows: Ints) -> Batch:
         # joins the all-reduce of the others and adds nothing to it.
         batch = _collate(source, target, np.arange(1))
         return replace(batch, target_out=torch.full_like(batch.target_out, PAD), sentences=0)
-    target_out = pad(target, rows)  # (B, T)
+    target_out = torch.from_numpy(target.pad(rows, PAD))  # (B, T)
     target_in = target_out.roll(1, dims=1)  # (B, T)
     target_in[:, 0] = SOS
     return Batch(
-        source=pad(source, rows),
+        source=torch.from_numpy(source.pad(rows, PAD)),
         source_lengths=torch.from_numpy(source.lengths[rows]),
         target_in=target_in,
         target_out=target_out,

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from s2s.config import Config, DecodeConfig
-from s2s.corpus.batches import pad
 from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.output_layer import OutputLayer
 from s2s.decoding.search import decode
@@ -22,7 +21,7 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.ragged import Ragged
 from s2s.text.sentences import Sentence, split_sentences
-from s2s.text.vocabulary import EOS, SPECIALS, UNK
+from s2s.text.vocabulary import EOS, PAD, SPECIALS, UNK
 
 
 class Translator:
@@ -190,7 +189,7 @@ class Translator:
         for rows in self._batches(order, ids):
             places = np.array(rows)
             lengths = torch.from_numpy(lists.lengths[places])  # (B,)
-            source = pad(lists, places).to(self._device)  # (B, S)
+            source = torch.from_numpy(lists.pad(places, PAD)).to(self._device)  # (B, S)
             # Another seed for each batch, or all of them would draw the same.
             seed = (self._settings.seed + rows[0]) % 2**63
             settings = self._settings.model_copy(update={"seed": seed})

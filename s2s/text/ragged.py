@@ -68,6 +68,15 @@ class Ragged:
             self.offsets + np.arange(len(self.offsets)),
         )
 
+    def pad(self, rows: Ints, value: int) -> Ints:
+        """Return the lists at `rows` as a matrix, (rows, longest), `value` after each one's end."""
+        selected = self.select(rows)
+        positions = np.arange(selected.lengths.max())  # (longest,)
+        inside = positions < selected.lengths[:, None]  # (rows, longest)
+        matrix = np.full(inside.shape, value, np.int64)
+        matrix[inside] = selected.values  # both are in row-major order
+        return matrix
+
 
 class ListColumn:
     """An Arrow column of lists, read in place, however long it is.

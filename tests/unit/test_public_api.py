@@ -39,6 +39,13 @@ def test_reading_a_corpus_loads_nothing_of_its_preparation(module: str) -> None:
         assert within(package, modules) == []
 
 
+def test_translating_loads_neither_the_training_corpus_nor_its_libraries() -> None:
+    modules = loaded_by("import s2s.decoding.translator, s2s.serving.engine.scheduler")
+    assert "s2s.decoding.search" in modules
+    for package in ("s2s.corpus", "s2s.training", "datasets", "pandas", "ray"):
+        assert within(package, modules) == []
+
+
 def test_every_public_name_is_there() -> None:
     modules = loaded_by("from s2s import *\nassert PRESETS['seed']() == Config.model_validate("
                         "PRESETS['seed']().model_dump())")  # fmt: skip

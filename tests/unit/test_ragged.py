@@ -33,6 +33,17 @@ def test_a_value_is_appended_to_each_list(lists: Lists, value: int) -> None:
     assert result.to_arrow().to_pylist() == [[*each, value] for each in lists]
 
 
+@given(LISTS, INTS, st.data())
+def test_rows_are_padded_to_the_longest_of_them(
+    lists: Lists, value: int, data: st.DataObject
+) -> None:
+    rows = data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=50))
+    longest = max(len(lists[row]) for row in rows)
+    matrix = Ragged.from_lists(lists).pad(np.array(rows), value)
+    assert matrix.shape == (len(rows), longest)
+    assert matrix.tolist() == [lists[row] + [value] * (longest - len(lists[row])) for row in rows]
+
+
 def column_of(lists: Lists, cuts: list[int], kind: pa.DataType) -> ListColumn:
     """The lists as a column with a chunk between each two cuts, empty ones among them."""
     bounds = [0, *sorted(cut % (len(lists) + 1) for cut in cuts), len(lists)]
