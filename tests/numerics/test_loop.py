@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from s2s.config import Config, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
@@ -26,7 +24,7 @@ from s2s.evaluation.teacher_forcing import validate
 from s2s.files import sha256
 from s2s.model.directory import ModelDirectory
 from s2s.model.loss import TokenSums
-from s2s.model.metrics import EpochRecord, RunMetrics
+from s2s.model.metrics import EpochRecord
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints, FileHash
 from s2s.training.host import Progress, SilentHost
@@ -34,7 +32,16 @@ from s2s.training.signals import Signals
 from s2s.training.state import STATE
 from s2s.training.trackers import JsonLines
 from tests.support.corpora import Prepare
-from tests.support.training import CPU, Weights, facts, looking, settings, train, trained
+from tests.support.training import (
+    CPU,
+    Weights,
+    facts,
+    looking,
+    settings,
+    together,
+    train,
+    trained,
+)
 
 Pairs = list[tuple[str, str]]
 
@@ -233,49 +240,6 @@ def test_an_exploding_loss_fails_and_keeps_its_batches(
 
 
 # ---- workers ------------------------------------------------------------------------------------
-
-
-# Each is a fork of a process that has imported all this, and has neither threads nor a state.
-PROCESSES = mp.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.numerics.test_loop"])
-
-
-def work(rank: int, world: int, corpus: Path, config: str, folder: Path) -> None:
-    """Train as one of several processes; the first leaves its weights, and each its record."""
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    meet = f"file://{folder}/meet-{world}"
-    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
-    try:
-        weights, metrics = trained(Corpus.open(corpus), Config.from_json(config, "here"), folder)
-    finally:
-        dist.destroy_process_group()
-        (folder / f"meet-{world}").unlink(missing_ok=True)
-    (folder / f"{rank}.json").write_text(metrics.to_json())
-    save_file(weights, folder / f"{rank}.safetensors")
-
-
-def together(
-    world: int, corpus: Corpus, config: Config, folder: Path
-) -> tuple[Weights, RunMetrics]:
-    """Train with several worker processes, of which this is one; return weights and metrics."""
-    folder.mkdir(exist_ok=True)
-    shared = (world, corpus.path, config.to_json(), folder)
-    others = [PROCESSES.Process(target=work, args=(rank, *shared)) for rank in range(1, world)]
-    for other in others:
-        other.start()
-    work(0, *shared)
-    for other in others:
-        other.join()
-        assert other.exitcode == 0
-    records = [
-        RunMetrics.model_validate_json((folder / f"{rank}.json").read_text())
-        for rank in range(world)
-    ]
-    assert all(facts(record) == facts(records[0]) for record in records)
-    assert len(records[0].epochs) == config.train.epochs
-    assert records[0].workers == world
-    return load_file(folder / "0.safetensors"), records[0]
 
 
 @pytest.mark.parametrize(

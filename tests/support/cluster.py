@@ -161,6 +161,7 @@ def start_head(
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
         # Each command would start processes that most have no use for.
         "RAY_enable_worker_prestart": "0",
         "RAY_prestart_worker_first_driver": "0",

@@ -1,11 +1,14 @@
-"""Runs of the training loop in this process."""
+"""Runs of the training loop without Ray, by one process or several."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
 
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
@@ -72,3 +75,46 @@ def trained(
 def facts(metrics: RunMetrics) -> list[dict[str, Any]]:
     """The epochs of a run without their speeds, which differ each time."""
     return [{k: v for k, v in asdict(e).items() if k not in SPEEDS} for e in metrics.epochs]
+
+
+# Each is a fork of a process that has imported all this, and has neither threads nor a state.
+PROCESSES = mp.get_context("forkserver")
+PROCESSES.set_forkserver_preload([__name__])
+
+
+def work(rank: int, world: int, corpus: Path, config: str, folder: Path) -> None:
+    """Train as one of several processes; the first leaves its weights, and each its record."""
+    torch.set_num_threads(1)
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    meet = f"file://{folder}/meet-{world}"
+    dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
+    try:
+        weights, metrics = trained(Corpus.open(corpus), Config.from_json(config, "here"), folder)
+    finally:
+        dist.destroy_process_group()
+        (folder / f"meet-{world}").unlink(missing_ok=True)
+    (folder / f"{rank}.json").write_text(metrics.to_json())
+    save_file(weights, folder / f"{rank}.safetensors")
+
+
+def together(
+    world: int, corpus: Corpus, config: Config, folder: Path
+) -> tuple[Weights, RunMetrics]:
+    """Train with several worker processes, of which this is one; return weights and metrics."""
+    folder.mkdir(exist_ok=True)
+    shared = (world, corpus.path, config.to_json(), folder)
+    others = [PROCESSES.Process(target=work, args=(rank, *shared)) for rank in range(1, world)]
+    for other in others:
+        other.start()
+    work(0, *shared)
+    for other in others:
+        other.join()
+        assert other.exitcode == 0
+    records = [
+        RunMetrics.model_validate_json((folder / f"{rank}.json").read_text())
+        for rank in range(world)
+    ]
+    assert all(facts(record) == facts(records[0]) for record in records)
+    assert len(records[0].epochs) == config.train.epochs
+    assert records[0].workers == world
+    return load_file(folder / "0.safetensors"), records[0]

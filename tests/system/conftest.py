@@ -1,15 +1,21 @@
 """One real Ray cluster for all system tests, and what they train on it once."""
 
+import os
+import random
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.support.cluster import Cluster, s2s, start_head
+from s2s.training.checkpoints import MANIFEST
+from tests.support.cluster import Cluster, Done, s2s, start_head
+from tests.support.serving import until
 
-# Of the runs that are compared to each other, whatever happens to one of them.
+# Settings of the runs that are compared to each other, whatever happens to them.
 RUN = (
     "--train.epochs", 5, "--train.batch-size", 8, "--train.checkpoint-steps", 15,
     "--train.keep-last", 3, "--train.log-steps", 10,
@@ -49,19 +55,61 @@ def run(small_corpus: Path) -> tuple[object, ...]:
     return ("train", "demo", "--corpus", small_corpus, *RUN)
 
 
-@pytest.fixture(scope="package")
-def two_workers(
-    cluster: Cluster, run: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The model directory of a run of two workers that nothing happened to.
+def reached(checkpoints: Path, steps: int) -> Callable[[], bool]:
+    """Return what tells whether a run has written a checkpoint of so many steps."""
+    return lambda: any(
+        int(manifest.parent.name.removeprefix("step-")) >= steps
+        for manifest in checkpoints.glob(f"step-*/{MANIFEST}")
+    )
 
-    Beside it are what the command said, `said.txt`, its checkpoints, `kept`, and what Prometheus
-    was told, `prometheus.txt`: Ray forgets the values of a process that has ended.
+
+@dataclass(frozen=True)
+class HurtRun:
+    """A run of two workers that lost one, was stopped later, and then went on to its end."""
+
+    model: Path
+    checkpoints: Path
+    stopped: Done  # the command that lost a worker, and then was sent SIGINT
+    refused: Done  # the same with another learning rate
+    finished: Done
+    prometheus: str  # metrics as Ray exported them at the end: it forgets those of ended processes
+
+
+@pytest.fixture(scope="package")
+def hurt_run(
+    cluster: Cluster, run: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
+) -> HurtRun:
+    """The one run that tests of training look at: what they expect holds whatever happened to it.
+
+    It loses a worker in its first epoch, and is stopped in its first or second.
     """
-    out = tmp_path_factory.mktemp("train") / "two"
-    kept = f"file://{out.parent}/kept"
-    done = cluster.s2s(*run, "--workers", 2, "--out", out, "--profile", "--checkpoints", kept)
-    assert done.code == 0, done.err
-    (out.parent / "said.txt").write_text(done.out)
-    (out.parent / "prometheus.txt").write_text(httpx.get(cluster.metrics, timeout=10).text)
-    return out
+    folder = tmp_path_factory.mktemp("train")
+    model, checkpoints = folder / "model", folder / "checkpoints"
+    command = (
+        *run, "--workers", 2, "--out", model, "--profile", "--checkpoints", f"file://{checkpoints}",
+    )  # fmt: skip
+    chance = random.Random(15)
+    process = cluster.start(*command)
+    until(reached(checkpoints, chance.randint(30, 60)), every=0.1)
+    os.kill(chance.choice(cluster.processes("RayTrainWorker")), signal.SIGKILL)
+    until(reached(checkpoints, chance.randint(90, 160)), every=0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert not model.exists()
+    refused = cluster.s2s(*command, "--train.learning-rate", "0.1")
+    finished = cluster.s2s(*command)
+    assert finished.code == 0, finished.err
+    return HurtRun(
+        model,
+        checkpoints,
+        Done(process.returncode, output, ""),
+        refused,
+        finished,
+        httpx.get(cluster.metrics, timeout=10).text,
+    )
+
+
+@pytest.fixture(scope="package")
+def two_workers(hurt_run: HurtRun) -> Path:
+    """The model directory of the run."""
+    return hurt_run.model

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import tempfile
@@ -14,16 +13,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from s2s.training.checkpoints import Checkpoints
+from s2s.corpus import Corpus
+from s2s.model.directory import read_config
 from tests.support.cluster import BIN, Cluster, start_head
 from tests.support.ports import free_port
 from tests.support.serving import until
+from tests.support.training import Weights, together
+from tests.system.conftest import HurtRun, reached
 
 
-def reached(out: Path, steps: int) -> Callable[[], bool]:
-    """Whether a run has written a checkpoint of so many steps."""
-    kept = Checkpoints(out.with_name(f"{out.name}.run") / "checkpoints")
-    return lambda: any(checkpoint.steps >= steps for checkpoint in kept.all())
+def run_checkpoints(out: Path) -> Path:
+    return out.with_name(f"{out.name}.run") / "checkpoints"
 
 
 def losses(model: Path) -> list[tuple[float, float]]:
@@ -31,50 +31,59 @@ def losses(model: Path) -> list[tuple[float, float]]:
     return [(epoch["train_loss"], epoch["valid_loss"]) for epoch in told]
 
 
-def same_weights(one: Path, other: Path) -> bool:
-    """Whether two model directories have weights that are equal to the bit."""
-    first, second = (load_file(model / "model.safetensors") for model in (one, other))
-    return all(torch.equal(first[name], second[name]) for name in first)
+def weights_of(model: Path) -> Weights:
+    return load_file(model / "model.safetensors")
 
 
-def test_a_killed_worker_a_killed_driver_and_ctrl_c_leave_the_weights_as_they_are(
-    cluster: Cluster, run: tuple[object, ...], two_workers: Path, tmp_path: Path
+def same_weights(one: Weights, other: Weights) -> bool:
+    """Return whether all weights are equal to the bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_killed_worker_and_ctrl_c_leave_the_weights_as_they_are(
+    hurt_run: HurtRun, small_corpus: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "hurt"
-    command = (*run, "--workers", 2, "--out", out)
+    stopped = hurt_run.stopped
+    assert stopped.code == 3, stopped.out
+    assert "a worker has failed" in stopped.out
+    assert stopped.out.count("resuming from the checkpoint of step") == 1
+    assert "which is saved" in stopped.out
+    assert "again to resume" in stopped.out
+    assert hurt_run.finished.out.count("resuming from the checkpoint of step") == 1
 
-    chance = random.Random(15)
-    process = cluster.start(*command)
-    until(reached(out, chance.randint(30, 60)), every=0.1)
-    os.kill(chance.choice(cluster.processes("RayTrainWorker")), signal.SIGKILL)
-    until(reached(out, chance.randint(90, 120)), every=0.1)
-    process.kill()
-    told, _ = process.communicate(timeout=30)
-    assert "a worker has failed" in told
-    assert told.count("resuming from the checkpoint of step") == 1
-
-    process = cluster.start(*command)
-    until(reached(out, chance.randint(135, 165)), every=0.1)
-    process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode == 3, told
-    assert "resuming from the checkpoint of step" in told
-    assert "which is saved" in told
-    assert "again to resume" in told
-    assert not out.exists()
-
-    changed = cluster.s2s(*command, "--train.learning-rate", "0.1")
-    assert changed.code == 2  # the run folder belongs to other settings
-    assert "--restart" in changed.err
-
-    done = cluster.s2s(*command)
-    assert done.code == 0, done.err
-    assert losses(out) == losses(two_workers)
-    assert same_weights(out, two_workers)
-    # One curve, although steps were done twice: what was told of lost work is gone.
-    lines = (tmp_path / "hurt.run/metrics.jsonl").read_text().splitlines()
+    weights, metrics = together(
+        2, Corpus.open(small_corpus), read_config(hurt_run.model), tmp_path / "unharmed"
+    )
+    epochs = [(epoch.train_loss, epoch.valid_loss) for epoch in metrics.epochs]
+    assert losses(hurt_run.model) == epochs
+    last = max(hurt_run.checkpoints.glob("step-*"))
+    assert same_weights(load_file(last / "model.safetensors"), weights)
+    # One curve, although steps were done twice: what was logged of lost work is gone.
+    lines = hurt_run.model.with_name("model.run").joinpath("metrics.jsonl").read_text().splitlines()
     steps = [told["step"] for line in lines if "train/loss" in (told := json.loads(line))]
     assert steps == sorted(set(steps))
+
+
+def test_a_run_is_not_resumed_with_other_settings(hurt_run: HurtRun) -> None:
+    assert hurt_run.refused.code == 2
+    assert "--restart" in hurt_run.refused.err
+
+
+@pytest.mark.slow
+def test_a_killed_driver_leaves_the_weights_as_they_are(
+    cluster: Cluster, run: tuple[object, ...], hurt_run: HurtRun, tmp_path: Path
+) -> None:
+    out = tmp_path / "orphan"
+    command = (*run, "--workers", 2, "--out", out)
+    process = cluster.start(*command)
+    until(reached(run_checkpoints(out), 90), every=0.1)
+    process.kill()
+    process.communicate(timeout=30)
+    done = cluster.s2s(*command)
+    assert done.code == 0, done.err
+    assert "resuming from the checkpoint of step" in done.out
+    assert losses(out) == losses(hurt_run.model)
+    assert same_weights(weights_of(out), weights_of(hurt_run.model))
 
 
 # ---- nodes --------------------------------------------------------------------------------------
@@ -155,14 +164,14 @@ def test_a_killed_node_leaves_the_weights_as_they_are(
     done = cluster.s2s(*command, whole)
     assert done.code == 0, done.err
     process = cluster.start(*command, out)
-    until(reached(out, 300), every=0.1)
+    until(reached(run_checkpoints(out), 300), every=0.1)
     first.kill()
     add()
     told, _ = process.communicate(timeout=300)
     assert process.returncode == 0, told
     assert "resuming from the checkpoint of step" in told
     assert losses(out) == losses(whole)
-    assert same_weights(out, whole)
+    assert same_weights(weights_of(out), weights_of(whole))
 
 
 @pytest.mark.slow
@@ -218,7 +227,7 @@ def test_a_notice_of_preemption_is_answered_with_a_checkpoint(
     process = cluster.start(
         *run, "--out", out, "--train.epochs", 40, "--train.checkpoint-steps", 1_000_000
     )
-    until(reached(out, 200), every=0.1)
+    until(reached(run_checkpoints(out), 200), every=0.1)
     subprocess.run(
         [BIN / "ray", "drain-node", "--address", cluster.address, "--node-id", node.id,
          "--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot",

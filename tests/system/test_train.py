@@ -7,10 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from s2s.corpus import Corpus
-from s2s.model.directory import read_config
 from tests.support.cluster import Cluster
-from tests.support.training import trained
+from tests.system.conftest import HurtRun
 
 WORDS = ["red", "blue", "old", "new", "big", "small", "dog"]
 EPOCHS = 5  # of the runs that are compared to each other
@@ -24,11 +22,6 @@ RECORD = {
     "target_tokens_per_second",
     "seconds",
 }
-
-
-def losses(model: Path) -> list[float]:
-    metrics = json.loads((model / "metrics.json").read_text())
-    return [epoch[loss] for epoch in metrics["epochs"] for loss in ("train_loss", "valid_loss")]
 
 
 def test_a_trained_model_directory_is_complete(two_workers: Path) -> None:
@@ -50,53 +43,43 @@ def test_a_trained_model_directory_is_complete(two_workers: Path) -> None:
     assert {"s2s", "torch", "ray"} <= set(metrics["versions"])
 
 
-def test_a_run_is_watched_in_files_and_by_prometheus(two_workers: Path) -> None:
-    run = two_workers.with_name("two.run")
+def test_a_run_is_watched_in_files_and_by_prometheus(hurt_run: HurtRun) -> None:
+    run = hurt_run.model.with_name("model.run")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [line["step"] for line in lines if "train/loss" in line]
     ends = [line["step"] for line in lines if "valid/loss" in line]
     assert ends == [114 * epoch for epoch in range(1, EPOCHS + 1)]  # 906 sentences in eights
     assert steps == list(range(10, ends[-1] + 1, 10))
-    assert [file.name[:6] for file in (run / "tensorboard").iterdir()] == ["events"]
-    told = (two_workers.parent / "prometheus.txt").read_text()
+    assert {file.name[:6] for file in (run / "tensorboard").iterdir()} == {"events"}
+    told = hurt_run.prometheus
     [loss] = [line for line in told.splitlines() if line.startswith("ray_s2s_train_loss{")]
-    assert 'run="two.run"' in loss
+    assert 'run="model.run"' in loss
     assert float(loss.split()[-1]) == pytest.approx(lines[-2]["train/loss"])
     for name in ("target_tokens_per_second", "step_seconds", "data_wait_share", "steps_total"):
         assert f"ray_s2s_train_{name}{{" in told
 
 
-def test_a_profile_tells_where_a_step_goes(two_workers: Path) -> None:
-    said = (two_workers.parent / "said.txt").read_text()
+def test_a_profile_tells_where_a_step_goes(hurt_run: HurtRun) -> None:
+    said = hurt_run.finished.out
     assert f"epoch {EPOCHS}/{EPOCHS}" in said
     assert "\x1b[" not in said  # no terminal, so plain lines
     for phase in ("forward", "backward", "exchange", "optimizer", "aten::"):
         assert phase in said
-    trace = json.loads(two_workers.with_name("two.run").joinpath("profile/trace.json").read_text())
+    trace = json.loads((hurt_run.model.with_name("model.run") / "profile/trace.json").read_text())
     names = [event.get("name", "") for event in trace["traceEvents"]]
     assert names.count("s2s forward") == 40
 
 
 def test_the_weights_are_the_mean_of_the_last_checkpoints_at_a_place_of_their_own(
-    two_workers: Path,
+    hurt_run: HurtRun,
 ) -> None:
-    told = json.loads((two_workers / "metrics.json").read_text())
+    told = json.loads((hurt_run.model / "metrics.json").read_text())
     assert told["weights"] == f"the mean of epoch {EPOCHS - 1}, {EPOCHS}"
-    kept = [two_workers.parent / f"kept/step-{114 * (EPOCHS - back):09}" for back in (1, 0)]
+    kept = [hurt_run.checkpoints / f"step-{114 * (EPOCHS - back):09}" for back in (1, 0)]
     weights = [load_file(folder / "model.safetensors") for folder in kept]
-    for name, weight in load_file(two_workers / "model.safetensors").items():
+    for name, weight in load_file(hurt_run.model / "model.safetensors").items():
         assert not torch.equal(weights[0][name], weights[1][name])
         torch.testing.assert_close(weight, (weights[0][name] + weights[1][name]) / 2)
-
-
-def test_two_workers_follow_the_losses_of_a_loop_without_ray(
-    two_workers: Path, small_corpus: Path, tmp_path: Path
-) -> None:
-    _, metrics = trained(Corpus.open(small_corpus), read_config(two_workers), tmp_path)
-    one = [loss for epoch in metrics.epochs for loss in (epoch.train_loss, epoch.valid_loss)]
-    two = losses(two_workers)
-    assert two[:4] == pytest.approx(one[:4], rel=1e-3)
-    assert two == pytest.approx(one, rel=2e-2)  # sums in another order, over hundreds of steps
 
 
 def test_a_finished_model_is_not_overwritten_unasked(

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from s2s.serving.engine.models import Models
+from tests.support.serving import in_threads
 
 
 @pytest.fixture(scope="module")
 def models(model_dir: Path) -> Iterator[Models]:
-    """The model directory, in a process of its own."""
-    models = Models()
+    """The model directory, its engine in a thread of this process."""
+    models = Models(in_threads())
     models.serve([model_dir])
     yield models
     models.close()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.models import Models
 from s2s.serving.http.markup import Markup, _parts
-from tests.support.serving import client_of
+from tests.support.serving import client_of, in_threads
 
 
 def same(text: str) -> str:
@@ -206,7 +206,7 @@ def test_no_text_of_the_greatest_size_takes_long(piece: str) -> None:
 
 @pytest.fixture(scope="module")
 def client(model_dir: Path) -> Iterator[httpx.Client]:
-    models = Models()
+    models = Models(in_threads())
     models.serve([model_dir])
     with client_of(models) as client:
         yield client

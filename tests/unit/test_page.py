@@ -16,7 +16,7 @@ from s2s.serving.engine.models import Models
 from s2s.serving.http.api_keys import Keys, new_key, read_keys
 from s2s.serving.http.gate import Limits
 from tests.support.corpora import SUBJECTS, VERBS, Pairs, prepare_file, train_model
-from tests.support.serving import serving
+from tests.support.serving import in_threads, serving
 
 BROWSER = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
@@ -59,7 +59,7 @@ def translate(looking: Path) -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def models(looking: Path) -> Iterator[Models]:
-    models = Models()
+    models = Models(in_threads())
     models.serve([looking])
     yield models
     models.close()
@@ -288,7 +288,7 @@ def test_unknown_words_are_marked(
 
 
 def test_a_model_without_attention_says_so(model_dir: Path, visit: Visit) -> None:
-    models = Models()
+    models = Models(in_threads())
     models.serve([model_dir])
     with serving(models) as address:
         page = visit(address)
@@ -305,7 +305,7 @@ def test_languages_can_be_chosen_where_there_are_several(
     other = Path(shutil.copytree(looking, tmp_path / "other"))
     config = json.loads((other / "config.json").read_text("utf-8"))
     (other / "config.json").write_text(json.dumps({**config, "source_language": "de"}), "utf-8")
-    models = Models()
+    models = Models(in_threads())
     models.serve([looking, other])
     with serving(models) as address:
         page = visit(address)

@@ -18,7 +18,7 @@ from s2s.serving.engine.models import Models
 from s2s.serving.http.gate import Limits
 from s2s.text.vocabulary import Vocabulary
 from tests.support.corpora import Pairs
-from tests.support.serving import client_of, engine_of
+from tests.support.serving import client_of, engine_of, in_threads
 
 PAIR = {"source": "en", "target": "fr"}
 
@@ -182,7 +182,7 @@ def test_a_wrong_path_or_method_is_refused_in_the_same_form(
 
 
 def test_more_than_may_ever_wait_is_too_large(model_dir: Path) -> None:
-    models = Models(max_waiting=2)
+    models = Models(in_threads(), max_waiting=2)
     models.serve([model_dir])
     with client_of(models) as client:
         response = ask(client, ["I see trees."] * 3)
@@ -193,7 +193,7 @@ def test_more_than_may_ever_wait_is_too_large(model_dir: Path) -> None:
 
 
 def test_health_tells_of_a_model_that_has_stopped(model_dir: Path) -> None:
-    models = Models()
+    models = Models(in_threads())
     models.serve([model_dir])
     models.all[0].engine.close()
     with client_of(models) as client:
