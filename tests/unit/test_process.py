@@ -60,12 +60,13 @@ def started(model_dir: Path, tmp_path: Path) -> Path:
 # ---- processes -----------------------------------------------------------------------------------
 
 
-def test_a_process_translates_as_the_translator_does_and_ends_when_it_is_closed(
+def test_a_process_translates_as_the_translator_does_until_it_is_closed(
     started: Path, translator: Translator, pairs: Pairs
 ) -> None:
     sentences = [source for source, _ in pairs]
-    engine = EngineClient(EngineOptions(slots=8).start(started))
+    engine = EngineClient(EngineOptions(slots=8).start(started), max_waiting=10_000)
     process = process_of(started)
+    process.send_signal(signal.SIGINT)  # Ctrl-C is left to the service
     assert within(engine.translate(sentences)) == translator.translate(sentences)
     [[(piece, best)]] = within(
         engine.translate_detailed(sentences[:1], engine.config.decode.changed(beam=3, n_best=2))
@@ -75,6 +76,14 @@ def test_a_process_translates_as_the_translator_does_and_ends_when_it_is_closed(
     assert [one.text for one in best] == [one.text for one in wanted]
     assert engine.alive
     assert engine.waiting == 0
+
+    texts = ["\n".join(sentences)] * 60  # both ways more than the socket holds
+    assert 60 * len(texts[0]) > 212_992
+
+    async def work() -> list[list[str]]:
+        return await asyncio.gather(*(engine.translate([text]) for text in texts))
+
+    assert within(work()) == [translator.translate(texts[:1])] * len(texts)
     engine.close()
     assert not engine.alive
     assert not process.is_running()
@@ -134,13 +143,6 @@ def test_a_process_ends_with_the_service(started: Path) -> None:
     assert not process.is_running()
 
 
-def test_ctrl_c_is_left_to_the_service(started: Path, translator: Translator) -> None:
-    engine = EngineClient(EngineOptions().start(started))
-    process_of(started).send_signal(signal.SIGINT)
-    assert within(engine.translate(["I see trees."])) == translator.translate(["I see trees."])
-    engine.close()
-
-
 def test_a_broken_model_is_told_and_leaves_no_process(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BadInput, match="config"):
@@ -151,22 +153,6 @@ def test_a_broken_model_is_told_and_leaves_no_process(tmp_path: Path) -> None:
 def test_a_process_that_cannot_begin_is_told(started: Path) -> None:
     with pytest.raises(Failed, match="linked ended as it started"):
         EngineClient(EngineOptions(slots=-1).start(started))
-
-
-def test_more_than_a_socket_holds_is_translated(
-    started: Path, translator: Translator, pairs: Pairs
-) -> None:
-    sentences = [source for source, _ in pairs]
-    texts = ["\n".join(sentences)] * 100
-    assert sum(map(len, texts)) > 300_000
-    engine = EngineClient(EngineOptions().start(started), max_waiting=10_000)
-    [wanted] = translator.translate(texts[:1])
-
-    async def work() -> list[list[str]]:
-        return await asyncio.gather(*(engine.translate([text]) for text in texts))
-
-    assert within(work()) == [[wanted]] * len(texts)
-    engine.close()
 
 
 # ---- messages ------------------------------------------------------------------------------------
