@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 export S2S_DATA ?= $(abspath ../shared/data)
+# Tests and jobs start a hundred processes: each would compile the same modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test test-all coverage lint format bench same lock clean
 

@@ -13,7 +13,7 @@ import pytest
 
 from s2s.preparation import demo
 
-MANY = 8_000
+MANY = 12_000
 FEW = 300
 
 
