@@ -379,8 +379,7 @@ def test_a_server_that_is_gone_is_told(address: str, visit: Visit) -> None:
 # ---- how it looks -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 def test_nobody_is_shut_out(scheme: str, width: int, address: str, visit: Visit) -> None:
     size = {"width": width, "height": 900}
     page = visit(address, viewport=size, color_scheme=scheme, reduced_motion="reduce")

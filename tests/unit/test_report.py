@@ -387,8 +387,7 @@ BROWSER = shutil.which("chromium")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on the path")
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
 def test_a_browser_shows_the_page(page: str, scheme: str, width: int, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(page, "utf-8")
     picture = tmp_path / "page.png"
