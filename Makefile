@@ -13,7 +13,7 @@ help:
 	@echo "make demo     set up, then prepare, train, evaluate, translate and serve the embedded corpus"
 	@echo "make test     set up, then check style, types and import contracts, and run the tests"
 	@echo "make test-all the same, the slow tests, and branch coverage"
-	@echo "make coverage branch coverage of the tests"
+	@echo "make coverage branch coverage of the tests, and whether it is above its floor"
 	@echo "make install  make $(VENV) from requirements.lock"
 	@echo "make lint     style, types, import contracts (part of make test)"
 	@echo "make format   let ruff format the code and mend what it can"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray.util.state import list_nodes
 from safetensors.torch import load_file
 
 from s2s.corpus import Corpus
@@ -145,11 +146,9 @@ def growing() -> Iterator[tuple[Cluster, Callable[[], Node]]]:
 
 
 def alive(cluster: Cluster) -> set[str]:
-    """The ids of the nodes of a cluster."""
-    from ray._raylet import GcsClient
-
-    told = GcsClient(address=cluster.address).get_all_node_info(timeout=10)
-    return {name.hex() for name, node in told.items() if node.state == 0}
+    """Return the ids of the nodes of a cluster that are alive."""
+    nodes = list_nodes(address=cluster.dashboard, raise_on_missing_output=False)
+    return {node.node_id for node in nodes if node.state == "ALIVE"}
 
 
 @pytest.mark.slow
