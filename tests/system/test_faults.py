@@ -110,6 +110,7 @@ def growing() -> Iterator[tuple[Cluster, Callable[[], Node]]]:
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_failure_threshold": "2",
         "RAY_health_check_initial_delay_ms": "500",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1",
         "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5",
     }
     nodes: list[Node] = []
