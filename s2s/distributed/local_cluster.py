@@ -96,19 +96,18 @@ def _temporary_folder() -> str | None:
     if "RAY_TMPDIR" in os.environ:
         return None
     base = tempfile.gettempdir()
-    if len(os.fsencode(f"{base}/s2s-{os.getuid()}-12345678/ray/{_SOCKET}")) > _LONGEST_PATH:
+    if len(os.fsencode(f"{base}/s2s-{os.getuid():08}/ray/{_SOCKET}")) > _LONGEST_PATH:
         base = "/tmp"  # noqa: S108
     return str(_private_folder(Path(base)) / "ray")
 
 
 def _private_folder(base: Path) -> Path:
     """Return this user's folder in a folder that everybody may write to; it is made if need be."""
-    name = f"s2s-{os.getuid()}"
-    folder = base / name
+    folder = base / f"s2s-{os.getuid()}"
     with suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
         status = folder.lstat()
         if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
             folder.chmod(0o700)
             return folder
-    return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))  # the name is taken by others
+    return Path(tempfile.mkdtemp(prefix="s2s-", dir=base))  # the name is taken by somebody else

@@ -172,9 +172,9 @@ def test_a_folder_whose_path_is_too_long_for_sockets_is_not_taken(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = set()
-    for length in range(1, 40):
-        deeper = base / ("x" * length)
-        deeper.mkdir()
+    for depth in range(30):
+        deeper = base.joinpath(*"x" * depth)
+        deeper.mkdir(exist_ok=True)
         monkeypatch.setattr(tempfile, "tempdir", str(deeper))
         folder = local_cluster._temporary_folder()
         assert folder is not None
