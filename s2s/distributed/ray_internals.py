@@ -10,8 +10,8 @@ Private modules are imported where they are used: a replica need not load Ray Tr
 """
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import ray
@@ -67,7 +67,59 @@ def has_autoscaler(gcs_port: str) -> bool:
     return False
 
 
+@contextmanager
+def clusters_on_loopback() -> Iterator[None]:
+    """Have a cluster that this process starts in the block listen on loopback alone.
+
+    Ray reads the variable for it (`ports.LOOPBACK`) once, when it is imported, and that may have
+    been before the variable was set.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
 # ---- Ray Train ----
+
+
+def torch_config(
+    backend: str,
+    prepare: Callable[[], None],
+    open_store: Callable[[], tuple[str, int] | None],
+) -> Any:
+    """Return a `TorchConfig` whose workers open torch's store themselves.
+
+    Ray has torch open it, on every interface, and has no setting for that.
+
+    Args:
+        backend: of torch.distributed.
+        prepare: called in every worker, before they connect to each other.
+        open_store: called in the first worker then. Returns the address and the port of the store,
+            or None to leave it to Ray.
+    """
+    from ray.train.torch import config
+
+    class Backend(config._TorchBackend):
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            worker_group.execute(prepare)
+            original = config.get_address_and_port  # called in the first worker
+            config.get_address_and_port = lambda: open_store() or original()
+            try:
+                super().on_start(worker_group, backend_config)
+            finally:
+                config.get_address_and_port = original
+
+    class Config(config.TorchConfig):
+        @property
+        def backend_cls(self) -> Any:
+            return Backend
+
+    return Config(backend=backend)
 
 
 def propagate_to_train_workers(variable: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from s2s.config import DecodeConfig, ModelConfig, TrainConfig
 from s2s.console import EpochBar
@@ -27,6 +27,7 @@ from s2s.distributed import ray_internals
 from s2s.distributed.board import display, is_reachable, request_stop
 from s2s.distributed.cluster import WorkerResources, cluster, set_address_for_train
 from s2s.distributed.elastic import GroupRestarts
+from s2s.distributed.rendezvous import listen_on_loopback, open_store
 from s2s.distributed.worker import (
     Job,
     RunFailed,
@@ -136,7 +137,9 @@ def make_trainer(
             resources_per_worker=workers.each,
             elastic_resize_monitor_interval_s=workers.resize,
         ),
-        torch_config=TorchConfig(backend="nccl" if workers.gpu else "gloo"),
+        torch_config=ray_internals.torch_config(
+            "nccl" if workers.gpu else "gloo", listen_on_loopback, open_store
+        ),
         run_config=RunConfig(
             name="ray",
             storage_path=str(job.folder),

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,12 @@ from safetensors.torch import load_file, save_file
 
 from s2s.decoding.translator import Translator
 from s2s.distributed.local_serve import local_settings
+from s2s.distributed.ports import LOOPBACK
 from s2s.serving.engine.models import version
 from tests.support.cluster import REPOSITORY, Cluster, s2s, start, start_head
 from tests.support.corpora import Pairs
 from tests.support.ports import free_port
+from tests.support.sockets import listening, reachable_by_others
 
 SECONDS = 90.0  # for a deployment to become what it was told
 
@@ -101,7 +103,7 @@ def service(model_dir: Path) -> Iterator[Service]:
     with tempfile.TemporaryDirectory(prefix="s2s-ray-", ignore_cleanup_errors=True) as folder:
         proxy = Path(folder) / "proxy"
         proxy.mkdir()
-        settings = local_settings(proxy) | {"PYTHONPATH": str(REPOSITORY)}
+        settings = local_settings(proxy) | LOOPBACK | {"PYTHONPATH": str(REPOSITORY)}
         if "RAY_SERVE_ENABLE_HA_PROXY" not in settings:
             pytest.skip("Ray's HAProxy is for Linux alone")
         cluster, head = start_head(Path(folder), 4, **settings)
@@ -388,21 +390,11 @@ def test_a_laptop_listens_on_loopback_alone(model_dir: Path) -> None:
     try:
         lines = iter(server.stdout)
         assert any("serving on" in line for line in lines)
-        family = [psutil.Process(server.pid)]
-        family += family[0].children(recursive=True)
-        listening: set[tuple[str, str]] = set()
-        for process in family:
-            with suppress(psutil.NoSuchProcess):  # an idle worker of Ray's that ended meanwhile
-                listening |= {
-                    (process.name(), place.laddr.ip)
-                    for place in process.net_connections("tcp")
-                    if place.status == psutil.CONN_LISTEN
-                }
-        names = " ".join(name for name, _ in listening)
+        found = listening(server.pid)
+        names = " ".join(socket.process for socket in found)
         assert "haproxy" in names
         assert "ServeReplica" in names or "ray::" in names
-        loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-        assert {(name, ip) for name, ip in listening if ip not in loopback} == set()
+        assert reachable_by_others(found) == set()
         page = httpx.get(f"http://127.0.0.1:{port}/")
         assert "text/html" in page.headers["content-type"]
     finally:

@@ -20,7 +20,9 @@ import ray
 import uvicorn
 from packaging.requirements import Requirement
 
-from s2s.distributed import local_serve, ports, ray_internals
+from s2s.distributed import local_cluster, local_serve, ray_internals
+from s2s.distributed.ports import LOOPBACK
+from s2s.distributed.rendezvous import listen_on_loopback, open_store
 
 ROOT = Path(__file__).parents[2]
 RAY_SOURCE = Path(ray.__file__).parent
@@ -159,6 +161,38 @@ def test_the_head_node_has_its_resource() -> None:
     assert ray_internals.HEAD_NODE == HEAD_NODE_RESOURCE_NAME, why
 
 
+def test_a_cluster_that_is_started_in_the_block_is_on_loopback() -> None:
+    from ray._private import ray_constants, services
+
+    why = moved("ray._private.ray_constants.ENABLE_RAY_CLUSTER", "clusters_on_loopback")
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    assert "if not ray_constants.ENABLE_RAY_CLUSTER" in inspect.getsource(
+        services.get_node_ip_address
+    ), why
+    with ray_internals.clusters_on_loopback():
+        assert services.get_node_ip_address() == "127.0.0.1", why
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
+
+
+def test_no_socket_of_rays_has_a_longer_path_than_the_one_that_is_reckoned_with() -> None:
+    from ray._private import node
+
+    why = "see `_SOCKET` in s2s/distributed/local_cluster.py"
+    session, folder, longest = local_cluster._SOCKET.split("/")
+    assert "%Y-%m-%d_%H-%M-%S_%f" in inspect.getsource(node.Node.__init__), why
+    assert re.fullmatch(r"session_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\d{6}_\d{7}", session)
+    assert f'"{folder}"' in inspect.getsource(node.Node._init_temp), why
+    modules = {
+        name
+        for file in (RAY_SOURCE / "dashboard" / "modules").rglob("*.py")
+        for name in re.findall(r"^class (\w+)\(SubprocessModule\)", file.read_text("utf-8"), re.M)
+    }
+    assert 'join(socket_dir, "dash_" + module_name)' in source(
+        "dashboard", "subprocesses", "utils.py"
+    )
+    assert max((f"dash_{name}" for name in modules), key=len) == longest, why
+
+
 # ---- Ray Train ----------------------------------------------------------------------------------
 
 
@@ -287,6 +321,25 @@ def test_the_coordinator_takes_what_it_is_asked() -> None:
     assert elastic.ElasticScalingPolicy.GET_RESERVED_RESOURCES_INTERVAL_S <= 1, why
 
 
+def test_the_first_worker_of_a_group_is_asked_where_torchs_store_is() -> None:
+    from ray.train._internal.utils import get_address_and_port
+    from ray.train.torch import config
+    from ray.train.v2._internal.callbacks.backend_setup import BackendSetupCallback
+
+    why = moved("ray.train.torch.config._TorchBackend", "torch_config")
+    assert config.get_address_and_port is get_address_and_port, why
+    on_start = inspect.getsource(config._TorchBackend.on_start)
+    assert re.search(r"execute_single\(\s*0, get_address_and_port\s*\)", on_start), why
+    assert "backend_config.backend_cls()" in inspect.getsource(BackendSetupCallback), why
+    # It travels to the process of Ray's controller.
+    ours = ray.cloudpickle.loads(
+        ray.cloudpickle.dumps(ray_internals.torch_config("gloo", listen_on_loopback, open_store))
+    )
+    assert isinstance(ours, config.TorchConfig)
+    assert ours.backend == "gloo"
+    assert issubclass(ours.backend_cls, config._TorchBackend)
+
+
 # ---- Ray Serve ----------------------------------------------------------------------------------
 
 
@@ -339,7 +392,7 @@ def test_ray_reads_the_variables_that_are_set_for_it(tmp_path: Path) -> None:
         f"{ROOT / 's2s/distributed/local_serve.py'} sets {missing}, which Ray {ray.__version__} "
         "does not read: look for their new names in ray/serve/_private/constants.py"
     )
-    [loopback] = ports.LOOPBACK
+    [loopback] = LOOPBACK
     assert f'"{loopback}"' in source("_private", "ray_constants.py"), (
         f"{loopback} has another name now: look for it in ray/_private/ray_constants.py, and mend "
         "s2s/distributed/ports.py"
