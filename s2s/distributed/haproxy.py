@@ -44,6 +44,7 @@ _IS_PLAIN_ID = (
 _ERRORS = {
     400: "the request is malformed",
     408: "the request took too long",
+    413: "the body is too large",
     429: "too many requests are waiting",
     500: "internal server error",
     502: "the replica gave no valid answer",
@@ -248,6 +249,9 @@ def _public(section: list[str], bounds: Bounds, host: str | None) -> list[str]:
         f"if {{ req.hdrs,length gt {_MOST_HEADER_BYTES} }}",
         f"http-request return {_reply(431, f'more than {_MOST_HEADERS} header fields')} "
         f"if {{ req.fhdr_cnt() gt {_MOST_HEADERS} }}",
+        # This one need not arrive before it is refused.
+        f"http-request return {_reply(413)} "
+        f"if {{ req.hdr_val(content-length) gt {bounds.buffer_bytes} }}",
         # Serve gives back the id that it gets.
         f"http-request set-header x-request-id %[uuid] unless {_IS_PLAIN_ID}",
         # With them a client could set aside Serve's time limit, or be decoded for after it left.
@@ -282,8 +286,7 @@ def _replicas(section: list[str]) -> list[str]:
     rules = [
         "option http-buffer-request",
         # What the buffer does not hold would be passed on as it arrives.
-        f"http-request return {_reply(413, 'the body is too large')} "
-        "if !{ internal.htx.has_eom }",
+        f"http-request return {_reply(413)} if !{{ internal.htx.has_eom }}",
         f"http-request set-priority-class int(-1) if {_IS_HEALTH}",
         f"http-request set-log-level silent {full}",
         f"http-request return {_reply(429)} {full}",

@@ -243,6 +243,12 @@ def test_the_largest_body_that_the_application_takes_is_held_back_whole(
     assert response.status_code == 200
 
 
+def test_a_body_is_refused_by_its_length_before_it_comes(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(HEAD + b"content-length: 1000000000\r\n\r\n")
+        assert said(received(connection)) == (413, "the body is too large")
+
+
 # ---- HAProxy's own errors -----------------------------------------------------------------------
 
 
