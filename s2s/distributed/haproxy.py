@@ -19,6 +19,7 @@ from pathlib import Path
 from s2s.distributed.ports import HAPROXY_HOST, ray_is_on_loopback
 
 _MOST_ACTIVE = 128  # requests that a replica has at a time
+_MOST_DETAILED = 64  # requests to /v1 that it has beside them
 _MOST_QUEUED = 512  # requests that wait for a replica
 _MOST_HEADER_BYTES = 16_384
 _MOST_HEADERS = 100
@@ -35,10 +36,17 @@ _NO_APPLICATION = ["backend", "default_backend"]
 
 _ADDRESSES = "s2s_addresses"  # the table of clients' addresses
 _FROM_THIS_HOST = "{ src 127.0.0.0/8 ::1 }"
-_IS_HEALTH = "{ path /health }"
 _IS_PLAIN_ID = (
     "{ req.fhdr_cnt(x-request-id) eq 1 } { req.fhdr(x-request-id) -m reg ^[A-Za-z0-9_.-]{1,64}$ }"
 )
+
+# Backends beside that of an application, of the same replicas: what they are for, and how many
+# requests a replica has of each. Answers of /v1 may be larger than HAProxy's buffer, so that slow
+# readers hold places; and /health is answered however many requests wait.
+_BESIDE = {
+    "health": ("{ path_end /health }", None),
+    "v1": ("{ path_sub /v1/ }", _MOST_DETAILED),
+}
 
 # Errors of HAProxy's own, and of Serve's, which are plain text.
 _ERRORS = {
@@ -263,12 +271,20 @@ def _public(section: list[str], bounds: Bounds, host: str | None) -> list[str]:
     ]
     lines = []
     for line in section:
-        if line.split()[0] == "bind" and host:
-            port = line.split()[1].rpartition(":")[2]
-            line = _indented(f"bind {host}:{port}" + (" v4v6" if host == "::" else ""))
-        lines.append(line)
-        if line.split()[0] == "bind":
-            lines += map(_indented, rules)
+        words = line.split()
+        if words[0] == "bind":
+            if host:
+                port = words[1].rpartition(":")[2]
+                line = _indented(f"bind {host}:{port}" + (" v4v6" if host == "::" else ""))
+            lines += [line, *map(_indented, rules)]
+        elif words[0] == "use_backend":
+            beside = (
+                f"use_backend {words[1]}-{name} {' '.join(words[2:])} {condition}"
+                for name, (condition, _) in _BESIDE.items()
+            )
+            lines += [*map(_indented, beside), line]
+        else:
+            lines.append(line)
     table = f"stick-table type ipv6 size 100k expire {bounds.server_s}s store conn_cur"
     return [f"backend {_ADDRESSES}", _indented(table), *lines]
 
@@ -281,13 +297,15 @@ def _without_application(has_application: bool) -> str:
 
 
 def _replicas(section: list[str]) -> list[str]:
-    """Return a backend of replicas that get whole requests, and no more than they can take."""
-    full = f"if {{ avg_queue gt {_MOST_QUEUED} }} !{_IS_HEALTH}"
+    """Return a backend of replicas that get whole requests, and no more than they can take.
+
+    Others of the same replicas follow it.
+    """
+    full = f"if {{ avg_queue gt {_MOST_QUEUED} }}"
     rules = [
         "option http-buffer-request",
         # What the buffer does not hold would be passed on as it arrives.
         f"http-request return {_reply(413)} if !{{ internal.htx.has_eom }}",
-        f"http-request set-priority-class int(-1) if {_IS_HEALTH}",
         f"http-request set-log-level silent {full}",
         f"http-request return {_reply(429)} {full}",
         # Serve's own errors are plain text; its 404 means that it knows no application yet.
@@ -298,16 +316,35 @@ def _replicas(section: list[str]) -> list[str]:
             for status in _ERRORS
         ),
     ]
-    first = next(number for number, line in enumerate(section) if _is_replica(line))
-    servers = [
-        f"{line} maxconn {_MOST_ACTIVE}" if _is_replica(line) else line for line in section[first:]
+    lines = [line for line in section if not _is_server(line)]
+    lines += [
+        *map(_indented, rules),
+        *(_server(line, _MOST_ACTIVE) for line in section if _is_server(line)),
     ]
-    return [*section[:first], *map(_indented, rules), *servers]
+    own = section[0].split()[1]
+    for name, (_, most) in _BESIDE.items():
+        lines += [f"backend {own}-{name}", *map(_indented, ["http-reuse always", *rules])]
+        for line in filter(_is_server, section):
+            _, server, address, *options = line.split()
+            backup = " backup" if "backup" in options else ""
+            lines.append(
+                _server(_indented(f"server {server} {address} track {own}/{server}{backup}"), most)
+            )
+    return lines
+
+
+def _server(line: str, most: int | None) -> str:
+    """Return the line of a server that has so many requests at a time, if it is a replica."""
+    return f"{line} maxconn {most}" if most and _is_replica(line) else line
+
+
+def _is_server(line: str) -> bool:
+    return line.split()[0] == "server"
 
 
 def _is_replica(line: str) -> bool:
-    words = line.split()
-    return words[0] == "server" and not {"backup", "h2"} & {*words}  # `h2`: gRPC
+    """Return whether a line is that of a replica that speaks HTTP/1; gRPC has `proto h2`."""
+    return _is_server(line) and not {"backup", "h2"} & {*line.split()}
 
 
 def _reply(status: int, message: str | None = None) -> str:

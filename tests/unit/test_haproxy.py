@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import httpx
@@ -291,22 +291,63 @@ class Serve(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/plain")
         self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # HAProxy needs no more than the status of a check
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
 
 
+class Busy(Serve):
+    """A replica whose requests to `/translate` all wait."""
+
+    def do_POST(self) -> None:
+        self.server.ended.wait(60)  # type: ignore[attr-defined]
+
+
+class Server(ThreadingHTTPServer):
+    """A server in threads.
+
+    Args:
+        checked: answer HAProxy's checks.
+    """
+
+    request_queue_size = 256
+
+    def __init__(self, handler: type[Serve], checked: bool) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.checked, self.ended = checked, Event()
+        Thread(target=partial(self.serve_forever, 0.05), daemon=True).start()
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.shutdown()
+        super().__exit__()
+
+
+def test_health_and_v1_have_places_of_their_own(tmp_path: Path) -> None:
+    with (
+        Server(Busy, checked=True) as server,
+        haproxy(tmp_path, {"one": server.server_address[1]}) as port,
+        ExitStack() as stack,
+    ):
+        for _ in range(130):  # more than the others have
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            connection.sendall(HEAD + b"content-length: 0\r\n\r\n")
+        base = f"http://127.0.0.1:{port}"
+        assert httpx.get(f"{base}/health", timeout=30).text == "success"
+        assert httpx.get(f"{base}/v1/models", timeout=30).status_code == 503  # the server's 404
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(f"{base}/languages", timeout=0.5)
+
+
 @pytest.mark.parametrize("has_fallback", [False, True])
 def test_without_a_replica_nothing_is_ready_yet(has_fallback: bool, tmp_path: Path) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Serve) as server:
-        server.checked = has_fallback  # type: ignore[attr-defined]
-        thread = Thread(target=partial(server.serve_forever, 0.05), daemon=True)
-        thread.start()
-        fallback = server.server_address[1]
-        with haproxy(tmp_path, {"gone": free_port()}, fallback=fallback) as port:
-            response = httpx.get(f"http://127.0.0.1:{port}/languages", timeout=30)
-        server.shutdown()
+    with (
+        Server(Serve, checked=has_fallback) as server,
+        haproxy(tmp_path, {"gone": free_port()}, fallback=server.server_address[1]) as port,
+    ):
+        response = httpx.get(f"http://127.0.0.1:{port}/languages", timeout=30)
     assert response.status_code == 503
     assert response.json() == {"error": "no replica is ready; try again"}
     assert response.headers["retry-after"] == "1"
@@ -385,7 +426,8 @@ def test_the_configuration_is_valid_and_amended_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     after = file.read_text()
     servers = [line.split() for line in after.splitlines() if line.strip().startswith("server ")]
-    assert [words[1] for words in servers if "maxconn" in words] == ["one", "two"]
+    bounded = [(words[1], words[-1]) for words in servers if "maxconn" in words]
+    assert bounded == [("one", "128"), ("two", "128"), ("one", "64"), ("two", "64")]
     for gone in ("maxconn 4096", "timeout client 3600s", "errorfile 503", "mode 666"):
         assert gone in before
         assert gone not in after
