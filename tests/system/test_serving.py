@@ -378,6 +378,59 @@ def test_memory_stays_flat_for_ten_minutes(
     assert ended < begun * 1.03
 
 
+LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def listening_in(pid: int) -> set[tuple[str, str]]:
+    """The names of a process and its descendants that listen, each with an address."""
+    family = [psutil.Process(pid)]
+    family += family[0].children(recursive=True)
+    listening: set[tuple[str, str]] = set()
+    for process in family:
+        with suppress(psutil.NoSuchProcess):  # an idle worker of Ray's that ended meanwhile
+            listening |= {
+                (process.name(), place.laddr.ip)
+                for place in process.net_connections("tcp")
+                if place.status == psutil.CONN_LISTEN
+            }
+    return listening
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are listed on Linux")
+def test_for_others_haproxy_alone_listens_and_answers_while_models_load(model_dir: Path) -> None:
+    env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    port = free_port()
+    server = start("serve", model_dir, "--host", "::", "--open", "--port", port, env=env)
+    assert server.stdout is not None
+    told: list[str] = []
+    reading = threading.Thread(target=lambda: told.extend(server.stdout or ()), daemon=True)
+    reading.start()
+    answers: list[httpx.Response] = []
+    try:
+
+        def answers_well() -> bool:
+            answers.append(httpx.get(f"http://[::1]:{port}/health"))
+            return answers[-1].status_code == 200
+
+        wait_for(answers_well)
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        for answer in answers[:-1]:
+            assert answer.json() == {"error": "no replica is ready; try again"}
+            assert answer.headers["retry-after"] == "1"
+        wait_for(lambda: any(f"serving on http://[::1]:{port}," in line for line in told))
+        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        outside = {(name, ip) for name, ip in listening_in(server.pid) if ip not in LOOPBACK}
+        assert outside == {("haproxy", "::")}
+        bad = {"x-request-id": "<script>alert(1)</script>"}
+        response = httpx.get(f"http://127.0.0.1:{port}/health", headers=bad)
+        assert "script" not in response.headers["x-request-id"]
+        assert len(response.headers.get_list("x-request-id")) == 1
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are listed on Linux")
 def test_a_laptop_listens_on_loopback_alone(model_dir: Path) -> None:
     """Ray's own ports, replicas, HAProxy and metrics included."""
@@ -388,21 +441,11 @@ def test_a_laptop_listens_on_loopback_alone(model_dir: Path) -> None:
     try:
         lines = iter(server.stdout)
         assert any("serving on" in line for line in lines)
-        family = [psutil.Process(server.pid)]
-        family += family[0].children(recursive=True)
-        listening: set[tuple[str, str]] = set()
-        for process in family:
-            with suppress(psutil.NoSuchProcess):  # an idle worker of Ray's that ended meanwhile
-                listening |= {
-                    (process.name(), place.laddr.ip)
-                    for place in process.net_connections("tcp")
-                    if place.status == psutil.CONN_LISTEN
-                }
+        listening = listening_in(server.pid)
         names = " ".join(name for name, _ in listening)
         assert "haproxy" in names
         assert "ServeReplica" in names or "ray::" in names
-        loopback = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
-        assert {(name, ip) for name, ip in listening if ip not in loopback} == set()
+        assert {(name, ip) for name, ip in listening if ip not in LOOPBACK} == set()
         page = httpx.get(f"http://127.0.0.1:{port}/")
         assert "text/html" in page.headers["content-type"]
     finally:

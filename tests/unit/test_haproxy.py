@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from s2s.distributed.haproxy import Bounds, amend
+from s2s.distributed.local_serve import local_serve
 from s2s.distributed.ports import HAPROXY_HOST, LOOPBACK, url
 from s2s.serving.engine.models import Models
 from s2s.serving.http.gate import Limits
@@ -414,6 +415,36 @@ def test_haproxy_listens_on_ipv6(
     with haproxy(tmp_path, {"one": replica}, host=host) as port:
         for address in [host, *reached]:
             assert httpx.get(f"{url(address, port)}/-/routes", timeout=20).status_code == 200
+
+
+def test_serve_itself_listens_on_loopback_behind_haproxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ADDRESS", "RAY_SERVE_ENABLE_HA_PROXY", HAPROXY_HOST):
+        monkeypatch.delenv(name, raising=False)
+    with local_serve("::") as host:
+        assert host == "127.0.0.1"
+        assert os.environ[HAPROXY_HOST] == "::"
+    monkeypatch.setenv("RAY_SERVE_ENABLE_HA_PROXY", "0")
+    with local_serve("::") as host:
+        assert host == "::"
+    monkeypatch.setenv("RAY_ADDRESS", "elsewhere:6379")
+    with local_serve("::") as host:
+        assert host == "::"
+        assert HAPROXY_HOST not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("localhost", "localhost"),
+        ("0.0.0.0", "127.0.0.1"),  # noqa: S104
+        ("::1", "[::1]"),
+        ("::", "[::1]"),
+        ("fe80::2", "[fe80::2]"),
+    ],
+)
+def test_the_url_that_is_told_works(host: str, reached: str) -> None:
+    assert url(host, 8000) == f"http://{reached}:8000"
 
 
 # ---- the command --------------------------------------------------------------------------------
