@@ -36,6 +36,7 @@ _NO_APPLICATION = ["backend", "default_backend"]
 
 _ADDRESSES = "s2s_addresses"  # the table of clients' addresses
 _FROM_THIS_HOST = "{ src 127.0.0.0/8 ::1 }"
+_IS_VALID = "{ req.ver -m str 1.0 1.1 2.0 } !{ req.hdr_names -m reg [^A-Za-z0-9!$%&*+.^_|~,-] }"
 _IS_PLAIN_ID = (
     "{ req.fhdr_cnt(x-request-id) eq 1 } { req.fhdr(x-request-id) -m reg ^[A-Za-z0-9_.-]{1,64}$ }"
 )
@@ -260,6 +261,10 @@ def _public(section: list[str], bounds: Bounds, host: str | None) -> list[str]:
         # This one need not arrive before it is refused.
         f"http-request return {_reply(413)} "
         f"if {{ req.hdr_val(content-length) gt {bounds.buffer_bytes} }}",
+        # URLs have quotes and tags in them, which HAProxy would refuse in HTML. What else this
+        # option lets pass, the next rule or the replica refuses.
+        "option accept-invalid-http-request",
+        f"http-request return {_reply(400)} unless {_IS_VALID}",
         # Serve gives back the id that it gets.
         f"http-request set-header x-request-id %[uuid] unless {_IS_PLAIN_ID}",
         # With them a client could set aside Serve's time limit, or be decoded for after it left.

@@ -274,6 +274,31 @@ def test_too_many_header_fields_are_refused(
     assert (response.status_code, response.json()) == (431, {"error": error})
 
 
+@pytest.mark.parametrize(
+    "request_line_and_field",
+    [
+        "GET /languages?q=\xe9 HTTP/1.1\r\nx-a: b",
+        "GET /languages HTTP/1.1\r\nx a: b",
+        "GET /languages HTTP/1.1\r\ncontent-length : 5",
+        "GET /languages HTTP/1.1\r\nx-a: \x01",
+        "GET /languages HTTP/1.11\r\nx-a: b",
+        "FETCH /languages HTTP/1.1\r\nx-a: b",
+    ],
+)
+def test_a_malformed_request_is_refused(request_line_and_field: str, port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        request = f"{request_line_and_field}\r\nhost: a\r\nconnection: close\r\n\r\n"
+        connection.sendall(request.encode("latin-1"))
+        assert said(received(connection)) == (400, "the request is malformed")
+
+
+def test_a_url_may_have_tags_and_quotes(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        url = b'/translate?q=<b>I&source=en&target=fr&format=html&x={"|^}'
+        connection.sendall(b"GET %b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n" % url)
+        assert received(connection).startswith(b"HTTP/1.1 200 ")
+
+
 def test_without_an_application_nothing_is_ready_yet(tmp_path: Path) -> None:
     with haproxy(tmp_path, {}) as port:
         response = httpx.get(f"http://127.0.0.1:{port}/health")
@@ -386,9 +411,9 @@ def test_an_address_has_so_many_connections(tmp_path: Path, replica: int) -> Non
 def test_neither_texts_nor_keys_are_logged(client: httpx.Client, syslog: socket.socket) -> None:
     secrets = {"q": "secret diagnosis", "api_key": "s2s_secretkey", **PAIR}
     client.get("/translate", params=secrets)
-    client.get("/languages", headers={"authorization": "Bearer s2s_secretkey"})
+    client.get("/last", headers={"authorization": "Bearer s2s_secretkey"})
     lines = [""]
-    while "/languages" not in lines[-1]:
+    while "GET /last " not in lines[-1]:
         lines.append(syslog.recv(65536).decode())
     assert any("GET /translate " in line for line in lines)
     assert not any("secret" in line or "?" in line for line in lines)
