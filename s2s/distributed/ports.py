@@ -10,6 +10,10 @@ from s2s.errors import BadInput
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
+# The address that HAProxy listens on, where it isn't Serve's.
+HAPROXY_HOST = "S2S_HAPROXY_HOST"
+
+
 def free_port() -> int:
     """Return a port of this host that nothing listens on."""
     with socket.socket() as probe:
@@ -24,6 +28,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def url(host: str, port: int) -> str:
+    """Return the URL at which this host reaches what listens on an address."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://{_bracketed(reached)}:{port}"
 
 
 def ray_is_on_loopback() -> bool:
@@ -44,4 +54,9 @@ def require_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except (OSError, OverflowError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise BadInput(f"cannot listen on {host}:{port}: {reason}") from None
+            raise BadInput(f"cannot listen on {_bracketed(host)}:{port}: {reason}") from None
+
+
+def _bracketed(host: str) -> str:
+    """Return an address as a URL has it."""
+    return f"[{host}]" if ":" in host else host

@@ -271,11 +271,20 @@ def send_responses_whole() -> None:
 
 
 class JoiningTransport:
-    """An asyncio transport that sends in one piece what is written in one turn of the loop."""
+    """An asyncio transport that sends in one piece what is written in one turn of the loop.
 
-    def __init__(self, transport: Any, loop: Any) -> None:
-        self._transport, self._loop = transport, loop
+    It is aborted if what was sent is not taken in time: HAProxy has no bound for clients that take
+    an answer slowly, and each of them takes a place of the replica.
+
+    Args:
+        seconds: for the other side to take what was sent.
+    """
+
+    def __init__(self, transport: Any, loop: Any, seconds: float = 30.0) -> None:
+        self._transport, self._loop, self._seconds = transport, loop, seconds
         self._written: list[bytes] = []
+        self._sent = 0  # bytes
+        self._awaiting = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -292,6 +301,24 @@ class JoiningTransport:
         self._transport.close()
 
     def _send(self) -> None:
-        if self._written:
-            self._transport.write(b"".join(self._written))
-            self._written.clear()
+        if not self._written:
+            return
+        data = b"".join(self._written)
+        self._written.clear()
+        self._sent += len(data)
+        self._transport.write(data)
+        if not self._awaiting and self._transport.get_write_buffer_size():
+            self._await_taking()
+
+    def _await_taking(self) -> None:
+        self._awaiting = True
+        self._loop.call_later(self._seconds, self._check_taken, self._sent)
+
+    def _check_taken(self, sent: int) -> None:
+        """Abort the transport if not all of so many bytes have been taken."""
+        self._awaiting = False
+        waiting = self._transport.get_write_buffer_size()
+        if self._sent - waiting < sent:
+            self._transport.abort()
+        elif waiting:
+            self._await_taking()

@@ -12,14 +12,24 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from s2s.distributed.cluster import WorkerResources, cluster
-from s2s.distributed.ports import require_free
+from s2s.distributed.ports import require_free, url
 from s2s.errors import BadInput, Failed, last_line
 
 
 def serve_until_stopped(
-    application: Application, replicas: int, host: str, port: int, log: Callable[[str], None]
+    application: Application,
+    replicas: int,
+    host: str,
+    port: int,
+    log: Callable[[str], None],
+    serve_host: str | None = None,
 ) -> None:
     """Serve an application until Ctrl-C or SIGTERM, then end all that was started.
+
+    Args:
+        host: address that clients reach.
+        log: called with each line for the user.
+        serve_host: address that Serve itself listens on, where HAProxy listens on `host`.
 
     Raises:
         BadInput: the address cannot be listened on, the cluster cannot hold the replicas or serves
@@ -35,10 +45,11 @@ def serve_until_stopped(
             signal.signal(number, _interrupt)
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+        options = HTTPOptions(host=serve_host or host, port=port)
         try:
-            serve.start(http_options=HTTPOptions(host=host, port=port), logging_config=quiet)
+            serve.start(http_options=options, logging_config=quiet)
             serve.run(application, name="s2s", logging_config=quiet)
-            log(f"serving on http://{host}:{port}, a page for people; Ctrl-C ends it")
+            log(f"serving on {url(host, port)}, a page for people; Ctrl-C ends it")
             threading.Event().wait()
         except KeyboardInterrupt:
             log("ending")

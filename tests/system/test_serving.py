@@ -380,6 +380,41 @@ def test_memory_stays_flat_for_ten_minutes(
     assert ended < begun * 1.03
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are listed on Linux")
+def test_for_others_haproxy_alone_listens_and_answers_while_models_load(model_dir: Path) -> None:
+    env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    port = free_port()
+    server = start("serve", model_dir, "--host", "::", "--open", "--port", port, env=env)
+    assert server.stdout is not None
+    told: list[str] = []
+    reading = threading.Thread(target=lambda: told.extend(server.stdout or ()), daemon=True)
+    reading.start()
+    answers: list[httpx.Response] = []
+    try:
+
+        def answers_well() -> bool:
+            answers.append(httpx.get(f"http://[::1]:{port}/health"))
+            return answers[-1].status_code == 200
+
+        wait_for(answers_well)
+        assert {answer.status_code for answer in answers} <= {200, 503}
+        for answer in answers[:-1]:
+            assert answer.json() == {"error": "no replica is ready; try again"}
+            assert answer.headers["retry-after"] == "1"
+        wait_for(lambda: any(f"serving on http://[::1]:{port}," in line for line in told))
+        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        outside = reachable_by_others(listening(server.pid))
+        assert {(each.process, each.ip) for each in outside} == {("haproxy", "::")}
+        bad = {"x-request-id": "<script>alert(1)</script>"}
+        response = httpx.get(f"http://127.0.0.1:{port}/health", headers=bad)
+        assert "script" not in response.headers["x-request-id"]
+        assert len(response.headers.get_list("x-request-id")) == 1
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are listed on Linux")
 def test_a_laptop_listens_on_loopback_alone(model_dir: Path) -> None:
     """Ray's own ports, replicas, HAProxy and metrics included."""
