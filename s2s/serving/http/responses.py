@@ -18,6 +18,10 @@ from s2s.serving.http.schema import (
 )
 from s2s.text.vocabulary import SPECIALS, UNK
 
+# Only CR and LF end a line of server-sent events, but clients that split with Python's `splitlines`
+# or a regular expression's `.` see an end of line in these characters, too. JSON can escape them.
+_ESCAPED_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
 
 def fill(documents: list[Markup], translations: list[str]) -> list[str]:
     """Return HTML documents with translations in the places of their texts."""
@@ -96,4 +100,5 @@ def json_response(content: object, model: Model | None = None) -> Response:
 
 def server_sent_event(name: str, data: Mapping[str, object]) -> str:
     """Return an event of a stream of server-sent events."""
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+    text = json.dumps(data, ensure_ascii=False).translate(_ESCAPED_LINE_ENDS)
+    return f"event: {name}\ndata: {text}\n\n"
