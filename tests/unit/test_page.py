@@ -591,6 +591,7 @@ def test_nobody_is_shut_out(scheme: str, crossroads: str, visit: Visit) -> None:
         word.tap()
     assert any(weights(page))
     assert page.locator("#hint").is_visible() == (scheme == "dark")
+    assert (page.locator("#clear").bounding_box()["height"] > 40) == (scheme == "light")
     assert axe.Axe().run(page).response["violations"] == []
     width = size["viewport"]["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -213,19 +213,18 @@ function fault(error, whole) {
   const again = make("button", { type: "button" }, say("again"));
   again.addEventListener("click", translate);
   if (!(error instanceof Refused)) return [say("gone"), again];
-  if ([429, 503].includes(error.status) && error.seconds && !whole) {
-    translateSoon(1000 * error.seconds);
-    return [say("busy", error.seconds)];
+  const { status, message, seconds } = error;
+  if (status === 403) return [say("keyNeeded")];
+  if (status === 408) return [say("slow")];
+  if (status === 413) return [count() > limit ? say("tooLong", number(limit)) : say("tooLarge")];
+  if (status === 429 || status === 503) {
+    const reason = say(status === 429 ? "busy" : "notReady");
+    if (!seconds || whole) return [reason, again];
+    translateSoon(1000 * seconds);
+    return [`${reason} ${say("retry", number(seconds))}`];
   }
-  switch (error.status) {
-    case 403: return [say("keyNeeded")];
-    case 408: return [say("slow")];
-    case 413: return [count() > limit ? say("tooLong", number(limit)) : say("tooLarge")];
-    case 429: return [say("failed"), again];
-    case 503: return [say("notReady"), again];
-  }
-  // Whatever else the server says, it says in English.
-  return [say("failed"), make("span", { lang: "en" }, error.message), again];
+  if (status === 500) return [say("failed"), again];
+  return [say("failed"), make("span", { lang: "en" }, message), again]; // the server speaks English
 }
 
 // ---- showing ----

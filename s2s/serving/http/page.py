@@ -34,15 +34,16 @@ def _hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _hashes(tag: str) -> str:
-    """Return the page's scripts or styles as a content security policy names them."""
-    elements = re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, re.DOTALL)
+def inline_hashes(html: str, tag: str) -> str:
+    """Return a document's scripts or styles as a content security policy names them."""
+    elements = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
     return " ".join(f"'sha256-{_hash(text)}'" for text in elements)
 
 
 PAGE = _put_together(_read("page.html"))
 PAGE_POLICY = (
-    f"default-src 'none'; script-src {_hashes('script')}; style-src {_hashes('style')}; "
+    f"default-src 'none'; script-src {inline_hashes(PAGE, 'script')}; "
+    f"style-src {inline_hashes(PAGE, 'style')}; "
     "img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
