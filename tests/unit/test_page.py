@@ -544,6 +544,20 @@ def test_the_page_asks_again_when_the_server_says_when(
     shows(page, translate(TEXT))
 
 
+def test_a_translation_that_was_cut_is_told(address: str, models: Models, visit: Visit) -> None:
+    model = {"name": "m", "version": models.all[0].version, "source": "en", "target": "fr"}
+    done = {"translatedText": "je je je", "model": model, "incomplete": True}
+    body = f"event: done\ndata: {json.dumps(done)}\n\n"
+    page = visit(address)
+    page.route("**/stream", lambda route: route.fulfill(body=body), times=1)
+    page.fill("#text", TEXT)
+    sync_api.expect(page.locator("#status")).to_have_text("may be incomplete")
+    assert page.locator("#translation").text_content() == "je je je"
+    page.press("#text", "Control+Enter")
+    sync_api.expect(page.locator("#more")).to_be_visible()
+    sync_api.expect(page.locator("#status")).to_be_empty()
+
+
 def test_a_server_that_is_gone_is_told(
     address: str, visit: Visit, translate: Callable[[str], str]
 ) -> None:

@@ -193,7 +193,7 @@ const sourceLanguage = () =>
 /** Screen readers wait until the translation is no longer busy, and read it once. */
 function setBusy(busy) {
   output.setAttribute("aria-busy", busy);
-  at("status").textContent = busy ? say("translating") : "";
+  at("status").textContent = busy ? say("translating") : answer.incomplete ? say("incomplete") : "";
   if (busy) output.classList.add("old");
   if (busy) more.inert = true; // it tells of an older text
 }
@@ -630,8 +630,9 @@ output.addEventListener("keydown", ({ key, target }) => {
 });
 
 async function copy(button, content) {
-  if (navigator.clipboard) await navigator.clipboard.writeText(content);
-  else { // the older way, which works without TLS as well
+  try {
+    await navigator.clipboard.writeText(content);
+  } catch { // the older way, which works without TLS as well
     const field = document.body.appendChild(make("textarea", { class: "unseen" }));
     field.value = content;
     field.select();
