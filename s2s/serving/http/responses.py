@@ -18,10 +18,6 @@ from s2s.serving.http.schema import (
 )
 from s2s.text.vocabulary import SPECIALS, UNK
 
-# Only CR and LF end a line of server-sent events, but clients that split with Python's `splitlines`
-# or a regular expression's `.` see an end of line in these characters, too. JSON can escape them.
-_ESCAPED_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
-
 
 def fill(documents: list[Markup], translations: list[str]) -> list[str]:
     """Return HTML documents with translations in the places of their texts."""
@@ -96,6 +92,11 @@ def json_response(content: object, model: Model | None = None) -> Response:
     headers = {"x-s2s-model": model.label} if model else None
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     return Response(body, media_type="application/json", headers=headers)
+
+
+# Only CR and LF end a line of server-sent events, but clients that split with Python's `splitlines`
+# or a regular expression's `.` see an end of line in these characters, too. JSON can escape them.
+_ESCAPED_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
 def server_sent_event(name: str, data: Mapping[str, object]) -> str:
