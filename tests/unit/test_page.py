@@ -1,16 +1,21 @@
 """The web page in a real browser, over a real model, server and socket; no Ray."""
 
+import gzip
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
 from s2s.config import Config, DataConfig, TextConfig
 from s2s.corpus import Corpus
+from s2s.decoding.translation import Translation
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.models import Models
 from s2s.serving.http.api_keys import Keys, new_key, read_keys
@@ -30,6 +35,8 @@ Visit = Callable[..., Any]  # opens an address, and gives Playwright's page
 TEXT = "I don't see school."
 LONG = f"{TEXT}\n\nyou want bread? we see Paris!"
 DOGS = "they see dogs."  # which the model has no word for
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+COPIES = {"permissions": ["clipboard-read", "clipboard-write"]}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +79,29 @@ def address(models: Models) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def several(looking: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    """The model under three pairs of languages, two of them the reverse of each other."""
+    folders = [looking]
+    for source, target in (("de", "fr"), ("fr", "en")):
+        folders.append(tmp_path_factory.mktemp("pairs") / f"{source}-{target}")
+        shutil.copytree(looking, folders[-1])
+        config = json.loads((looking / "config.json").read_text("utf-8"))
+        config |= {"source_language": source, "target_language": target}
+        (folders[-1] / "config.json").write_text(json.dumps(config), "utf-8")
+    models = Models(in_threads())
+    models.serve(folders)
+    yield models
+    models.close()
+
+
+@pytest.fixture(scope="module")
+def crossroads(several: Models) -> Iterator[str]:
+    """The address of a service of several languages."""
+    with serving(several) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
@@ -92,7 +122,7 @@ def visit(browser: Any) -> Iterator[Visit]:
         if message.type in ("error", "warning") and not refused:
             errors.append(message.text)
 
-    def opened(address: str, script: str = "", **options: Any) -> Any:
+    def opened(address: str, script: str = "", query: str = "", **options: Any) -> Any:
         contexts.append(browser.new_context(**options))
         contexts[-1].set_default_timeout(10_000)
         page = contexts[-1].new_page()
@@ -100,8 +130,8 @@ def visit(browser: Any) -> Iterator[Visit]:
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
         page.add_init_script(script)
-        page.goto(address)
-        sync_api.expect(page.locator("#model")).not_to_be_empty()
+        page.goto(address + query)
+        sync_api.expect(page.locator("#count")).not_to_be_empty()
         addresses.append(address)
         return page
 
@@ -139,15 +169,53 @@ def weights(page: Any) -> list[float]:
 # ---- translating --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("text", [TEXT, LONG])
 def test_typing_gives_what_the_translator_gives(
-    text: str, address: str, visit: Visit, translate: Callable[[str], str]
+    address: str, visit: Visit, translate: Callable[[str], str]
 ) -> None:
     page = visit(address)
-    page.locator("#text").press_sequentially(text, delay=5)
-    shows(page, translate(text))
+    page.locator("#text").press_sequentially(LONG, delay=5)
+    shows(page, translate(LONG))
     assert page.locator("#translation").get_attribute("lang") == "fr"
-    assert page.locator("#count").text_content() == f"{len(text)} / 10,000"
+    assert page.locator("#count").text_content() == f"{len(LONG)} / 10,000"
+
+
+def test_only_cr_and_lf_end_a_line_of_a_stream(
+    address: str, visit: Visit, translate: Callable[[str], str]
+) -> None:
+    """The page takes other ends of lines as they are, and the server escapes them for others."""
+    text = f"{TEXT}\n\u2028we see Paris!\u2029 {TEXT}\x85"
+    page = visit(address)
+    page.fill("#text", text)
+    shows(page, translate(text))
+    assert page.locator(".sentence").count() >= 2
+    body = {"q": text, "source": "en", "target": "fr"}
+    with httpx.stream("POST", f"{address}/v1/translate/stream", json=body) as response:
+        lines = [line for line in response.iter_lines() if line.startswith("data: ")]
+    assert json.loads(lines[-1].removeprefix("data: "))["translatedText"] == translate(text)
+    read = """async (chunks) => {
+      const stream = new ReadableStream({
+        start(control) {
+          for (const chunk of chunks) control.enqueue(new TextEncoder().encode(chunk));
+          control.close();
+        }
+      });
+      const found = [];
+      for await (const { name, data } of events(new Response(stream))) found.push([name, data]);
+      return found;
+    }"""
+    chunks = [
+        ": hello\r",
+        "\nevent: grown\r\ndata:",
+        ' "a\u2028\u2029\x85b"\r\n\r',
+        "\nevent:done\rdata: [1,\rdata: 2]\r",
+        "\r",
+        'data: "x: y"\n\nevent: cut\ndata: 1',
+    ]
+    assert page.evaluate(read, chunks) == [
+        ["grown", "a\u2028\u2029\x85b"],
+        ["done", [1, 2]],
+        ["message", "x: y"],
+    ]
 
 
 def test_words_appear_before_the_answer_is_whole(address: str, visit: Visit) -> None:
@@ -199,22 +267,14 @@ def test_keys_translate_at_once_and_clear(
     page.press("#text", "Control+Enter")
     shows(page, translate(TEXT))
     page.locator(".word").first.press("Escape")
+    sync_api.expect(page.locator("#clear")).to_be_disabled()
+    page.fill("#text", TEXT)
+    page.click("#clear")
     assert page.locator("#text").input_value() == ""
     assert page.locator("#translation").text_content() == ""
     assert page.evaluate("document.activeElement.id") == "text"
     sync_api.expect(page.locator("#help")).to_be_visible()
     sync_api.expect(page.locator("#copy")).to_be_disabled()
-
-
-def test_a_translation_is_copied(
-    address: str, visit: Visit, translate: Callable[[str], str]
-) -> None:
-    page = visit(address, permissions=["clipboard-read", "clipboard-write"])
-    page.fill("#text", LONG)
-    shows(page, translate(LONG))
-    page.click("#copy")
-    sync_api.expect(page.locator("#copy")).to_have_text("Copied")
-    assert page.evaluate("navigator.clipboard.readText()") == translate(LONG)
 
 
 def test_text_is_never_markup(address: str, visit: Visit) -> None:
@@ -223,28 +283,44 @@ def test_text_is_never_markup(address: str, visit: Visit) -> None:
     sync_api.expect(page.locator("#more")).to_be_visible()
     page.click("summary")
     assert page.locator("main :is(img, b)").count() == 0
-    assert "<b>" in page.locator("legend").text_content()
+    assert page.locator(".token", has_text="<").count() > 0
 
 
 # ---- details ------------------------------------------------------------------------------------
 
 
-def test_another_translation_is_chosen_with_the_keyboard(
+def in_words(translation: Translation) -> str:
+    """How sure the model is, by the geometric mean of the words' probabilities."""
+    mean = math.exp(sum(translation.word_scores) / len(translation.word_scores))
+    return "likely" if mean >= 0.7 else "uncertain" if mean >= 0.4 else "a guess"
+
+
+def test_each_sentence_has_other_translations(
     address: str, visit: Visit, looking: Path, translate: Callable[[str], str]
 ) -> None:
+    """A sentence is chosen in the translation, another translation with the keyboard."""
     beam = Translator.load(looking).with_settings(beam=4, n_best=4)
     [others] = beam.hypotheses(["you want bread?"])
     page = visit(address)
     page.fill("#text", LONG)
     shows(page, translate(LONG))
-    second = page.locator("fieldset").nth(1)
-    offered = second.locator("span[lang=fr]").all_text_contents()
+    choices = page.locator("#choices label")
+    page.locator(".sentence").nth(1).locator(".word").first.click()
+    sync_api.expect(page.locator("#place")).to_have_text("Sentence 2 of 3")
+    sync_api.expect(choices).to_have_count(len(others))
+    assert page.locator(".token").all_text_contents() == others[0].source_words
+    offered = choices.locator("span[lang=fr]").all_text_contents()
     assert offered[0] == translate("you want bread?")
-    assert set(offered) >= {other.text for other in others}
-    second.locator("input").first.press("ArrowDown")
-    assert second.locator("input").nth(1).is_checked()
+    told = dict(zip(offered, choices.locator(".quiet").all_text_contents(), strict=True))
+    assert told == {other.text: in_words(other) for other in others}
+    choices.locator("input").first.press("ArrowDown")
+    assert choices.locator("input").nth(1).is_checked()
     shows(page, translate(LONG).replace(offered[0], offered[1]))
-    second.locator("label").nth(2).click()
+    page.click("#next")
+    sync_api.expect(choices.first).to_contain_text(translate("we see Paris!"))
+    page.click("#previous")
+    sync_api.expect(choices.locator("input").nth(1)).to_be_checked()
+    choices.nth(2).click()
     shows(page, translate(LONG).replace(offered[0], offered[2]))
 
 
@@ -269,6 +345,7 @@ def test_a_word_shades_the_tokens_that_it_looks_at(
     page.keyboard.press("ArrowRight")
     assert weights(page) == pytest.approx(best.attention[2], abs=1e-3)
     assert page.locator("#explanation").text_content().startswith(f"{best.words[2]} ← ")
+    sync_api.expect(page.locator("#explanation")).to_contain_text("; likely")
     page.click("summary")
     cells = len(best.words) * len(best.source_words)
     sync_api.expect(page.locator("td[title]")).to_have_count(cells)
@@ -295,47 +372,139 @@ def test_a_model_without_attention_says_so(model_dir: Path, visit: Visit) -> Non
         page.fill("#text", TEXT)
         shows(page, Translator.load(model_dir).translate([TEXT])[0])
         assert "no attention" in page.locator("#explanation").text_content()
-        sync_api.expect(page.locator("#maps")).to_be_hidden()
+        sync_api.expect(page.locator("#map")).to_be_hidden()
     models.close()
 
 
-def test_languages_can_be_chosen_where_there_are_several(
-    looking: Path, visit: Visit, tmp_path: Path, translate: Callable[[str], str]
+# ---- languages and links ------------------------------------------------------------------------
+
+
+def names(page: Any, box: str) -> list[str]:
+    """The languages that a box offers."""
+    found: list[str] = page.locator(f"{box} option").all_text_contents()
+    return found
+
+
+def test_languages_are_chosen_detected_and_swapped(
+    crossroads: str, several: Models, visit: Visit, translate: Callable[[str], str]
 ) -> None:
-    other = Path(shutil.copytree(looking, tmp_path / "other"))
-    config = json.loads((other / "config.json").read_text("utf-8"))
-    (other / "config.json").write_text(json.dumps({**config, "source_language": "de"}), "utf-8")
-    models = Models(in_threads())
-    models.serve([looking, other])
-    with serving(models) as address:
-        page = visit(address)
-        assert page.locator("#from option").all_text_contents() == ["English", "German"]
-        assert page.locator("#to-name").text_content() == "French"
-        sync_api.expect(page.locator("#to")).to_be_hidden()
-        page.fill("#text", TEXT)
-        page.select_option("#from", "de")
-        shows(page, translate(TEXT))
-        model = f"Model other, version {models.all[1].version}"
-        assert page.locator("#model").text_content() == model
-        assert page.locator("#text").get_attribute("lang") == "de"
-    models.close()
+    page = visit(crossroads)
+    assert names(page, "#from") == ["Detect language", "German", "English", "French"]
+    assert page.locator("#from").input_value() == "en"
+    assert page.locator("#to-name").text_content() == "French"
+    page.fill("#text", TEXT)
+    shows(page, translate(TEXT))
+    page.select_option("#from", "de")
+    sync_api.expect(page.locator("#model")).to_have_text(
+        f"Model de-fr, version {several.all[1].version}"
+    )
+    assert page.locator("#text").get_attribute("lang") == "de"
+    sync_api.expect(page.locator("#swap")).to_be_hidden()
+    page.select_option("#from", "auto")
+    sync_api.expect(page.locator("#from option").first).to_have_text("English (detected)")
+    shows(page, translate(TEXT))
+    page.click("#swap")
+    assert page.locator("#text").input_value() == translate(TEXT)
+    assert page.locator("#from").input_value() == "fr"
+    assert page.locator("#to-name").text_content() == "English"
+    shows(page, translate(translate(TEXT)))
+    # A text in the target language is translated into another.
+    page.select_option("#from", "auto")
+    page.fill("#text", "The weather is very nice today, and we want to go to the beach.")
+    sync_api.expect(page.locator("#from option").first).to_have_text("English (detected)")
+    assert page.locator("#to-name").text_content() == "French"
+
+
+def test_a_language_that_is_only_a_target_is_no_source(address: str, visit: Visit) -> None:
+    def listed(route: Any) -> None:
+        french = {"code": "fr", "name": "French", "targets": ["fr"]}
+        english = {"code": "en", "name": "English", "targets": ["en", "fr"]}
+        route.fulfill(json=[english, french])
+
+    page = visit(address)
+    page.route("**/languages", listed)
+    page.reload()
+    sync_api.expect(page.locator("#from-name")).to_have_text("English")
+    sync_api.expect(page.locator("#to-name")).to_have_text("French")
+    for hidden in ("#from", "#to", "#swap"):
+        sync_api.expect(page.locator(hidden)).to_be_hidden()
+
+
+def test_links_fill_the_form(
+    crossroads: str, visit: Visit, translate: Callable[[str], str]
+) -> None:
+    query = "/?source=DE&target=fr-CA&q=we%20see%20Paris%21%26"
+    page = visit(crossroads, query=query, **COPIES)
+    shows(page, translate("we see Paris!&"))
+    assert page.locator("#from").input_value() == "de"
+    assert page.url == crossroads + query
+    page.fill("#text", LONG)
+    page.select_option("#from", "en")
+    shows(page, translate(LONG))
+    assert page.url == f"{crossroads}/?source=en&target=fr"
+    assert page.evaluate("history.length") <= 2  # of an empty page and of ours
+    page.click("#copy")
+    sync_api.expect(page.locator("#copy")).to_have_text("Copied")
+    assert page.evaluate("navigator.clipboard.readText()") == translate(LONG)
+    page.click("#link")
+    sync_api.expect(page.locator("#link")).to_have_text("Copied")
+    link = page.evaluate("navigator.clipboard.readText()")
+    assert parse_qs(urlsplit(link).query) == {"source": ["en"], "target": ["fr"], "q": [LONG]}
+    # A long text stands where no server has to take it.
+    long = f"{TEXT} " * 300
+    hidden = urlsplit(page.evaluate("text => linkTo(text)", long))
+    assert (hidden.query, parse_qs(hidden.fragment)["q"]) == ("", [long])
+    page.goto(f"{crossroads}/#q=we+see+Paris!")
+    shows(page, translate("we see Paris!"))
+
+
+def test_the_page_speaks_the_language_of_the_browser(crossroads: str, visit: Visit) -> None:
+    page = visit(crossroads, locale="de-AT")
+    assert page.locator("html").get_attribute("lang") == "de-AT"
+    assert page.title() == "Übersetzen – s2s"
+    assert names(page, "#from") == ["Sprache erkennen", "Deutsch", "Englisch", "Französisch"]
+    page.route("**/stream", lambda route: route.abort())
+    page.fill("#text", TEXT)
+    sync_api.expect(page.locator("#fault")).to_contain_text("Der Server ist nicht erreichbar.")
+    texts = page.evaluate("TEXTS")
+    assert set(texts) >= {"en", "fr", "de", "es", "it", "pt"}
+    for code, own in texts.items():
+        assert own.keys() == texts["en"].keys(), code
+        for name, text in own.items():
+            places = [n for n in ("{0}", "{1}") if n in texts["en"][name]]
+            assert text and [n for n in ("{0}", "{1}") if n in text] == places, (code, name)
+    assert visit(crossroads, locale="nl").title() == "Translate – s2s"
 
 
 # ---- refusals -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_too_long_a_text_is_refused(told: bool, models: Models, visit: Visit) -> None:
+def keeps(page: Any, translation: str) -> None:
+    """Check that an old translation is still there, as an old one."""
+    sync_api.expect(page.locator("#translation")).to_have_class("old")
+    assert page.locator("#translation").text_content() == translation
+
+
+def test_too_long_a_text_is_refused(
+    models: Models, visit: Visit, translate: Callable[[str], str]
+) -> None:
     """By the page; and by the server, if the page is told another limit."""
     with serving(models, limits=Limits(characters=20)) as address:
         page = visit(address)
-        if not told:
-            page.evaluate("limit = 100")
-        page.fill("#text", LONG)
-        sync_api.expect(page.locator("#fault")).to_contain_text("Shorten the text.")
         page.fill("#text", TEXT)
-        sync_api.expect(page.locator("#more")).to_be_visible()
-        assert page.locator("#fault").text_content() == ""
+        shows(page, translate(TEXT))
+        page.fill("#text", LONG)
+        sync_api.expect(page.locator("#fault")).to_have_text(
+            "The text is too long. Shorten it to 20 characters."
+        )
+        keeps(page, translate(TEXT))
+        page.evaluate("limit = 100")
+        page.press("#text", "Control+Enter")
+        sync_api.expect(page.locator("#fault")).to_contain_text("too much at once")
+        keeps(page, translate(TEXT))
+        page.fill("#text", TEXT)
+        sync_api.expect(page.locator("#fault")).to_be_empty()
+        shows(page, translate(TEXT))
 
 
 def test_a_key_is_asked_for_where_one_is_needed(
@@ -353,7 +522,11 @@ def test_a_key_is_asked_for_where_one_is_needed(
         page.press("#secret", "Enter")
         shows(page, translate(TEXT))
         assert page.locator("#fault").text_content() == ""
-        assert key not in page.url
+        assert key not in page.url + page.evaluate("linkTo('')")
+        page.reload()  # the tab keeps the key, and only the tab
+        page.fill("#text", LONG)
+        shows(page, translate(LONG))
+        assert page.evaluate("[localStorage.length, document.cookie]") == [0, ""]
 
 
 def test_the_page_asks_again_when_the_server_says_when(
@@ -361,36 +534,84 @@ def test_the_page_asks_again_when_the_server_says_when(
 ) -> None:
     page = visit(address)
     sync_api.expect(page.locator("#key")).to_be_hidden()
+    page.fill("#text", LONG)
+    shows(page, translate(LONG))
     busy = {"status": 429, "headers": {"retry-after": "1"}, "json": {"error": "too much waits"}}
     page.route("**/stream", lambda route: route.fulfill(**busy), times=1)
     page.fill("#text", TEXT)
-    sync_api.expect(page.locator("#fault")).to_have_text("too much waits. Trying again in 1 s.")
+    sync_api.expect(page.locator("#fault")).to_have_text("Too many requests. Trying again in 1 s.")
+    keeps(page, translate(LONG))
     shows(page, translate(TEXT))
 
 
-def test_a_server_that_is_gone_is_told(address: str, visit: Visit) -> None:
+def test_a_translation_that_was_cut_is_told(address: str, models: Models, visit: Visit) -> None:
+    model = {"name": "m", "version": models.all[0].version, "source": "en", "target": "fr"}
+    done = {"translatedText": "je je je", "model": model, "incomplete": True}
+    body = f"event: done\ndata: {json.dumps(done)}\n\n"
     page = visit(address)
-    page.route("**/stream", lambda route: route.abort())
+    page.route("**/stream", lambda route: route.fulfill(body=body), times=1)
+    page.fill("#text", TEXT)
+    sync_api.expect(page.locator("#status")).to_have_text("may be incomplete")
+    assert page.locator("#translation").text_content() == "je je je"
+    page.press("#text", "Control+Enter")
+    sync_api.expect(page.locator("#more")).to_be_visible()
+    sync_api.expect(page.locator("#status")).to_be_empty()
+
+
+def test_a_server_that_is_gone_is_told(
+    address: str, visit: Visit, translate: Callable[[str], str]
+) -> None:
+    page = visit(address)
+    page.route("**/stream", lambda route: route.abort(), times=1)
     page.fill("#text", TEXT)
     sync_api.expect(page.locator("#fault")).to_contain_text("can’t be reached")
     sync_api.expect(page.locator("#translation")).to_have_attribute("aria-busy", "false")
+    page.click("#fault button")
+    shows(page, translate(TEXT))
+
+
+def test_a_browser_gets_the_page_once(address: str) -> None:
+    with httpx.Client(base_url=address, trust_env=False) as client:
+        plain = client.get("/", headers={"accept-encoding": "identity"})
+        assert plain.headers.get("content-encoding") is None
+        packed = client.get("/", headers={"accept-encoding": "gzip"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.text == plain.text
+        assert int(packed.headers["content-length"]) == len(gzip.compress(plain.content))
+        assert "script src" not in plain.text
+        again = client.get("/", headers={"if-none-match": plain.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
 
 
 # ---- how it looks -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
-def test_nobody_is_shut_out(scheme: str, width: int, address: str, visit: Visit) -> None:
-    size = {"width": width, "height": 900}
-    page = visit(address, viewport=size, color_scheme=scheme, reduced_motion="reduce")
-    if width == 1280:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_is_shut_out(scheme: str, crossroads: str, visit: Visit) -> None:
+    """A phone in light, a wide window in dark: with all that the page can show."""
+    wide = {"viewport": {"width": 1280, "height": 900}}
+    size = wide if scheme == "dark" else PHONE
+    page = visit(crossroads, color_scheme=scheme, reduced_motion="reduce", **size)
+    if scheme == "dark":
         assert axe.Axe().run(page).response["violations"] == []
     page.fill("#text", f"{LONG} {DOGS} {'a' * 80}")
     sync_api.expect(page.locator("#more")).to_be_visible()
     page.click("summary")
-    page.locator(".word").nth(3).hover()
+    word = page.locator(".word").nth(3)
+    if scheme == "dark":
+        word.hover()
+    else:
+        sync_api.expect(page.locator("#explanation")).to_have_text("Tap a word of the translation.")
+        word.tap()
     assert any(weights(page))
+    assert page.locator("#hint").is_visible() == (scheme == "dark")
+    assert (page.locator("#clear").bounding_box()["height"] > 40) == (scheme == "light")
     assert axe.Axe().run(page).response["violations"] == []
+    width = size["viewport"]["width"]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     tops = [page.locator(f"#{one}").bounding_box()["y"] for one in ("text", "translation")]
-    assert (tops[0] == tops[1]) == (width == 1280)
+    assert (tops[0] == tops[1]) == (scheme == "dark")
+    # A long text makes no long page.
+    page.fill("#text", f"{TEXT}\n" * 60)
+    sync_api.expect(page.locator("#place")).to_have_text("Sentence 1 of 60")
+    assert page.evaluate("document.documentElement.scrollHeight / innerHeight") < 2.5

@@ -94,6 +94,12 @@ def json_response(content: object, model: Model | None = None) -> Response:
     return Response(body, media_type="application/json", headers=headers)
 
 
+# Only CR and LF end a line of server-sent events, but clients that split with Python's `splitlines`
+# or a regular expression's `.` see an end of line in these characters, too. JSON can escape them.
+_ESCAPED_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
+
 def server_sent_event(name: str, data: Mapping[str, object]) -> str:
     """Return an event of a stream of server-sent events."""
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+    text = json.dumps(data, ensure_ascii=False).translate(_ESCAPED_LINE_ENDS)
+    return f"event: {name}\ndata: {text}\n\n"
