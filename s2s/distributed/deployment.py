@@ -22,6 +22,7 @@ from s2s.serving.engine.process import EngineOptions
 from s2s.serving.http.api_keys import Keys, read_keys
 from s2s.serving.http.app import create_app
 from s2s.serving.http.gate import Limits
+from s2s.serving.http.suggestions import Suggestions
 
 # A list, or on a command line its items separated by commas.
 Paths = Annotated[
@@ -82,6 +83,10 @@ class ReplicaSettings(_DecodingFields):
 
     open: bool = False
     """Answer requests without a key."""
+
+    suggestions: str | None = None
+    """File to which `POST /suggest` adds better translations, as lines of JSON; None refuses them.
+    Every node that runs a replica has a file of its own."""
 
     cors: list[str] = Field(default_factory=list)
     """Origins whose pages may send requests; `*` for any."""
@@ -150,7 +155,14 @@ class Replica:
         gc.set_threshold(20_000, 20, 20)
         own = self._settings
         limits = Limits(own.max_sentences, own.max_characters, own.timeout_s)
-        return create_app(self._models, limits, self._keys, tuple(own.cors), request_ids=False)
+        return create_app(
+            self._models,
+            limits,
+            self._keys,
+            tuple(own.cors),
+            request_ids=False,
+            suggestions=Suggestions(Path(own.suggestions)) if own.suggestions else None,
+        )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Exchange the models in the background; Serve calls this with each new `user_config`.

@@ -1,6 +1,8 @@
 """Requests as JSON, as forms or in the query, and how OpenAPI describes them."""
 
+import re
 from collections.abc import Callable
+from json import detect_encoding
 from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
@@ -11,6 +13,10 @@ Form = TypeVar("Form", bound=BaseModel)
 JSON = "application/json"
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
+_HINT = "the body seems to need the header `content-type: {}`"
+# What a body begins with that is a form, although its header does not say so.
+_FORM_SIGNS = tuple(zip(FORMS, (re.compile(rb"\s*[\w.-]+="), re.compile(rb"\s*--")), strict=True))
+
 
 async def parse(request: Request, form: type[Form]) -> Form:
     """Return a request that came as JSON, as a form, or in the query.
@@ -20,15 +26,30 @@ async def parse(request: Request, form: type[Form]) -> Form:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in FORMS:
-        fields = {**_fields(request.query_params), **_fields(await request.form())}
-    else:
-        body = await request.body()
-        if body.strip():
-            return _validated(lambda: form.model_validate_json(body))
-        fields = _fields(request.query_params)
-        if not fields:
-            raise HTTPException(400, "body: the request is empty")
+        sent = _fields(await request.form())
+        fields = {**_fields(request.query_params), **sent}
+        hint = _HINT.format(JSON) if next(iter(sent), "").lstrip()[:1] in ("{", "[") else ""
+        return _validated(lambda: form.model_validate(fields), hint)
+    body = await request.body()
+    if body.strip():
+        text = _utf8(body)
+        hint = next((_HINT.format(each) for each, sign in _FORM_SIGNS if sign.match(text)), "")
+        return _validated(lambda: form.model_validate_json(text), hint)
+    fields = _fields(request.query_params)
+    if not fields:
+        raise HTTPException(400, "body: the request is empty")
     return _validated(lambda: form.model_validate(fields))
+
+
+def _utf8(body: bytes) -> bytes:
+    """Return JSON in UTF-8 without a byte order mark; it may come as UTF-16 or UTF-32, too."""
+    encoding = detect_encoding(body)
+    if encoding == "utf-8":
+        return body
+    try:
+        return body.decode(encoding).encode()
+    except UnicodeDecodeError:
+        raise HTTPException(400, f"body: not valid {encoding.upper()}") from None
 
 
 def _fields(values: Any) -> dict[str, Any]:
@@ -37,7 +58,15 @@ def _fields(values: Any) -> dict[str, Any]:
     return {name: many[0] if len(many) == 1 else many for name, many in each.items()}
 
 
-def _validated(validate: Callable[[], Form]) -> Form:
+def _validated(validate: Callable[[], Form], hint: str = "") -> Form:
+    """Return what a validation gives.
+
+    Args:
+        hint: what an error ends with.
+
+    Raises:
+        HTTPException: 400, the request is not valid.
+    """
     try:
         return validate()
     except ValidationError as error:
@@ -46,6 +75,7 @@ def _validated(validate: Callable[[], Form]) -> Form:
             place = fault["loc"][0] if fault["loc"] else "body"
             faults.setdefault(str(place), fault["msg"])
         message = "; ".join(f"{field}: {fault}" for field, fault in faults.items())
+        message += f"; {hint}" if hint else ""
         raise HTTPException(400, message) from None
 
 

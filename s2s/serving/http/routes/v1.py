@@ -66,14 +66,14 @@ class V1Routes:
         self._gate.check_key(request, form.api_key)
         texts = [form.q] if isinstance(form.q, str) else form.q
         self._gate.check_texts(texts)
-        source, target = self._service.languages(form.source, form.target, texts)
+        languages = self._service.resolve_pair(form.source, form.target, texts)
 
         async def work(engine: EngineClient) -> list[list[SentenceTranslations]]:
             settings = decode_settings(engine, form.settings())
             require_room(engine, texts)
             return await engine.translate_detailed(texts, settings)
 
-        model, detailed = await self._service.run(source, target, work)
+        model, detailed = await self._service.run(languages, work)
 
         def to_json() -> str:
             return DetailedResponse(
@@ -91,14 +91,14 @@ class V1Routes:
         form = await parse(request, StreamRequest)
         self._gate.check_key(request, form.api_key)
         self._gate.check_texts([form.q])
-        source, target = self._service.languages(form.source, form.target, [form.q])
+        languages = self._service.resolve_pair(form.source, form.target, [form.q])
 
         async def start(engine: EngineClient) -> tuple[AsyncGenerator[_Item, None], _Item]:
             items = engine.stream([form.q])
             return items, await anext(items)
 
         # An error before the first item still has its status.
-        model, (items, first) = await self._service.run(source, target, start)
+        model, (items, first) = await self._service.run(languages, start)
         return StreamingResponse(
             self._events(items, first, model_response(model)),
             media_type="text/event-stream",
