@@ -8,7 +8,7 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from s2s.text.languages import base_language
 
-_ADDRESSES = re.compile(r"\S*(?:://|@)\S*")  # of pages and people: they are in no language
+_TAG = re.compile(r"<[^<>]*>")
 _PY3LANGID = {"nb": "no", "fil": "tl"}  # what it calls languages that CLDR names otherwise
 
 
@@ -23,7 +23,7 @@ def language_probabilities(text: str, languages: Iterable[str]) -> dict[str, flo
     codes = sorted(set(languages))
     bases = [base_language(code) for code in codes]
     names = [_PY3LANGID.get(base, base) for base in bases]
-    ranked = dict(_identifier().rank(_ADDRESSES.sub(" ", text)))
+    ranked = dict(_identifier().rank(_prose(text)))
     # Codes of one language, such as pt and pt-BR, share what it got.
     shares = [float(ranked.get(name, 0.0)) / names.count(name) for name in names]
     known = sum(shares)
@@ -34,6 +34,16 @@ def language_probabilities(text: str, languages: Iterable[str]) -> dict[str, flo
         code: (trust * share / known if known > 0 else 0.0) + alike
         for code, share in zip(codes, shares, strict=True)
     }
+
+
+def _prose(text: str) -> str:
+    """Return a text without what is in no language: tags, addresses, numbers, emoji."""
+    words = _TAG.sub(" ", text).split()
+    return " ".join(word for word in words if _is_prose(word))
+
+
+def _is_prose(word: str) -> bool:
+    return "://" not in word and "@" not in word and any(map(str.isalpha, word))
 
 
 def percent(probability: float) -> float:

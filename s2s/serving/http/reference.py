@@ -52,7 +52,7 @@ table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { text-align: left; vertical-align: top; padding: .45rem .75rem .45rem 0; }
 tr + tr > * { border-top: 1px solid var(--line); }
 th { font-weight: 400; width: 11rem; }
-td p:last-child { margin: 0; }
+td p { margin: 0; }
 @media (max-width: 40rem) {
   th, td { display: block; width: auto; padding: .35rem 0 0; }
   td { padding-bottom: .5rem; }
@@ -86,7 +86,8 @@ def reference_page(openapi: Schema) -> str:
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>",
         f"<p>{_prose(openapi['info'].get('description', ''))}</p>",
         f'<p class="quiet">Version {escape(openapi["info"]["version"])} · '
-        '<a href="openapi.json">OpenAPI</a> · <a href="./">Translate</a></p>',
+        '<a href="openapi.json">OpenAPI</a> · <a href="./">Translate</a> · '
+        "<code>ADDRESS</code> in the examples is this service's.</p>",
         "<nav><ul>",
         *(
             f'<li><a href="#{_anchor(path)}">{_heading(path, paths[path])}</a></li>'
@@ -123,7 +124,7 @@ def _path(path: str, operations: dict[str, Schema]) -> Iterator[str]:
         command = f"curl ADDRESS{path} -H 'content-type: application/json' \\\n    -d '{{}}'"
         # Within single quotes of a shell, ' is spelt '\''.
         yield f"<h3>Example</h3><pre>{escape(command.format(_quoted(example)), quote=False)}</pre>"
-    yield "<h3>Answer</h3>"
+    yield "<h3>Response</h3>"
     answer = operation["responses"]["200"]
     for kind, body in answer.get("content", {}).items():
         yield f"<p><code>{escape(kind)}</code>: {_type(body.get('schema', {}))}</p>"

@@ -77,7 +77,7 @@ class V1Routes:
 
         def to_json() -> str:
             return DetailedResponse(
-                model=model_response(model), translations=list(map(text_response, detailed))
+                model=model_response(model), translations=list(map(text_response, texts, detailed))
             ).model_dump_json()
 
         return Response(
@@ -100,15 +100,15 @@ class V1Routes:
         # An error before the first item still has its status.
         model, (items, first) = await self._service.run(languages, start)
         return StreamingResponse(
-            self._events(items, first, model_response(model)),
+            self._events(form.q, items, first, model_response(model)),
             media_type="text/event-stream",
             headers={"x-s2s-model": model.label},
         )
 
     async def _events(
-        self, items: AsyncGenerator[_Item, None], item: _Item, model: ModelResponse
+        self, text: str, items: AsyncGenerator[_Item, None], item: _Item, model: ModelResponse
     ) -> AsyncIterator[str]:
-        """Yield the events of a stream whose first item has come."""
+        """Yield the events of a text's stream whose first item has come."""
         end = asyncio.get_running_loop().time() + self._gate.limits.seconds
         try:
             while isinstance(item, Partial):
@@ -117,7 +117,8 @@ class V1Routes:
                 yield server_sent_event("grown", data)
                 async with asyncio.timeout_at(end):
                     item = await anext(items)
-            done = {"translatedText": item[0], "model": model.model_dump()}
+            translation = item[0] if text.strip() else text
+            done = {"translatedText": translation, "model": model.model_dump()}
             yield server_sent_event("done", done)
         except TimeoutError:
             yield server_sent_event("error", {"error": self._gate.limits.timeout_error})
