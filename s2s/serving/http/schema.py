@@ -2,11 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from s2s.overrides import REQUEST_OVERRIDES, overridden, pydantic_fields
 
-Code = Annotated[str, Field(max_length=35)]
+Code = Annotated[str, Field(min_length=1, max_length=35)]
 Texts = Annotated[
     str | list[str], Field(description="A text, or several.", examples=["I am cold."])
 ]
@@ -16,18 +16,6 @@ class _Request(BaseModel):
     """A request. Unknown fields, as clients of other services send them, are ignored."""
 
     model_config = ConfigDict(extra="ignore", use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_absent_fields(cls, fields: Any) -> Any:
-        """Leave out what a client sends for nothing: null, and an empty string other than `q`."""
-        if not isinstance(fields, dict):
-            return fields
-        return {
-            name: value
-            for name, value in fields.items()
-            if value is not None and (value != "" or name == "q")
-        }
 
 
 class TranslateRequest(_Request):

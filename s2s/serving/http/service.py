@@ -1,9 +1,8 @@
 """Requests for languages, brought to the engine of the model that translates them."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from itertools import product
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from fastapi import HTTPException
 
@@ -25,14 +24,12 @@ from s2s.text.languages import matching_languages
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class Languages:
+class Languages(NamedTuple):
     """The languages of a request, by the codes of the models."""
 
     source: str
     target: str
-    detected: list[DetectedLanguage] = field(default_factory=list)
-    """The language of each text; empty unless it was to be detected."""
+    detected: tuple[DetectedLanguage, ...] = ()  # of each text; none unless it was `auto`
 
     def to_translate(self, texts: list[str]) -> list[int]:
         """Return the places of the texts that are not blank, nor in the target already."""
@@ -87,7 +84,7 @@ class Service:
         """
         if (source, target) in map(_pair, self.models):  # the usual request
             return Languages(source, target)
-        if source.strip().lower() == "auto":
+        if _is_auto(source):
             return self._detect(self._target(source, target), texts, target_too=True)
         sources, targets = (matching_languages(code, self.languages) for code in (source, target))
         for pair in product(sources, targets):
@@ -106,7 +103,7 @@ class Service:
         Raises:
             HTTPException: 400, no model has such a target, or several have different ones.
         """
-        automatic = source.strip().lower() == "auto"
+        automatic = _is_auto(source)
         if target is None:
             sources = matching_languages(source, self.languages)
             targets = {m.target for m in self.models if automatic or m.source in sources}
@@ -124,7 +121,7 @@ class Service:
         Raises:
             HTTPException: 400, it is not served.
         """
-        if code.strip().lower() == "auto":
+        if _is_auto(code):
             return "auto"
         for language in matching_languages(code, self.languages):
             return language
@@ -181,7 +178,7 @@ class Service:
             detected.append(
                 DetectedLanguage(confidence=percent(share[language]), language=language)
             )
-        return Languages(source, target, detected)
+        return Languages(source, target, tuple(detected))
 
     async def run(
         self, languages: Languages, work: Callable[[EngineClient], Awaitable[Result]]
@@ -218,6 +215,10 @@ class Service:
         pairs = self._pairs()
         served = f"{', '.join(pairs)} {'is' if len(pairs) == 1 else 'are'}"
         return HTTPException(400, f"{reason}{source} to {target} is not served; {served}")
+
+
+def _is_auto(code: str) -> bool:
+    return code.strip().lower() == "auto"
 
 
 def _pair(model: Model) -> tuple[str, str]:
