@@ -21,6 +21,7 @@ from s2s.serving.engine.models import Models
 from s2s.serving.engine.process import EngineOptions
 from s2s.serving.http.api_keys import Keys, read_keys
 from s2s.serving.http.app import create_app
+from s2s.serving.http.detection import load_detection
 from s2s.serving.http.gate import Limits
 from s2s.serving.http.suggestions import Suggestions
 
@@ -148,6 +149,7 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP interface; Serve calls this once the models are loaded."""
+        load_detection()
         # A fifth of a busy replica's time went into looking for garbage among Serve's own objects,
         # and among those of requests on their way (docs/log.md).
         gc.collect()

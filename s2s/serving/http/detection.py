@@ -36,6 +36,11 @@ def language_probabilities(text: str, languages: Iterable[str]) -> dict[str, flo
     }
 
 
+def load_detection() -> None:
+    """Load what detects languages, which takes a second that no request should wait for."""
+    _identifier()
+
+
 def _prose(text: str) -> str:
     """Return a text without what is in no language: tags, addresses, numbers, emoji."""
     words = _TAG.sub(" ", text).split()
