@@ -40,6 +40,9 @@ class Serve:
     open: bool = False
     """Serve without API keys, although others can reach the address."""
 
+    suggestions: Path | None = None
+    """File to which `POST /suggest` adds better translations, as lines of JSON."""
+
     cors: tuple[str, ...] = ()
     """Origins whose pages may send requests, such as https://example.org; * for any."""
 
@@ -49,6 +52,7 @@ class Serve:
         from s2s.distributed.ports import is_loopback
         from s2s.model.directory import ModelDirectory
         from s2s.serving.http.api_keys import read_keys
+        from s2s.serving.http.suggestions import Suggestions
 
         if self.replicas < 1 or not 0 < self.port < 65536:
             raise BadInput("--replicas must be at least 1, and --port between 1 and 65535")
@@ -63,6 +67,8 @@ class Serve:
             ModelDirectory.load(model)  # a broken directory is reported before a cluster starts
         if self.keys:
             read_keys(self.keys)
+        if self.suggestions:
+            Suggestions(self.suggestions)
         # Before Ray is imported, which reads the environment then.
         with local_serve(self.host) as serve_host:
             self._serve(serve_host)
@@ -79,6 +85,7 @@ class Serve:
                     "slots": self.slots,
                     "keys": str(self.keys.resolve()) if self.keys else None,
                     "open": self.keys is None,
+                    "suggestions": str(self.suggestions.resolve()) if self.suggestions else None,
                     "cors": list(self.cors),
                     **self.decoding.settings(),
                 }

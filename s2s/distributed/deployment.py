@@ -21,7 +21,9 @@ from s2s.serving.engine.models import Models
 from s2s.serving.engine.process import EngineOptions
 from s2s.serving.http.api_keys import Keys, read_keys
 from s2s.serving.http.app import create_app
+from s2s.serving.http.detection import load_detection
 from s2s.serving.http.gate import Limits
+from s2s.serving.http.suggestions import Suggestions
 
 # A list, or on a command line its items separated by commas.
 Paths = Annotated[
@@ -83,6 +85,10 @@ class ReplicaSettings(_DecodingFields):
     open: bool = False
     """Answer requests without a key."""
 
+    suggestions: str | None = None
+    """File to which `POST /suggest` adds better translations, as lines of JSON; None refuses them.
+    Every node that runs a replica has a file of its own."""
+
     cors: list[str] = Field(default_factory=list)
     """Origins whose pages may send requests; `*` for any."""
 
@@ -143,6 +149,7 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the HTTP interface; Serve calls this once the models are loaded."""
+        load_detection()
         # A fifth of a busy replica's time went into looking for garbage among Serve's own objects,
         # and among those of requests on their way (docs/log.md).
         gc.collect()
@@ -150,7 +157,14 @@ class Replica:
         gc.set_threshold(20_000, 20, 20)
         own = self._settings
         limits = Limits(own.max_sentences, own.max_characters, own.timeout_s)
-        return create_app(self._models, limits, self._keys, tuple(own.cors), request_ids=False)
+        return create_app(
+            self._models,
+            limits,
+            self._keys,
+            tuple(own.cors),
+            request_ids=False,
+            suggestions=Suggestions(Path(own.suggestions)) if own.suggestions else None,
+        )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Exchange the models in the background; Serve calls this with each new `user_config`.

@@ -1,6 +1,8 @@
 """Models behind a real HTTP server, without Ray, and engines in threads, for changed models."""
 
 import asyncio
+import json
+import shutil
 import socket
 import threading
 import time
@@ -83,6 +85,17 @@ def keys_of(folder: Path, **rates: float | None) -> tuple[Keys, dict[str, str]]:
     path = folder / "keys"
     path.write_text("".join(f"{line}\n" for _, line in made.values()), "utf-8")
     return Keys(read_keys(path)), {name: key for name, (key, _) in made.items()}
+
+
+def copied(model: Path, to: Path, source: str | None = None, target: str | None = None) -> Path:
+    """A copy of a model, of other languages if they are given."""
+    shutil.copytree(model, to)
+    config = json.loads((to / "config.json").read_text("utf-8"))
+    config["source_language"] = source or config["source_language"]
+    config["target_language"] = target or config["target_language"]
+    if source or target:
+        (to / "config.json").write_text(json.dumps(config), "utf-8")
+    return to
 
 
 def within(work: Awaitable[Result]) -> Result:

@@ -119,6 +119,14 @@ def test_help_of_a_preset_has_the_settings_own_words_and_values(capsys: Captured
     assert f"default: {PRESETS['demo']().train.learning_rate}" in said
 
 
+def test_serve_needs_a_file_of_suggestions_that_can_be_written(
+    model_dir: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    file = tmp_path / "nowhere" / "suggestions.jsonl"
+    assert main(["serve", str(model_dir), "--suggestions", str(file)]) == 2
+    assert f"{file}: No such file or directory" in complaint(capsys)
+
+
 # ---- prepare ------------------------------------------------------------------------------------
 
 

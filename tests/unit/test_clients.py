@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.error import HTTPError
 
 import httpx
@@ -12,7 +13,15 @@ from libretranslatepy import LibreTranslateAPI
 
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.models import Models
-from tests.support.serving import keys_of, serving
+from tests.support.libretranslate import (
+    Discourse,
+    Mastodon,
+    RefusedError,
+    RocketChat,
+    Weblate,
+    tags,
+)
+from tests.support.serving import client_of, copied, in_threads, keys_of, serving
 
 SENTENCE = "I see trees."
 
@@ -57,14 +66,15 @@ def test_libretranslatepy_translates_marks_of_forms_and_letters_of_any_language(
 
 
 def test_libretranslatepy_detects(address: str) -> None:
-    [found] = LibreTranslateAPI(address).detect("This is the English that everybody speaks.")
-    assert found["language"] == "en"
+    found, other = LibreTranslateAPI(address).detect("This is the English that everybody speaks.")
+    assert (found["language"], other["language"]) == ("en", "fr")
     assert 90 < found["confidence"] <= 100
 
 
 def test_libretranslatepy_lists_languages(address: str) -> None:
     assert LibreTranslateAPI(address).languages() == [
-        {"code": "en", "name": "English", "targets": ["fr"]}
+        {"code": "en", "name": "English", "targets": ["en", "fr"]},
+        {"code": "fr", "name": "French", "targets": ["fr"]},
     ]
 
 
@@ -128,6 +138,112 @@ def test_deep_translator_with_a_wrong_key_is_not_authorized(locked: tuple[str, s
 def test_deep_translator_is_told_that_a_language_is_not_served(address: str) -> None:
     with pytest.raises(ServerException):
         deep(address, target="de").translate(SENTENCE)
+
+
+# ---- Mastodon, Weblate, Discourse, Rocket.Chat ---------------------------------------------------
+
+POST = (
+    '<p>I see trees, <span class="h-card" translate="no"><a href="https://example.social/@ann" '
+    'class="u-url mention">@<span>ann</span></a></span> and <b>bread</b>.<br>You want Paris?</p>\n'
+    '<p>We see <a href="https://example.org/?a=1&amp;b=2" rel="nofollow">trees &amp; bread</a>!</p>'
+)
+MESSAGE = "I see trees and bread, and you want to see Paris with all of us."
+FRENCH = "Je vois des arbres et du pain, et tu veux voir Paris avec nous tous."
+
+
+@pytest.fixture(scope="module")
+def both_ways(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service from English to French and back that lets everybody in."""
+    folder = tmp_path_factory.mktemp("back")
+    models = Models(in_threads())
+    models.serve([model_dir, copied(model_dir, folder / "fr-en", "fr", "en")])
+    with client_of(models) as client:
+        yield client
+    models.close()
+
+
+@pytest.fixture
+def to_french(address: str) -> Iterator[httpx.Client]:
+    """A service from English to French that lets everybody in."""
+    with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
+        yield client
+
+
+def test_each_finds_the_only_pair_that_is_served(
+    to_french: httpx.Client, translator: Translator
+) -> None:
+    expected = translator.translate([SENTENCE])[0]
+    assert Mastodon(to_french).languages() == {"en": ["fr"], "fr": [], None: ["fr"]}
+    assert Mastodon(to_french).translate([SENTENCE], "en", "fr") == [(expected, "en")]
+    assert Weblate(to_french).translate(SENTENCE, "en", "fr") == expected
+    assert Discourse(to_french).translate(SENTENCE, "fr") == ("en", expected)
+    assert RocketChat(to_french).languages() == ["en", "fr"]
+    assert RocketChat(to_french).translate(SENTENCE, "fr") == expected
+
+
+@pytest.mark.parametrize(("source", "target"), [("fr", "en"), ("de", "fr"), (None, "de")])
+def test_mastodon_offers_no_other_pair(
+    source: str | None, target: str, to_french: httpx.Client
+) -> None:
+    with pytest.raises(RefusedError, match="not translatable"):
+        Mastodon(to_french).translate([SENTENCE], source, target)
+
+
+def test_mastodon_gets_intact_html_back(both_ways: httpx.Client) -> None:
+    texts = [POST, "", "<p></p>", "I see &lt;trees&gt;."]
+    for source in ("en", None):
+        translated = Mastodon(both_ways).translate(texts, source, "fr")
+        assert [tags(text) for text, _ in translated] == [tags(text) for text in texts]
+        assert translated[0][0] != POST
+        assert (translated[0][1], translated[3][1]) == ("en", "en")
+        assert [text for text, _ in translated[1:3]] == texts[1:3]
+
+
+def test_mastodon_leaves_a_post_alone_that_is_in_the_readers_language(
+    both_ways: httpx.Client,
+) -> None:
+    post = f'<p class="strong">{FRENCH} <a href="https://example.org/the/english/words">…</a></p>'
+    assert Mastodon(both_ways).translate([post], None, "fr") == [(post, "fr")]
+
+
+def test_mastodon_with_a_key(locked: tuple[str, str]) -> None:
+    address, key = locked
+    with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
+        assert Mastodon(client, key).translate([POST], "en", "fr")
+        with pytest.raises(RefusedError, match="quota exceeded"):
+            Mastodon(client).translate([POST], "en", "fr")
+
+
+def test_weblate_translates_between_the_languages_that_are_listed(
+    both_ways: httpx.Client,
+) -> None:
+    assert Weblate(both_ways).translate(SENTENCE, "en", "fr")
+    assert Weblate(both_ways).translate(FRENCH, "fr", "en")
+    with pytest.raises(RefusedError, match="unsupported"):
+        Weblate(both_ways).translate(SENTENCE, "en", "pt_BR")
+
+
+@pytest.mark.parametrize(("text", "language"), [(f"<p>{MESSAGE}</p>", "en"), (POST, "en")])
+def test_discourse_detects_and_gets_intact_html_back(
+    text: str, language: str, both_ways: httpx.Client
+) -> None:
+    detected, translation = Discourse(both_ways).translate(text, "fr")
+    assert detected == language
+    assert tags(translation) == tags(text)
+    assert translation != text
+
+
+def test_discourse_with_a_post_in_the_readers_language(both_ways: httpx.Client) -> None:
+    post = f"<p>{FRENCH}</p>"
+    assert Discourse(both_ways).translate(post, "fr") == ("fr", post)
+
+
+def test_rocket_chat_translates_only_what_is_in_another_language(both_ways: httpx.Client) -> None:
+    chat = RocketChat(both_ways)
+    assert chat.translate(MESSAGE, "fr") != MESSAGE
+    assert chat.translate(FRENCH, "fr") == FRENCH
+    assert chat.translate(FRENCH, "en") != FRENCH
+    assert chat.translate(MESSAGE, "en") == MESSAGE
 
 
 # ---- LibreTranslate's page: multipart forms ------------------------------------------------------

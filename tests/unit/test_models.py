@@ -1,6 +1,5 @@
 """Models that are exchanged while they answer."""
 
-import json
 import shutil
 import threading
 import time
@@ -18,7 +17,7 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
 from s2s.serving.engine.models import Models, version
 from tests.support.corpora import Pairs
-from tests.support.serving import WAIT, client_of, in_threads, until, waiting
+from tests.support.serving import WAIT, client_of, copied, in_threads, until, waiting
 
 FILES = ["config.json", "model.safetensors", "source.json", "target.json"]
 
@@ -31,16 +30,6 @@ def engines() -> int:
 
 def exchanging() -> bool:
     return any(thread.name == "s2s-exchange" for thread in threading.enumerate())
-
-
-def copied(model: Path, to: Path, source: str | None = None) -> Path:
-    """A copy of a model, of another source language if one is given."""
-    shutil.copytree(model, to)
-    if source:
-        config = json.loads((to / "config.json").read_text("utf-8"))
-        config["source_language"] = source
-        (to / "config.json").write_text(json.dumps(config), "utf-8")
-    return to
 
 
 @pytest.fixture(scope="module")
@@ -279,8 +268,9 @@ def test_two_pairs_side_by_side_and_auto_finds_the_fitting_one(
     translators = {"en": Translator.load(model_dir), "de": Translator.load(german)}
     with client_of(models) as client:
         assert client.get("/languages").json() == [
-            {"code": "de", "name": "German", "targets": ["fr"]},
-            {"code": "en", "name": "English", "targets": ["fr"]},
+            {"code": "de", "name": "German", "targets": ["de", "fr"]},
+            {"code": "en", "name": "English", "targets": ["en", "fr"]},
+            {"code": "fr", "name": "French", "targets": ["fr"]},
         ]
         for text, language in ((ENGLISH, "en"), (GERMAN, "de")):
             wanted = translators[language].translate([text])[0]
@@ -296,7 +286,7 @@ def test_two_pairs_side_by_side_and_auto_finds_the_fitting_one(
             assert detailed["translations"][0]["text"] == wanted
             detected = client.post("/detect", json={"q": text}).json()
             assert detected[0]["language"] == language
-            assert len(detected) == 2
+            assert len(detected) == 3
         wrong = say(client, ENGLISH, source="it")
         assert wrong.status_code == 400
         assert "en to fr, de to fr are" in wrong.json()["error"]

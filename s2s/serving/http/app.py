@@ -7,15 +7,20 @@ from starlette.routing import Route
 from s2s import __version__
 from s2s.serving.engine.models import Models
 from s2s.serving.http.api_keys import Keys
+from s2s.serving.http.compression import Expansion
 from s2s.serving.http.error_responses import add_error_handlers
 from s2s.serving.http.gate import Gate, Limits
 from s2s.serving.http.guard import Guard
+from s2s.serving.http.other_methods import add_other_methods
 from s2s.serving.http.page import page
+from s2s.serving.http.reference import reference
 from s2s.serving.http.routes.information import InformationRoutes
 from s2s.serving.http.routes.libretranslate import TRANSLATE, LibreTranslateRoutes
 from s2s.serving.http.routes.v1 import V1Routes
 from s2s.serving.http.service import Service
 from s2s.serving.http.shortcut import Shortcut
+from s2s.serving.http.suggestions import Suggestions
+from s2s.serving.http.trailing_slash import TrailingSlash
 
 
 def create_app(
@@ -24,6 +29,7 @@ def create_app(
     keys: Keys | None = None,
     cors: tuple[str, ...] = (),
     request_ids: bool = True,
+    suggestions: Suggestions | None = None,
 ) -> FastAPI:
     """Return the HTTP app over some models.
 
@@ -32,24 +38,31 @@ def create_app(
         keys: who may translate; None lets everybody.
         cors: origins whose pages may ask, `*` for any.
         request_ids: answer with `x-request-id`; Ray Serve does so itself.
+        suggestions: where better translations are stored; None refuses them.
     """
     app = FastAPI(
         title="s2s",
         version=__version__,
-        description="Translates with LSTM encoder–decoders. `/translate`, `/detect`, `/languages` "
-        "and `/frontend/settings` are LibreTranslate's; `/v1` gives more detail.",
+        description="Translates with LSTM encoder–decoders. `/translate`, `/detect`, `/suggest`, "
+        "`/languages`, `/health` and `/frontend/settings` are LibreTranslate's; `/v1` gives more "
+        "detail.",
         docs_url=None,  # it would need scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would lose the body, or go where `Host` says
     )
     service, gate = Service(models), Gate(limits or Limits(), keys)
-    libretranslate = LibreTranslateRoutes(service, gate)
+    libretranslate = LibreTranslateRoutes(service, gate, suggestions)
+    information = InformationRoutes(service, gate, suggestions is not None)
     app.add_route("/", page, methods=["GET"], include_in_schema=False)
-    for routes in (libretranslate, V1Routes(service, gate), InformationRoutes(service, gate)):
+    app.add_route("/docs", reference, methods=["GET"], include_in_schema=False)
+    for routes in (libretranslate, V1Routes(service, gate), information):
         routes.add_to(app)
+    add_other_methods(app)
     add_error_handlers(app)
 
     # Of middleware, what is added last comes first.
     app.add_middleware(Shortcut, path=TRANSLATE, endpoint=libretranslate.timed_translate)
+    app.add_middleware(Expansion, max_body=gate.limits.body)
     if cors:
         app.add_middleware(
             CORSMiddleware,
@@ -66,4 +79,5 @@ def create_app(
         paths=frozenset(route.path for route in app.routes if isinstance(route, Route)),
         request_ids=request_ids,
     )
+    app.add_middleware(TrailingSlash)
     return app

@@ -16,6 +16,7 @@ _DESCRIPTIONS = {
     403: "The API key is missing or invalid.",
     408: "The request took too long.",
     413: "The request is too large.",
+    415: "The body is compressed, but not with gzip or deflate.",
     429: "Too many requests are waiting, or the key's rate is exceeded: "
     "come again after `Retry-After` seconds.",
     500: "The model failed.",

@@ -8,7 +8,7 @@ from functools import wraps
 
 from fastapi import HTTPException, Request, Response
 
-from s2s.serving.http.api_keys import Keys
+from s2s.serving.http.api_keys import Key, Keys
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -65,8 +65,10 @@ class Gate:
 
         return timed_endpoint
 
-    def check_key(self, request: Request, field: str | None) -> None:
-        """Check the API key of a request, and count the request against the key's rate.
+    def check_key(self, request: Request, field: str | None) -> Key | None:
+        """Return the owner of a request's API key; None if no key is needed.
+
+        The request counts against the key's rate.
 
         Args:
             field: the key from the field `api_key`; without it, the header
@@ -76,7 +78,7 @@ class Gate:
             HTTPException: 403, the key is missing or wrong; 429, its rate is exceeded.
         """
         if self._keys is None:
-            return
+            return None
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         key = field or (bearer if scheme.lower() == "bearer" else "")
         owner = self._keys.owner(key) if key else None
@@ -86,15 +88,16 @@ class Gate:
         if seconds:
             rate = f"this key is limited to {owner.per_minute:g} requests a minute"
             raise too_many_requests(rate, seconds)
+        return owner
 
     def check_texts(self, texts: list[str]) -> None:
-        """Check that there is something to translate, and not too much of it.
+        """Check that there are texts, which may be blank, and not too many of them.
 
         Raises:
             HTTPException: 400 or 413.
         """
-        if not any(text.strip() for text in texts):
-            raise HTTPException(400, "q: no text to translate")
+        if not texts:
+            raise HTTPException(400, "q: the list has no text")
         if len(texts) > self.limits.sentences:
             raise HTTPException(413, f"q: more than {self.limits.sentences} texts")
         if sum(map(len, texts)) > self.limits.characters:

@@ -1,15 +1,22 @@
 """Requests as JSON, as forms or in the query, and how OpenAPI describes them."""
 
-from collections.abc import Callable
+import re
+from contextlib import suppress
+from json import detect_encoding
 from typing import Any, TypeVar
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 Form = TypeVar("Form", bound=BaseModel)
 
 JSON = "application/json"
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+_HINT = "; the body seems to need the header `content-type: {}`"
+# What a body begins with that is a form, although its header does not say so.
+_FORM_SIGNS = tuple(zip(FORMS, (re.compile(rb"\s*[\w.-]+="), re.compile(rb"\s*--")), strict=True))
 
 
 async def parse(request: Request, form: type[Form]) -> Form:
@@ -20,15 +27,18 @@ async def parse(request: Request, form: type[Form]) -> Form:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in FORMS:
-        fields = {**_fields(request.query_params), **_fields(await request.form())}
-    else:
-        body = await request.body()
-        if body.strip():
-            return _validated(lambda: form.model_validate_json(body))
-        fields = _fields(request.query_params)
-        if not fields:
-            raise HTTPException(400, "body: the request is empty")
-    return _validated(lambda: form.model_validate(fields))
+        sent = _fields(await request.form())
+        return _validated(form, {**_fields(request.query_params), **sent}, _hint_at_json(sent))
+    body = await request.body()
+    if body.strip():
+        text = _utf8(body)
+        with suppress(ValidationError):
+            return form.model_validate_json(text)  # most requests are valid as they are
+        return _validated(form, _json_object(text), "")
+    fields = _fields(request.query_params)
+    if not fields:
+        raise HTTPException(400, "body: the request is empty")
+    return _validated(form, fields, "")
 
 
 def _fields(values: Any) -> dict[str, Any]:
@@ -37,16 +47,67 @@ def _fields(values: Any) -> dict[str, Any]:
     return {name: many[0] if len(many) == 1 else many for name, many in each.items()}
 
 
-def _validated(validate: Callable[[], Form]) -> Form:
+def _utf8(body: bytes) -> bytes:
+    """Return JSON in UTF-8 without a byte order mark; it may come as UTF-16 or UTF-32, too.
+
+    Raises:
+        HTTPException: 400, it is in none of them.
+    """
+    encoding = detect_encoding(body)
+    if encoding == "utf-8":
+        return body
     try:
-        return validate()
+        return body.decode(encoding).encode()
+    except UnicodeDecodeError:
+        raise HTTPException(400, f"body: not valid {encoding.upper()}") from None
+
+
+def _json_object(text: bytes) -> dict[str, Any]:
+    """Return the fields of an object in JSON.
+
+    Raises:
+        HTTPException: 400, the text is none.
+    """
+    try:
+        fields = from_json(text)
+    except ValueError as error:
+        hints = (_HINT.format(kind) for kind, sign in _FORM_SIGNS if sign.match(text))
+        raise HTTPException(400, f"body: not valid JSON: {error}{next(hints, '')}") from None
+    if not isinstance(fields, dict):
+        raise HTTPException(400, "body: must be an object in JSON")
+    return fields
+
+
+def _hint_at_json(fields: dict[str, Any]) -> str:
+    """Return a hint at the right header if what came as a form is JSON."""
+    return _HINT.format(JSON) if next(iter(fields), "").lstrip()[:1] in ("{", "[") else ""
+
+
+def _validated(form: type[Form], fields: dict[str, Any], hint: str) -> Form:
+    """Return a request made of fields, without those that a client sends for nothing.
+
+    These are null, and empty strings other than `q`.
+
+    Args:
+        hint: what an error ends with.
+
+    Raises:
+        HTTPException: 400, a field is missing or invalid.
+    """
+    present = {
+        name: value
+        for name, value in fields.items()
+        if value is not None and (value != "" or name == "q")
+    }
+    try:
+        return form.model_validate(present)
     except ValidationError as error:
         faults: dict[str, str] = {}
         for fault in error.errors(include_url=False, include_input=False, include_context=False):
             place = fault["loc"][0] if fault["loc"] else "body"
             faults.setdefault(str(place), fault["msg"])
         message = "; ".join(f"{field}: {fault}" for field, fault in faults.items())
-        raise HTTPException(400, message) from None
+        raise HTTPException(400, message + hint) from None
 
 
 def openapi_of(

@@ -58,10 +58,14 @@ def model_response(model: Model) -> ModelResponse:
     )
 
 
-def text_response(sentences: list[SentenceTranslations]) -> TextResponse:
-    """Return a translated text with all that is known of each of its sentences."""
+def text_response(text: str, sentences: list[SentenceTranslations]) -> TextResponse:
+    """Return a translated text with all that is known of each of its sentences.
+
+    Args:
+        text: the source, which comes back as it is if it has no sentences.
+    """
     return TextResponse(
-        text=joined(sentences),
+        text=joined(sentences) if sentences else text,
         sentences=[
             SentenceResponse(
                 source=sentence.stripped,

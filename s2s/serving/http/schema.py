@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from s2s.overrides import REQUEST_OVERRIDES, overridden, pydantic_fields
 
-Code = Annotated[str, Field(max_length=35)]
+Code = Annotated[str, Field(min_length=1, max_length=35)]
 Texts = Annotated[
     str | list[str], Field(description="A text, or several.", examples=["I am cold."])
 ]
@@ -24,10 +24,10 @@ class TranslateRequest(_Request):
     q: Texts
 
     source: Code = Field(examples=["en"])
-    """Language of `q`; `auto` takes the model's, and detects it where several models fit."""
+    """Language of `q`, in any usual spelling; `auto` detects it."""
 
     target: Code = Field(examples=["fr"])
-    """Language to translate into."""
+    """Language to translate into. A text that is in it already comes back as it is."""
 
     format: Literal["text", "html"] = "text"
     """`html` translates the text between tags, and keeps the tags."""
@@ -55,21 +55,45 @@ class TranslateResponse(BaseModel):
 
 
 class DetectRequest(_Request):
-    """A text whose language is to be detected."""
+    """A text, or several in one language, which is to be detected."""
 
-    q: str = Field(examples=["I am cold."])
-    """The text."""
+    q: Texts
 
     api_key: str | None = Field(default=None, max_length=200)
     """As in `/translate`."""
 
 
+class SuggestRequest(_Request):
+    """A better translation of a text: LibreTranslate's request."""
+
+    q: str = Field(examples=["I am cold."])
+    """The text."""
+
+    s: str = Field(examples=["J'ai froid."])
+    """The translation that is suggested."""
+
+    source: Code = Field(examples=["en"])
+    """Language of `q`; may be `auto`."""
+
+    target: Code = Field(examples=["fr"])
+    """Language of `s`."""
+
+    api_key: str | None = Field(default=None, max_length=200)
+    """As in `/translate`."""
+
+
+class SuggestResponse(BaseModel):
+    """The suggestion has been stored."""
+
+    success: bool = Field(examples=[True])
+
+
 class Language(BaseModel):
-    """A language that is translated from, and its targets."""
+    """A language that is translated from or into, and its targets, itself among them."""
 
     code: str = Field(examples=["en"])
     name: str = Field(examples=["English"])
-    targets: list[str] = Field(examples=[["fr"]])
+    targets: list[str] = Field(examples=[["en", "fr"]])
 
 
 class Health(BaseModel):

@@ -1,6 +1,7 @@
 """Requests for languages, brought to the engine of the model that translates them."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import product
 from typing import NamedTuple, TypeVar
 
 from fastapi import HTTPException
@@ -15,18 +16,31 @@ from s2s.serving.engine.client import (
     cost,
 )
 from s2s.serving.engine.models import Model, Models
-from s2s.serving.http.detection import detect
+from s2s.serving.http.detection import language_probabilities, percent
 from s2s.serving.http.gate import too_many_requests
 from s2s.serving.http.schema import DetectedLanguage
+from s2s.text.languages import matching_languages
 
 Result = TypeVar("Result")
 
 
-class Source(NamedTuple):
-    """The source language of a request."""
+class Languages(NamedTuple):
+    """The languages of a request, by the codes of the models."""
 
-    language: str
-    detected: list[DetectedLanguage]  # of each text; empty unless it was to be detected
+    source: str
+    target: str
+    detected: tuple[DetectedLanguage, ...] = ()  # of each text; none unless it was `auto`
+
+    def to_translate(self, texts: list[str]) -> list[int]:
+        """Return the places of the texts that are not blank, nor in the target already."""
+        return [
+            place
+            for place, text in enumerate(texts)
+            if self._source_of(place) != self.target and text and not text.isspace()
+        ]
+
+    def _source_of(self, place: int) -> str:
+        return self.detected[place].language if self.detected else self.source
 
 
 class Service:
@@ -54,42 +68,122 @@ class Service:
         """Return the labels of all models, for answers that no single model gives."""
         return ", ".join(model.label for model in self.models)
 
-    def languages(self, source: str, target: str | None, texts: list[str]) -> tuple[str, str]:
-        """Return the languages to translate between, where the target may be left out.
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The codes of all languages that are translated from or into."""
+        return tuple(sorted({code for model in self.models for code in _pair(model)}))
+
+    def resolve(self, source: str, target: str, texts: list[str]) -> Languages:
+        """Return the languages of a request, its source detected in the texts if it is `auto`.
+
+        Source and target may be one language, and a text may be found to be in the target: such
+        a text needs no translation.
+
+        Raises:
+            HTTPException: 400, the languages are not served.
+        """
+        if (source, target) in map(_pair, self.models):  # the usual request
+            return Languages(source, target)
+        if _is_auto(source):
+            return self._detect(self._target(source, target), texts, target_too=True)
+        sources, targets = (matching_languages(code, self.languages) for code in (source, target))
+        for pair in product(sources, targets):
+            if pair in map(_pair, self.models):
+                return Languages(*pair)
+        if sources and sources[:1] == targets[:1]:
+            return Languages(sources[0], sources[0])
+        raise self._not_served(source, target)
+
+    def resolve_pair(self, source: str, target: str | None, texts: list[str]) -> Languages:
+        """Return the languages of a request that a model must translate.
+
+        Args:
+            target: may be left out if only one is served.
 
         Raises:
             HTTPException: 400, no model has such a target, or several have different ones.
         """
-        targets = {m.target for m in self.models if source in ("auto", m.source)}
+        automatic = _is_auto(source)
         if target is None:
+            sources = matching_languages(source, self.languages)
+            targets = {m.target for m in self.models if automatic or m.source in sources}
             if len(targets) != 1:
                 pairs = ", ".join(sorted(self._pairs()))
                 raise HTTPException(400, f"target: name the language; served are {pairs}")
             [target] = targets
-        return self.source(source, target, texts).language, target
+        if automatic:
+            return self._detect(self._target(source, target), texts, target_too=False)
+        return self.resolve(source, target, texts)
 
-    def source(self, source: str, target: str, texts: list[str]) -> Source:
-        """Return the source language, detected in the texts if it is `auto`.
+    def served_language(self, code: str) -> str:
+        """Return the served language that a code means; `auto` stays as it is.
 
         Raises:
-            HTTPException: 400, it is `auto`, and no model has this target.
+            HTTPException: 400, it is not served.
         """
-        if source != "auto":
-            return Source(source, [])
+        if _is_auto(code):
+            return "auto"
+        for language in matching_languages(code, self.languages):
+            return language
+        raise HTTPException(400, f"{code} is not served; {', '.join(self.languages)} are")
+
+    def _target(self, source: str, target: str) -> str:
+        """Return the served language that is meant, one that is translated into if there is one.
+
+        Raises:
+            HTTPException: 400, there is none.
+        """
+        meant = matching_languages(target, self.languages)
+        into = {model.target for model in self.models}
+        if not meant:
+            raise self._not_served(source, target)
+        return next((code for code in meant if code in into), meant[0])
+
+    def _detect(self, target: str, texts: list[str], target_too: bool) -> Languages:
+        """Return the languages of texts that are to be translated into a target.
+
+        One model translates all texts: the one whose source is the likeliest over all of them.
+
+        Args:
+            target_too: whether texts may also be in the target itself.
+
+        Raises:
+            HTTPException: 400, no model has this target, or the texts are in a language that none
+                translates into it.
+        """
         sources = [model.source for model in self.models if model.target == target]
-        if not sources:
+        usable = [*sources, target] if target_too else sources
+        if not usable:
             raise self._not_served("auto", target)
-        ranked = [dict(detect(text, sources)) for text in texts]
-        # One model translates all texts: the one whose language is the likeliest over all.
-        totals = {code: sum(shares[code] for shares in ranked) for code in sources}
-        best = max(totals, key=totals.__getitem__)
-        detected = [DetectedLanguage(confidence=shares[best], language=best) for shares in ranked]
-        return Source(best, detected)
+        shares = [language_probabilities(text, self.languages) for text in texts]
+        totals = {
+            code: sum(share[code] * len(text) for share, text in zip(shares, texts, strict=True))
+            for code in self.languages
+        }
+        likeliest = max(self.languages, key=totals.__getitem__)
+        if totals[likeliest] > sum(totals[code] for code in set(usable)):
+            raise self._not_served(
+                likeliest, target, f"the language of q seems to be {likeliest}; "
+            )
+        source = max(usable, key=totals.__getitem__)
+        if source == target and sources:  # some texts may be in another language all the same
+            source = max(sources, key=totals.__getitem__)
+        detected = []
+        for share in shares:
+            # A text is more likely to be in the language that the others are in.
+            is_target = (
+                target_too and share[target] * totals[target] > share[source] * totals[source]
+            )
+            language = target if is_target else source
+            detected.append(
+                DetectedLanguage(confidence=percent(share[language]), language=language)
+            )
+        return Languages(source, target, tuple(detected))
 
     async def run(
-        self, source: str, target: str, work: Callable[[EngineClient], Awaitable[Result]]
+        self, languages: Languages, work: Callable[[EngineClient], Awaitable[Result]]
     ) -> tuple[Model, Result]:
-        """Return the model of two languages, and what its engine makes.
+        """Return the model of a request's languages, and what its engine makes.
 
         If the model is exchanged for another before its engine takes the work, the other does it.
 
@@ -99,7 +193,7 @@ class Service:
             Failed: the model failed.
         """
         while True:
-            model = self._find(source, target)
+            model = self._find(languages.source, languages.target)
             try:
                 return model, await work(model.engine)
             except Closed:
@@ -110,17 +204,25 @@ class Service:
 
     def _find(self, source: str, target: str) -> Model:
         for model in self.models:
-            if (model.source, model.target) == (source, target):
+            if _pair(model) == (source, target):
                 return model
         raise self._not_served(source, target)
 
     def _pairs(self) -> list[str]:
         return [f"{model.source} to {model.target}" for model in self.models]
 
-    def _not_served(self, source: str, target: str) -> HTTPException:
+    def _not_served(self, source: str, target: str, reason: str = "") -> HTTPException:
         pairs = self._pairs()
         served = f"{', '.join(pairs)} {'is' if len(pairs) == 1 else 'are'}"
-        return HTTPException(400, f"{source} to {target} is not served; {served}")
+        return HTTPException(400, f"{reason}{source} to {target} is not served; {served}")
+
+
+def _is_auto(code: str) -> bool:
+    return code.strip().lower() == "auto"
+
+
+def _pair(model: Model) -> tuple[str, str]:
+    return model.source, model.target
 
 
 def decode_settings(engine: EngineClient, overrides: Mapping[str, object]) -> DecodeConfig:

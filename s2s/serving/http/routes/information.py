@@ -13,8 +13,8 @@ from s2s.text.languages import language_name
 class InformationRoutes:
     """The endpoints that describe the service. Their docstrings are OpenAPI's descriptions."""
 
-    def __init__(self, service: Service, gate: Gate) -> None:
-        self._service, self._gate = service, gate
+    def __init__(self, service: Service, gate: Gate, suggestions: bool) -> None:
+        self._service, self._gate, self._suggestions = service, gate, suggestions
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes to an app."""
@@ -25,10 +25,13 @@ class InformationRoutes:
         )
 
     async def languages(self) -> list[Language]:
-        """List the languages that are translated from, each with its targets."""
-        targets: dict[str, list[str]] = {}
+        """List the languages that are served, each with its targets and itself among them.
+
+        Languages that are only translated into are listed, too: clients look for both languages.
+        """
+        targets = {code: {code} for code in self._service.languages}
         for model in self._service.models:
-            targets.setdefault(model.source, []).append(model.target)
+            targets[model.source].add(model.target)
         return [
             Language(code=code, name=language_name(code), targets=sorted(its_targets))
             for code, its_targets in sorted(targets.items())
@@ -48,7 +51,7 @@ class InformationRoutes:
                 "source": {"code": first.source, "name": language_name(first.source)},
                 "target": {"code": first.target, "name": language_name(first.target)},
             },
-            "suggestions": False,
+            "suggestions": self._suggestions,
             "supportedFilesFormat": [],
         }
 

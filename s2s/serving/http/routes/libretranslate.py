@@ -1,12 +1,13 @@
-"""LibreTranslate's `/translate` and `/detect`, so that its clients work as they are."""
+"""LibreTranslate's `/translate`, `/detect` and `/suggest`, so that its clients work as they are."""
 
 import asyncio
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 
 from s2s.serving.engine.client import EngineClient
-from s2s.serving.http.detection import detect
+from s2s.serving.engine.models import Model
+from s2s.serving.http.detection import language_probabilities, percent
 from s2s.serving.http.error_responses import ERROR_RESPONSES
 from s2s.serving.http.gate import Gate
 from s2s.serving.http.markup import Markup
@@ -15,19 +16,23 @@ from s2s.serving.http.responses import alternatives, fill, joined, json_response
 from s2s.serving.http.schema import (
     DetectedLanguage,
     DetectRequest,
+    ErrorResponse,
+    SuggestRequest,
+    SuggestResponse,
     TranslateRequest,
     TranslateResponse,
 )
-from s2s.serving.http.service import Service, decode_settings, require_room
+from s2s.serving.http.service import Languages, Service, decode_settings, require_room
+from s2s.serving.http.suggestions import Suggestion, Suggestions
 
 TRANSLATE = "/translate"
 
 
 class LibreTranslateRoutes:
-    """The endpoints that translate and detect. Their docstrings are OpenAPI's descriptions."""
+    """The endpoints about texts. Their docstrings are OpenAPI's descriptions."""
 
-    def __init__(self, service: Service, gate: Gate) -> None:
-        self._service, self._gate = service, gate
+    def __init__(self, service: Service, gate: Gate, suggestions: Suggestions | None) -> None:
+        self._service, self._gate, self._suggestions = service, gate, suggestions
         self.timed_translate = gate.timed(self.translate)
 
     def add_to(self, app: FastAPI) -> None:
@@ -51,6 +56,17 @@ class LibreTranslateRoutes:
                 openapi_extra=openapi_of(DetectRequest, method, (JSON, *FORMS)),
                 operation_id=f"detect_{method.lower()}",
             )
+        app.add_api_route(
+            "/suggest",
+            self._gate.timed(self.suggest),
+            methods=["POST"],
+            response_model=SuggestResponse,
+            responses={
+                **ERROR_RESPONSES,
+                507: {"model": ErrorResponse, "description": "The file of suggestions is full."},
+            },
+            openapi_extra=openapi_of(SuggestRequest, "POST", (JSON, *FORMS)),
+        )
 
     async def translate(self, request: Request) -> Response:
         """Translate a text or a list of texts."""
@@ -60,38 +76,80 @@ class LibreTranslateRoutes:
         texts = [form.q] if isinstance(form.q, str) else form.q
         self._gate.check_texts(texts)
         documents = await asyncio.to_thread(_parse_html, texts) if form.format == "html" else None
-        if documents is None:
-            plain = texts
-        else:
-            plain = [text for document in documents for text in document.texts]
-        source, detected = self._service.source(form.source, form.target, texts)
+        prose = [" ".join(document.texts) for document in documents] if documents else texts
+        languages = self._service.resolve(form.source, form.target, prose)
+        places = languages.to_translate(prose)
+        translations = list(texts)  # those that need no translation come back as they are
+        others: list[list[str]] = [[] for _ in texts]
+        model = None
+        if places:
+            model, made, made_others = await self._translated(
+                languages,
+                [texts[place] for place in places],
+                [documents[place] for place in places] if documents else None,
+                form.alternatives,
+            )
+            for index, place in enumerate(places):
+                translations[place], others[place] = made[index], made_others[index]
+        content: dict[str, Any] = {"translatedText": translations[0] if single else translations}
+        if languages.detected:
+            detected = [each.model_dump() for each in languages.detected]
+            content["detectedLanguage"] = detected[0] if single else detected
+        if form.alternatives:
+            content["alternatives"] = others[0] if single else others
+        return json_response(content, model)
+
+    async def _translated(
+        self,
+        languages: Languages,
+        texts: list[str],
+        documents: list[Markup] | None,
+        number: int,
+    ) -> tuple[Model, list[str], list[list[str]]]:
+        """Return the model, the translation of each text, and so many alternatives to each.
+
+        Args:
+            documents: the texts as HTML, if they are.
+        """
+        plain = [text for document in documents for text in document.texts] if documents else texts
 
         async def work(engine: EngineClient) -> tuple[list[str], list[list[str]]]:
             require_room(engine, plain)
             translations = await engine.translate(plain)
-            if not form.alternatives:
-                return translations, []
-            return translations, await _ranked(engine, plain, form.alternatives + 1)
+            return translations, await _ranked(engine, plain, number + 1) if number else []
 
-        model, (translations, ranked) = await self._service.run(source, form.target, work)
-        if documents is not None:
+        model, (translations, ranked) = await self._service.run(languages, work)
+        if documents:
             translations = fill(documents, translations)
-        content: dict[str, Any] = {"translatedText": translations[0] if single else translations}
-        if detected:
-            languages = [each.model_dump() for each in detected]
-            content["detectedLanguage"] = languages[0] if single else languages
-        if form.alternatives:
-            others = alternatives(ranked, translations, documents, form.alternatives)
-            content["alternatives"] = others[0] if single else others
-        return json_response(content, model)
+        if not number:
+            return model, translations, [[] for _ in texts]
+        return model, translations, alternatives(ranked, translations, documents, number)
 
     async def detect(self, request: Request) -> Response:
-        """Detect the language of a text, among those that are translated from."""
+        """Detect the language of a text, or of several together, among those that are served."""
         form = await parse(request, DetectRequest)
         self._gate.check_key(request, form.api_key)
-        self._gate.check_texts([form.q])
-        ranked = detect(form.q, (model.source for model in self._service.models))
-        return json_response([{"confidence": share, "language": code} for code, share in ranked])
+        texts = [form.q] if isinstance(form.q, str) else form.q
+        self._gate.check_texts(texts)
+        shares = language_probabilities("\n".join(texts), self._service.languages)
+        ranked = sorted(shares.items(), key=lambda entry: -entry[1])
+        return json_response(
+            [{"confidence": percent(share), "language": code} for code, share in ranked]
+        )
+
+    async def suggest(self, request: Request) -> Response:
+        """Store a better translation of a text, if the service takes suggestions."""
+        form = await parse(request, SuggestRequest)
+        owner = self._gate.check_key(request, form.api_key)
+        if self._suggestions is None:
+            raise HTTPException(403, "suggestions are disabled on this server")
+        self._gate.check_texts([form.q, form.s])
+        if not (form.q.strip() and form.s.strip()):
+            raise HTTPException(400, "q and s: neither may be blank")
+        source, target = (self._service.served_language(c) for c in (form.source, form.target))
+        suggestion = Suggestion(form.q, form.s, source, target, owner.name if owner else None)
+        await asyncio.to_thread(self._suggestions.add, suggestion)
+        return json_response({"success": True})
 
 
 def _parse_html(texts: list[str]) -> list[Markup]:

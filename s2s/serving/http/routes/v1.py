@@ -66,18 +66,18 @@ class V1Routes:
         self._gate.check_key(request, form.api_key)
         texts = [form.q] if isinstance(form.q, str) else form.q
         self._gate.check_texts(texts)
-        source, target = self._service.languages(form.source, form.target, texts)
+        languages = self._service.resolve_pair(form.source, form.target, texts)
 
         async def work(engine: EngineClient) -> list[list[SentenceTranslations]]:
             settings = decode_settings(engine, form.settings())
             require_room(engine, texts)
             return await engine.translate_detailed(texts, settings)
 
-        model, detailed = await self._service.run(source, target, work)
+        model, detailed = await self._service.run(languages, work)
 
         def to_json() -> str:
             return DetailedResponse(
-                model=model_response(model), translations=list(map(text_response, detailed))
+                model=model_response(model), translations=list(map(text_response, texts, detailed))
             ).model_dump_json()
 
         return Response(
@@ -91,24 +91,24 @@ class V1Routes:
         form = await parse(request, StreamRequest)
         self._gate.check_key(request, form.api_key)
         self._gate.check_texts([form.q])
-        source, target = self._service.languages(form.source, form.target, [form.q])
+        languages = self._service.resolve_pair(form.source, form.target, [form.q])
 
         async def start(engine: EngineClient) -> tuple[AsyncGenerator[_Item, None], _Item]:
             items = engine.stream([form.q])
             return items, await anext(items)
 
         # An error before the first item still has its status.
-        model, (items, first) = await self._service.run(source, target, start)
+        model, (items, first) = await self._service.run(languages, start)
         return StreamingResponse(
-            self._events(items, first, model_response(model)),
+            self._events(form.q, items, first, model_response(model)),
             media_type="text/event-stream",
             headers={"x-s2s-model": model.label},
         )
 
     async def _events(
-        self, items: AsyncGenerator[_Item, None], item: _Item, model: ModelResponse
+        self, text: str, items: AsyncGenerator[_Item, None], item: _Item, model: ModelResponse
     ) -> AsyncIterator[str]:
-        """Yield the events of a stream whose first item has come."""
+        """Yield the events of a text's stream whose first item has come."""
         end = asyncio.get_running_loop().time() + self._gate.limits.seconds
         try:
             while isinstance(item, Partial):
@@ -117,7 +117,8 @@ class V1Routes:
                 yield server_sent_event("grown", data)
                 async with asyncio.timeout_at(end):
                     item = await anext(items)
-            done = {"translatedText": item[0], "model": model.model_dump()}
+            translation = item[0] if text.strip() else text
+            done = {"translatedText": translation, "model": model.model_dump()}
             yield server_sent_event("done", done)
         except TimeoutError:
             yield server_sent_event("error", {"error": self._gate.limits.timeout_error})
