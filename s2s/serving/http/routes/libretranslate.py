@@ -5,13 +5,15 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
+from s2s.decoding.translation import Translations
 from s2s.serving.engine.client import EngineClient
+from s2s.serving.engine.messages import SentenceTranslations
 from s2s.serving.http.detection import detect
 from s2s.serving.http.error_responses import ERROR_RESPONSES
 from s2s.serving.http.gate import Gate
 from s2s.serving.http.markup import Markup
 from s2s.serving.http.request_parsing import FORMS, JSON, openapi_of, parse
-from s2s.serving.http.responses import alternatives, fill, joined, json_response
+from s2s.serving.http.responses import alignments, alternatives, fill, joined, json_response
 from s2s.serving.http.schema import (
     DetectedLanguage,
     DetectRequest,
@@ -21,6 +23,8 @@ from s2s.serving.http.schema import (
 from s2s.serving.http.service import Service, decode_settings, require_room
 
 TRANSLATE = "/translate"
+
+_Detailed = list[SentenceTranslations]  # of a text
 
 
 class LibreTranslateRoutes:
@@ -66,24 +70,31 @@ class LibreTranslateRoutes:
             plain = [text for document in documents for text in document.texts]
         source, detected = self._service.source(form.source, form.target, texts)
 
-        async def work(engine: EngineClient) -> tuple[list[str], list[list[str]]]:
+        aligned = documents is not None and any(each.has_inline for each in documents)
+
+        async def work(engine: EngineClient) -> tuple[Translations, list[_Detailed]]:
             require_room(engine, plain)
-            translations = await engine.translate(plain)
+            translations = await engine.translate(plain, aligned=aligned)
             if not form.alternatives:
                 return translations, []
-            return translations, await _ranked(engine, plain, form.alternatives + 1)
+            return translations, await _detailed(engine, plain, form.alternatives + 1)
 
-        model, (translations, ranked) = await self._service.run(source, form.target, work)
+        model, (best, detailed) = await self._service.run(source, form.target, work)
+        translations: list[str] = best
+        incomplete = best.incomplete
         if documents is not None:
-            translations = fill(documents, translations)
+            translations = fill(documents, best, best.alignments)
+            incomplete = _documents_of(incomplete, documents)
         content: dict[str, Any] = {"translatedText": translations[0] if single else translations}
         if detected:
             languages = [each.model_dump() for each in detected]
             content["detectedLanguage"] = languages[0] if single else languages
         if form.alternatives:
-            others = alternatives(ranked, translations, documents, form.alternatives)
+            ranks = range(form.alternatives + 1)
+            ranked = [_of_rank(detailed, rank, documents) for rank in ranks]
+            others = alternatives(ranked, translations, form.alternatives)
             content["alternatives"] = others[0] if single else others
-        return json_response(content, model)
+        return json_response(content, model, incomplete)
 
     async def detect(self, request: Request) -> Response:
         """Detect the language of a text, among those that are translated from."""
@@ -98,7 +109,21 @@ def _parse_html(texts: list[str]) -> list[Markup]:
     return [Markup(text) for text in texts]
 
 
-async def _ranked(engine: EngineClient, texts: list[str], number: int) -> list[list[str]]:
-    """Return for each rank of a beam search, the best first, a translation of each text."""
-    detailed = await engine.translate_detailed(texts, decode_settings(engine, {"n_best": number}))
-    return [[joined(sentences, rank) for sentences in detailed] for rank in range(number)]
+def _documents_of(texts: list[int], documents: list[Markup]) -> list[int]:
+    """Return the places of the documents that have these texts."""
+    owners = [place for place, document in enumerate(documents) for _ in document.texts]
+    return list(dict.fromkeys(owners[text] for text in texts))
+
+
+async def _detailed(engine: EngineClient, texts: list[str], number: int) -> list[_Detailed]:
+    """Return the sentences of each text, with so many translations by beam search, best first."""
+    settings = decode_settings(engine, {"n_best": number}).without_marks()
+    return await engine.translate_detailed(texts, settings)
+
+
+def _of_rank(detailed: list[_Detailed], rank: int, documents: list[Markup] | None) -> list[str]:
+    """Return a translation of each text, or document, of the translations of a rank."""
+    translations = [joined(sentences, rank) for sentences in detailed]
+    if documents is None:
+        return translations
+    return fill(documents, translations, [alignments(each, rank) for each in detailed])
