@@ -331,7 +331,8 @@ class DecodeConfig(Section):
 
     split_sentences: bool | None = None
     """Translate each sentence of a line separately, as a model that was trained on sentences needs.
-    None splits, unless most source lines of the model's corpus hold several sentences."""
+    None splits, unless most source lines of the model's corpus hold several sentences; the rows of
+    a corpus are never split by it."""
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:

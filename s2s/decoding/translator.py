@@ -109,19 +109,14 @@ class Translator:
     ) -> Translations:
         """Translate sources of a corpus as they are, to compare the translations with its targets.
 
-        Only a source of more than `decode.max_source` tokens is split. One without words has an
-        empty translation.
+        Only a source of more than `decode.max_source` tokens is split, unless the settings ask for
+        more. One without words has an empty translation.
 
         Args:
             on_batch: as `translate` has it.
         """
-        rows = [row.strip() for row in rows]
-        split: list[list[Sentence]] = []
-        for row, ids in zip(rows, self._directory.source.encode(rows), strict=True):
-            if "\n" in row or "\r" in row or len(ids) > self._settings.max_source:
-                split.append(self._encode(self._cut(row)))
-            else:
-                split.append([Sentence(row, ids)])
+        # Rows are sentences: None does not split them.
+        split = self._split(rows, every_sentence=self._settings.split_sentences is True)
         return self._translate(split, on_batch, wordless="")
 
     def split(self, texts: list[str]) -> list[list[Sentence]]:
@@ -130,32 +125,37 @@ class Translator:
         With `decode.split_sentences` off, a line is a sentence, unless it has more than
         `decode.max_source` tokens. A sentence without a word to translate gets no tokens.
         """
-        texts = [text.strip() for text in texts]
-        if self._settings.split_sentences is False:
-            encoded = self._directory.source.encode(texts)
-            pieces = [
-                self._cut(text)
-                if "\n" in text or "\r" in text or len(ids) > self._settings.max_source
-                else [text] * bool(text)
-                for text, ids in zip(texts, encoded, strict=True)
-            ]
-        else:
-            pieces = [self._cut(text) for text in texts]
-        sentences = iter(self._encode([piece for cut in pieces for piece in cut]))
+        every_sentence = self._settings.split_sentences is not False
         return [
             [
                 each if self._translatable(each.text, each.ids) else Sentence(each.text, [])
-                for each in (next(sentences) for _ in cut)
+                for each in sentences
             ]
-            for cut in pieces
+            for sentences in self._split(texts, every_sentence=every_sentence)
         ]
 
-    def _cut(self, text: str) -> list[str]:
-        return split_sentences(text, self._directory.config.source_language)
+    def _split(self, texts: list[str], *, every_sentence: bool) -> list[list[Sentence]]:
+        """Split each text into sentences.
 
-    def _encode(self, pieces: list[str]) -> list[Sentence]:
-        encoded = self._directory.source.encode([piece.strip() for piece in pieces])
-        return [Sentence(piece, ids) for piece, ids in zip(pieces, encoded, strict=True)]
+        Args:
+            every_sentence: else a text is split only if it has several lines or too many tokens.
+        """
+        texts = [text.strip() for text in texts]
+        language, longest = self._directory.config.source_language, self._settings.max_source
+        encoded = self._directory.source.encode(texts)
+        split: list[list[Sentence]] = []
+        for text, ids in zip(texts, encoded, strict=True):
+            pieces = [text] * bool(text)
+            if every_sentence or "\n" in text or "\r" in text or len(ids) > longest:
+                pieces = split_sentences(text, language)
+            if len(pieces) > 1:
+                each = self._directory.source.encode([piece.strip() for piece in pieces])
+                split.append(
+                    [Sentence(piece, own) for piece, own in zip(pieces, each, strict=True)]
+                )
+            else:
+                split.append([Sentence(piece, ids) for piece in pieces])
+        return split
 
     def _translate(
         self,

@@ -76,8 +76,11 @@ def _split_line(line: str, language: str) -> list[str]:
         raise
     except BaseException:  # a panic in Rust is not an Exception; a whole line does no harm
         return [line]
-    sentences, begin = [], 0
+    sentences, begin, end = [], 0, 0
     for length in lengths:
-        sentences.append(line[begin : begin + length])
-        begin += length
+        end += length
+        # A URL such as "a.example/?Q" is one word. Of other scripts, marks need no space after them.
+        if plain[end - 1].isspace() or not plain[end - 1].isascii():
+            sentences.append(line[begin:end])
+            begin = end
     return [*sentences, line[begin:]] if begin < len(line) else sentences

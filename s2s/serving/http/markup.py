@@ -13,7 +13,7 @@ from html import escape, unescape
 from html.parser import HTMLParser
 from typing import Literal
 
-from s2s.text.alignment import Alignment, Link
+from s2s.text.alignment import Alignment
 
 # Elements whose content is not translated.
 _VERBATIM = frozenset({"script", "style", "code", "pre", "textarea", "svg", "math"})
@@ -71,8 +71,7 @@ class Markup:
         """Return the document with translations, one for each of `texts`, in their places.
 
         Args:
-            alignments: of the sentences of each text; without them inline tags are put back by the
-                positions of words.
+            alignments: of the sentences of each text, by which inline tags are put back.
         """
         new = iter(translations)
         aligned = iter(alignments or [[] for _ in translations])
@@ -101,7 +100,7 @@ class _Anchor:
     html: str
     place: int  # characters of the text before it
     end: int | None = None  # of a start tag whose element ends in the text: where
-    spaced: bool = False  # of a placeholder: whether a space stood before it
+    spaced: bool = False  # whether a space stood before it
 
 
 class _Prose:
@@ -109,11 +108,16 @@ class _Prose:
 
     Args:
         pieces: the first and the last of which are texts, or tags of elements that enclose some.
+
+    Attributes:
+        html: the pieces as they are.
+        text: what is to be translated.
+        anchors: what is put back into its translation, in order.
     """
 
     def __init__(self, pieces: list[_Piece]) -> None:
-        self._html = "".join(piece.html for piece in pieces)
-        self._anchors: list[_Anchor] = []
+        self.html = _html(pieces)
+        self.anchors: list[_Anchor] = []
         text = ""
         parts: list[str] = []  # of the text
         size = 0
@@ -124,22 +128,23 @@ class _Prose:
                 text = _SPACE.sub(" ", unescape(piece.html))
                 if text.startswith(" ") and (not parts or parts[-1].endswith(" ")):
                     text = text[1:]
-                elif after_placeholder and self._anchors[-1].spaced and text[:1].isalnum():
+                elif after_placeholder and self.anchors[-1].spaced and text[:1].isalnum():
                     text = " " + text
                 if text:
                     parts.append(text)
                     size += len(text)
                     after_placeholder = False
                 continue
-            anchor = _Anchor(piece.kind, piece.html, size)
+            spaced = bool(parts) and parts[-1].endswith(" ")
+            anchor = _Anchor(piece.kind, piece.html, size, spaced=spaced)
             if piece.kind == "placeholder":
-                if parts and parts[-1].endswith(" "):
+                if spaced:
                     parts[-1] = parts[-1][:-1]
                     size -= 1
                     if not parts[-1]:
                         parts.pop()
-                    anchor.place, anchor.spaced = size, True
-                    for earlier in reversed(self._anchors):  # tags between the space and it
+                    anchor.place = size
+                    for earlier in reversed(self.anchors):  # tags between the space and it
                         if earlier.place <= size:
                             break
                         earlier.place = size
@@ -148,11 +153,11 @@ class _Prose:
                 starts.append(anchor)
             elif piece.kind == "end" and starts:
                 starts.pop().end = size
-            self._anchors.append(anchor)
+            self.anchors.append(anchor)
         whole = "".join(parts)
         self.text = whole.strip()
         skipped, limit = len(whole) - len(whole.lstrip()), len(self.text)
-        for anchor in self._anchors:
+        for anchor in self.anchors:
             anchor.place = min(max(anchor.place - skipped, 0), limit)
             if anchor.end is not None:
                 anchor.end = min(max(anchor.end - skipped, 0), limit)
@@ -160,19 +165,18 @@ class _Prose:
     @property
     def has_inline(self) -> bool:
         """Whether there is anything to put back into the text."""
-        return bool(self._anchors)
+        return bool(self.anchors)
 
     def filled(self, translation: str, alignments: list[Alignment]) -> str:
         """Return the HTML of a translation; that of the text itself is as it was."""
         if translation == self.text:
-            return self._html
-        if not self._anchors:
+            return self.html
+        if not self.anchors:
             return escape(translation, quote=False)
-        if not alignments:
-            alignments = [_by_position(self.text, translation)]
+        alignments = alignments or [Alignment(0, 0, len(translation), [])]
         parts: list[str] = []
         done = 0
-        for anchor, place in zip(self._anchors, _places(self._anchors, alignments), strict=True):
+        for anchor, place in zip(self.anchors, _places(self.anchors, alignments), strict=True):
             place = min(max(place, done), len(translation))
             parts.append(escape(translation[done:place], quote=False))
             if anchor.kind != "placeholder":
@@ -192,7 +196,7 @@ def _places(anchors: list[_Anchor], alignments: list[Alignment]) -> list[int]:
     ends: list[int | None] = []  # of open elements, where each ends in the translation, if planned
     last = 0
     for anchor in anchors:
-        opens = anchor.kind in ("start", "mark")
+        opens = anchor.kind == "start" or (anchor.kind == "mark" and anchor.spaced)
         # Between two sentences, what opens belongs to the second, and what closes to the first.
         number = (bisect_right if opens else bisect_left)(begins, anchor.place) - 1
         alignment = alignments[max(number, 0)]
@@ -266,17 +270,6 @@ def _best_range(
         if total > best:
             best, found = total, (shift + first, shift + target_end)
     return found
-
-
-def _by_position(text: str, translation: str) -> Alignment:
-    """Return an alignment of the words of a text and of its translation by their positions."""
-    begins = [match.start() for match in re.finditer(r"\w+|[^\w\s]", text)] or [0]
-    words = list(re.finditer(r"\w+|[^\w\s]", translation))
-    links: list[Link] = [
-        (begins[(2 * place + 1) * len(begins) // (2 * len(words))], word.start(), word.end())
-        for place, word in enumerate(words)
-    ]
-    return Alignment(0, 0, len(translation), links)
 
 
 # ---- documents -----------------------------------------------------------------------------------
