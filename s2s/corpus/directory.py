@@ -109,7 +109,7 @@ class Manifest(Section):
     @property
     def of_passages(self) -> bool:
         """Whether most sources of `train` hold more than one sentence."""
-        return 2 * self.several_sentences.get("train", 0) > self.rows["train"]
+        return 2 * self.several_sentences.get("train", 0) > self.rows.get("train", 0)
 
     @property
     def longest(self) -> dict[str, int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from s2s.text.alignment import Alignment, Link, word_links
+from s2s.text.vocabulary import EOS, SPECIALS
 
 FinishReason = Literal["stop", "length", "repetition"]
 """Why a translation ended: the model ended it; it was cut at the greatest length; it had come to
@@ -43,7 +44,8 @@ class Translation:
         attended = None
         if self.attention is not None:
             attended = [weights.index(max(weights)) for weights in self.attention]
-        return word_links(source, self.source_words, self.text, self.words, attended)
+        words = self.words[:-1] if self.words[-1:] == [SPECIALS[EOS]] else self.words
+        return word_links(source, self.source_words, self.text, words, attended)
 
 
 class Translations(list[str]):

@@ -79,7 +79,7 @@ def _split_line(line: str, language: str) -> list[str]:
     sentences, begin, end = [], 0, 0
     for length in lengths:
         end += length
-        # A URL such as "a.example/?Q" is one word. Of other scripts, marks need no space after them.
+        # A URL such as "a.example/?Q" is one word; marks of other scripts need no space.
         if plain[end - 1].isspace() or not plain[end - 1].isascii():
             sentences.append(line[begin:end])
             begin = end
