@@ -303,8 +303,8 @@ class DecodeConfig(Section):
 
     unknown: Literal["mark", "copy", "avoid"] = "mark"
     """What to do with unknown tokens: `mark` shows `<unk>`; `copy` puts in the source word that the
-    decoder attended to most, as written (Luong et al., 2015b; without attention, `<unk>` is shown);
-    `avoid` chooses another token."""
+    decoder attended to most, as written (Luong et al., 2015b), and without attention the unknown
+    words of the source in their order; `avoid` chooses another token."""
 
     temperature: float | None = Field(default=None, ge=1e-3, le=1e3)
     """Sample tokens, from logits divided by this temperature. None does not sample."""
@@ -326,8 +326,13 @@ class DecodeConfig(Section):
     """Number of sentences to translate together."""
 
     max_source: int = Field(default=50, gt=0)
-    """Maximum length of a text in source tokens; a longer one is split into sentences, which are
-    translated separately."""
+    """Maximum length of a line in source tokens; a longer one is always split into sentences, which
+    are translated separately."""
+
+    split_sentences: bool | None = None
+    """Translate each sentence of a line separately, as a model that was trained on sentences needs.
+    None splits, unless most source lines of the model's corpus hold several sentences; the rows of
+    a corpus are never split by it."""
 
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
@@ -339,6 +344,10 @@ class DecodeConfig(Section):
         elif self.beam > 1:
             raise ValueError("sampling with a temperature needs beam 1")
         return self
+
+    def without_marks(self) -> "DecodeConfig":
+        """Return the settings for readers who must not see `<unk>`: `copy` instead of `mark`."""
+        return self.changed(unknown="copy") if self.unknown == "mark" else self
 
     def changed(self, **settings: object) -> "DecodeConfig":
         """Return a copy with these settings; None leaves a setting as it is.

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Translate:
-    """Translate a sentence, a file or standard input: a line in, a line out.
+    """Translate a text, a file or standard input: a line in, a line out.
+
+    Each sentence of a line is translated separately. What has no word to translate, such as a
+    number or a URL, stays as it is.
 
     With several translations of each line (--n-best), each is a line of its own: number of the line
     read, score and translation, separated by tabs. Lines are not split into sentences then.
@@ -67,7 +70,7 @@ class Translate:
         with opened(self.output) as output, counting("translated") as count:
             # A person at a terminal gets each translation at once.
             size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
-            lines, number = self._lines(), 0
+            lines, number, incomplete = self._lines(), 0, 0
             while chunk := list(islice(lines, size)):
                 if detailed:
                     for line, best in zip(chunk, translator.hypotheses(chunk), strict=True):
@@ -75,8 +78,17 @@ class Translate:
                         output.write(self._details(number, line, best))
                     count(len(chunk))
                 else:
-                    output.writelines(t + "\n" for t in translator.translate(chunk, count))
+                    translations = translator.translate(chunk, count)
+                    output.writelines(f"{translation}\n" for translation in translations)
+                    incomplete += len(translations.incomplete)
                 output.flush()
+        if incomplete:
+            length = translator.config.decode.max_length
+            print(
+                f"s2s: {incomplete:,} translations were cut off (decode.max_length is {length}) or "
+                "repeat themselves; --json shows which",
+                file=sys.stderr,
+            )
 
     def _details(self, number: int, line: str, best: "Sequence[Translation]") -> str:
         """Return the translations of a line as text for programs: tab-separated, or JSON."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 import datasets
 from datasets import Dataset, DatasetInfo, Features, List, Value
+from pydantic import Field
 
 from s2s.config import DataConfig, Section
 from s2s.errors import BadInput
@@ -77,6 +78,9 @@ class Manifest(Section):
     rows: dict[str, int]
     """Rows of each split."""
 
+    several_sentences: dict[str, int] = Field(default_factory=dict)
+    """Rows of each split whose source holds more than one sentence; empty in older corpora."""
+
     leak: dict[str, Leak]
     """Overlap of each held-out split with `train`."""
 
@@ -101,6 +105,11 @@ class Manifest(Section):
 
     config: DataConfig
     """The settings, complete."""
+
+    @property
+    def of_passages(self) -> bool:
+        """Whether most sources of `train` hold more than one sentence."""
+        return 2 * self.several_sentences.get("train", 0) > self.rows.get("train", 0)
 
     @property
     def longest(self) -> dict[str, int]:

@@ -1,6 +1,21 @@
 """A translation with all that is known of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, Self
+
+from s2s.text.alignment import Alignment, Link, word_links
+from s2s.text.vocabulary import EOS, SPECIALS
+
+FinishReason = Literal["stop", "length", "repetition"]
+"""Why a translation ended: the model ended it; it was cut at the greatest length; it had come to
+repeat itself."""
+
+# The longest n-gram whose repetition is looked for, how often it occurs in a row, and the tokens
+# that are at least repeated: "no, no, no" may be meant.
+_LONGEST_NGRAM = 8
+_TIMES = 3
+_FEWEST_TOKENS = 4
 
 
 @dataclass(frozen=True)
@@ -13,3 +28,61 @@ class Translation:
     word_scores: list[float]  # nats, the log-probability of each token
     source_words: list[str]  # as they were written
     attention: list[list[float]] | None  # of each token, a weight for each source word
+    finish_reason: FinishReason = "stop"
+
+    @classmethod
+    def of_untranslatable(cls, text: str) -> Self:
+        """Return the translation of a sentence that stays as it is."""
+        return cls(text, 0.0, [], [], [], None)
+
+    def links(self, source: str) -> list[Link]:
+        """Return how the words correspond to those of the sentence, by attention if there is any.
+
+        Args:
+            source: the sentence.
+        """
+        attended = None
+        if self.attention is not None:
+            attended = [weights.index(max(weights)) for weights in self.attention]
+        words = self.words[:-1] if self.words[-1:] == [SPECIALS[EOS]] else self.words
+        return word_links(source, self.source_words, self.text, words, attended)
+
+
+class Translations(list[str]):
+    """Translations of texts, in order, and what is to be told of them.
+
+    Args:
+        incomplete: places of those of which a sentence was cut or repeats itself.
+        alignments: those of the sentences of each text, if they were asked for.
+    """
+
+    def __init__(
+        self,
+        texts: Iterable[str],
+        incomplete: list[int],
+        alignments: list[list[Alignment]] | None = None,
+    ) -> None:
+        super().__init__(texts)
+        self.incomplete, self.alignments = incomplete, alignments
+
+
+def finish_reason(source: list[int], ids: list[int], *, cut: bool) -> FinishReason:
+    """Return why a translation ended.
+
+    Args:
+        source: tokens of the sentence, which may repeat itself as well.
+        ids: tokens of the translation, without `<eos>`.
+        cut: whether the translation had come to its greatest length.
+    """
+    if _repeats(ids) and not _repeats(source):
+        return "repetition"
+    return "length" if cut else "stop"
+
+
+def _repeats(ids: list[int]) -> bool:
+    """Return whether tokens end in an n-gram that occurs several times in a row."""
+    for size in range(1, min(_LONGEST_NGRAM, len(ids) // _TIMES) + 1):
+        times = max(_TIMES, -(-_FEWEST_TOKENS // size))
+        if ids[-size * times :] == ids[-size:] * times:
+            return True
+    return False

@@ -12,15 +12,18 @@ import numpy as np
 import torch
 
 from s2s.config import Config, DecodeConfig
+from s2s.decoding.constraints import length_limits
 from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.output_layer import OutputLayer
 from s2s.decoding.search import decode
-from s2s.decoding.translation import Translation
+from s2s.decoding.translation import FinishReason, Translation, Translations, finish_reason
 from s2s.devices import allow_tf32
 from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
+from s2s.text.alignment import Link, word_links
 from s2s.text.ragged import Ragged
 from s2s.text.sentences import Sentence, split_sentences
+from s2s.text.translatable import Translatable
 from s2s.text.vocabulary import EOS, PAD, SPECIALS, UNK
 
 
@@ -45,6 +48,9 @@ class Translator:
         self._model = copy.deepcopy(directory.model, shared)
         if self._device.type == "cuda":
             allow_tf32(self._settings.precision != "fp32")
+        self._translatable = Translatable(
+            directory.config.source_language, directory.source.tokens, len(SPECIALS)
+        )
         dtype = torch.bfloat16 if self._settings.precision == "bf16" else torch.float32
         self._model.decoder.add_module("output", OutputLayer(directory.model.decoder.output, dtype))
 
@@ -87,16 +93,82 @@ class Translator:
 
     def translate(
         self, texts: list[str], on_batch: Callable[[int], None] = lambda done: None
-    ) -> list[str]:
-        """Translate texts; a text without words gives an empty one.
+    ) -> Translations:
+        """Translate texts sentence by sentence, as `split` has them.
 
-        A text of several lines, or of more tokens than `decode.max_source`, is split into
-        sentences, whose translations stand where the sentences stood.
+        Translations stand where the sentences stood, with the white space between them. What has
+        nothing to translate stays as it is.
 
         Args:
             on_batch: called after each batch with the number of texts that it completed.
         """
-        split = self.split(texts)
+        return self._translate(self.split(texts), on_batch)
+
+    def translate_rows(
+        self, rows: list[str], on_batch: Callable[[int], None] = lambda done: None
+    ) -> Translations:
+        """Translate sources of a corpus as they are, to compare the translations with its targets.
+
+        Only a source of more than `decode.max_source` tokens is split, unless the settings ask for
+        more. One without words has an empty translation.
+
+        Args:
+            on_batch: as `translate` has it.
+        """
+        # Rows are sentences: None does not split them.
+        split = self._split(rows, every_sentence=self._settings.split_sentences is True)
+        return self._translate(split, on_batch, wordless="")
+
+    def split(self, texts: list[str]) -> list[list[Sentence]]:
+        """Split each text into sentences.
+
+        With `decode.split_sentences` off, a line is a sentence, unless it has more than
+        `decode.max_source` tokens. A sentence without a word to translate gets no tokens.
+        """
+        every_sentence = self._settings.split_sentences is not False
+        return [
+            [
+                each if self._translatable(each.text, each.ids) else Sentence(each.text, [])
+                for each in sentences
+            ]
+            for sentences in self._split(texts, every_sentence=every_sentence)
+        ]
+
+    def _split(self, texts: list[str], *, every_sentence: bool) -> list[list[Sentence]]:
+        """Split each text into sentences.
+
+        Args:
+            every_sentence: else a text is split only if it has several lines or too many tokens.
+        """
+        texts = [text.strip() for text in texts]
+        language, longest = self._directory.config.source_language, self._settings.max_source
+        encoded = self._directory.source.encode(texts)
+        split: list[list[Sentence]] = []
+        for text, ids in zip(texts, encoded, strict=True):
+            pieces = [text] * bool(text)
+            if every_sentence or "\n" in text or "\r" in text or len(ids) > longest:
+                pieces = split_sentences(text, language)
+            if len(pieces) > 1:
+                each = self._directory.source.encode([piece.strip() for piece in pieces])
+                split.append(
+                    [Sentence(piece, own) for piece, own in zip(pieces, each, strict=True)]
+                )
+            else:
+                split.append([Sentence(piece, ids) for piece in pieces])
+        return split
+
+    def _translate(
+        self,
+        split: list[list[Sentence]],
+        on_batch: Callable[[int], None],
+        *,
+        wordless: str | None = None,
+    ) -> Translations:
+        """Translate texts that are split.
+
+        Args:
+            wordless: the translation of a sentence without tokens; None leaves it as it is.
+        """
         owners = [text for text, sentences in enumerate(split) for _ in sentences]
         left = [len(sentences) for sentences in split]  # of each text, sentences to translate
         on_batch(left.count(0))
@@ -107,32 +179,50 @@ class Translator:
             on_batch(sum(left[text] == 0 for text in {owners[s] for s in translated}))
 
         ids = [sentence.ids for sentences in split for sentence in sentences]
-        hypotheses = iter(self._search(ids, count, details=False))
-        return [
-            "".join(
-                sentence.with_whitespace(self._best_text(sentence.stripped, next(hypotheses)))
-                for sentence in sentences
-            )
-            for sentences in split
-        ]
-
-    def split(self, texts: list[str]) -> list[list[Sentence]]:
-        """Split each text into sentences: one, unless it has several lines or too many tokens."""
-        texts = [text.strip() for text in texts]
-        longest, language = self._settings.max_source, self._directory.config.source_language
-        encoded = self._directory.source.encode(texts)
-        split: list[list[Sentence]] = []
-        for text, ids in zip(texts, encoded, strict=True):
-            if "\n" in text or "\r" in text or len(ids) > longest:
-                parts = split_sentences(text, language)
-                if parts == [text]:
-                    split.append([Sentence(text, ids)])
+        found = iter(self._search(ids, count, details=False))
+        translations: list[str] = []
+        incomplete: list[int] = []
+        for text, sentences in enumerate(split):
+            parts: list[str] = []
+            for sentence, hypotheses in zip(sentences, found, strict=False):
+                if not hypotheses:
+                    untranslated = sentence.stripped if wordless is None else wordless
+                    parts.append(sentence.with_whitespace(untranslated))
                     continue
-                each = self._directory.source.encode([part.strip() for part in parts])
-                split.append([Sentence(part, own) for part, own in zip(parts, each, strict=True)])
-            else:
-                split.append([Sentence(text, ids)] * bool(text))
-        return split
+                best = self._best_text(sentence.stripped, hypotheses)
+                parts.append(sentence.with_whitespace(best))
+                if self.finish_reason(sentence.ids, hypotheses[0].ids) != "stop":
+                    incomplete.append(text)
+            translations.append("".join(parts))
+        return Translations(translations, list(dict.fromkeys(incomplete)))
+
+    def finish_reason(self, source: list[int], ids: list[int]) -> FinishReason:
+        """Return why the translation of a sentence ended.
+
+        Args:
+            source: tokens of the sentence.
+            ids: tokens of the translation.
+        """
+        _, limit = length_limits(torch.tensor([len(source)]), self._settings)
+        return finish_reason(source, ids, cut=len(ids) >= int(limit))
+
+    def links(
+        self, sentence: str, ids: list[int], alignment: list[int] | None, translation: str
+    ) -> list[Link]:
+        """Return how the words of a translation correspond to those of its sentence.
+
+        Args:
+            ids: tokens of the translation.
+            alignment: of each id the source token that it stands for, if that is known.
+            translation: the text of the ids.
+        """
+        return word_links(
+            sentence,
+            self._directory.source.surface_tokens(sentence),
+            translation,
+            [self._directory.target.surface(token) for token in ids],
+            alignment,
+        )
 
     def hypotheses(self, sentences: list[str]) -> list[list[Translation]]:
         """Return the `decode.n_best` translations of each sentence, best first, with all details.
@@ -143,7 +233,7 @@ class Translator:
         ids = self._directory.source.encode(sentences)
         by_sentence = self._search(ids, lambda translated: None, details=True)
         translations = []
-        for sentence, hypotheses in zip(sentences, by_sentence, strict=True):
+        for sentence, own, hypotheses in zip(sentences, ids, by_sentence, strict=True):
             source_words = self._directory.source.surface_tokens(sentence)
             translations.append(
                 [
@@ -154,6 +244,7 @@ class Translator:
                         word_scores=hypothesis.scores,
                         source_words=source_words,
                         attention=hypothesis.attention,
+                        finish_reason=self.finish_reason(own, hypothesis.ids) if own else "stop",
                     )
                     for hypothesis in hypotheses or [Hypothesis([], [], 0.0, None, None)]
                 ]
@@ -165,13 +256,26 @@ class Translator:
 
         Args:
             alignment: of each id the source token that it stands for, if that is known: copied for
-                unknown words where the settings ask for it.
+                unknown words where the settings ask for it. Without it, the unknown words of the
+                sentence are copied in their order.
         """
+        if self._settings.unknown != "copy" or UNK not in ids:
+            return self._directory.target.decode(ids)
+        words = self._directory.source.surface_words(sentence)
+        if alignment is not None:
+            copied = {place: words[alignment[place]] for place, i in enumerate(ids) if i == UNK}
+            return self._directory.target.decode(ids, copied)
+        [source] = self._directory.source.encode([sentence])
+        unknown = (word for word, i in zip(words, source, strict=True) if i == UNK)
+        kept: list[int] = []
         copied = {}
-        if self._settings.unknown == "copy" and alignment is not None and UNK in ids:
-            source = self._directory.source.surface_words(sentence)
-            copied = {place: source[alignment[place]] for place, i in enumerate(ids) if i == UNK}
-        return self._directory.target.decode(ids, copied)
+        for token in ids:
+            if token == UNK:
+                if (word := next(unknown, None)) is None:
+                    continue  # there is nothing to copy
+                copied[len(kept)] = word
+            kept.append(token)
+        return self._directory.target.decode(kept, copied)
 
     def _search(
         self, ids: list[list[int]], on_batch: Callable[[list[int]], None], *, details: bool

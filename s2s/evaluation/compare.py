@@ -24,7 +24,7 @@ class System:
         """Return a translation of each source."""
         if isinstance(self.output, list):
             return self.output
-        return self.output.translate(sources, on_batch)
+        return self.output.translate_rows(sources, on_batch)
 
 
 @dataclass(frozen=True)

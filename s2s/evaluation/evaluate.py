@@ -119,7 +119,7 @@ def evaluate(
     longest = max(corpus.manifest.longest["target"], batches.longest_target)
 
     translator = Translator(model, decode=decode)
-    translations = translator.translate(references.sources, on_batch)
+    translations = translator.translate_rows(references.sources, on_batch)
     return Evaluation(
         references=references,
         translations=translations,

@@ -91,6 +91,9 @@ class EncodeOutcome(Section):
     lengths: dict[str, dict[str, Histogram]]
     """Numbers of rows by their length in tokens, by split and side."""
 
+    several_sentences: dict[str, int]
+    """Rows whose source holds more than one sentence, by split."""
+
 
 class JoinOutcome(Section):
     """Outcome of writing a shard."""

@@ -54,7 +54,7 @@ from s2s.preparation.tables import sum_histograms
 from s2s.runs import claim_folder
 
 # Version of the files in a run folder; a run of another one is refused.
-_RUN_LAYOUT = 2
+_RUN_LAYOUT = 3
 _SILENT = SilentProgress()
 
 
@@ -342,6 +342,10 @@ def _manifest(
         read=selection.rows_read,
         drops={rule: count for rule, count in sorted(selection.left_out.drops.items()) if count},
         rows=split_rows,
+        several_sentences={
+            split: sum(each.several_sentences.get(split, 0) for each in encoded)
+            for split in split_rows
+        },
         leak={
             split: Leak(
                 shared_sources=sum(each.shared_sources[split] for each in selection.grouped),

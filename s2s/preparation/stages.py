@@ -56,6 +56,7 @@ from s2s.preparation.tables import (
 )
 from s2s.text.normalise import WordSplitter
 from s2s.text.ragged import Ragged
+from s2s.text.sentences import split_sentences
 from s2s.text.vocabulary import EOS, SPECIALS, UNK, Vocabulary
 
 OutcomeT = TypeVar("OutcomeT", bound=Section)
@@ -341,7 +342,8 @@ def _encode(job: Job, number: int) -> EncodeOutcome:
         )
         ids[side] = words.indices.substitute(ids_of_word)
     ids["target"] = ids["target"].append_to_each(EOS)
-    file_bytes, lengths = {}, {}
+    file_bytes, lengths, several = {}, {}, {}
+    language = job.source.languages[0]
     for code, split in enumerate(SPLITS):
         rows = np.flatnonzero(codes == code)
         if not len(rows):
@@ -353,7 +355,10 @@ def _encode(job: Job, number: int) -> EncodeOutcome:
         save_table(file, pa.table(columns).cast(COLUMNS.arrow_schema))
         file_bytes[split] = file.stat().st_size
         lengths[split] = {side: histogram(split_ids[side].lengths) for side in SIDES}
-    return EncodeOutcome(file_bytes=file_bytes, lengths=lengths)
+        several[split] = sum(
+            len(split_sentences(text, language)) > 1 for text in columns["source"].to_pylist()
+        )
+    return EncodeOutcome(file_bytes=file_bytes, lengths=lengths, several_sentences=several)
 
 
 def _vocabulary(path: Path) -> Vocabulary:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import sentencex
 
+from s2s.text.alignment import Alignment, Link
+
 _LINES = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
 
 
@@ -13,7 +15,7 @@ class Sentence:
     """A sentence of a text."""
 
     text: str  # with the white space around it
-    ids: list[int]  # of its tokens
+    ids: list[int]  # of its tokens; none if it stays as it is
 
     @property
     def stripped(self) -> str:
@@ -22,8 +24,31 @@ class Sentence:
 
     def with_whitespace(self, translation: str) -> str:
         """Return a translation with the white space that surrounds the sentence."""
-        begin = self.text.find(self.stripped)
-        return self.text[:begin] + translation + self.text[begin + len(self.stripped) :]
+        begin, stripped = self.begin, self.stripped
+        return self.text[:begin] + translation + self.text[begin + len(stripped) :]
+
+    @property
+    def begin(self) -> int:
+        """Characters of white space before the sentence."""
+        return len(self.text) - len(self.text.lstrip())
+
+
+def align(
+    sentences: list[Sentence], translations: list[str], links: list[list[Link]]
+) -> list[Alignment]:
+    """Return the alignment of each sentence of a text.
+
+    Args:
+        translations: of each sentence, with the white space around it.
+        links: of each sentence; none if it stays as it is.
+    """
+    alignments, source, target = [], 0, 0
+    for sentence, translation, own in zip(sentences, translations, links, strict=True):
+        begin = sentence.begin
+        length = len(translation) - len(sentence.text) + len(sentence.stripped)
+        alignments.append(Alignment(source + begin, target + begin, length, own))
+        source, target = source + len(sentence.text), target + len(translation)
+    return alignments
 
 
 def split_sentences(text: str, language: str) -> list[str]:
@@ -51,8 +76,11 @@ def _split_line(line: str, language: str) -> list[str]:
         raise
     except BaseException:  # a panic in Rust is not an Exception; a whole line does no harm
         return [line]
-    sentences, begin = [], 0
+    sentences, begin, end = [], 0, 0
     for length in lengths:
-        sentences.append(line[begin : begin + length])
-        begin += length
+        end += length
+        # A URL such as "a.example/?Q" is one word; marks of other scripts need no space.
+        if plain[end - 1].isspace() or not plain[end - 1].isascii():
+            sentences.append(line[begin:end])
+            begin = end
     return [*sentences, line[begin:]] if begin < len(line) else sentences

@@ -32,6 +32,8 @@ def run_config(
     """
     for split in ("train", "valid"):
         corpus.split(split)
+    if decode.split_sentences is None and corpus.manifest.of_passages:
+        decode = decode.changed(split_sentences=False)
     return Config(**dict(corpus.manifest.config), model=model, train=settings, decode=decode)
 
 

@@ -1,6 +1,7 @@
 """Decoding against the plainest loops, and translation of many as of one."""
 
 import math
+import time
 from itertools import product
 from pathlib import Path
 
@@ -17,12 +18,15 @@ from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.output_layer import OutputLayer
 from s2s.decoding.scoring import argmax, length_penalty
 from s2s.decoding.search import decode
+from s2s.decoding.translation import finish_reason
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
+from s2s.text.alignment import word_links
 from s2s.text.sentences import Sentence, split_sentences
-from s2s.text.vocabulary import EOS, PAD, SOS, UNK, Vocabulary
+from s2s.text.translatable import Translatable
+from s2s.text.vocabulary import EOS, PAD, SOS, SPECIALS, UNK, Vocabulary
 from tests.support.corpora import Pairs
 from tests.support.networks import KINDS, made, some_sources
 
@@ -119,13 +123,13 @@ def test_no_sentences_give_no_translations(translator: Translator) -> None:
     assert translator.translate([]) == []
 
 
-def test_a_sentence_of_unknown_words_is_still_translated(model_dir: Path) -> None:
+def test_a_row_of_unknown_words_is_still_translated(model_dir: Path) -> None:
     directory = ModelDirectory.load(model_dir)
     assert directory.source.encode(["xyzzy plugh"]) == [[UNK, UNK]]
     longest = directory.config.decode.max_length
     wanted = directory.target.decode(one_by_one(directory.model, [UNK, UNK], longest))
     assert wanted
-    assert Translator(directory).translate(["xyzzy plugh"]) == [wanted]
+    assert Translator(directory).translate_rows(["xyzzy plugh"]) == [wanted]
 
 
 def test_batches_are_counted_to_the_last_sentence(translator: Translator, pairs: Pairs) -> None:
@@ -437,12 +441,66 @@ def test_a_temperature_needs_no_word_about_the_beam(translator: Translator) -> N
     assert drawing.config.decode.beam == 1
 
 
-def test_a_line_is_cut_only_if_it_is_long(translator: Translator) -> None:
+def test_each_sentence_of_a_line_is_translated_separately(translator: Translator) -> None:
     text = "I see trees. you want bread!"
-    parts = translator.translate(["I see trees.", "you want bread!"])
-    assert translator.with_settings(max_source=7).translate([text]) == [" ".join(parts)]
-    [whole] = translator.hypotheses([text])
-    assert translator.with_settings(max_source=50).translate([text]) == [whole[0].text]
+    apart = [" ".join(translator.translate(["I see trees.", "you want bread!"]))]
+    whole = [translator.hypotheses([text])[0][0].text]
+    assert translator.translate([text]) == apart != whole
+    together = translator.with_settings(split_sentences=False)
+    assert together.translate([text]) == whole
+    assert together.with_settings(max_source=7).translate([text]) == apart
+    # Rows of a corpus are what their authors meant to be one.
+    assert translator.translate_rows([text]) == whole
+    assert translator.with_settings(max_source=7).translate_rows([text]) == apart
+    assert translator.with_settings(split_sentences=True).translate_rows([text]) == apart
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ".", "—", "12:30", "$5", "2024", "🙂", "👩‍👩‍👧", "https://trees.example/bread?I=see.",
+        "(www.trees.example),", "I@see.trees", "{trees}", "${I}", "{{ I see }}", "%s", "%(trees)d",
+        "%1$s", ":trees:", "@see@trees.example", "#trees", "xyzzy plugh.", "Я вижу.",
+    ],
+)  # fmt: skip
+def test_what_holds_no_word_to_translate_stays(text: str, translator: Translator) -> None:
+    assert translator.translate([text]) == [text]
+    [see] = translator.translate(["I see trees."])
+    assert translator.translate([f"I see trees.\n{text}"]) == [f"{see}\n{text}"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "known"),
+    [
+        ("ru", "Я вижу", True),
+        ("ru", "see", False),
+        ("el", "βλέπω", True),
+        ("ja", "みる", True),
+        ("ja", "カメラ", True),
+        ("zh-Hant", "看見", True),
+        ("sr-Latn", "vidim", True),
+        ("sr-Latn", "видим", False),
+        ("xx", "видим", True),
+        ("en", "see https://a.example", True),
+        ("en", "%s sees", True),
+        ("en", "100 %d", False),
+        ("en", "a:b", True),
+    ],
+)
+def test_a_word_to_translate_is_of_the_languages_script(
+    language: str, text: str, known: bool
+) -> None:
+    translatable = Translatable(language, [*SPECIALS, "a"], len(SPECIALS))
+    assert translatable(text, [len(SPECIALS)]) == known
+    assert not translatable(text, [UNK])
+
+
+@pytest.mark.parametrize("piece", ["a@", "{", "{{", "%(", "@@", ":a", "(", "1.", "a@b.", "#a@"])
+def test_no_text_takes_long_to_be_seen_through(piece: str) -> None:
+    translatable = Translatable("en", [*SPECIALS, "a"], len(SPECIALS))
+    began = time.process_time()
+    translatable((piece * 10_000)[:10_000], [len(SPECIALS)])
+    assert time.process_time() - began < 3
 
 
 def test_an_unknown_word_is_copied_as_it_was_written() -> None:
@@ -460,9 +518,83 @@ def test_an_unknown_word_is_copied_as_it_was_written() -> None:
         [[found]] = translator.hypotheses(["Zoé1985"])
         assert found.text == "Zoé1985 Zoé1985 Zoé1985"
         assert found.source_words[-1] == "Zoé1985"
-        assert translator.translate(["Zoé1985"]) == [found.text]
+        assert found.finish_reason == "length"
+        assert translator.translate_rows(["Zoé1985"]) == [found.text]
+        assert translator.translate(["Zoé1985 a"]) == [
+            translator.hypotheses(["Zoé1985 a"])[0][0].text
+        ]
         [[marked]] = translator.with_settings(unknown="mark").hypotheses(["Zoé1985"])
         assert "<unk>" in marked.text
+
+
+@pytest.mark.parametrize(
+    ("sentence", "written"),
+    [("a Zoé b 1985", "Zoé 1985"), ("a Zoé b", "Zoé"), ("a b", "")],
+)
+def test_without_attention_unknown_words_are_copied_in_their_order(
+    sentence: str, written: str
+) -> None:
+    torch.manual_seed(0)
+    words = Vocabulary.learn(["a b c"], TextConfig())
+    model = ModelConfig(embedding_size=8, hidden_size=8)
+    config = Config(model=model, decode=DecodeConfig(max_length=3, unknown="copy"))
+    directory = ModelDirectory.new(config, words, words)
+    directory.model.eval()
+    with torch.no_grad():
+        directory.model.decoder.output.bias[UNK] = 99
+    assert Translator(directory).translate([sentence]) == [written]
+
+
+@pytest.mark.parametrize(
+    ("ids", "cut", "reason"),
+    [
+        ([], False, "stop"),
+        ([4, 5, 6], False, "stop"),
+        ([4, 5, 6], True, "length"),
+        ([4, 4, 4], False, "stop"),  # "no, no, no"
+        ([9, 4, 4, 4, 4], False, "repetition"),
+        ([9, 4, 5, 4, 5, 4, 5], False, "repetition"),
+        ([9, 4, 5, 4, 5, 4, 5], True, "repetition"),
+        ([9, 4, 5, 4, 5], False, "stop"),
+        ([4, 5, 4, 5, 4, 5, 6], False, "stop"),
+        ([4, 5, 6, 7, 8, 9, 10, 11] * 3, False, "repetition"),
+    ],
+)
+def test_it_is_told_why_a_translation_ended(ids: list[int], cut: bool, reason: str) -> None:
+    assert finish_reason([4, 5, 6], ids, cut=cut) == reason
+    repeating = [7] * 4  # a source that does so itself
+    assert finish_reason(repeating, ids, cut=cut) == ("length" if cut else "stop")
+
+
+def test_a_translation_that_is_cut_is_told(translator: Translator) -> None:
+    short = translator.with_settings(max_length=3)
+    texts = ["I see trees.", "12:30", "I see trees. 12:30.\nyou want bread!"]
+    assert translator.translate(texts).incomplete == []
+    assert short.translate(texts).incomplete == [0, 2]
+    assert {best.finish_reason for [best] in short.hypotheses(texts[:1])} == {"length"}
+    assert {best.finish_reason for [best] in translator.hypotheses(texts[:1])} == {"stop"}
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "attended"),
+    [
+        (["the", "black", "cat", "."], ["le", "chat", "noir", "."], [0, 2, 1, 3]),
+        (["the", "bla", "ck", "cat", "."], ["le", "ch", "at", "no", "ir", "."], [0, 3, 3, 1, 2, 4]),
+        (["the", "black", "cat", "."], ["le", "chat", "<unk>", "noir", ".", "<eos>"],
+         [0, 2, 0, 1, 3, 3]),
+    ],
+)  # fmt: skip
+def test_words_are_linked_to_those_that_they_stand_for(
+    source: list[str], target: list[str], attended: list[int]
+) -> None:
+    links = word_links("the black cat.", source, "le chat noir.", target, attended)
+    assert links == [(0, 0, 2), (10, 3, 7), (4, 8, 12), (13, 12, 13)]
+
+
+def test_without_attention_words_are_linked_by_their_positions() -> None:
+    links = word_links("a b c d", ["a", "b", "c", "d"], "e f", ["e", "f"], None)
+    assert links == [(2, 0, 1), (6, 2, 3)]
+    assert word_links("", [], "e", ["e"], None) == []
 
 
 def test_hypotheses_tell_all_that_is_known(translator: Translator) -> None:

@@ -221,6 +221,37 @@ def test_a_sentence_on_the_command_line_is_translated(
     assert capsys.readouterr().out.splitlines() == translator.translate(["I see trees."])
 
 
+def test_each_sentence_of_a_line_is_translated(
+    model_dir: Path, translator: Translator, capsys: Captured
+) -> None:
+    text = "I see trees. you want bread? 12:30."
+    assert main(["translate", str(model_dir), text]) == 0
+    one, two = translator.translate(["I see trees.", "you want bread?"])
+    assert capsys.readouterr().out == f"{one} {two} 12:30.\n"
+    assert main(["translate", str(model_dir), text, "--split-sentences", "False"]) == 0
+    assert capsys.readouterr().out == f"{translator.hypotheses([text])[0][0].text}\n"
+
+
+def test_translations_that_are_cut_are_told(
+    model_dir: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    short = tmp_path / "short"
+    shutil.copytree(model_dir, short)
+    tree = json.loads((short / "config.json").read_text())
+    tree["decode"]["max_length"] = 2
+    del tree["decode"]["split_sentences"]  # as in a model of an older version
+    (short / "config.json").write_text(json.dumps(tree))
+    (tmp_path / "in.txt").write_text("I see trees.\n12:30\nyou want bread!\n")
+    flags = ["--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")]
+    assert main(["translate", str(short), *flags]) == 0
+    assert "2 translations" in complaint(capsys)
+    assert main(["translate", str(short), "I see trees.", "--json"]) == 0
+    [record] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert record["translations"][0]["finish_reason"] == "length"
+    assert main(["translate", str(model_dir), "I see trees."]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_each_line_of_a_file_gives_a_line(
     model_dir: Path, translator: Translator, capsys: Captured, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ import re
 import tempfile
 import zipfile
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -15,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2s.config import CorpusConfig, DataConfig
+from s2s.config import Config, CorpusConfig, DataConfig
 from s2s.corpus import Corpus, Manifest
 from s2s.errors import BadInput
 from s2s.preparation.sentence_keys import sentence_key
 from s2s.presets import PRESETS
 from s2s.text.vocabulary import EOS
+from s2s.training.run import run_config
 from tests.support.corpora import Pairs, Prepare, prepare_file
 
 GOOD = "".join(f"the cat {n} sleeps .\tle chat {n} dort .\n" for n in range(60)).encode()
@@ -423,6 +425,34 @@ def test_the_longest_sentences_are_in_the_manifest(corpus: Corpus) -> None:
         for side in ("source", "target")
     }
     assert corpus.manifest.longest == lengths
+
+
+def test_a_model_of_passages_translates_them_whole(
+    pairs: Pairs, prepared: Prepare, tiny: Config
+) -> None:
+    def share(passages: int) -> tuple[float, bool | None]:
+        """The share of passages in a corpus, and how its model splits texts."""
+        rows = [
+            (f"{a} {c}", f"{b} {d}") if number < passages else (a, b)
+            for number, ((a, b), (c, d)) in enumerate(pairwise(pairs))
+        ]
+        corpus = prepared(rows)
+        counts, sizes = corpus.manifest.several_sentences, corpus.manifest.rows
+        assert sum(counts.values()) == passages
+        decode = run_config(corpus, tiny.model, tiny.train, tiny.decode).decode
+        return counts["train"] / sizes["train"], decode.split_sentences
+
+    few, many = share(40), share(150)
+    assert few[0] < 1 / 2 < many[0]
+    assert (few[1], many[1]) == (None, False)
+
+
+def test_a_corpus_of_an_older_version_is_one_of_sentences(corpus: Corpus) -> None:
+    manifest = json.loads((corpus.path / "corpus.json").read_text("utf-8"))
+    del manifest["several_sentences"]
+    older = Manifest.from_json(json.dumps(manifest), "corpus.json")
+    assert older.several_sentences == {}
+    assert not older.of_passages
 
 
 def test_the_manifest_has_the_exact_settings(corpus: Corpus, pairs_file: Path) -> None:

@@ -1,6 +1,7 @@
 """The engine and the HTTP service around it, where things go wrong or at the same time."""
 
 import asyncio
+import html
 import json
 import logging
 import re
@@ -15,15 +16,20 @@ import httpx
 import pytest
 import torch
 
+from s2s.config import Config, DecodeConfig, ModelConfig, TextConfig
 from s2s.decoding.translation import Translation
 from s2s.decoding.translator import Translator
 from s2s.errors import Failed
+from s2s.model.directory import ModelDirectory
 from s2s.serving.engine.client import Overloaded
 from s2s.serving.engine.messages import SentenceTranslations
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.models import Models
 from s2s.serving.http.app import create_app
 from s2s.serving.http.gate import Limits
+from s2s.serving.http.markup import Markup
+from s2s.serving.http.responses import alignments, joined
+from s2s.text.vocabulary import UNK, Vocabulary
 from tests.support.corpora import Pairs
 from tests.support.serving import (
     WAIT,
@@ -402,10 +408,130 @@ def test_a_model_that_fails_is_told_over_http(models_of: Any) -> None:
         assert response.status_code == 500
         assert list(response.json()) == ["error"]
         assert response.headers["x-content-type-options"] == "nosniff"
-        assert client.post("/v1/translate", json={"q": "a", "beam": 2}).status_code == 500
-        assert client.post("/v1/translate/stream", json={"q": "a"}).status_code == 500
+        assert client.post("/v1/translate", json={"q": "I", "beam": 2}).status_code == 500
+        assert client.post("/v1/translate/stream", json={"q": "I"}).status_code == 500
         assert client.post("/translate", json=BODY).status_code == 200
         assert client.get("/health").status_code == 200
+
+
+# ---- what is not translated, and what is told ----------------------------------------------------
+
+
+def attentive() -> Translator:
+    """Return a translator whose untrained model has attention."""
+    torch.manual_seed(1)
+    words = Vocabulary.learn(["I see black trees . you want bread !"], TextConfig())
+    config = Config(
+        source_language="en",
+        target_language="fr",
+        model=ModelConfig(embedding_size=8, hidden_size=8, attention="dot"),
+        decode=DecodeConfig(max_length=6),
+    )
+    directory = ModelDirectory.new(config, words, words)
+    directory.model.eval()
+    return Translator(directory)
+
+
+def saying_unknown(translator: Translator) -> Translator:
+    """The translator, its model saying `<unk>` alone."""
+    with torch.no_grad():
+        translator.model.decoder.output.bias[UNK] = 99
+    return translator
+
+
+@pytest.mark.parametrize(
+    "text", [".", "—", "12:30", "$5", "🙂", "https://a.example/I", "{I}", "%s", ":I:", "xyzzy"]
+)
+def test_a_text_without_a_word_stays_in_every_way(text: str, client: httpx.Client) -> None:
+    answer = client.post("/translate", json={**BODY, "q": text, "alternatives": 2}).json()
+    assert answer == {"translatedText": text, "alternatives": []}
+    [detailed] = client.post("/v1/translate", json={"q": text}).json()["translations"]
+    assert detailed == {"text": text, "sentences": []}
+    *_, (_, done) = events(client.post("/v1/translate/stream", json={"q": text}))
+    assert done["translatedText"] == text
+
+
+def test_each_sentence_of_a_text_is_translated_in_every_way(
+    client: httpx.Client, translator: Translator
+) -> None:
+    text = "I see trees. 12:30. you want bread!"
+    one, two = translator.translate(["I see trees.", "you want bread!"])
+    wanted = f"{one} 12:30. {two}"
+    assert client.post("/translate", json={**BODY, "q": text}).json()["translatedText"] == wanted
+    [detailed] = client.post("/v1/translate", json={"q": text}).json()["translations"]
+    assert detailed["text"] == wanted
+    assert [each["source"] for each in detailed["sentences"]] == ["I see trees.", "you want bread!"]
+    *_, (_, done) = events(client.post("/v1/translate/stream", json={"q": text}))
+    assert done["translatedText"] == wanted
+    body = {"q": text, "split_sentences": False}
+    [whole] = client.post("/v1/translate", json=body).json()["translations"]
+    assert whole["text"] == translator.hypotheses([text])[0][0].text
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("attention", [True, False])
+def test_nobody_who_asks_for_a_translation_alone_sees_unk(
+    attention: bool, beam: int, models_of: Any
+) -> None:
+    def change(given: Translator) -> Translator:
+        return saying_unknown(attentive() if attention else given).with_settings(beam=beam)
+
+    models = models_of(change)
+    with client_of(models) as client:
+        body = {**BODY, "q": "I see Zoé.", "alternatives": 2}
+        answer = client.post("/translate", json=body).json()
+        assert not any("<unk>" in each for each in (answer["translatedText"], str(answer)))
+        assert answer["translatedText"]
+        [detailed] = client.post("/v1/translate", json={"q": "I see Zoé."}).json()["translations"]
+        assert "<unk>" in detailed["text"]
+        [sentence] = detailed["sentences"]
+        assert any(word["unknown"] for word in sentence["hypotheses"][0]["words"])
+        copied = client.post("/v1/translate", json={"q": "I see Zoé.", "unknown": "copy"}).json()
+        assert copied["translations"][0]["text"] == answer["translatedText"]
+
+
+@pytest.mark.parametrize("beam", [1, 2])
+def test_translations_that_are_cut_are_told_over_http(beam: int, models_of: Any) -> None:
+    models = models_of(lambda given: given.with_settings(max_length=2, beam=beam))
+    with client_of(models) as client:
+        texts = ["I see trees.", "12:30", "12:30. I see trees."]
+        response = client.post("/translate", json={**BODY, "q": texts})
+        assert response.headers["x-s2s-incomplete"] == "0,2"
+        pages = ["<p>12:30</p>", "<hr><p>1</p><p>I see trees.</p>"]
+        response = client.post("/translate", json={**BODY, "q": pages, "format": "html"})
+        assert response.headers["x-s2s-incomplete"] == "1"
+        assert "x-s2s-incomplete" not in client.post("/translate", json={**BODY, "q": "1"}).headers
+        [detailed] = client.post("/v1/translate", json={"q": texts[0]}).json()["translations"]
+        [sentence] = detailed["sentences"]
+        assert [each["finish_reason"] for each in sentence["hypotheses"]] == ["length"]
+        *_, (_, done) = events(client.post("/v1/translate/stream", json={"q": texts[0]}))
+        assert done["incomplete"] is True
+
+
+def test_whole_translations_are_not_told_of(client: httpx.Client) -> None:
+    assert "x-s2s-incomplete" not in client.post("/translate", json=BODY).headers
+    *_, (_, done) = events(client.post("/v1/translate/stream", json={"q": BODY["q"]}))
+    assert done["incomplete"] is False
+
+
+@pytest.mark.parametrize("beam", [1, 2])
+@pytest.mark.parametrize("attention", [True, False])
+def test_inline_tags_are_put_back_by_what_the_model_looked_at(
+    attention: bool, beam: int, models_of: Any
+) -> None:
+    models = models_of(lambda given: (attentive() if attention else given).with_settings(beam=beam))
+    page = "<p>I <b>see</b> trees. 12:30. <i>you</i> want <u>bread</u>!</p>"
+    [model] = models.all
+    with client_of(models) as client:
+        answer = client.post("/translate", json={**BODY, "q": page, "format": "html"}).json()
+        plain = {**BODY, "q": "I see trees. 12:30. you want bread!"}
+        said = client.post("/translate", json=plain).json()["translatedText"]
+    made = answer["translatedText"]
+    assert re.findall("<.*?>", made) == re.findall("<.*?>", page)
+    assert html.unescape(re.sub("<.*?>", "", made)) == said
+    settings = model.engine.config.decode
+    [text] = within(model.engine.translate_detailed([plain["q"]], settings))
+    assert made == Markup(page).filled([joined(text)], [alignments(text)])
 
 
 # ---- streams -------------------------------------------------------------------------------------

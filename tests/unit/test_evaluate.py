@@ -133,7 +133,7 @@ def test_intervals_hold_the_scores(evaluation: Evaluation) -> None:
 def test_translations_are_those_of_the_translator(
     evaluation: Evaluation, references: References, translator: Translator
 ) -> None:
-    assert evaluation.translations == translator.translate(references.sources)
+    assert evaluation.translations == translator.translate_rows(references.sources)
 
 
 def test_the_first_reference_is_scored_alone_where_there_are_several(
@@ -325,7 +325,7 @@ def test_a_wider_beam_is_used_and_described(
     evaluation = evaluate(model, strange, "test", decode=model.config.decode.changed(beam=3))
     assert evaluation.decoding == "beam 3"
     wider = translator.with_settings(beam=3)
-    assert evaluation.translations == wider.translate(references.sources)
+    assert evaluation.translations == wider.translate_rows(references.sources)
 
 
 # ---- the command --------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import html
 import re
 import time
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.models import Models
 from s2s.serving.http.markup import Markup, _parts
+from s2s.text.alignment import Alignment
 from tests.support.serving import client_of, in_threads
 
 
@@ -26,7 +28,25 @@ def same(text: str) -> str:
 def shouted(text: str) -> str:
     """The HTML, its texts in capitals and between marks: what was translated can be seen."""
     markup = Markup(text)
-    return markup.filled([f"«{each.strip().upper()}»" for each in markup.texts])
+    translations = [f"«{each.strip().upper()}»" for each in markup.texts]
+    alignments = [
+        Alignment(
+            0,
+            0,
+            len(translation),
+            [
+                (source.start(), target.start(), target.end())
+                for source, target in zip(words(text), words(translation), strict=True)
+            ],
+        )
+        for text, translation in zip(markup.texts, translations, strict=True)
+    ]
+    return markup.filled(translations, [[each] for each in alignments])
+
+
+def words(text: str) -> Iterator[re.Match[str]]:
+    """The places of the words of a text, and of its marks."""
+    return re.finditer(r"«?\w+»?|[^\w\s«»]»?", text)
 
 
 # ---- any text ------------------------------------------------------------------------------------
@@ -53,8 +73,9 @@ ENDS = [
 TAGS = ["<p>", "</p>", "<br/>", "<a href='x>y'>", "<title>", "<svg/>", "<math>", "<!doctype x>"]
 VERBATIM = ["<script>", "</script>", "<style>", "</style", "<pre>", "</pre>", "<CODE>", "</Code >"]
 REFERENCES = ["&amp;", "&amp", "&#65;", "&#x41", "&nbsp;", "&nosuch;", "&#0;", "&lt", "&#xD800;"]
+MARKED = ["<b translate=no>", "<p translate=no>", "<i translate=yes>", "</b>", "</p>", "</i>"]
 SPACES = ["\n", "\r", "\r\n", "\t", " ", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\xa0", "\0"]
-PIECES = st.one_of(map(st.sampled_from, (BEGINS, ENDS, TAGS, VERBATIM, REFERENCES, SPACES)))
+PIECES = st.one_of(map(st.sampled_from, (BEGINS, ENDS, TAGS, VERBATIM, MARKED, REFERENCES, SPACES)))
 ANY = st.one_of(st.text(max_size=9), st.lists(PIECES, max_size=12).map("".join))
 
 
@@ -66,9 +87,9 @@ ANY = st.one_of(st.text(max_size=9), st.lists(PIECES, max_size=12).map("".join))
 @example("</")
 @example("<![CDATA[x")
 def test_the_parts_of_any_text_are_the_text(text: str) -> None:
-    parts = _parts(text)
-    assert "".join(part for part, _ in parts) == text
-    assert all(part for part, _ in parts)
+    parts = [part if isinstance(part, str) else part.html for part in _parts(text)]
+    assert "".join(parts) == text
+    assert all(parts)
 
 
 @given(ANY)
@@ -78,14 +99,18 @@ def test_of_any_text_there_are_as_many_texts_as_are_put_back(text: str) -> None:
     assume("\ue000" not in text)
     made = markup.filled(["\ue000"] * len(markup.texts))
     assert made.count("\ue000") == len(markup.texts)
-    marks = "".join(part for part, prose in _parts(text) if not prose)
+    marks = "".join(
+        part if isinstance(part, str) else "".join(anchor.html for anchor in part.anchors)
+        for part in _parts(text)
+    )
     rest = iter(made)
     assert all(character in rest for character in marks)  # in order
 
 
 @given(st.text(st.characters(exclude_characters="<>&", exclude_categories=["Cs"])))
 def test_text_without_marks_is_one_text(text: str) -> None:
-    assert Markup(text).texts == ([text.strip()] if text.strip() else [])
+    shown = re.sub(r"[ \t\n\r\f]+", " ", text).strip()
+    assert Markup(text).texts == ([shown] if shown else [])
     assert same(text) == text
 
 
@@ -118,6 +143,8 @@ def _element(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
+# The marks of such HTML, where no quoted value has a bare > in it.
+MARKS = r"<(script|style|pre|code|textarea)\b.*?</\1>|<!--.*?-->|<[^>]*>"
 WELL_FORMED = st.lists(st.recursive(LEAF, _element, max_leaves=12), max_size=4).map("".join)
 
 
@@ -133,16 +160,39 @@ def test_what_is_not_changed_stays_byte_for_byte(text: str) -> None:
 @settings(max_examples=60)
 @given(WELL_FORMED)
 def test_marks_stay_where_every_text_is_changed(text: str) -> None:
-    # A pattern of our own for the marks of HTML as above, where no quoted value has a bare > in it.
-    verbatim = r"<(script|style|pre|code|textarea)\b.*?</\1>"
-    marks = re.compile(rf"{verbatim}|<!--.*?-->|<[^>]*>", re.DOTALL)
+    marks = re.compile(MARKS, re.DOTALL)
 
     def found(given: str) -> list[str]:
         return [each.group() for each in marks.finditer(given)]
 
     assert found(shouted(text)) == found(text)
-    between = [each.strip() for each in re.split(r"\0", marks.sub("\0", text)) if each.strip()]
-    assert [each.strip() for each in Markup(text).texts] == [html.unescape(e) for e in between]
+    between = html.unescape(marks.sub("", text))
+    assert "".join("".join(Markup(text).texts).split()) == "".join(between.split())
+
+
+LINKS = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 8)), max_size=8)
+
+
+@settings(max_examples=60)
+@given(WELL_FORMED, st.lists(st.tuples(st.text("ab c", max_size=4), LINKS), min_size=1))
+def test_marks_keep_their_order_wherever_words_go(
+    text: str, drawn: list[tuple[str, list[tuple[int, int]]]]
+) -> None:
+    markup = Markup(text)
+    translations, alignments = [], []
+    for source, (said, links) in zip(markup.texts, cycle(drawn), strict=False):
+        parts = [f"{said}w{number}" for number in range(len(links))]
+        translation, begin, found = " ".join(parts), 0, []
+        for word, (place, _) in zip(parts, links, strict=True):
+            found.append((min(place, len(source)), begin, begin + len(word)))
+            begin += len(word) + 1
+        translations.append(translation)
+        alignments.append([Alignment(0, 0, len(translation), found)])
+    made = markup.filled(translations, alignments)
+    marks = re.compile(MARKS, re.DOTALL)
+    assert [m.group() for m in marks.finditer(made)] == [m.group() for m in marks.finditer(text)]
+    rest = "".join(html.unescape(marks.sub("", made)).split())
+    assert rest == "".join("".join(translations).split())
 
 
 # ---- what stands in it ---------------------------------------------------------------------------
@@ -159,6 +209,7 @@ def test_marks_stay_where_every_text_is_changed(text: str) -> None:
         ("<style>p { a: b }</style>c", "<style>p { a: b }</style>«C»"),
         ("<pre>a <b>b</b> c</pre>d", "<pre>a <b>b</b> c</pre>«D»"),
         ("<code>a</code> b", "<code>a</code> «B»"),
+        ("a <code>b</code> c", "«A <code>b</code> C»"),
         ("<CODE>a</Code> b", "<CODE>a</Code> «B»"),
         ("<code><code>a</code>b</code>c", "<code><code>a</code>b</code>«C»"),
         ("<pre>a<code>b</pre>c", "<pre>a<code>b</pre>«C»"),
@@ -183,7 +234,104 @@ def test_only_prose_is_translated(text: str, wanted: str) -> None:
 def test_spaces_that_are_spelt_out_stay(space: str) -> None:
     assert same(f"<td>{space}</td>") == f"<td>{space}</td>"
     assert Markup(f"<td>{space}</td>").texts == []
-    assert shouted(f"a{space}<b>b</b>{space}c") == f"«A»{space}<b>«B»</b>{space}«C»"
+    text = f"{space}a{space}<br><b>{space}b</b>"
+    assert shouted(text) == f"{space}«A»{space}<br><b>{space}«B»</b>"
+
+
+@pytest.mark.parametrize(
+    ("text", "texts", "wanted"),
+    [
+        ("<p>\n  a\n  b c\n</p>", ["a b c"], "<p>\n  «A B C»\n</p>"),
+        ("a <b>b</b> c", ["a b c"], "«A <b>B</b> C»"),
+        ("<b>a</b> b", ["a b"], "<b>«A</b> B»"),
+        ("<i>a <b>b</b></i>", ["a b"], "<i>«A <b>B»</b></i>"),
+        ("<p>a<p>b", ["a", "b"], "<p>«A»<p>«B»"),
+        ("a <b>b</i> c</b> d", ["a b c d"], "«A <b>B</i> C</b> D»"),
+        ("<my-tag>a</my-tag>b", ["a", "b"], "<my-tag>«A»</my-tag>«B»"),
+        ("a <img src=x> b c", ["a b c"], "«A <img src=x> B C»"),
+        ("a <!-- x -->b", ["a b"], "«A <!-- x -->B»"),
+    ],
+)
+def test_inline_tags_do_not_cut_a_sentence(text: str, texts: list[str], wanted: str) -> None:
+    assert Markup(text).texts == texts
+    assert shouted(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "texts", "wanted"),
+    [
+        ("<p translate=no>a</p>b", ["b"], "<p translate=no>a</p>«B»"),
+        ("<p class='x notranslate'>a</p>b", ["b"], "<p class='x notranslate'>a</p>«B»"),
+        ("<p class=notranslated>a</p>", ["a"], "<p class=notranslated>«A»</p>"),
+        (
+            "<div translate=no><p>a<b>b</b></p></div>",
+            [],
+            "<div translate=no><p>a<b>b</b></p></div>",
+        ),
+        (
+            "<div translate=no>a <p translate=yes>b</p> c</div>d",
+            ["b", "d"],
+            "<div translate=no>a <p translate=yes>«B»</p> c</div>«D»",
+        ),
+        (
+            "<div translate=no>a <b translate>b</b> c</div>",
+            ["b"],
+            "<div translate=no>a <b translate>«B»</b> c</div>",
+        ),
+        ("<p translate=no>a<p>b", ["b"], "<p translate=no>a<p>«B»"),
+        ("<p>a <b translate=no>b</p>c", ["a", "c"], "<p>«A» <b translate=no>b</p>«C»"),
+        ("<code><b translate=yes>a</b></code>", [], "<code><b translate=yes>a</b></code>"),
+        (
+            'a <i translate="no">:x:</i>, b <a translate="no" href="#">#<b>c</b></a> d',
+            ["a, b d"],
+            '«A <i translate="no">:x:</i>, B <a translate="no" href="#">#<b>c</b></a> D»',
+        ),
+        ("<a translate=no>@<b>x</b></a> a", ["a"], "<a translate=no>@<b>x</b></a> «A»"),
+        (
+            "a <i translate=no>x</i> <i translate=no>y</i> b",
+            ["a b"],
+            "«A <i translate=no>x</i> <i translate=no>y</i> B»",
+        ),
+    ],
+)
+def test_what_is_marked_stays_byte_for_byte(text: str, texts: list[str], wanted: str) -> None:
+    assert Markup(text).texts == texts
+    assert shouted(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "translation", "links", "wanted"),
+    [
+        ("a <b>black</b> cat", "un chat noir", [0, 8, 2], "un chat <b>noir</b>"),
+        ("a black <b>cat</b>", "un chat noir", [0, 8, 2], "un <b>chat</b> noir"),
+        ("<b>a</b> black cat", "un chat noir", [0, 8, 2], "<b>un</b> chat noir"),
+        ("a <i><b>black</b> cat</i>", "un chat noir", [0, 8, 2], "un <i>chat <b>noir</b></i>"),
+        ("a<wbr> black cat", "un chat noir", [0, 8, 2], "un<wbr> chat noir"),
+        ("a <b>black</b> cat", "un & chat", [0, 0, 8], "un &amp; <b></b>chat"),
+    ],
+)
+def test_tags_go_where_their_words_go(
+    text: str, translation: str, links: list[int], wanted: str
+) -> None:
+    aligned = [
+        (place, word.start(), word.end())
+        for place, word in zip(links, words(translation), strict=True)
+    ]
+    alignment = Alignment(0, 0, len(translation), aligned)
+    assert Markup(text).filled([translation], [[alignment]]) == wanted
+
+
+def test_tags_stay_in_their_sentences() -> None:
+    markup = Markup("I see. <b>You</b> see it. <i>See.</i>")
+    assert markup.texts == ["I see. You see it. See."]
+    said = ["Oh oh oh oh oh oh oh je vois.", "Tu le vois.", "Vois."]
+    alignments = [
+        Alignment(0, 0, 29, [(0, 0, 28), (5, 28, 29)]),
+        Alignment(7, 30, 11, [(0, 0, 2), (8, 3, 5), (4, 6, 10), (10, 10, 11)]),
+        Alignment(19, 42, 5, [(0, 0, 4), (3, 4, 5)]),
+    ]
+    made = markup.filled([" ".join(said)], [alignments])
+    assert made == f"{said[0]} <b>Tu</b> le vois. <i>Vois.</i>"
 
 
 def test_a_translation_cannot_become_a_mark() -> None:
@@ -194,10 +342,22 @@ def test_a_translation_cannot_become_a_mark() -> None:
     )
 
 
-@pytest.mark.parametrize("piece", [*BEGINS, *TAGS, *VERBATIM, "<a ", "<a b='", "<a\n", "\n<"])
+LONG = [
+    "<a ",
+    "<a b='",
+    "<a\n",
+    "\n<",
+    "a<b>",
+    "a<b>b</b> ",
+    "</b><b>a",
+    "<i>a <b translate=no>x</b>",
+]
+
+
+@pytest.mark.parametrize("piece", [*BEGINS, *TAGS, *VERBATIM, *MARKED, *LONG])
 def test_no_text_of_the_greatest_size_takes_long(piece: str) -> None:
     began = time.process_time()  # ours alone: the machine may be busy
-    Markup((piece * 10_000)[:10_000])
+    shouted((piece * 10_000)[:10_000])
     assert time.process_time() - began < 3
 
 
@@ -224,6 +384,27 @@ def test_html_is_translated_between_its_marks(client: httpx.Client, translator: 
     wanted = f'<p class="a">{trees}</p>\n<!-- x --><script>I want bread.</script> {bread}'
     response = ask(client, text)
     assert (response.status_code, response.json()) == (200, {"translatedText": wanted})
+
+
+def test_what_mastodon_marks_stays(client: httpx.Client) -> None:
+    emoji, tag = (
+        '<span translate="no">:blobcat:</span>',
+        '<a class="mention hashtag" translate="no" href="#">#<span>trees</span></a>',
+    )
+    answer = ask(client, f"<p>I see {emoji} trees, you want {tag}</p>").json()["translatedText"]
+    assert answer.count(emoji) == answer.count(tag) == 1
+    assert re.fullmatch(f"<p>[^<]*{emoji}[^<]*{tag}</p>", answer)
+
+
+def test_a_line_break_in_html_is_a_space(client: httpx.Client, translator: Translator) -> None:
+    answer = ask(client, "<p>\n  I see\n  trees.\n</p>").json()["translatedText"]
+    assert answer == f"<p>\n  {translator.translate(['I see trees.'])[0]}\n</p>"
+
+
+def test_cells_of_numbers_stay(client: httpx.Client) -> None:
+    text = "<td>3</td><td> 12:30&nbsp;</td><td>&euro;&#53;</td><p>I see <b>trees</b>.</p>"
+    answer = ask(client, text).json()["translatedText"]
+    assert answer.startswith(text.partition("<p>")[0])
 
 
 def test_a_list_of_html_is_translated_each_for_itself(
@@ -267,7 +448,7 @@ def test_in_plain_text_marks_are_words(client: httpx.Client, translator: Transla
 def test_html_within_the_limits_is_translated_by_a_server_with_nothing_to_do(
     client: httpx.Client,
 ) -> None:
-    row = "<i>a"
+    row = "<p>a"
     assert ask(client, row * 1_000).status_code == 200
     # To come again, which 429 asks for, would never help.
     response = ask(client, row * 1_200)

@@ -77,7 +77,12 @@ class BesideSlots:
 
         def deliver(hypotheses: Hypotheses) -> None:
             completed = [
-                self._pending.complete(task, best.text)
+                self._pending.complete(
+                    task,
+                    best.text,
+                    best.links(task.sentence.stripped) if request.aligned else [],
+                    incomplete=best.finish_reason != "stop",
+                )
                 for task, (best, *_) in zip(tasks, hypotheses, strict=True)
             ]
             if any(completed):
@@ -86,14 +91,16 @@ class BesideSlots:
                 self._pending.report()
                 self._pending.answer([request])
 
-        settings = self._own_settings.model_copy(update={"n_best": 1})
+        # A stream has what the model said, as `/v1/translate` does.
+        settings = self._own_settings if request.streamed else self._own_settings.without_marks()
+        settings = settings.model_copy(update={"n_best": 1})
         sentences = [task.sentence.stripped for task in tasks]
         self._put(_Job(request, sentences, settings, deliver))
 
     def translate_detailed(self, request: Request, settings: DecodeConfig) -> None:
         """Have a request translated in detail, with settings of its own."""
         try:
-            texts = self._translator.split(request.texts)
+            texts = self._with_settings(settings).split(request.texts)
         except BaseException as error:  # a panic in a library's Rust code is no Exception
             self._pending.fail(request, error)
             return
@@ -103,12 +110,22 @@ class BesideSlots:
             self._pending.answer_detailed(
                 request,
                 [
-                    [SentenceTranslations(sentence, next(remaining)) for sentence in sentences]
+                    [
+                        SentenceTranslations(
+                            sentence,
+                            next(remaining)
+                            if sentence.ids
+                            else [Translation.of_untranslatable(sentence.stripped)],
+                        )
+                        for sentence in sentences
+                    ]
                     for sentences in texts
                 ],
             )
 
-        sentences = [sentence.stripped for sentences in texts for sentence in sentences]
+        sentences = [
+            sentence.stripped for sentences in texts for sentence in sentences if sentence.ids
+        ]
         self._put(_Job(request, sentences, settings, deliver))
 
     def _put(self, job: _Job) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2s.config import Config, DecodeConfig
+from s2s.decoding.translation import Translations
 from s2s.errors import BadInput, Failed
 from s2s.serving.engine.connection import Connection
 from s2s.serving.engine.messages import (
@@ -35,7 +36,7 @@ from s2s.serving.engine.process import EngineProcess
 CHARACTERS_PER_TEXT = 200
 
 # What a request is answered with: translations, or why there are none.
-_Answer = list[str] | list[list[SentenceTranslations]] | Failed
+_Answer = Translations | list[list[SentenceTranslations]] | Failed
 
 
 class Overloaded(Exception):
@@ -94,22 +95,26 @@ class EngineClient:
 
     # ---- callers, on their event loops ----
 
-    async def translate(self, texts: list[str]) -> list[str]:
+    async def translate(self, texts: list[str], *, aligned: bool = False) -> Translations:
         """Return a translation of each text, in order, by the model's own settings.
 
         The sentences of a caller that is cancelled leave their slots at the next step.
+
+        Args:
+            aligned: whether the alignments of sentences are wanted, too.
 
         Raises:
             Overloaded: too much waits, or the engine is closed; none of these texts was accepted.
             Failed: the model failed.
         """
         if not texts:
-            return []
-        pending = self._ask(Translate(next(self._numbers), texts, False, time.monotonic()))
-        translations: list[str] = await self._answer_to(pending)
+            return Translations([], [], [])
+        request = Translate(next(self._numbers), texts, False, time.monotonic(), aligned)
+        pending = self._ask(request)
+        translations: Translations = await self._answer_to(pending)
         return translations
 
-    async def stream(self, texts: list[str]) -> AsyncGenerator[Partial | list[str], None]:
+    async def stream(self, texts: list[str]) -> AsyncGenerator[Partial | Translations, None]:
         """Yield what each sentence's translation is so far, whenever it has grown by a token.
 
         The last item is what `translate` would have returned.
@@ -118,7 +123,7 @@ class EngineClient:
             Overloaded, Failed: as `translate`.
         """
         partials: asyncio.Queue[Partial | None] = asyncio.Queue()
-        request = Translate(next(self._numbers), texts, True, time.monotonic())
+        request = Translate(next(self._numbers), texts, True, time.monotonic(), False)
         pending = self._ask(request, on_partial=partials.put_nowait)
         answer = asyncio.ensure_future(self._answer_to(pending))
         answer.add_done_callback(lambda _: partials.put_nowait(None))
@@ -237,8 +242,14 @@ class EngineClient:
             answers: list[tuple[_PendingRequest, _Answer]] = []
             for message in messages:
                 match message:
-                    case Translated(translations):
-                        answers += [(self._pop(n), texts) for n, texts in translations.items()]
+                    case Translated(translations, incomplete, alignments):
+                        answers += [
+                            (
+                                self._pop(n),
+                                Translations(texts, incomplete.get(n, []), alignments.get(n)),
+                            )
+                            for n, texts in translations.items()
+                        ]
                     case TranslatedDetailed(number, texts):
                         answers.append((self._pop(number), texts))
                     case Failure(number, reason):

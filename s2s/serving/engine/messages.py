@@ -17,9 +17,10 @@ import msgpack
 
 from s2s.config import DecodeConfig
 from s2s.decoding.translation import Translation
+from s2s.text.alignment import Alignment
 from s2s.text.sentences import Sentence
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 # As Python's own strings: half of a surrogate pair is for the model's tokeniser to refuse.
 _UNICODE = "surrogatepass"
@@ -34,6 +35,7 @@ class Translate(NamedTuple):
     texts: list[str]
     streamed: bool  # whether `Partial` messages are wanted
     arrival: float  # seconds of the system's monotonic clock
+    aligned: bool  # whether alignments are wanted
 
 
 class TranslateDetailed(NamedTuple):
@@ -72,9 +74,11 @@ class Unusable(NamedTuple):
 
 
 class Translated(NamedTuple):
-    """Answers to `Translate` requests: by number, a translation of each text."""
+    """Answers to `Translate` requests, by their numbers."""
 
-    translations: dict[int, list[str]]
+    translations: dict[int, list[str]]  # of each text
+    incomplete: dict[int, list[int]]  # places of texts that were cut or repeat themselves, if any
+    alignments: dict[int, list[list[Alignment]]]  # of each text's sentences, where wanted
 
 
 class SentenceTranslations(NamedTuple):
@@ -207,6 +211,13 @@ def _typed_details(values: list[Any]) -> Message:
     return TranslatedDetailed(request, [[typed(*each) for each in text] for text in texts])
 
 
+def _typed_translated(values: list[Any]) -> Message:
+    translations, incomplete, alignments = values
+    for texts in alignments.values():
+        texts[:] = [[Alignment(*each) for each in sentences] for sentences in texts]
+    return Translated(translations, incomplete, alignments)
+
+
 def _typed_statistics(values: list[Any]) -> Message:
     counts, observations = values
     return Statistics(counts, [(name, seconds) for name, seconds in observations])
@@ -233,6 +244,7 @@ _TYPED: dict[type[Message], Callable[[list[Any]], Message]] = {
     Unusable: _checked(Unusable),
     TranslateDetailed: _typed_settings,
     TranslatedDetailed: _typed_details,
+    Translated: _typed_translated,
     Statistics: _typed_statistics,
 }
 _FROM_LIST = [_TYPED.get(kind, kind._make) for kind in _TYPES]

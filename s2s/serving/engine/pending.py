@@ -18,7 +18,8 @@ from s2s.serving.engine.messages import (
     TranslatedDetailed,
 )
 from s2s.serving.engine.meters import Meters
-from s2s.text.sentences import Sentence
+from s2s.text.alignment import Alignment, Link
+from s2s.text.sentences import Sentence, align
 
 _LOGGER = logging.getLogger("s2s.serving")
 
@@ -31,8 +32,12 @@ class Request:
     texts: list[str]
     streamed: bool
     arrival: float  # seconds of the system's monotonic clock
+    aligned: bool = False  # whether the alignments of sentences are wanted
     translations: list[list[str]] = field(default_factory=list)  # of each text, of each sentence
     untranslated: int = 0  # sentences without a translation
+    incomplete: set[int] = field(default_factory=set)  # texts of which a sentence is
+    links: dict[tuple[int, int], list[Link]] = field(default_factory=dict)  # by text and sentence
+    sentences: list[list[Sentence]] = field(default_factory=list)  # of each text
     settled: bool = False  # answered, failed or cancelled: nobody waits for its sentences
 
 
@@ -59,19 +64,24 @@ class PendingRequests:
         self._reported = 0.0  # when statistics were last reported, by the monotonic clock
 
     def add(
-        self, number: int, texts: list[str], arrival: float, *, streamed: bool = False
+        self,
+        number: int,
+        texts: list[str],
+        arrival: float,
+        *,
+        streamed: bool = False,
+        aligned: bool = False,
     ) -> Request:
         """Return a new request, which is to be answered."""
-        request = Request(number, texts, streamed, arrival)
+        request = Request(number, texts, streamed, arrival, aligned)
         self._requests[number] = request
         return request
 
     def enqueue(self, request: Request, texts: list[list[Sentence]]) -> list[SentenceTask]:
         """Return the tasks of a request whose texts have been split into these sentences."""
-        # A sentence without words stays empty.
-        request.translations = [
-            [sentence.with_whitespace("") for sentence in sentences] for sentences in texts
-        ]
+        request.sentences = texts
+        # A sentence without tokens stays as it is.
+        request.translations = [[sentence.text for sentence in sentences] for sentences in texts]
         tasks = [
             SentenceTask(request, text, place, sentence)
             for text, sentences in enumerate(texts)
@@ -81,13 +91,23 @@ class PendingRequests:
         request.untranslated = len(tasks)
         return tasks
 
-    def complete(self, task: SentenceTask, translation: str) -> bool:
+    def complete(
+        self, task: SentenceTask, translation: str, links: list[Link], *, incomplete: bool
+    ) -> bool:
         """Put a translation where its sentence stood.
+
+        Args:
+            links: how its words correspond to those of the sentence, if that is wanted.
+            incomplete: whether it was cut or repeats itself.
 
         Returns:
             Whether it was the last one that its request waited for.
         """
         request = task.request
+        if incomplete:
+            request.incomplete.add(task.text)
+        if request.aligned:
+            request.links[task.text, task.place] = links
         request.translations[task.text][task.place] = task.sentence.with_whitespace(translation)
         if request.streamed:
             self.send_partial(task, translation)
@@ -102,13 +122,26 @@ class PendingRequests:
 
     def answer(self, requests: Iterable[Request]) -> None:
         """Answer requests, all of whose sentences are translated, with one message."""
-        translations = {
-            request.number: ["".join(sentences) for sentences in request.translations]
-            for request in requests
-            if self._settle(request)
-        }
-        if translations:
-            self._connection.put(Translated(translations))
+        answered = [request for request in requests if self._settle(request)]
+        if answered:
+            self._connection.put(
+                Translated(
+                    {
+                        request.number: ["".join(sentences) for sentences in request.translations]
+                        for request in answered
+                    },
+                    {
+                        request.number: sorted(request.incomplete)
+                        for request in answered
+                        if request.incomplete
+                    },
+                    {
+                        request.number: _alignments(request)
+                        for request in answered
+                        if request.aligned
+                    },
+                )
+            )
 
     def answer_detailed(self, request: Request, texts: list[list[SentenceTranslations]]) -> None:
         """Answer a request with all that is known of its sentences' translations."""
@@ -150,3 +183,15 @@ class PendingRequests:
         """Forget a request, whose sentences leave; whether it was still to be answered."""
         request.settled = True
         return self._requests.pop(request.number, None) is not None
+
+
+def _alignments(request: Request) -> list[list[Alignment]]:
+    """Return the alignments of the sentences of each text."""
+    return [
+        align(
+            sentences,
+            request.translations[text],
+            [request.links.get((text, place), []) for place in range(len(sentences))],
+        )
+        for text, sentences in enumerate(request.sentences)
+    ]

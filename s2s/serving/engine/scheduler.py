@@ -10,6 +10,7 @@ import time
 from collections import deque
 
 from s2s.decoding.slots import Slot, Slots
+from s2s.decoding.translation import finish_reason
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.beside import BesideSlots
 from s2s.serving.engine.connection import Connection
@@ -24,6 +25,7 @@ from s2s.serving.engine.messages import (
 )
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.pending import PendingRequests, Request, SentenceTask
+from s2s.text.alignment import Link
 from s2s.text.sentences import Sentence
 from s2s.text.vocabulary import UNK
 
@@ -50,6 +52,8 @@ class Scheduler:
     def __init__(self, translator: Translator, connection: Connection, slots: int = 64) -> None:
         self._translator, self._connection = translator, connection
         settings = translator.config.decode
+        # Who asks for a translation alone is never shown `<unk>`.
+        self._unmarked = translator.with_settings(unknown=settings.without_marks().unknown)
         self._greedy = settings.beam == 1 and settings.temperature is None
         self._longest = _LONGEST * settings.max_source
         self._slots: Slots[SentenceTask] = Slots(
@@ -111,8 +115,12 @@ class Scheduler:
         plain: list[Request] = []
         for message in messages:
             match message:
-                case Translate(number, texts, streamed, arrival):
-                    plain.append(self._pending.add(number, texts, arrival, streamed=streamed))
+                case Translate(number, texts, streamed, arrival, aligned):
+                    plain.append(
+                        self._pending.add(
+                            number, texts, arrival, streamed=streamed, aligned=aligned
+                        )
+                    )
                 case TranslateDetailed(number, texts, settings):
                     request = self._pending.add(number, texts, time.monotonic())
                     self._beside.translate_detailed(request, settings)
@@ -229,7 +237,12 @@ class Scheduler:
         completed: list[Request] = []
         for slot in ended:
             text = self._detokenise(slot)
-            if text is not None and self._pending.complete(slot.owner, text):
+            links = [] if text is None else self._links(slot, text)
+            if text is None or links is None:
+                continue
+            cut = len(slot.ids) == slot.max_length
+            reason = finish_reason(slot.owner.sentence.ids, slot.ids, cut=cut)
+            if self._pending.complete(slot.owner, text, links, incomplete=reason != "stop"):
                 completed.append(slot.owner.request)
         return completed
 
@@ -241,8 +254,20 @@ class Scheduler:
     def _detokenise(self, slot: Slot[SentenceTask]) -> str | None:
         """Return the text of a slot's tokens; None if that fails, as its request then does."""
         task = slot.owner
+        translator = self._translator if task.request.streamed else self._unmarked
         try:
-            return self._translator.detokenise(task.sentence.stripped, slot.ids, slot.alignment)
+            return translator.detokenise(task.sentence.stripped, slot.ids, slot.alignment)
+        except BaseException as error:
+            self._pending.fail(task.request, error)
+            return None
+
+    def _links(self, slot: Slot[SentenceTask], text: str) -> list[Link] | None:
+        """Return the links of a translation, if they are wanted; None if that fails."""
+        task = slot.owner
+        if not task.request.aligned:
+            return []
+        try:
+            return self._translator.links(task.sentence.stripped, slot.ids, slot.alignment, text)
         except BaseException as error:
             self._pending.fail(task.request, error)
             return None

@@ -14,6 +14,7 @@ from s2s.serving.http.guard import Guard
 from s2s.serving.http.other_methods import add_other_methods
 from s2s.serving.http.page import page
 from s2s.serving.http.reference import reference
+from s2s.serving.http.responses import INCOMPLETE
 from s2s.serving.http.routes.information import InformationRoutes
 from s2s.serving.http.routes.libretranslate import TRANSLATE, LibreTranslateRoutes
 from s2s.serving.http.routes.v1 import V1Routes
@@ -69,7 +70,7 @@ def create_app(
             allow_origins=cors,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["x-s2s-model", "x-request-id", "retry-after"],
+            expose_headers=["x-s2s-model", INCOMPLETE, "x-request-id", "retry-after"],
         )
     app.add_middleware(
         Guard,

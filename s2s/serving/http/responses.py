@@ -1,7 +1,7 @@
 """Responses in the form of `s2s.serving.http.schema`, from the answers of engines."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi import Response
 
@@ -16,13 +16,30 @@ from s2s.serving.http.schema import (
     TextResponse,
     Word,
 )
+from s2s.text.alignment import Alignment
+from s2s.text.sentences import align
 from s2s.text.vocabulary import SPECIALS, UNK
 
+# A header: places, from 0, of the texts whose translations were cut or repeat themselves.
+INCOMPLETE = "x-s2s-incomplete"
 
-def fill(documents: list[Markup], translations: list[str]) -> list[str]:
-    """Return HTML documents with translations in the places of their texts."""
-    remaining = iter(translations)
-    return [document.filled([next(remaining) for _ in document.texts]) for document in documents]
+
+def fill(
+    documents: list[Markup],
+    translations: list[str],
+    alignments: list[list[Alignment]] | None = None,
+) -> list[str]:
+    """Return HTML documents with translations in the places of their texts.
+
+    Args:
+        alignments: of the sentences of each text, by which inline tags are put back.
+    """
+    filled, begin = [], 0
+    for document in documents:
+        own = slice(begin, begin + len(document.texts))
+        filled.append(document.filled(translations[own], alignments and alignments[own]))
+        begin = own.stop
+    return filled
 
 
 def joined(sentences: list[SentenceTranslations], rank: int = 0) -> str:
@@ -33,18 +50,26 @@ def joined(sentences: list[SentenceTranslations], rank: int = 0) -> str:
     )
 
 
-def alternatives(
-    ranked: list[list[str]], best: list[str], documents: list[Markup] | None, number: int
-) -> list[list[str]]:
+def alignments(sentences: list[SentenceTranslations], rank: int = 0) -> list[Alignment]:
+    """Return the alignments of a text's sentences with their translations of a rank."""
+    chosen = [
+        (sentence, translations[min(rank, len(translations) - 1)])
+        for sentence, translations in sentences
+    ]
+    return align(
+        [sentence for sentence, _ in chosen],
+        [sentence.with_whitespace(translation.text) for sentence, translation in chosen],
+        [translation.links(sentence.stripped) for sentence, translation in chosen],
+    )
+
+
+def alternatives(ranked: list[list[str]], best: list[str], number: int) -> list[list[str]]:
     """Return other translations of each text, at most so many, and none twice.
 
     Args:
         ranked: for each rank, a translation of each text.
         best: the translation of each text, which is not an alternative to itself.
-        documents: the HTML that the texts are of, if they are.
     """
-    if documents is not None:
-        ranked = [fill(documents, translations) for translations in ranked]
     return [
         [other for other in dict.fromkeys(others) if other != translation][:number]
         for translation, others in zip(best, zip(*ranked, strict=True), strict=True)
@@ -87,13 +112,27 @@ def _hypothesis(translation: Translation) -> HypothesisResponse:
         [round(weight, 4) for weight in weights] for weights in translation.attention
     ]
     return HypothesisResponse(
-        text=translation.text, score=round(translation.score, 4), words=words, attention=attention
+        text=translation.text,
+        score=round(translation.score, 4),
+        finish_reason=translation.finish_reason,
+        words=words,
+        attention=attention,
     )
 
 
-def json_response(content: object, model: Model | None = None) -> Response:
-    """Return a response in JSON, with the label of the model behind it, if there is one."""
-    headers = {"x-s2s-model": model.label} if model else None
+def json_response(
+    content: object, model: Model | None = None, incomplete: Sequence[int] = ()
+) -> Response:
+    """Return a response in JSON.
+
+    Args:
+        model: the model behind it, whose label becomes a header.
+        incomplete: places of texts whose translations were cut or repeat themselves; a header
+            tells them.
+    """
+    headers = {"x-s2s-model": model.label} if model else {}
+    if incomplete:
+        headers[INCOMPLETE] = ",".join(map(str, incomplete))
     body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     return Response(body, media_type="application/json", headers=headers)
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from s2s.decoding.translation import FinishReason
 from s2s.overrides import REQUEST_OVERRIDES, overridden, pydantic_fields
 
 Code = Annotated[str, Field(min_length=1, max_length=35)]
@@ -30,7 +31,8 @@ class TranslateRequest(_Request):
     """Language to translate into. A text that is in it already comes back as it is."""
 
     format: Literal["text", "html"] = "text"
-    """`html` translates the text between tags, and keeps the tags."""
+    """`html` translates the text of HTML, and keeps all tags; what is marked `translate="no"` or
+    `class="notranslate"` stays as it is."""
 
     alternatives: int = Field(default=0, ge=0, le=10)
     """Number of other translations to give."""
@@ -179,6 +181,10 @@ class HypothesisResponse(BaseModel):
 
     score: float = Field(examples=[-0.5])
     """Sum of the words' scores, divided by the length penalty; higher is likelier."""
+
+    finish_reason: FinishReason = Field(examples=["stop"])
+    """Why the translation ended: `stop`, the model ended it; `length`, it was cut at the greatest
+    length; `repetition`, it repeats itself."""
 
     words: list[Word]
     """The words, in order."""

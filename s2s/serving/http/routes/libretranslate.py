@@ -1,18 +1,20 @@
 """LibreTranslate's `/translate`, `/detect` and `/suggest`, so that its clients work as they are."""
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
+from s2s.decoding.translation import Translations
 from s2s.serving.engine.client import EngineClient
+from s2s.serving.engine.messages import SentenceTranslations
 from s2s.serving.engine.models import Model
 from s2s.serving.http.detection import language_probabilities, percent
 from s2s.serving.http.error_responses import ERROR_RESPONSES
 from s2s.serving.http.gate import Gate
 from s2s.serving.http.markup import Markup
 from s2s.serving.http.request_parsing import FORMS, JSON, openapi_of, parse
-from s2s.serving.http.responses import alternatives, fill, joined, json_response
+from s2s.serving.http.responses import alignments, alternatives, fill, joined, json_response
 from s2s.serving.http.schema import (
     DetectedLanguage,
     DetectRequest,
@@ -26,6 +28,17 @@ from s2s.serving.http.service import Languages, Service, decode_settings, requir
 from s2s.serving.http.suggestions import Suggestion, Suggestions
 
 TRANSLATE = "/translate"
+
+_Detailed = list[SentenceTranslations]  # of a text
+
+
+class _Translated(NamedTuple):
+    """Translations of a request's texts, in order."""
+
+    model: Model
+    texts: list[str]
+    alternatives: list[list[str]]  # to each
+    incomplete: list[int]  # places of those that were cut or repeat themselves
 
 
 class LibreTranslateRoutes:
@@ -81,23 +94,26 @@ class LibreTranslateRoutes:
         places = languages.to_translate(prose)
         translations = list(texts)  # those that need no translation come back as they are
         others: list[list[str]] = [[] for _ in texts]
-        model = None
+        model, incomplete = None, []
         if places:
-            model, made, made_others = await self._translated(
+            translated = await self._translated(
                 languages,
                 [texts[place] for place in places],
                 [documents[place] for place in places] if documents else None,
                 form.alternatives,
             )
             for index, place in enumerate(places):
-                translations[place], others[place] = made[index], made_others[index]
+                translations[place] = translated.texts[index]
+                others[place] = translated.alternatives[index]
+            model = translated.model
+            incomplete = [places[index] for index in translated.incomplete]
         content: dict[str, Any] = {"translatedText": translations[0] if single else translations}
         if languages.detected:
             detected = [each.model_dump() for each in languages.detected]
             content["detectedLanguage"] = detected[0] if single else detected
         if form.alternatives:
             content["alternatives"] = others[0] if single else others
-        return json_response(content, model)
+        return json_response(content, model, incomplete)
 
     async def _translated(
         self,
@@ -105,25 +121,32 @@ class LibreTranslateRoutes:
         texts: list[str],
         documents: list[Markup] | None,
         number: int,
-    ) -> tuple[Model, list[str], list[list[str]]]:
-        """Return the model, the translation of each text, and so many alternatives to each.
+    ) -> _Translated:
+        """Return the translation of each text, and so many alternatives to each.
 
         Args:
             documents: the texts as HTML, if they are.
         """
         plain = [text for document in documents for text in document.texts] if documents else texts
 
-        async def work(engine: EngineClient) -> tuple[list[str], list[list[str]]]:
-            require_room(engine, plain)
-            translations = await engine.translate(plain)
-            return translations, await _ranked(engine, plain, number + 1) if number else []
+        aligned = documents is not None and any(each.has_inline for each in documents)
 
-        model, (translations, ranked) = await self._service.run(languages, work)
-        if documents:
-            translations = fill(documents, translations)
-        if not number:
-            return model, translations, [[] for _ in texts]
-        return model, translations, alternatives(ranked, translations, documents, number)
+        async def work(engine: EngineClient) -> tuple[Translations, list[_Detailed]]:
+            require_room(engine, plain)
+            best = await engine.translate(plain, aligned=aligned)
+            return best, await _detailed(engine, plain, number + 1) if number else []
+
+        model, (best, detailed) = await self._service.run(languages, work)
+        translations: list[str] = best
+        incomplete = best.incomplete
+        if documents is not None:
+            translations = fill(documents, best, best.alignments)
+            incomplete = _documents_of(incomplete, documents)
+        others: list[list[str]] = [[] for _ in texts]
+        if number:
+            ranked = [_of_rank(detailed, rank, documents) for rank in range(number + 1)]
+            others = alternatives(ranked, translations, number)
+        return _Translated(model, translations, others, incomplete)
 
     async def detect(self, request: Request) -> Response:
         """Detect the language of a text, or of several together, among those that are served."""
@@ -156,7 +179,21 @@ def _parse_html(texts: list[str]) -> list[Markup]:
     return [Markup(text) for text in texts]
 
 
-async def _ranked(engine: EngineClient, texts: list[str], number: int) -> list[list[str]]:
-    """Return for each rank of a beam search, the best first, a translation of each text."""
-    detailed = await engine.translate_detailed(texts, decode_settings(engine, {"n_best": number}))
-    return [[joined(sentences, rank) for sentences in detailed] for rank in range(number)]
+def _documents_of(texts: list[int], documents: list[Markup]) -> list[int]:
+    """Return the places of the documents that have these texts."""
+    owners = [place for place, document in enumerate(documents) for _ in document.texts]
+    return list(dict.fromkeys(owners[text] for text in texts))
+
+
+async def _detailed(engine: EngineClient, texts: list[str], number: int) -> list[_Detailed]:
+    """Return the sentences of each text, with so many translations by beam search, best first."""
+    settings = decode_settings(engine, {"n_best": number}).without_marks()
+    return await engine.translate_detailed(texts, settings)
+
+
+def _of_rank(detailed: list[_Detailed], rank: int, documents: list[Markup] | None) -> list[str]:
+    """Return a translation of each text, or document, of the translations of a rank."""
+    translations = [joined(sentences, rank) for sentences in detailed]
+    if documents is None:
+        return translations
+    return fill(documents, translations, [alignments(each, rank) for each in detailed])

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
+from s2s.decoding.translation import Translations
 from s2s.errors import Failed
 from s2s.serving.engine.client import EngineClient
 from s2s.serving.engine.messages import Partial, SentenceTranslations
@@ -25,12 +26,13 @@ from s2s.serving.http.service import Service, decode_settings, require_room
 
 _EVENTS = (
     'Server-sent events. `grown`: a sentence of the text has become `{"sentence": 0, '
-    '"translation": "J\'ai"}`. `done`: `{"translatedText": "J\'ai froid.", "model": {…}}`. '
+    '"translation": "J\'ai"}`. `done`: `{"translatedText": "J\'ai froid.", "model": {…}, '
+    '"incomplete": false}`, true if a translation was cut or repeats itself. '
     '`error`: `{"error": "…"}`.'
 )
 
 # What a stream gives: parts of translations, and at the end the translation of each text.
-_Item = Partial | list[str]
+_Item = Partial | Translations
 
 
 class V1Routes:
@@ -118,7 +120,11 @@ class V1Routes:
                 async with asyncio.timeout_at(end):
                     item = await anext(items)
             translation = item[0] if text.strip() else text
-            done = {"translatedText": translation, "model": model.model_dump()}
+            done = {
+                "translatedText": translation,
+                "model": model.model_dump(),
+                "incomplete": bool(item.incomplete),
+            }
             yield server_sent_event("done", done)
         except TimeoutError:
             yield server_sent_event("error", {"error": self._gate.limits.timeout_error})
