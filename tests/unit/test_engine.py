@@ -769,7 +769,7 @@ def test_every_request_has_an_id_of_its_own(client: httpx.Client) -> None:
         ("POST", "/translate", b"{", 400),
         ("GET", "/nowhere", None, 404),
         ("PUT", "/translate", b"", 405),
-        ("OPTIONS", "/translate", None, 405),
+        ("OPTIONS", "/translate", None, 200),
         ("POST", "/translate", b" " * 200_000, 413),
     ],
 )
@@ -804,7 +804,7 @@ def preflight(client: httpx.Client, origin: str) -> httpx.Response:
 def test_other_origins_may_not_ask_unless_they_are_named(client: httpx.Client) -> None:
     response = client.post("/translate", json=BODY, headers={"origin": ORIGIN})
     assert "access-control-allow-origin" not in response.headers
-    assert preflight(client, ORIGIN).status_code == 405
+    assert "access-control-allow-origin" not in preflight(client, ORIGIN).headers
 
 
 @pytest.mark.parametrize("allowed", [ORIGIN, "*"])

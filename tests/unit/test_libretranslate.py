@@ -337,10 +337,10 @@ def test_compressed_bodies_are_taken(
     [
         ("br", b"{}", 415),
         ("zstd", b"{}", 415),
-        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), 415),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}", mtime=0), mtime=0), 415),
         ("gzip", b"{}", 400),
-        ("gzip", gzip.compress(b"{}")[:-1], 400),
-        ("gzip", gzip.compress(b"{}") + b"more", 400),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-1], 400),
+        ("gzip", gzip.compress(b"{}", mtime=0) + b"more", 400),
         ("deflate", b"{}", 400),
         ("gzip", b"", 400),
         ("gzip", gzip.compress(b" " * (50 << 20)), 413),  # 50 kB

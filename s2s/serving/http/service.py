@@ -145,7 +145,8 @@ class Service:
         One model translates all texts: the one whose source is the likeliest over all of them.
 
         Args:
-            target_too: whether texts may also be in the target itself.
+            target_too: whether texts may also be in the target itself, or in a language that is
+                refused; otherwise a model translates them in any case.
 
         Raises:
             HTTPException: 400, no model has this target, or the texts are in a language that none
@@ -161,7 +162,7 @@ class Service:
             for code in self.languages
         }
         likeliest = max(self.languages, key=totals.__getitem__)
-        if totals[likeliest] > sum(totals[code] for code in set(usable)):
+        if target_too and totals[likeliest] > sum(totals[code] for code in set(usable)):
             raise self._not_served(
                 likeliest, target, f"the language of q seems to be {likeliest}; "
             )
