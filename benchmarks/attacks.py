@@ -10,8 +10,8 @@ first quietly, then during each attack, one at a time:
 - `endless bodies`: 200 connections that send a body in chunks which never ends;
 - `many headers`: 200 connections that send headers without an end;
 - `half-closed`: 200 connections that close their side after a request's headers;
-- `slow readers`: 200 connections that ask for four translations of 2,000 characters with all details,
-  and take 100 bytes of the answer a second;
+- `slow readers`: 200 connections that ask for four translations of 2,000 characters with all
+  details, and take 100 bytes of the answer a second;
 - `beams`: 50 connections that ask for 10,000 characters with beam 16, again and again.
 
 An attacker whose connection is closed opens another one. The latency of a request counts from the
