@@ -10,7 +10,8 @@ first quietly, then during each attack, one at a time:
 - `endless bodies`: 200 connections that send a body in chunks which never ends;
 - `many headers`: 200 connections that send headers without an end;
 - `half-closed`: 200 connections that close their side after a request's headers;
-- `slow readers`: 200 connections that ask for large answers, and take 100 bytes of them a second;
+- `slow readers`: 200 connections that ask for four translations of 2,000 characters with all
+  details, and take 100 bytes of the answer a second;
 - `beams`: 50 connections that ask for 10,000 characters with beam 16, again and again.
 
 An attacker whose connection is closed opens another one. The latency of a request counts from the
@@ -344,9 +345,9 @@ async def _half_close(
     return await reader.read(4096)
 
 
-def _detailed(target: Target, **settings: int) -> bytes:
+def _detailed(target: Target, characters: int, **settings: int) -> bytes:
     source, to = target.languages
-    fields = {"q": target.text, "source": source, "target": to, **settings}
+    fields = {"q": target.text[:characters], "source": source, "target": to, **settings}
     body = json.dumps(fields).encode()
     return _post("/v1/translate", f"Content-Length: {len(body)}") + b"\r\n" + body
 
@@ -354,7 +355,7 @@ def _detailed(target: Target, **settings: int) -> bytes:
 async def _read_slowly(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target
 ) -> bytes:
-    writer.write(_detailed(target))
+    writer.write(_detailed(target, 2000, n_best=4))
     begin = await reader.read(100)
     while not reader.at_eof() and begin[9:12] == b"200":
         await asyncio.sleep(1)
@@ -365,7 +366,7 @@ async def _read_slowly(
 async def _search_widely(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target
 ) -> bytes:
-    writer.write(_detailed(target, beam=16))
+    writer.write(_detailed(target, LONGEST_TEXT, beam=16))
     begin = await reader.read(4096)
     reading = len(begin)
     while reading < 1_000_000 and not reader.at_eof():  # enough of it
