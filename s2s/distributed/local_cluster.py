@@ -35,7 +35,7 @@ def local_cluster(*, dashboard: bool) -> Iterator[None]:
     with _on_loopback():
         _keep_token_private()
         try:
-            context = ray.init(
+            ray.init(
                 address="local",
                 include_dashboard=dashboard,
                 dashboard_host="127.0.0.1",
@@ -46,9 +46,6 @@ def local_cluster(*, dashboard: bool) -> Iterator[None]:
         except (OSError, ValueError, RuntimeError) as error:
             raise Failed(f"Ray does not start: {error}") from None
         try:
-            # Ray gives everybody all rights in it, and nothing else closes it in a folder that
-            # RAY_TMPDIR names.
-            Path(context.address_info["session_dir"]).chmod(0o700)
             yield
         finally:
             ray.shutdown()
@@ -89,9 +86,9 @@ def _keep_token_private() -> None:
 def _temporary_folder() -> str | None:
     """Return the folder for the files of local clusters, or None if RAY_TMPDIR names one.
 
-    Ray keeps logs, sockets and spilled objects there, and gives everybody all rights in it. So it
-    lies in a folder that others cannot enter: one for all clusters of this user, since Ray leaves
-    the logs of each.
+    Ray keeps logs, sockets and spilled objects there, and gives everybody all rights in it, again
+    with each process that it starts. So it lies in a folder that others cannot enter: one for all
+    clusters of this user, since Ray leaves the logs of each.
     """
     if "RAY_TMPDIR" in os.environ:
         return None
