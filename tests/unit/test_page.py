@@ -201,8 +201,8 @@ def test_typing_gives_what_the_translator_gives(
       return found;
     }"""
     chunks = [
-        ": hello\r",
-        "\nevent: grown\r\ndata:",
+        ": hello\r\nevent: grown\r",
+        "\ndata:",
         ' "a\u2028\u2029\x85b"\r\n\r',
         "\nevent:done\rdata: [1,\rdata: 2]\r",
         "\r",
