@@ -217,7 +217,7 @@ def _show(about: dict[str, Any], results: list[Result]) -> None:
 def _translate(translator: Translator, sentences: list[str]) -> tuple[float, list[str]]:
     """Return the seconds of one call of s2s, and the translations."""
     start = time.perf_counter()
-    translations = translator.translate(sentences)
+    translations = translator.translate_rows(sentences)
     return time.perf_counter() - start, translations
 
 

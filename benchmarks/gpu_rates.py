@@ -366,8 +366,8 @@ def translating(report: Report) -> None:
             for batch in (1, 64, 1024) if GPU else (64,):
                 sentences = test[: 40 if batch == 1 else len(test)]
                 ours = translator.with_settings(beam=beam, batch_size=batch)
-                translations = ours.translate(sentences)
-                seconds = seconds_of(lambda o=ours, s=sentences: o.translate(s), 1)  # type: ignore[misc]
+                translations = ours.translate_rows(sentences)
+                seconds = seconds_of(lambda o=ours, s=sentences: o.translate_rows(s), 1)  # type: ignore[misc]
                 words = sum(len(text.split()) for text in translations)
                 result = (
                     f"{len(sentences) / seconds:,.0f} sentences/s, {words / seconds:,.0f} words/s"

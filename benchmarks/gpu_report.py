@@ -21,6 +21,7 @@ from s2s.corpus import Corpus
 from s2s.decoding.slots import Slots
 from s2s.decoding.translator import Translator
 from s2s.presets import PRESETS
+from s2s.text.sentences import Sentence
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
 from s2s.training.signals import StepSignals
@@ -157,7 +158,8 @@ def free_port() -> int:
 def in_slots(translator: Translator, sentences: list[str], size: int) -> list[str]:
     """Translate sentences in `size` slots, admitting new ones as others finish."""
     slots: Slots[int] = Slots(translator.model, translator.config.decode, size, translator.device)
-    waiting = [(n, sentence) for n, [sentence] in enumerate(translator.split(sentences))][::-1]
+    encoded = translator._directory.source.encode(sentences)
+    waiting = list(enumerate(map(Sentence, sentences, encoded)))[::-1]
     by_owner = dict(waiting)
     translations = [""] * len(sentences)
     while waiting or len(slots):

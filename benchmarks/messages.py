@@ -93,9 +93,9 @@ def _values(number: int) -> Iterator[tuple[type, list[Any]]]:
         if request % 600 == 599:
             yield Statistics, [{"steps": 20, "sentences": 300, "words": 4000}, observations]
         elif request % STEP_REQUESTS == STEP_REQUESTS - 1:
-            yield Translated, [{request - n: [TEXT] for n in range(STEP_REQUESTS)}]
+            yield Translated, [{request - n: [TEXT] for n in range(STEP_REQUESTS)}, {}, {}]
         else:
-            yield Translate, [request, [TEXT], False, request / 7]
+            yield Translate, [request, [TEXT], False, request / 7, False]
 
 
 def _typed() -> Way:
