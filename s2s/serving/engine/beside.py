@@ -2,14 +2,15 @@
 
 That is a beam, samples, scores and attention, and sentences longer than slots have room for. It
 runs in a thread of its own, so that none of it delays a plain sentence by more than its share of
-the cores.
+the cores. Requests take turns: each is translated a batch at a time, so that none waits for all of
+another.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from s2s.config import DecodeConfig
@@ -34,10 +35,25 @@ class _Job:
     sentences: list[str]
     settings: DecodeConfig
     deliver: Callable[[Hypotheses], None]
+    taken: int = 0  # sentences that have been put into a batch
+    hypotheses: Hypotheses = field(default_factory=list)  # of the first sentences, so far
+
+    @property
+    def left(self) -> int:
+        """Number of sentences that have not been put into a batch."""
+        return len(self.sentences) - self.taken
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Consecutive sentences of a job that are translated in one batch."""
+
+    job: _Job
+    sentences: list[str]
 
 
 class BesideSlots:
-    """A queue of jobs, and the thread that translates them.
+    """A queue of jobs, and the thread that translates them, a batch of each job in turn.
 
     Jobs of equal settings share batches.
     """
@@ -109,7 +125,10 @@ class BesideSlots:
             )
 
         sentences = [sentence.stripped for sentences in texts for sentence in sentences]
-        self._put(_Job(request, sentences, settings, deliver))
+        if sentences:
+            self._put(_Job(request, sentences, settings, deliver))
+        else:
+            deliver([])
 
     def _put(self, job: _Job) -> None:
         with self._changed:
@@ -119,61 +138,80 @@ class BesideSlots:
     # ---- the thread ----
 
     def _run(self) -> None:
-        while jobs := self._next_jobs():
-            self._translate(jobs)
+        while parts := self._next_batch():
+            self._translate(parts)
             self._connection.flush()
 
-    def _next_jobs(self) -> list[_Job]:
-        """Wait for a job, and take it and those that share its batch; none at the end."""
+    def _next_batch(self) -> list[_Part]:
+        """Wait for a job, and take a batch of it and of those that share it; none at the end."""
         with self._changed:
-            while not self._jobs:
+            while True:
+                self._drop_settled()
+                if self._jobs:
+                    break
                 if self._closed:
                     return []
                 self._changed.wait()
-            first = self._jobs.popleft()
-            jobs, others = [first], deque[_Job]()
-            room = self._own_settings.batch_size - len(first.sentences)
+            first = self._jobs[0]
+            room = self._batch_size(first.settings)
+            parts = [_take(first, room)]
             # What is sampled depends on the batch, but is to depend on the seed alone.
-            shares = first.settings.temperature is None
-            for job in self._jobs:
-                if shares and job.settings == first.settings and len(job.sentences) <= room:
-                    jobs.append(job)
-                    room -= len(job.sentences)
-                else:
-                    others.append(job)
-            self._jobs = others
-            return jobs
+            if first.settings.temperature is None:
+                for job in list(self._jobs)[1:]:
+                    room -= len(parts[-1].sentences)
+                    if room <= 0:
+                        break
+                    if job.settings == first.settings:
+                        parts.append(_take(job, room))
+            self._jobs.rotate(-1)  # the first job has had its turn
+            self._jobs = deque(job for job in self._jobs if job.left)
+            return parts
 
-    def _translate(self, jobs: list[_Job]) -> None:
-        """Translate jobs together and deliver each; if that fails, each alone."""
+    def _drop_settled(self) -> None:
+        """Remove the jobs that nobody waits for."""
+        settled = [job for job in self._jobs if job.request.settled]
+        if settled:
+            self._meters.count(dropped=sum(job.left for job in settled))
+            self._jobs = deque(job for job in self._jobs if not job.request.settled)
+
+    def _batch_size(self, settings: DecodeConfig) -> int:
+        """Return the sentences of a batch, fewer if each is searched for more widely.
+
+        So a batch takes about as long as one with the model's own settings.
+        """
+        own = self._own_settings
+        hypotheses = max(settings.beam, settings.n_best)  # there are more than the beam in samples
+        return max(1, own.batch_size * own.beam // max(hypotheses, own.beam))
+
+    def _translate(self, parts: list[_Part]) -> None:
+        """Translate parts of jobs together, and deliver jobs that are done.
+
+        If that fails, translate each part alone.
+        """
         try:
-            hypotheses = self._hypotheses(jobs)
-            if hypotheses is None:
-                return
-            self._count(hypotheses)
-            remaining = iter(hypotheses)
-            for job in jobs:
-                job.deliver([next(remaining) for _ in job.sentences])
+            translator = self._with_settings(parts[0].job.settings)
+            hypotheses = translator.hypotheses([each for part in parts for each in part.sentences])
         except BaseException as error:
-            if len(jobs) == 1:
-                self._pending.fail(jobs[0].request, error)
+            if len(parts) == 1:
+                self._pending.fail(parts[0].job.request, error)
                 return
-            for job in jobs:
-                if not job.request.settled:
-                    self._translate([job])
+            for part in parts:
+                self._translate([part])
+            return
+        self._count(hypotheses)
+        remaining = iter(hypotheses)
+        for part in parts:
+            self._add(part.job, [next(remaining) for _ in part.sentences])
 
-    def _hypotheses(self, jobs: list[_Job]) -> Hypotheses | None:
-        """Return the translations of all jobs' sentences; None once nobody waits for them."""
-        translator = self._with_settings(jobs[0].settings)
-        sentences = [sentence for job in jobs for sentence in job.sentences]
-        hypotheses: Hypotheses = []
-        size = self._own_settings.batch_size
-        for begin in range(0, len(sentences), size):
-            if all(job.request.settled for job in jobs):
-                self._meters.count(dropped=len(sentences) - begin)
-                return None
-            hypotheses += translator.hypotheses(sentences[begin : begin + size])
-        return hypotheses
+    def _add(self, job: _Job, hypotheses: Hypotheses) -> None:
+        """Keep the translations of a job's next sentences; deliver the job if they are the last."""
+        job.hypotheses += hypotheses
+        if len(job.hypotheses) < len(job.sentences):
+            return
+        try:
+            job.deliver(job.hypotheses)
+        except BaseException as error:
+            self._pending.fail(job.request, error)
 
     def _count(self, hypotheses: Hypotheses) -> None:
         """Count the best translations, before anybody is answered."""
@@ -186,3 +224,10 @@ class BesideSlots:
             unknown_words=sum(each.count(SPECIALS[UNK]) for each in tokens),
         )
         self._pending.report()
+
+
+def _take(job: _Job, most: int) -> _Part:
+    """Take the next sentences of a job, so many at most."""
+    sentences = job.sentences[job.taken : job.taken + most]
+    job.taken += len(sentences)
+    return _Part(job, sentences)

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 
 from s2s.serving.engine.client import EngineClient
+from s2s.serving.engine.messages import SentenceTranslations
 from s2s.serving.http.detection import detect
 from s2s.serving.http.error_responses import ERROR_RESPONSES
 from s2s.serving.http.gate import Gate
@@ -18,7 +19,7 @@ from s2s.serving.http.schema import (
     TranslateRequest,
     TranslateResponse,
 )
-from s2s.serving.http.service import Service, decode_settings, require_room
+from s2s.serving.http.service import Service, decode_settings
 
 TRANSLATE = "/translate"
 
@@ -55,10 +56,10 @@ class LibreTranslateRoutes:
     async def translate(self, request: Request) -> Response:
         """Translate a text or a list of texts."""
         form = await parse(request, TranslateRequest)
-        self._gate.check_key(request, form.api_key)
+        caller = self._gate.check_key(request, form.api_key)
         single = isinstance(form.q, str)
         texts = [form.q] if isinstance(form.q, str) else form.q
-        self._gate.check_texts(texts)
+        self._gate.check_texts(texts, caller)
         documents = await asyncio.to_thread(_parse_html, texts) if form.format == "html" else None
         if documents is None:
             plain = texts
@@ -67,11 +68,14 @@ class LibreTranslateRoutes:
         source, detected = self._service.source(form.source, form.target, texts)
 
         async def work(engine: EngineClient) -> tuple[list[str], list[list[str]]]:
-            require_room(engine, plain)
-            translations = await engine.translate(plain)
             if not form.alternatives:
-                return translations, []
-            return translations, await _ranked(engine, plain, form.alternatives + 1)
+                self._gate.check_work(engine, caller, plain, None)
+                return await engine.translate(plain), []
+            settings = decode_settings(engine, {"n_best": form.alternatives + 1})
+            self._gate.check_work(engine, caller, plain, None, settings)
+            translations = await engine.translate(plain)
+            detailed = await engine.translate_detailed(plain, settings)
+            return translations, _ranked(detailed, form.alternatives + 1)
 
         model, (translations, ranked) = await self._service.run(source, form.target, work)
         if documents is not None:
@@ -88,8 +92,9 @@ class LibreTranslateRoutes:
     async def detect(self, request: Request) -> Response:
         """Detect the language of a text, among those that are translated from."""
         form = await parse(request, DetectRequest)
-        self._gate.check_key(request, form.api_key)
-        self._gate.check_texts([form.q])
+        caller = self._gate.check_key(request, form.api_key)
+        self._gate.check_texts([form.q], caller)
+        caller.charge(1)
         ranked = detect(form.q, (model.source for model in self._service.models))
         return json_response([{"confidence": share, "language": code} for code, share in ranked])
 
@@ -98,7 +103,6 @@ def _parse_html(texts: list[str]) -> list[Markup]:
     return [Markup(text) for text in texts]
 
 
-async def _ranked(engine: EngineClient, texts: list[str], number: int) -> list[list[str]]:
+def _ranked(detailed: list[list[SentenceTranslations]], number: int) -> list[list[str]]:
     """Return for each rank of a beam search, the best first, a translation of each text."""
-    detailed = await engine.translate_detailed(texts, decode_settings(engine, {"n_best": number}))
     return [[joined(sentences, rank) for sentences in detailed] for rank in range(number)]
