@@ -97,6 +97,6 @@ def _list(path: Path) -> None:
     keys = read_keys(path)
     width = max(len(key.name) for key in keys)
     for key in keys:
-        rate = "any number" if key.per_minute is None else f"{key.per_minute:g}"
+        rate = "any number of" if key.per_minute is None else f"{key.per_minute:g}"
         size = "" if key.characters is None else f", {key.characters:,} characters a request"
         print(f"{key.name:<{width}}  {rate} sentences a minute{size}")

@@ -141,6 +141,8 @@ class BesideSlots:
         while parts := self._next_batch():
             self._translate(parts)
             self._connection.flush()
+            if (first := parts[0].job).left:
+                self._put(first)  # behind all that came meanwhile
 
     def _next_batch(self) -> list[_Part]:
         """Wait for a job, and take a batch of it and of those that share it; none at the end."""
@@ -152,19 +154,17 @@ class BesideSlots:
                 if self._closed:
                     return []
                 self._changed.wait()
-            first = self._jobs[0]
-            room = self._batch_size(first.settings)
-            parts = [_take(first, room)]
+            first = self._jobs.popleft()
+            size = self._batch_size(first.settings)
+            parts = [_take(first, size)]
             # What is sampled depends on the batch, but is to depend on the seed alone.
             if first.settings.temperature is None:
-                for job in list(self._jobs)[1:]:
-                    room -= len(parts[-1].sentences)
-                    if room <= 0:
-                        break
-                    if job.settings == first.settings:
+                room = size - len(parts[0].sentences)
+                for job in self._jobs:
+                    if room and job.settings == first.settings:
                         parts.append(_take(job, room))
-            self._jobs.rotate(-1)  # the first job has had its turn
-            self._jobs = deque(job for job in self._jobs if job.left)
+                        room -= len(parts[-1].sentences)
+                self._jobs = deque(job for job in self._jobs if job.left)
             return parts
 
     def _drop_settled(self) -> None:
@@ -196,7 +196,8 @@ class BesideSlots:
                 self._pending.fail(parts[0].job.request, error)
                 return
             for part in parts:
-                self._translate([part])
+                if not part.job.request.settled:
+                    self._translate([part])
             return
         self._count(hypotheses)
         remaining = iter(hypotheses)

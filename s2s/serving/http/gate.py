@@ -245,7 +245,7 @@ class Caller:
             )
         seconds = self._keys.wait(key, weight, take=take)
         if seconds:
-            raise too_many_requests(f"{self} is limited to {rate}", seconds)
+            raise too_many_requests(f"too much at once; {self} may have {rate}", seconds)
 
 
 def _bearer(request: Request) -> str:

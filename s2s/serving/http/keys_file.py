@@ -8,7 +8,6 @@ from pathlib import Path
 from s2s.errors import BadInput
 from s2s.serving.http.api_keys import Key, Keys, parse_keys, read_keys
 
-_SECONDS = 1.0  # between two looks at the file
 _SETTLED = 0.1  # seconds for which a change must stay: an editor may be writing
 
 _Content = bytes | str | None  # or why it can't be read, or None where there is no file
@@ -32,9 +31,22 @@ class KeysFile:
         self._content = _content(path)
         self.keys = Keys(read_keys(path))
 
-    def watch(self) -> None:
-        """Start a thread that looks at the file every second, as long as this process lives."""
-        threading.Thread(target=self._watch, name="s2s-keys", daemon=True).start()
+    def watch(self, seconds: float = 1.0) -> None:
+        """Start a thread that looks at the file again and again, as long as this process lives.
+
+        Args:
+            seconds: between two looks.
+        """
+
+        def look() -> None:
+            while True:
+                time.sleep(seconds)
+                try:
+                    self.refresh()
+                except Exception:  # the thread must live on
+                    _LOGGER.exception("%s: could not be read again", self._path)
+
+        threading.Thread(target=look, name="s2s-keys", daemon=True).start()
 
     def refresh(self) -> None:
         """Take the keys of the file, if it has changed since the last look."""
@@ -50,14 +62,6 @@ class KeysFile:
             return
         self._content = content
         self._take(content)
-
-    def _watch(self) -> None:
-        while True:
-            time.sleep(_SECONDS)
-            try:
-                self.refresh()
-            except Exception:  # the thread must live on
-                _LOGGER.exception("%s: could not be read again", self._path)
 
     def _take(self, content: _Content) -> None:
         try:
