@@ -111,13 +111,13 @@ def client(models: Models) -> Iterator[httpx.Client]:
 def test_more_than_is_ever_done_is_refused_with_the_limit(
     body: dict[str, Any], said: str, client: httpx.Client
 ) -> None:
-    response = client.post("/v1/translate", json=body)
+    response = client.post("/v1/translate", json={"source": "en", **body})
     assert response.status_code == 413
     assert said in response.json()["error"]
 
 
 def test_the_limits_hold_on_every_path(client: httpx.Client) -> None:
-    lines = {"q": "a\n" * 2001}
+    lines = {"source": "en", "q": "a\n" * 2001}
     markup = {**BODY, "q": "<p>a.</p>" * 150, "format": "html", "alternatives": 10}
     for path, body in (
         ("/translate", {**BODY, **lines}),
@@ -266,6 +266,55 @@ def test_requests_of_the_same_settings_share_batches(model_dir: Path, sentences:
     assert [text for [text] in answers] == own.translate(sentences[:size])
 
 
+def test_sentences_of_a_batch_come_from_each_request_in_turn(
+    model_dir: Path, sentences: list[str]
+) -> None:
+    translator = Recorded.of(model_dir, beam=3)
+    engine = engine_of(translator)
+
+    async def several() -> list[list[str]]:
+        held = asyncio.create_task(engine.translate([ORDINARY]))
+        await asyncio.to_thread(translator.began.wait, WAIT)
+        texts = [sentences[:20], sentences[20:21], sentences[21:41]]
+        asked = [asyncio.create_task(engine.translate(each)) for each in texts]
+        await taken(engine)
+        translator.go.set()
+        await held
+        return await asyncio.gather(*asked)
+
+    answers = within(several())
+    engine.close()
+    own = Translator.load(model_dir).with_settings(beam=3)
+    assert [text for texts in answers for text in texts] == own.translate(sentences[:41])
+    assert translator.batches[1] == [*sentences[:4], sentences[20], *sentences[21:24]]
+    assert list(map(len, translator.batches)) == [1, 8, 8, 8, 8, 8, 1]
+
+
+def test_a_usual_request_does_not_wait_for_many_wide_ones(
+    model_dir: Path, sentences: list[str]
+) -> None:
+    translator = Recorded.of(model_dir, beam=3)
+    engine = engine_of(translator)
+    widest = [engine.config.decode.changed(beam=16, length_penalty=n / 10) for n in range(9)]
+
+    async def many() -> list[str]:
+        wide = [
+            asyncio.create_task(engine.translate_detailed(sentences[:3], settings))
+            for settings in widest
+        ]
+        await asyncio.to_thread(translator.began.wait, WAIT)
+        usual = asyncio.create_task(engine.translate([ORDINARY]))
+        await taken(engine)
+        translator.go.set()
+        await asyncio.gather(*wide)
+        return await usual
+
+    within(many())
+    engine.close()
+    assert len(translator.batches) == 3 * 9 + 1  # a beam of 16 instead of 3: one sentence of 8
+    assert translator.batches.index([ORDINARY]) <= 2
+
+
 def test_a_request_that_is_given_up_costs_no_further_batch(
     model_dir: Path, sentences: list[str]
 ) -> None:
@@ -293,7 +342,7 @@ def test_a_heavy_request_over_http_does_not_hold_up_an_ordinary_one(model_dir: P
     translator = Recorded.of(model_dir, beam=3)
     models = Models(in_threads(lambda _: translator))
     models.serve([model_dir])
-    heavy = {"q": "a\n" * 200, "n_best": 4, "beam": 6}
+    heavy = {"source": "en", "q": "a\n" * 200, "n_best": 4, "beam": 6}
 
     async def both(address: str) -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=address, timeout=WAIT, trust_env=False) as client:

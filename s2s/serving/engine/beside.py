@@ -67,11 +67,12 @@ class BesideSlots:
     ) -> None:
         self._translator, self._connection = translator, connection
         self._pending, self._meters = pending, meters
-        self._own_settings = translator.config.decode
+        self._own_settings = translator.config.decode.model_copy(update={"n_best": 1})
         self._with_settings = lru_cache(_TRANSLATORS)(
             lambda settings: translator.with_settings(**settings.model_dump())
         )
         self._jobs: deque[_Job] = deque()
+        self._own_last = False  # whether the last batch was one with the model's own settings
         self._changed = threading.Condition()  # guards the jobs
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="s2s-beside", daemon=True)
@@ -102,9 +103,8 @@ class BesideSlots:
                 self._pending.report()
                 self._pending.answer([request])
 
-        settings = self._own_settings.model_copy(update={"n_best": 1})
         sentences = [task.sentence.stripped for task in tasks]
-        self._put(_Job(request, sentences, settings, deliver))
+        self._put(_Job(request, sentences, self._own_settings, deliver))
 
     def translate_detailed(self, request: Request, settings: DecodeConfig) -> None:
         """Have a request translated in detail, with settings of its own."""
@@ -141,31 +141,45 @@ class BesideSlots:
         while parts := self._next_batch():
             self._translate(parts)
             self._connection.flush()
-            if (first := parts[0].job).left:
-                self._put(first)  # behind all that came meanwhile
+            with self._changed:  # behind all that came meanwhile
+                self._jobs += [part.job for part in parts if part.job.left]
 
     def _next_batch(self) -> list[_Part]:
-        """Wait for a job, and take a batch of it and of those that share it; none at the end."""
+        """Wait for jobs, and take a batch of the next one and those that share it; none at the end.
+
+        The sentences of a batch come from each of its jobs in turn.
+        """
         with self._changed:
-            while True:
-                self._drop_settled()
-                if self._jobs:
-                    break
+            self._drop_settled()
+            while not self._jobs:
                 if self._closed:
                     return []
                 self._changed.wait()
-            first = self._jobs.popleft()
-            size = self._batch_size(first.settings)
-            parts = [_take(first, size)]
+                self._drop_settled()
+            first = self._next_job()
+            jobs = [first]
             # What is sampled depends on the batch, but is to depend on the seed alone.
             if first.settings.temperature is None:
-                room = size - len(parts[0].sentences)
-                for job in self._jobs:
-                    if room and job.settings == first.settings:
-                        parts.append(_take(job, room))
-                        room -= len(parts[-1].sentences)
-                self._jobs = deque(job for job in self._jobs if job.left)
+                jobs += [j for j in self._jobs if j is not first and j.settings == first.settings]
+            shares = _shares([job.left for job in jobs], self._batch_size(first.settings))
+            parts = [_take(job, share) for job, share in zip(jobs, shares, strict=True) if share]
+            for part in parts:
+                self._jobs.remove(part.job)
             return parts
+
+    def _next_job(self) -> _Job:
+        """Return the first job of the other kind than the last batch was of, or else the first.
+
+        There are jobs with the model's own settings, and with others, so that a usual request does
+        not wait for many that search more widely, nor they for it.
+        """
+        other = (job for job in self._jobs if self._is_own(job) is not self._own_last)
+        job = next(other, self._jobs[0])
+        self._own_last = self._is_own(job)
+        return job
+
+    def _is_own(self, job: _Job) -> bool:
+        return job.settings == self._own_settings
 
     def _drop_settled(self) -> None:
         """Remove the jobs that nobody waits for."""
@@ -227,8 +241,20 @@ class BesideSlots:
         self._pending.report()
 
 
-def _take(job: _Job, most: int) -> _Part:
-    """Take the next sentences of a job, so many at most."""
-    sentences = job.sentences[job.taken : job.taken + most]
+def _shares(wanted: list[int], room: int) -> list[int]:
+    """Return how much of a room each gets that wants some of it: as much as the others, or all."""
+    shares = [0] * len(wanted)
+    waiting = [place for place, want in enumerate(wanted) if want]
+    while room and waiting:
+        for place in waiting[:room]:
+            shares[place] += 1
+        room -= len(waiting[:room])
+        waiting = [place for place in waiting if shares[place] < wanted[place]]
+    return shares
+
+
+def _take(job: _Job, number: int) -> _Part:
+    """Take the next sentences of a job."""
+    sentences = job.sentences[job.taken : job.taken + number]
     job.taken += len(sentences)
     return _Part(job, sentences)
