@@ -67,7 +67,7 @@ class ReplicaSettings(_DecodingFields):
     max_waiting: int = Field(default=MAX_WAITING, gt=0)
     """Sentences that may wait to be translated; more are refused (429). A text counts one more for
     every 200 characters, and all counts `beam` times `n_best` as much where a request sets these,
-    divided by the model's own `beam`."""
+    divided by the model's own `beam`; such requests are counted apart from all others."""
 
     max_texts: int = Field(default=256, gt=0)
     """Most texts of one request."""

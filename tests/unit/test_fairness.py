@@ -88,6 +88,29 @@ def test_what_waits_is_weighed(translator: Translator) -> None:
     engine.close()
 
 
+def test_wide_requests_leave_room_for_usual_ones(model_dir: Path, sentences: list[str]) -> None:
+    translator = Recorded.of(model_dir, beam=3)
+    engine = engine_of(translator, max_waiting=20)
+    wide = engine.config.decode.changed(beam=6)
+
+    async def fill() -> list[str]:
+        first = asyncio.create_task(engine.translate_detailed(sentences[:10], wide))
+        await asyncio.to_thread(translator.began.wait, WAIT)
+        with pytest.raises(Overloaded):
+            await engine.translate_detailed(sentences[:1], wide)
+        usual = asyncio.create_task(engine.translate(sentences[:20]))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await engine.translate(sentences[:1])
+        translator.go.set()
+        await first
+        return await usual
+
+    assert len(within(fill())) == 20
+    assert engine.waiting == 0
+    engine.close()
+
+
 # ---- what is ever taken --------------------------------------------------------------------------
 
 

@@ -55,6 +55,7 @@ class _PendingRequest:
     loop: asyncio.AbstractEventLoop  # its caller's
     answer: asyncio.Future[Any]
     weight: int
+    wide: bool  # whether it is searched for more widely than with the model's own settings
     on_partial: Callable[[Partial], None] | None
 
 
@@ -64,7 +65,8 @@ class EngineClient:
     Args:
         process: where the engine runs.
         max_waiting: the greatest weight (`s2s.serving.engine.weight`) of the requests that are not
-            answered yet.
+            answered yet; of those that search more widely than the model's own settings, and of
+            all others, so that neither can keep the others out.
         meters: counts what happens.
         on_end: called when the engine ends without having been closed, before its callers get
             their errors.
@@ -87,7 +89,7 @@ class EngineClient:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._pending: dict[int, _PendingRequest] = {}
-        self._weight = 0  # of those
+        self._weights = {False: 0, True: 0}  # of those, by whether they are wide
         self._closed = False  # whether no more requests are accepted
         self._ended = False
         self._readers: set[asyncio.AbstractEventLoop] = set()
@@ -146,7 +148,7 @@ class EngineClient:
     @property
     def waiting(self) -> int:
         """The weight of all requests that are neither answered nor cancelled."""
-        return self._weight
+        return sum(self._weights.values())
 
     @property
     def alive(self) -> bool:
@@ -172,13 +174,16 @@ class EngineClient:
         """Return how many times as much texts weigh with some settings; None: the model's own."""
         return 1 if settings is None else search_width(settings, self.config.decode)
 
-    def require_room(self, weight: int) -> None:
+    def require_room(self, weight: int, *, wide: bool) -> None:
         """Return if a request of a weight may wait now.
+
+        Args:
+            wide: whether it searches more widely than with the model's own settings.
 
         Raises:
             Overloaded: too much waits already.
         """
-        if self._weight + weight > self.max_waiting and not self._closed:
+        if self._weights[wide] + weight > self.max_waiting and not self._closed:
             self.meters.count(refused=1)
             raise Overloaded
 
@@ -190,14 +195,17 @@ class EngineClient:
         """Send a request, and return what waits for its answer."""
         loop = asyncio.get_running_loop()
         settings = request.settings if isinstance(request, TranslateDetailed) else None
-        own = self.weight(request.texts) * self.width(settings)
-        pending = _PendingRequest(request.request, loop, loop.create_future(), own, on_partial)
+        width = self.width(settings)
+        own = self.weight(request.texts) * width
+        pending = _PendingRequest(
+            request.request, loop, loop.create_future(), own, width > 1, on_partial
+        )
         with self._lock:
             if self._closed:
                 raise Closed
-            self.require_room(own)
+            self.require_room(own, wide=pending.wide)
             self._pending[pending.number] = pending
-            self._weight += own
+            self._weights[pending.wide] += own
             if loop not in self._readers:
                 self._read_on(loop)
             # In the lock, so that nothing is sent after `Close`.
@@ -280,7 +288,7 @@ class EngineClient:
     def _pop(self, number: int) -> _PendingRequest:
         with self._lock:
             pending = self._pending.pop(number)
-            self._weight -= pending.weight
+            self._weights[pending.wide] -= pending.weight
         return pending
 
     def _end(self) -> None:

@@ -179,14 +179,16 @@ class Gate:
                 f"n_best: too large an answer; {n_best} times the characters of `q`, with "
                 f"{_SENTENCE} more for each sentence, must be at most {self.limits.answer:,}",
             )
-        weights = [sentences * engine.width(settings) for settings in searches]
+        widths = [engine.width(settings) for settings in searches]
+        weights = [sentences * width for width in widths]
         if max(weights) > engine.max_waiting:
             raise HTTPException(
                 413,
                 f"q: too much work; by beam and n_best it counts as {max(weights):,} sentences, "
                 f"and at most {engine.max_waiting:,} may wait",
             )
-        engine.require_room(max(weights))
+        for weight, width in zip(weights, widths, strict=True):
+            engine.require_room(weight, wide=width > 1)
         caller.charge(max(1, sum(weights)))
 
 
