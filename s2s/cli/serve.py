@@ -35,7 +35,8 @@ class Serve:
     """Sentences that a model translates at a time."""
 
     keys: Path | None = None
-    """File of API keys, as `s2s key` writes it. Required if others can reach the address."""
+    """File of API keys, as `s2s key` writes it, read again whenever it changes. Required if others
+    can reach the address."""
 
     open: bool = False
     """Serve without API keys, although others can reach the address."""

@@ -3,7 +3,7 @@
 from s2s.cli.compare import Compare
 from s2s.cli.evaluate import Evaluate
 from s2s.cli.inspect import Inspect
-from s2s.cli.key import NewKey
+from s2s.cli.key import Key
 from s2s.cli.prepare import Prepare
 from s2s.cli.report import Report
 from s2s.cli.serve import Serve
@@ -22,5 +22,5 @@ VERBS: dict[str, type[Verb]] = {
     "compare": Compare,
     "translate": Translate,
     "serve": Serve,
-    "key": NewKey,
+    "key": Key,
 }

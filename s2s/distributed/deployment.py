@@ -15,14 +15,14 @@ from s2s.distributed import ray_internals
 from s2s.distributed.metrics import Labels, ServeMetrics
 from s2s.distributed.ports import ray_is_on_loopback
 from s2s.overrides import MODEL_OVERRIDES, overridden, pydantic_fields
-from s2s.serving.engine.client import CHARACTERS_PER_TEXT
+from s2s.serving.engine.client import MAX_WAITING
 from s2s.serving.engine.meters import COUNTERS, HISTOGRAMS
 from s2s.serving.engine.models import Models
 from s2s.serving.engine.process import EngineOptions
-from s2s.serving.http.api_keys import Keys, read_keys
 from s2s.serving.http.app import create_app
 from s2s.serving.http.detection import load_detection
 from s2s.serving.http.gate import Limits
+from s2s.serving.http.keys_file import KeysFile
 from s2s.serving.http.suggestions import Suggestions
 
 # A list, or on a command line its items separated by commas.
@@ -66,12 +66,16 @@ class ReplicaSettings(_DecodingFields):
     slots: int = Field(default=64, gt=0, le=4096)
     """Sentences that a model translates at a time."""
 
-    max_waiting: int = Field(default=1024, gt=0)
-    """Texts that may wait to be translated; more are refused (429). A text counts once more for
-    every 200 characters."""
+    max_waiting: int = Field(default=MAX_WAITING, gt=0)
+    """Sentences that may wait to be translated; more are refused (429). A text counts one more for
+    every 200 characters, and all counts `beam` times `n_best` as much where a request sets these,
+    divided by the model's own `beam`; such requests are counted apart from all others."""
 
-    max_sentences: int = Field(default=256, gt=0)
+    max_texts: int = Field(default=256, gt=0)
     """Most texts of one request."""
+
+    max_sentences: int = Field(default=2_000, gt=0)
+    """Most sentences of one request; a text counts one more for every 200 characters."""
 
     max_characters: int = Field(default=10_000, gt=0)
     """Most characters of one request, all texts together."""
@@ -80,7 +84,8 @@ class ReplicaSettings(_DecodingFields):
     """Seconds after which a request is given up (408)."""
 
     keys: str | None = None
-    """File of API keys (`s2s key` makes its lines). Required, unless `open` is set."""
+    """File of API keys (`s2s key` makes its lines), read again when it changes. Required, unless
+    `open` is set."""
 
     open: bool = False
     """Answer requests without a key."""
@@ -96,9 +101,8 @@ class ReplicaSettings(_DecodingFields):
     def _values_fit(self) -> "ReplicaSettings":
         if not self.keys and not self.open:
             raise ValueError("either `keys` names a file of API keys, or `open` is true")
-        greatest = self.max_sentences + self.max_characters // CHARACTERS_PER_TEXT
-        if self.max_waiting < greatest:
-            raise ValueError(f"max_waiting: the largest request alone counts {greatest}")
+        if self.max_waiting < self.max_sentences:
+            raise ValueError(f"max_waiting: the largest request alone counts {self.max_sentences}")
         return self
 
 
@@ -128,8 +132,9 @@ class Replica:
         ray_internals.send_responses_whole()
         self._settings = ReplicaSettings.model_validate(settings)
         own = self._settings
-        keys = read_keys(Path(own.keys)) if own.keys else None
-        self._keys = Keys(keys) if keys else None
+        self._keys_file = KeysFile(Path(own.keys)) if own.keys else None
+        if self._keys_file:
+            self._keys_file.watch()
         engines = EngineOptions(own.slots, own.device, overridden(own, MODEL_OVERRIDES))
         self._models = Models(engines.start, own.max_waiting, on_end=_exit)
         meters = self._models.meters
@@ -156,11 +161,11 @@ class Replica:
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         own = self._settings
-        limits = Limits(own.max_sentences, own.max_characters, own.timeout_s)
+        limits = Limits(own.max_texts, own.max_sentences, own.max_characters, own.timeout_s)
         return create_app(
             self._models,
             limits,
-            self._keys,
+            self._keys_file.keys if self._keys_file else None,
             tuple(own.cors),
             request_ids=False,
             suggestions=Suggestions(Path(own.suggestions)) if own.suggestions else None,

@@ -2,12 +2,30 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sentencex
 
 from s2s.text.alignment import Alignment, Link
 
 _LINES = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
+
+# The marks after which sentencex ends a sentence in any language, as a part of a character class,
+# and those after which it does so in some languages alone.
+_MARKS = (
+    r".!?\u0589\u061d-\u061f\u06d4\u0700-\u0702\u07f9\u0837\u0839\u083d\u083e\u0964\u0965\u104a\u104b"
+    r"\u1362\u1367\u1368\u166e\u1735\u1736\u1803\u1809\u1944\u1945\u1aa8-\u1aab\u1b5a\u1b5b\u1b5e"
+    r"\u1b5f\u1b7d\u1b7e\u1c3b\u1c3c\u1c7e\u1c7f\u2024\u203c\u203d\u2047-\u2049\u2e2e\u2e3c\u2e53"
+    r"\u2e54\u3002\ua4ff\ua60e\ua60f\ua6f3\ua6f7\ua876\ua877\ua8ce\ua8cf\ua92f\ua9c8\ua9c9"
+    r"\uaa5d-\uaa5f\uaaf0\uaaf1\uabeb\ufe52\ufe56\ufe57\uff01\uff0e\uff1f\uff61\U00010a56\U00010a57"
+    r"\U00010f55-\U00010f59\U00010f86-\U00010f89\U00011047\U00011048\U000110be-\U000110c1"
+    r"\U00011141-\U00011143\U000111c5\U000111c6\U000111cd\U000111de\U000111df\U00011238\U00011239"
+    r"\U0001123b\U0001123c\U000112a9\U0001144b\U0001144c\U000115c2\U000115c3\U000115c9-\U000115d7"
+    r"\U00011641\U00011642\U0001173c-\U0001173e\U00011944\U00011946\U00011a42\U00011a43\U00011a9b"
+    r"\U00011a9c\U00011c41\U00011c42\U00011ef7\U00011ef8\U00011f43\U00011f44\U00016a6e\U00016a6f"
+    r"\U00016af5\U00016b37\U00016b38\U00016b44\U00016e98\U0001bc9f\U0001da88"
+)
+_OWN_MARKS = {"el": ";", "hy": ":;\u055c", "my": "\u104f"}
 
 
 @dataclass(frozen=True)
@@ -84,3 +102,20 @@ def _split_line(line: str, language: str) -> list[str]:
             sentences.append(line[begin:end])
             begin = end
     return [*sentences, line[begin:]] if begin < len(line) else sentences
+
+
+def most_sentences(text: str, language: str) -> int:
+    """Return a number that the sentences of a text do not exceed, at least 1.
+
+    It is found without splitting the text: each run of marks that end sentences counts, and each
+    line, so that abbreviations and quotations may count more than once.
+    """
+    pieces = _ends(language).split(text.strip())
+    return max(1, len(pieces) - (not pieces[-1]))
+
+
+@lru_cache
+def _ends(language: str) -> re.Pattern[str]:
+    """Return what finds all places where sentences of a language may end."""
+    own = _OWN_MARKS.get(language.split("-")[0])
+    return re.compile(rf"[{_MARKS}]+\s*|[\r\n]\s*" + (rf"|[{own}]\s*" if own else ""))

@@ -15,8 +15,8 @@ from s2s.distributed.deployment import Arguments, UserConfig
         ({"open": True, "slot": 3}, "slot"),
         ({"open": True, "slots": 0}, "slots"),
         ({"open": True, "precision": "int8"}, "precision"),
-        ({"open": True, "max_waiting": 305}, "largest request alone counts 306"),
-        ({"open": True, "max_characters": 200_000}, "largest request alone counts 1256"),
+        ({"open": True, "max_waiting": 1999}, "largest request alone counts 2000"),
+        ({"open": True, "max_sentences": 5000}, "largest request alone counts 5000"),
     ],
 )
 def test_what_is_wrong_with_arguments_is_told(given: dict[str, Any], why: str) -> None:
@@ -25,7 +25,7 @@ def test_what_is_wrong_with_arguments_is_told(given: dict[str, Any], why: str) -
 
 
 def test_the_largest_request_may_wait() -> None:
-    Arguments(open=True, max_waiting=306)
+    Arguments(open=True, max_waiting=2000)
 
 
 def test_model_directories_are_a_list_or_have_commas_between_them() -> None:

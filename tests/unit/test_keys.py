@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,17 @@ from s2s.cli.main import main
 from s2s.errors import BadInput
 from s2s.serving.engine.models import Models
 from s2s.serving.http import api_keys as module
-from s2s.serving.http.api_keys import Key, Keys, add_key, new_key, read_keys
-from tests.support.serving import client_of, keys_of
+from s2s.serving.http.api_keys import (
+    Key,
+    Keys,
+    add_key,
+    anonymous_line,
+    new_key,
+    read_keys,
+    remove_key,
+)
+from s2s.serving.http.keys_file import KeysFile
+from tests.support.serving import client_of, in_threads, keys_of, serving, until
 
 BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
 DIGEST = hashlib.sha256(b"secret").hexdigest()
@@ -144,6 +154,11 @@ def test_comments_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
         f"ann\t{DIGEST}\t-1",
         f"ann\t{DIGEST}\tnan",
         f"ann\t{DIGEST}\tinf",
+        f"ann\t{DIGEST}\t60\t0",
+        f"ann\t{DIGEST}\t60\t1.5",
+        "ann\t-\t60",
+        "anonymous\t-",
+        "anonymous\t-\t\t100",
     ],
 )
 def test_a_broken_line_is_refused_by_its_number(line: str, tmp_path: Path) -> None:
@@ -152,6 +167,40 @@ def test_a_broken_line_is_refused_by_its_number(line: str, tmp_path: Path) -> No
     with pytest.raises(BadInput, match="line 3 ") as caught:
         read_keys(path)
     assert "secret" not in str(caught.value)  # it may be a key that somebody wrote there
+
+
+def test_a_line_has_its_limits_in_further_columns(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    _, line = new_key("ann", 30, 5000)
+    add_key(path, line)
+    add_key(path, new_key("bob", None, 100)[1])
+    add_key(path, anonymous_line(6, 500))
+    ann, bob, anybody = read_keys(path)
+    assert (ann.per_minute, ann.characters) == (30, 5000)
+    assert (bob.per_minute, bob.characters) == (None, 100)
+    assert anybody == Key("anonymous", "-", 6, 500)
+    assert [key.anonymous for key in (ann, bob, anybody)] == [False, False, True]
+    assert Keys([ann, anybody]).owner("-") is None
+
+
+def test_a_key_called_anonymous_is_a_key(tmp_path: Path) -> None:
+    key, line = new_key("anonymous")
+    add_key(tmp_path / "keys", line)
+    keys = Keys(read_keys(tmp_path / "keys"))
+    assert keys.anonymous is None
+    assert keys.owner(key)
+
+
+def test_what_is_removed_is_gone_and_all_else_stays(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"# who may ask\nann\t{DIGEST}\t60\n\nbob\t{DIGEST}\n", "utf-8")
+    path.chmod(0o640)
+    remove_key(path, "ann")
+    assert path.read_text("utf-8") == f"# who may ask\n\nbob\t{DIGEST}\n"
+    assert path.stat().st_mode & 0o777 == 0o640
+    with pytest.raises(BadInput, match="no key named ann"):
+        remove_key(path, "ann")
+    assert [each.name for each in tmp_path.iterdir()] == ["keys"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"# nobody\n", b"\xff\xfe"])
@@ -277,6 +326,125 @@ def test_a_key_does_not_use_up_anothers_rate() -> None:
     assert [keys.wait(key) == 0 for key in (ann, ann, bob, bob)] == [True, False, True, False]
 
 
+def test_a_request_takes_its_weight() -> None:
+    keys, key, clock = limited(10)
+    assert keys.wait(key, 7) == 0
+    assert keys.wait(key, 4) == pytest.approx(6)
+    assert keys.wait(key, 3, take=False) == 0
+    assert keys.wait(key, 3) == 0
+    assert keys.wait(key) == pytest.approx(6)
+    clock.now += 60
+    assert keys.wait(key, 10) == 0
+
+
+def test_keys_that_stay_keep_what_they_have_used() -> None:
+    ann, bob, eve = (Key(name, 64 * name[0], 1) for name in ("ann", "bob", "eve"))
+    keys = Keys([ann, bob], Clock())
+    assert [keys.wait(key) for key in (ann, bob)] == [0, 0]
+    keys.replace([eve, ann])
+    assert keys.wait(ann) > 0
+    assert keys.wait(eve) == 0
+    keys.replace([ann])
+    assert keys.wait(ann) > 0
+
+
+# ---- a file that changes -------------------------------------------------------------------------
+
+
+def replaced(path: Path, text: str) -> None:
+    scratch = path.with_name("scratch")
+    scratch.write_text(text, "utf-8")
+    scratch.replace(path)
+
+
+def in_place(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize("write", [replaced, in_place])
+def test_keys_that_are_added_and_removed_count(write: Any, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    (ann, ann_line), (bob, bob_line) = new_key("ann", 1), new_key("bob")
+    write(path, ann_line)
+    file = KeysFile(path)
+    owner = file.keys.owner(ann)
+    assert owner is not None
+    assert file.keys.wait(owner) == 0
+    write(path, f"{ann_line}\n{bob_line}\n")
+    file.refresh()
+    assert file.keys.owner(bob)
+    assert file.keys.wait(owner) > 0
+    write(path, f"{bob_line}\n")
+    file.refresh()
+    assert file.keys.owner(ann) is None
+    assert file.keys.owner(bob)
+    write(path, "")
+    file.refresh()
+    assert file.keys.owner(bob) is None
+
+
+def test_a_broken_file_changes_nothing_and_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys"
+    key, line = new_key("ann")
+    path.write_text(line, "utf-8")
+    file = KeysFile(path)
+    for content in (b"bob\tsecret\n", b"\xff\xfe"):
+        caplog.clear()
+        path.write_bytes(content)
+        file.refresh()
+        file.refresh()
+        assert file.keys.owner(key)
+        [record] = caplog.records
+        assert str(path) in record.getMessage()
+        assert "secret" not in record.getMessage()
+    path.write_text(new_key("bob")[1], "utf-8")
+    file.refresh()
+    assert file.keys.owner(key) is None
+
+
+def test_without_the_file_no_key_is_valid_until_it_is_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys"
+    key, line = new_key("ann")
+    path.write_text(line, "utf-8")
+    file = KeysFile(path)
+    path.unlink()
+    file.refresh()
+    assert file.keys.owner(key) is None
+    assert "no API key is valid" in caplog.text
+    path.write_text(line, "utf-8")
+    file.refresh()
+    assert file.keys.owner(key)
+
+
+def test_a_service_follows_its_file(models: Models, tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    told = {}
+    for name in ("ann", "bob"):
+        told[name], line = new_key(name)
+        add_key(path, line)
+    file = KeysFile(path)
+    file.watch(0.01)
+    with client_of(models, keys=file.keys) as client:
+
+        def status(name: str) -> int:
+            body = {**BODY, "api_key": told[name]}
+            return client.post("/translate", json=body).status_code
+
+        assert [status(name) for name in ("ann", "bob")] == [200, 200]
+        remove_key(path, "ann")
+        until(lambda: status("ann") == 403)
+        told["eve"], line = new_key("eve")
+        add_key(path, line)
+        until(lambda: status("eve") == 200)
+        assert status("bob") == 200
+        add_key(path, anonymous_line(1000))
+        until(lambda: client.post("/translate", json=BODY).status_code == 200)
+
+
 # ---- the verb ------------------------------------------------------------------------------------
 
 
@@ -329,6 +497,43 @@ def test_the_verb_refuses_a_name_that_is_taken_and_prints_no_key(
     said = capsys.readouterr()
     assert "s2s_" not in said.out + said.err
     assert "ann" in said.err
+
+
+def test_the_verb_lists_and_removes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = ["--file", str(tmp_path / "keys")]
+    assert main(["key", "ann", *file, "--per-minute", "60", "--characters", "5000"]) == 0
+    assert main(["key", "bob", *file]) == 0
+    assert main(["key", "--anonymous", "--per-minute", "6", *file]) == 0
+    capsys.readouterr()
+    assert main(["key", "--list", *file]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "ann        60 sentences a minute, 5,000 characters a request",
+        "bob        any number of sentences a minute",
+        "anonymous  6 sentences a minute",
+    ]
+    for name in ("bob", "anonymous"):
+        assert main(["key", name, "--remove", *file]) == 0
+    assert [key.name for key in read_keys(tmp_path / "keys")] == ["ann"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ann", "--list"],
+        ["--remove"],
+        ["--list", "--remove"],
+        ["ann", "--anonymous", "--per-minute", "6"],
+        ["--anonymous"],
+        ["ann", "--characters", "0"],
+        ["nobody", "--remove"],
+    ],
+)
+def test_the_verb_refuses_what_makes_no_sense(arguments: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    add_key(path, new_key("ann")[1])
+    before = path.read_text()
+    assert main(["key", *arguments, "--file", str(path)]) == 2
+    assert path.read_text() == before
 
 
 # ---- over HTTP -----------------------------------------------------------------------------------
@@ -423,3 +628,123 @@ def test_wrong_keys_use_up_no_rate(models: Models, tmp_path: Path) -> None:
             assert client.post("/translate", json={**BODY, "api_key": "no"}).status_code == 403
         body = {**BODY, "api_key": told["ann"]}
         assert client.post("/translate", json=body).status_code == 200
+
+
+def test_a_rate_counts_what_a_request_weighs(models: Models, tmp_path: Path) -> None:
+    keys, told = keys_of(tmp_path, few=3, many=300, lines=4, wide=64)
+    with client_of(models, keys=keys) as client:
+
+        def ask(name: str, path: str = "/translate", **more: Any) -> httpx.Response:
+            languages = {} if path.startswith("/v1") else BODY
+            return client.post(path, json={**languages, "api_key": told[name], **more})
+
+        texts = ["I see trees."] * 256
+        never = ask("few", q=texts)  # to come again would not help
+        assert never.status_code == 413
+        assert "counts as 256 sentences" in never.json()["error"]
+        assert "3 sentences a minute" in never.json()["error"]
+        assert ask("few").status_code == 200
+        assert ask("many", q=texts).status_code == 200
+        again = ask("many", q=texts)
+        assert again.status_code == 429
+        assert 40 <= int(again.headers["retry-after"]) <= 43  # 212 more at 5 a second
+        assert ask("lines", q="I see trees. I see trees.\nI see trees.").status_code == 200
+        assert ask("lines", q="I see trees.\nI see trees.").status_code == 429
+        # 8 × 4 of 64, twice; and translating beside it counts 1.
+        wide = {"path": "/v1/translate", "q": "I see trees.", "beam": 8, "n_best": 4}
+        assert [ask("wide", **wide).status_code for _ in range(3)] == [200, 200, 429]
+        assert ask("many", alternatives=5).status_code == 200  # 37
+        assert ask("many", alternatives=5).status_code == 429
+
+
+def test_what_is_refused_or_wrong_costs_nothing(models: Models, tmp_path: Path) -> None:
+    keys, told = keys_of(tmp_path, ann=1)
+    with client_of(models, keys=keys) as client:
+        for wrong in ({"q": ["a", "b"]}, {"target": "de"}, {"q": " "}, {"q": "a" * 10_001}):
+            body = {**BODY, "api_key": told["ann"], **wrong}
+            assert client.post("/translate", json=body).status_code in (400, 413)
+        body = {**BODY, "api_key": told["ann"]}
+        assert client.post("/translate", json=body).status_code == 200
+
+
+def with_limits(folder: Path, *lines: str) -> Keys:
+    path = folder / "keys"
+    path.write_text("\n".join(lines), "utf-8")
+    return Keys(read_keys(path))
+
+
+def test_a_key_has_its_own_limit_of_characters(models: Models, tmp_path: Path) -> None:
+    key, line = new_key("ann", None, 12)
+    with client_of(models, keys=with_limits(tmp_path, line)) as client:
+        for q, status in (
+            ("I see trees.", 200),
+            ("I see trees!!", 413),
+            (["I see", "trees !!"], 413),
+        ):
+            response = client.post("/translate", json={**BODY, "q": q, "api_key": key})
+            assert response.status_code == status, q
+        assert "12 characters" in response.json()["error"]
+
+
+def test_requests_without_a_key_share_an_allowance(models: Models, tmp_path: Path) -> None:
+    key, line = new_key("ann")
+    keys = with_limits(tmp_path, line, anonymous_line(3, 100))
+    with client_of(models, keys=keys) as client:
+        settings = client.get("/frontend/settings").json()
+        assert (settings["apiKeys"], settings["keyRequired"]) == (True, False)
+        assert client.post("/translate", json={**BODY, "q": "a" * 101}).status_code == 413
+        assert client.post("/translate", json={**BODY, "q": ["I see."] * 2}).status_code == 200
+        refused = client.post("/translate", json={**BODY, "q": ["I see."] * 2})
+        assert refused.status_code == 429
+        assert refused.json()["error"] == (
+            "too much at once; requests without a key may have 3 sentences a minute"
+        )
+        # A key is not held up by it, and a wrong one is no reason to take it.
+        assert client.post("/translate", json={**BODY, "api_key": key}).status_code == 200
+        assert client.post("/translate", json={**BODY, "api_key": "no"}).status_code == 403
+        headers = {"authorization": "Bearer no"}
+        assert client.post("/translate", json=BODY, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/translate", "/detect", "/v1/translate", "/v1/translate/stream"])
+def test_a_wrong_key_in_the_header_is_refused_before_the_body_comes(
+    path: str, models: Models, tmp_path: Path
+) -> None:
+    keys, _ = keys_of(tmp_path, ann=None)
+    with serving(models, keys=keys) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=15) as connection:
+            connection.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer no\r\n"
+                "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{".encode()
+            )
+            assert connection.recv(65536).startswith(b"HTTP/1.1 403 ")
+
+
+def test_paths_and_settings_are_told_to_who_has_a_key(model_dir: Path, tmp_path: Path) -> None:
+    models = Models(in_threads())
+    models.serve([model_dir])
+    keys, told = keys_of(tmp_path, ann=1)
+    secret = tmp_path / "customer-acme" / "model"
+    with client_of(models, keys=keys) as client:
+        assert client.get("/v1/models").json()["failure"] is None
+        models.serve_soon([secret])
+        until(lambda: models.failure is not None)
+        for headers in ({}, {"authorization": "Bearer no"}, {"authorization": told["ann"]}):
+            response = client.get("/v1/models", headers=headers)
+            assert response.status_code == 200
+            assert "acme" not in response.text
+            assert response.json()["failure"] == "the last exchange of models failed"
+            [model] = response.json()["models"]
+            assert "beam" in model["decode"]
+            assert not {"batch_size", "precision", "max_source"} & model["decode"].keys()
+        for _ in range(3):  # which takes nothing from a rate
+            for known in (
+                client.get("/v1/models", headers={"authorization": f"Bearer {told['ann']}"}),
+                client.get("/v1/models", params={"api_key": told["ann"]}),
+            ):
+                assert str(secret) in known.json()["failure"]
+                assert "batch_size" in known.json()["models"][0]["decode"]
+    with client_of(models) as client:  # where no keys are asked for
+        assert str(secret) in client.get("/v1/models").json()["failure"]
+    models.close()

@@ -64,7 +64,7 @@ def test_a_process_translates_as_the_translator_does_until_it_is_closed(
     started: Path, translator: Translator, pairs: Pairs
 ) -> None:
     sentences = [source for source, _ in pairs]
-    engine = EngineClient(EngineOptions(slots=8).start(started), max_waiting=10_000)
+    engine = EngineClient(EngineOptions(slots=8).start(started), max_waiting=100_000)
     process = process_of(started)
     process.send_signal(signal.SIGINT)  # Ctrl-C is left to the service
     assert within(engine.translate(sentences)) == translator.translate(sentences)

@@ -153,11 +153,11 @@ def test_a_body_that_is_no_proper_json_is_refused(body: bytes, client: httpx.Cli
     assert fault(response)
 
 
-def test_too_many_sentences_are_refused(client: httpx.Client) -> None:
-    assert ask(client, ["a"] * Limits().sentences).status_code == 200
-    response = ask(client, ["a"] * (Limits().sentences + 1))
+def test_too_many_texts_are_refused(client: httpx.Client) -> None:
+    assert ask(client, ["a"] * Limits().texts).status_code == 200
+    response = ask(client, ["a"] * (Limits().texts + 1))
     assert response.status_code == 413
-    assert str(Limits().sentences) in fault(response)
+    assert str(Limits().texts) in fault(response)
 
 
 def test_too_long_a_text_is_refused(client: httpx.Client) -> None:

@@ -2,14 +2,15 @@
 
 That is a beam, samples, scores and attention, and sentences longer than slots have room for. It
 runs in a thread of its own, so that none of it delays a plain sentence by more than its share of
-the cores.
+the cores. Requests take turns: each is translated a batch at a time, so that none waits for all of
+another.
 """
 
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from s2s.config import DecodeConfig
@@ -34,10 +35,25 @@ class _Job:
     sentences: list[str]
     settings: DecodeConfig
     deliver: Callable[[Hypotheses], None]
+    taken: int = 0  # sentences that have been put into a batch
+    hypotheses: Hypotheses = field(default_factory=list)  # of the first sentences, so far
+
+    @property
+    def left(self) -> int:
+        """Number of sentences that have not been put into a batch."""
+        return len(self.sentences) - self.taken
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Consecutive sentences of a job that are translated in one batch."""
+
+    job: _Job
+    sentences: list[str]
 
 
 class BesideSlots:
-    """A queue of jobs, and the thread that translates them.
+    """A queue of jobs, and the thread that translates them, a batch of each job in turn.
 
     Jobs of equal settings share batches.
     """
@@ -51,11 +67,13 @@ class BesideSlots:
     ) -> None:
         self._translator, self._connection = translator, connection
         self._pending, self._meters = pending, meters
-        self._own_settings = translator.config.decode
+        self._own_settings = translator.config.decode.model_copy(update={"n_best": 1})
+        self._unmarked_settings = self._own_settings.without_marks()
         self._with_settings = lru_cache(_TRANSLATORS)(
             lambda settings: translator.with_settings(**settings.model_dump())
         )
         self._jobs: deque[_Job] = deque()
+        self._own_last = False  # whether the last batch was one with the model's own settings
         self._changed = threading.Condition()  # guards the jobs
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="s2s-beside", daemon=True)
@@ -92,8 +110,7 @@ class BesideSlots:
                 self._pending.answer([request])
 
         # A stream has what the model said, as `/v1/translate` does.
-        settings = self._own_settings if request.streamed else self._own_settings.without_marks()
-        settings = settings.model_copy(update={"n_best": 1})
+        settings = self._own_settings if request.streamed else self._unmarked_settings
         sentences = [task.sentence.stripped for task in tasks]
         self._put(_Job(request, sentences, settings, deliver))
 
@@ -126,7 +143,10 @@ class BesideSlots:
         sentences = [
             sentence.stripped for sentences in texts for sentence in sentences if sentence.ids
         ]
-        self._put(_Job(request, sentences, settings, deliver))
+        if sentences:
+            self._put(_Job(request, sentences, settings, deliver))
+        else:
+            deliver([])
 
     def _put(self, job: _Job) -> None:
         with self._changed:
@@ -136,61 +156,95 @@ class BesideSlots:
     # ---- the thread ----
 
     def _run(self) -> None:
-        while jobs := self._next_jobs():
-            self._translate(jobs)
+        while parts := self._next_batch():
+            self._translate(parts)
             self._connection.flush()
+            with self._changed:  # behind all that came meanwhile
+                self._jobs += [part.job for part in parts if part.job.left]
 
-    def _next_jobs(self) -> list[_Job]:
-        """Wait for a job, and take it and those that share its batch; none at the end."""
+    def _next_batch(self) -> list[_Part]:
+        """Wait for jobs, and take a batch of the next one and those that share it; none at the end.
+
+        The sentences of a batch come from each of its jobs in turn.
+        """
         with self._changed:
+            self._drop_settled()
             while not self._jobs:
                 if self._closed:
                     return []
                 self._changed.wait()
-            first = self._jobs.popleft()
-            jobs, others = [first], deque[_Job]()
-            room = self._own_settings.batch_size - len(first.sentences)
+                self._drop_settled()
+            first = self._next_job()
+            jobs = [first]
             # What is sampled depends on the batch, but is to depend on the seed alone.
-            shares = first.settings.temperature is None
-            for job in self._jobs:
-                if shares and job.settings == first.settings and len(job.sentences) <= room:
-                    jobs.append(job)
-                    room -= len(job.sentences)
-                else:
-                    others.append(job)
-            self._jobs = others
-            return jobs
+            if first.settings.temperature is None:
+                jobs += [j for j in self._jobs if j is not first and j.settings == first.settings]
+            shares = _shares([job.left for job in jobs], self._batch_size(first.settings))
+            parts = [_take(job, share) for job, share in zip(jobs, shares, strict=True) if share]
+            for part in parts:
+                self._jobs.remove(part.job)
+            return parts
 
-    def _translate(self, jobs: list[_Job]) -> None:
-        """Translate jobs together and deliver each; if that fails, each alone."""
+    def _next_job(self) -> _Job:
+        """Return the first job of the other kind than the last batch was of, or else the first.
+
+        There are jobs with the model's own settings, and with others, so that a usual request does
+        not wait for many that search more widely, nor they for it.
+        """
+        other = (job for job in self._jobs if self._is_own(job) is not self._own_last)
+        job = next(other, self._jobs[0])
+        self._own_last = self._is_own(job)
+        return job
+
+    def _is_own(self, job: _Job) -> bool:
+        return job.settings in (self._own_settings, self._unmarked_settings)
+
+    def _drop_settled(self) -> None:
+        """Remove the jobs that nobody waits for."""
+        settled = [job for job in self._jobs if job.request.settled]
+        if settled:
+            self._meters.count(dropped=sum(job.left for job in settled))
+            self._jobs = deque(job for job in self._jobs if not job.request.settled)
+
+    def _batch_size(self, settings: DecodeConfig) -> int:
+        """Return the sentences of a batch, fewer if each is searched for more widely.
+
+        So a batch takes about as long as one with the model's own settings.
+        """
+        own = self._own_settings
+        hypotheses = max(settings.beam, settings.n_best)  # there are more than the beam in samples
+        return max(1, own.batch_size * own.beam // max(hypotheses, own.beam))
+
+    def _translate(self, parts: list[_Part]) -> None:
+        """Translate parts of jobs together, and deliver jobs that are done.
+
+        If that fails, translate each part alone.
+        """
         try:
-            hypotheses = self._hypotheses(jobs)
-            if hypotheses is None:
-                return
-            self._count(hypotheses)
-            remaining = iter(hypotheses)
-            for job in jobs:
-                job.deliver([next(remaining) for _ in job.sentences])
+            translator = self._with_settings(parts[0].job.settings)
+            hypotheses = translator.hypotheses([each for part in parts for each in part.sentences])
         except BaseException as error:
-            if len(jobs) == 1:
-                self._pending.fail(jobs[0].request, error)
+            if len(parts) == 1:
+                self._pending.fail(parts[0].job.request, error)
                 return
-            for job in jobs:
-                if not job.request.settled:
-                    self._translate([job])
+            for part in parts:
+                if not part.job.request.settled:
+                    self._translate([part])
+            return
+        self._count(hypotheses)
+        remaining = iter(hypotheses)
+        for part in parts:
+            self._add(part.job, [next(remaining) for _ in part.sentences])
 
-    def _hypotheses(self, jobs: list[_Job]) -> Hypotheses | None:
-        """Return the translations of all jobs' sentences; None once nobody waits for them."""
-        translator = self._with_settings(jobs[0].settings)
-        sentences = [sentence for job in jobs for sentence in job.sentences]
-        hypotheses: Hypotheses = []
-        size = self._own_settings.batch_size
-        for begin in range(0, len(sentences), size):
-            if all(job.request.settled for job in jobs):
-                self._meters.count(dropped=len(sentences) - begin)
-                return None
-            hypotheses += translator.hypotheses(sentences[begin : begin + size])
-        return hypotheses
+    def _add(self, job: _Job, hypotheses: Hypotheses) -> None:
+        """Keep the translations of a job's next sentences; deliver the job if they are the last."""
+        job.hypotheses += hypotheses
+        if len(job.hypotheses) < len(job.sentences):
+            return
+        try:
+            job.deliver(job.hypotheses)
+        except BaseException as error:
+            self._pending.fail(job.request, error)
 
     def _count(self, hypotheses: Hypotheses) -> None:
         """Count the best translations, before anybody is answered."""
@@ -203,3 +257,22 @@ class BesideSlots:
             unknown_words=sum(each.count(SPECIALS[UNK]) for each in tokens),
         )
         self._pending.report()
+
+
+def _shares(wanted: list[int], room: int) -> list[int]:
+    """Return how much of a room each gets that wants some of it: as much as the others, or all."""
+    shares = [0] * len(wanted)
+    waiting = [place for place, want in enumerate(wanted) if want]
+    while room and waiting:
+        for place in waiting[:room]:
+            shares[place] += 1
+        room -= len(waiting[:room])
+        waiting = [place for place in waiting if shares[place] < wanted[place]]
+    return shares
+
+
+def _take(job: _Job, number: int) -> _Part:
+    """Take the next sentences of a job."""
+    sentences = job.sentences[job.taken : job.taken + number]
+    job.taken += len(sentences)
+    return _Part(job, sentences)

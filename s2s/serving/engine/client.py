@@ -31,9 +31,10 @@ from s2s.serving.engine.messages import (
 )
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.process import EngineProcess
+from s2s.serving.engine.weight import search_width, weight
 
-# Characters of a text that count as another text against the greatest number that may wait.
-CHARACTERS_PER_TEXT = 200
+# The usual greatest weight of requests that wait.
+MAX_WAITING = 4096
 
 # What a request is answered with: translations, or why there are none.
 _Answer = Translations | list[list[SentenceTranslations]] | Failed
@@ -54,7 +55,8 @@ class _PendingRequest:
     number: int
     loop: asyncio.AbstractEventLoop  # its caller's
     answer: asyncio.Future[Any]
-    cost: int
+    weight: int
+    wide: bool  # whether it is searched for more widely than with the model's own settings
     on_partial: Callable[[Partial], None] | None
 
 
@@ -63,7 +65,9 @@ class EngineClient:
 
     Args:
         process: where the engine runs.
-        max_waiting: the greatest `cost` of texts that are not translated yet.
+        max_waiting: the greatest weight (`s2s.serving.engine.weight`) of the requests that are not
+            answered yet; of those that search more widely than the model's own settings, and of
+            all others, so that neither can keep the others out.
         meters: counts what happens.
         on_end: called when the engine ends without having been closed, before its callers get
             their errors.
@@ -76,7 +80,7 @@ class EngineClient:
     def __init__(
         self,
         process: EngineProcess,
-        max_waiting: int = 1024,
+        max_waiting: int = MAX_WAITING,
         meters: Meters | None = None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
@@ -86,7 +90,7 @@ class EngineClient:
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._pending: dict[int, _PendingRequest] = {}
-        self._cost = 0  # of those
+        self._weights = {False: 0, True: 0}  # of those, by whether they are wide
         self._closed = False  # whether no more requests are accepted
         self._ended = False
         self._readers: set[asyncio.AbstractEventLoop] = set()
@@ -148,8 +152,8 @@ class EngineClient:
 
     @property
     def waiting(self) -> int:
-        """The `cost` of all texts that are neither answered nor cancelled."""
-        return self._cost
+        """The weight of all requests that are neither answered nor cancelled."""
+        return sum(self._weights.values())
 
     @property
     def alive(self) -> bool:
@@ -167,6 +171,27 @@ class EngineClient:
             self._read()
         self._process.join()
 
+    def weight(self, texts: list[str]) -> int:
+        """Return what texts weigh with the model's own settings."""
+        return weight(texts, self.config.source_language)
+
+    def width(self, settings: DecodeConfig | None) -> int:
+        """Return how many times as much texts weigh with some settings; None: the model's own."""
+        return 1 if settings is None else search_width(settings, self.config.decode)
+
+    def require_room(self, weight: int, *, wide: bool) -> None:
+        """Return if a request of a weight may wait now.
+
+        Args:
+            wide: whether it searches more widely than with the model's own settings.
+
+        Raises:
+            Overloaded: too much waits already.
+        """
+        if self._weights[wide] + weight > self.max_waiting and not self._closed:
+            self.meters.count(refused=1)
+            raise Overloaded
+
     def _ask(
         self,
         request: Translate | TranslateDetailed,
@@ -174,17 +199,18 @@ class EngineClient:
     ) -> _PendingRequest:
         """Send a request, and return what waits for its answer."""
         loop = asyncio.get_running_loop()
+        settings = request.settings if isinstance(request, TranslateDetailed) else None
+        width = self.width(settings)
+        own = self.weight(request.texts) * width
         pending = _PendingRequest(
-            request.request, loop, loop.create_future(), cost(request.texts), on_partial
+            request.request, loop, loop.create_future(), own, width > 1, on_partial
         )
         with self._lock:
             if self._closed:
                 raise Closed
-            if self._cost + pending.cost > self.max_waiting:
-                self.meters.count(refused=1)
-                raise Overloaded
+            self.require_room(own, wide=pending.wide)
             self._pending[pending.number] = pending
-            self._cost += pending.cost
+            self._weights[pending.wide] += own
             if loop not in self._readers:
                 self._read_on(loop)
             # In the lock, so that nothing is sent after `Close`.
@@ -273,7 +299,7 @@ class EngineClient:
     def _pop(self, number: int) -> _PendingRequest:
         with self._lock:
             pending = self._pending.pop(number)
-            self._cost -= pending.cost
+            self._weights[pending.wide] -= pending.weight
         return pending
 
     def _end(self) -> None:
@@ -287,11 +313,6 @@ class EngineClient:
         for loop in self._readers:
             _call_on(loop, loop.remove_reader, self._connection.fileno())
         self._readers.clear()
-
-
-def cost(texts: list[str]) -> int:
-    """Return what texts count against `max_waiting`: one each, and more if they are long."""
-    return sum(1 + len(text) // CHARACTERS_PER_TEXT for text in texts)
 
 
 def _answer(answers: list[tuple[_PendingRequest, _Answer]]) -> None:

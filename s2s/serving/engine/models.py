@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from s2s.errors import BadInput, Failed
-from s2s.serving.engine.client import EngineClient
+from s2s.serving.engine.client import MAX_WAITING, EngineClient
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.process import EngineOptions, EngineProcess
 
@@ -55,14 +55,15 @@ class Models:
 
     Args:
         start: starts the engine of a model directory.
-        max_waiting: the greatest `s2s.serving.engine.client.cost` of texts that wait for a model.
+        max_waiting: the greatest weight (`s2s.serving.engine.weight`) of the requests that wait for
+            a model.
         on_end: called when an engine has ended by itself.
     """
 
     def __init__(
         self,
         start: Callable[[Path], EngineProcess] = _DEFAULT.start,
-        max_waiting: int = 1024,
+        max_waiting: int = MAX_WAITING,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.meters = Meters()

@@ -2,12 +2,11 @@
 
 Messages come over a connection, whose other end is `s2s.serving.engine.client`, and answers go back
 over it. The thread of the scheduler reads them and runs the slots: sentences enter and leave them
-at every step, first come, first served (continuous batching). What slots can't do is translated
+at every step, one of each request in turn (continuous batching). What slots can't do is translated
 beside them by another thread (`s2s.serving.engine.beside`).
 """
 
 import time
-from collections import deque
 
 from s2s.decoding.slots import Slot, Slots
 from s2s.decoding.translation import finish_reason
@@ -25,6 +24,7 @@ from s2s.serving.engine.messages import (
 )
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.pending import PendingRequests, Request, SentenceTask
+from s2s.serving.engine.turns import Turns
 from s2s.text.alignment import Link
 from s2s.text.sentences import Sentence
 from s2s.text.vocabulary import UNK
@@ -62,7 +62,7 @@ class Scheduler:
         self._meters = Meters()
         self._pending = PendingRequests(connection, self._meters)
         self._beside = BesideSlots(translator, connection, self._pending, self._meters)
-        self._waiting: deque[SentenceTask] = deque()  # for a slot
+        self._waiting: Turns[Request, SentenceTask] = Turns()  # for a slot
         self._held_steps = 0  # for which sentences have been held back
         self._closed = False  # whether no more requests come
 
@@ -89,7 +89,7 @@ class Scheduler:
     @property
     def _busy(self) -> bool:
         """Whether there are sentences in slots, or waiting for one."""
-        return bool(self._waiting) or len(self._slots) > 0
+        return len(self._waiting) > 0 or len(self._slots) > 0
 
     def _receive(self) -> bool:
         """Take the messages that have come; wait for one where there is nothing else to do.
@@ -154,10 +154,12 @@ class Scheduler:
             self._meters.count(dropped=sum(map(len, texts)))
             return
         tasks = self._pending.enqueue(request, texts)
+        fitting: list[SentenceTask] = []
         beside: list[SentenceTask] = []
         for task in tasks:
             fits = self._greedy and len(task.sentence.ids) <= self._longest
-            (self._waiting if fits else beside).append(task)
+            (fitting if fits else beside).append(task)
+        self._waiting.put(request, fitting)
         if beside:
             self._beside.translate(beside)
         if not tasks:
@@ -212,11 +214,10 @@ class Scheduler:
             return admitted, passed_over
         self._held_steps = 0
         while self._waiting and len(admitted) < self._slots.free:
-            task = self._waiting.popleft()
-            if task.request.settled:
-                passed_over += 1
+            if self._waiting.next_owner().settled:
+                passed_over += self._waiting.drop()
             else:
-                admitted.append(task)
+                admitted.append(self._waiting.take())
         if admitted:
             self._encode(admitted)
         return admitted, passed_over

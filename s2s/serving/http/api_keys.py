@@ -1,8 +1,11 @@
-"""API keys: stored as hashes, compared in constant time, each with its rate.
+"""API keys: stored as hashes, compared in constant time, each with its limits.
 
-A keys file has a line for each key: a name, the SHA-256 of the key in hexadecimal digits, and the
-requests a minute that it may make (nothing for any number), separated by tabs. Lines that begin
-with # are comments. Keys are random and long, so a fast hash protects them as well as a slow one.
+A keys file has a line for each key, of columns separated by tabs: a name; the SHA-256 of the key in
+hexadecimal digits; the sentences a minute that it may have translated, by their weight
+(`s2s.serving.engine.weight`); the characters that a request may have. Nothing in one of the last
+two, or no such column, sets no limit. A line named `anonymous` with `-` instead of a hash is the
+allowance of all requests without a key together; without it they are refused. Lines that begin with
+# are comments. Keys are random and long, so a fast hash protects them as well as a slow one.
 """
 
 import hashlib
@@ -18,32 +21,58 @@ from functools import partial
 from pathlib import Path
 
 from s2s.errors import BadInput
+from s2s.files import new_file
 
+ANONYMOUS = "anonymous"
+_NO_KEY = "-"  # instead of the hash, in the line of the anonymous allowance
 _NAME = re.compile(r"[\w.@-]{1,64}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MOST = 1e9  # sentences a minute, and characters of a request
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key as it is stored."""
+    """A key as it is stored, or the anonymous allowance."""
 
     name: str
     digest: str  # SHA-256 in hexadecimal digits
-    per_minute: float | None = None
+    per_minute: float | None = None  # sentences, by their weight
+    characters: int | None = None  # of a request
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether it is the allowance of requests without a key."""
+        return self.digest == _NO_KEY
+
+    @property
+    def burst(self) -> float:
+        """The greatest weight that it may use at once: a minute's, and one sentence at least."""
+        return max(1.0, self.per_minute or 0.0)
 
 
-def new_key(name: str, per_minute: float | None = None) -> tuple[str, str]:
+def new_key(
+    name: str, per_minute: float | None = None, characters: int | None = None
+) -> tuple[str, str]:
     """Return a new key, which is stored nowhere, and its line for a keys file.
 
     Raises:
-        BadInput: the name or the rate is invalid.
+        BadInput: the name or a limit is invalid.
     """
     if not _NAME.fullmatch(name):
         raise BadInput(f"{name!r} is not a valid name: use up to 64 letters, digits and . _ @ -")
-    if per_minute is not None and not 0 < per_minute < 1e9:
-        raise BadInput("a rate must be more than 0 requests a minute, and less than a billion")
     key = f"s2s_{secrets.token_urlsafe(32)}"
-    rate = "" if per_minute is None else f"\t{per_minute:g}"
-    return key, f"{name}\t{_digest(key)}{rate}"
+    return key, _line(Key(name, _digest(key), per_minute, characters))
+
+
+def anonymous_line(per_minute: float | None, characters: int | None = None) -> str:
+    """Return the line of a keys file that lets requests without a key have an allowance.
+
+    Raises:
+        BadInput: a limit is invalid, or there is no rate.
+    """
+    if per_minute is None:
+        raise BadInput("requests without a key need a rate: give --per-minute")
+    return _line(Key(ANONYMOUS, _NO_KEY, per_minute, characters))
 
 
 def add_key(path: Path, line: str) -> None:
@@ -54,12 +83,32 @@ def add_key(path: Path, line: str) -> None:
     """
     name = line.split("\t")[0]
     text = _read(path) if path.exists() else ""
-    if any(key.name == name for key in _parse(path, text)):
+    if any(key.name == name for key in parse_keys(path, text)):
         raise BadInput(f"{path} already has a key named {name}")
     start = "\n" if text and not text.endswith("\n") else ""
     try:
         with open(path, "a", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
             file.write(f"{start}{line}\n")
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from None
+
+
+def remove_key(path: Path, name: str) -> None:
+    """Remove the line of a key from a keys file, which is replaced as a whole.
+
+    Raises:
+        BadInput: the file has no key of that name, has an invalid line, or can't be replaced.
+    """
+    text = _read(path)
+    if all(key.name != name for key in parse_keys(path, text)):
+        raise BadInput(f"{path} has no key named {name}")
+    lines = [line for line in text.splitlines(keepends=True) if line.split("\t")[0] != name]
+    try:
+        target = path.resolve()
+        with new_file(target) as scratch:
+            scratch.touch(mode=0o600)
+            scratch.chmod(target.stat().st_mode & 0o777)
+            scratch.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
 
@@ -70,9 +119,31 @@ def read_keys(path: Path) -> list[Key]:
     Raises:
         BadInput: the file can't be read, has no key, or has an invalid line.
     """
-    keys = _parse(path, _read(path))
+    keys = parse_keys(path, _read(path))
     if not keys:
         raise BadInput(f"{path}: the file has no keys, so nobody could translate")
+    return keys
+
+
+def parse_keys(path: Path, text: str) -> list[Key]:
+    """Return the keys of a keys file that contains a text.
+
+    Raises:
+        BadInput: a line is invalid.
+    """
+    keys: list[Key] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        key = _parse_line(line)
+        if key is None:
+            raise BadInput(
+                f"{path}: line {number} must be a name, the SHA-256 of a key, sentences a minute "
+                "and characters of a request, separated by tabs; `s2s key NAME` makes one"
+            )
+        if any(other.name == key.name for other in keys):
+            raise BadInput(f"{path}: line {number} is a second key named {key.name}")
+        keys.append(key)
     return keys
 
 
@@ -83,30 +154,45 @@ def _read(path: Path) -> str:
         raise BadInput(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
 
 
-def _parse(path: Path, text: str) -> list[Key]:
-    keys: list[Key] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, digest, *rate = line.split("\t")[:3] if "\t" in line else (line, "")
-        try:
-            per_minute = float(rate[0]) if rate and rate[0].strip() else None
-        except ValueError:
-            per_minute = -1.0
-        fits = _NAME.fullmatch(name) and re.fullmatch(r"[0-9a-f]{64}", digest)
-        if not fits or (per_minute is not None and not 0 < per_minute < 1e9):
-            raise BadInput(
-                f"{path}: line {number} must be a name, the SHA-256 of a key and requests a "
-                "minute, separated by tabs; `s2s key NAME` makes one"
-            )
-        if any(key.name == name for key in keys):
-            raise BadInput(f"{path}: line {number} is a second key named {name}")
-        keys.append(Key(name, digest, per_minute))
-    return keys
+def _parse_line(line: str) -> Key | None:
+    """Return the key of a line; None if the line is invalid."""
+    name, digest, per_minute, characters, *_ = [*line.split("\t"), "", "", ""]
+    try:
+        key = Key(
+            name,
+            digest,
+            float(per_minute) if per_minute.strip() else None,
+            int(characters) if characters.strip() else None,
+        )
+        _check_limits(key)
+    except (ValueError, BadInput):
+        return None
+    if key.anonymous:
+        return key if name == ANONYMOUS and key.per_minute is not None else None
+    return key if _NAME.fullmatch(name) and _DIGEST.fullmatch(digest) else None
+
+
+def _line(key: Key) -> str:
+    """Return the line of a key, without the empty columns at its end.
+
+    Raises:
+        BadInput: a limit is invalid.
+    """
+    _check_limits(key)
+    per_minute = "" if key.per_minute is None else f"{key.per_minute:g}"
+    characters = "" if key.characters is None else f"{key.characters}"
+    return "\t".join([key.name, key.digest, per_minute, characters]).rstrip("\t")
+
+
+def _check_limits(key: Key) -> None:
+    if key.per_minute is not None and not 0 < key.per_minute < _MOST:
+        raise BadInput("a rate must be more than 0 sentences a minute, and less than a billion")
+    if key.characters is not None and not 0 < key.characters < _MOST:
+        raise BadInput("a request may have from 1 character to a billion")
 
 
 class Keys:
-    """The keys that are accepted, and how often each may be used.
+    """The keys that are accepted, and how much each may be used.
 
     Rates are counted by each replica on its own, so that several replicas together allow more.
 
@@ -115,10 +201,25 @@ class Keys:
     """
 
     def __init__(self, keys: list[Key], clock: Callable[[], float] = time.monotonic) -> None:
-        self._keys, self._clock = keys, clock
+        self._keys: list[Key] = []
+        self._clock = clock
         self._lock = threading.Lock()
         # A token bucket for each key, which fills up with time: its level, and when that was.
-        self._buckets = {key.name: (_capacity(key), clock()) for key in keys}
+        self._buckets: dict[Key, tuple[float, float]] = {}
+        self.replace(keys)
+
+    @property
+    def anonymous(self) -> Key | None:
+        """The allowance of requests without a key, if there is one."""
+        return next((key for key in self._keys if key.anonymous), None)
+
+    def replace(self, keys: list[Key]) -> None:
+        """Accept other keys from now on; those that stay as they are keep what they have used."""
+        now = self._clock()
+        with self._lock:
+            old = self._buckets
+            self._buckets = {key: old.get(key, (key.burst, now)) for key in keys}
+            self._keys = list(keys)
 
     def owner(self, secret: str) -> Key | None:
         """Return the stored key that a secret belongs to; None if there is none."""
@@ -129,26 +230,26 @@ class Keys:
                 match = key
         return match
 
-    def wait(self, key: Key) -> float:
-        """Take a request from a key's rate.
+    def wait(self, key: Key, weight: float = 1, *, take: bool = True) -> float:
+        """Take the weight of a request from a key's rate.
+
+        Args:
+            weight: at most the key's `burst`.
+            take: False only asks.
 
         Returns:
-            0 if it was granted, else the seconds until one would be.
+            0 if it was granted, else the seconds until it would be.
         """
         if key.per_minute is None:
             return 0.0
         with self._lock:
-            level, since = self._buckets[key.name]
             now = self._clock()
-            level = min(_capacity(key), level + (now - since) * key.per_minute / 60)
-            granted = level >= 1
-            self._buckets[key.name] = (level - granted, now)
-        return 0.0 if granted else (1 - level) * 60 / key.per_minute
-
-
-def _capacity(key: Key) -> float:
-    """Return the requests that a key may make at once: a minute's."""
-    return max(1.0, key.per_minute or 0.0)
+            level, since = self._buckets.get(key, (key.burst, now))  # it may have been removed
+            level = min(key.burst, level + (now - since) * key.per_minute / 60)
+            granted = level >= weight
+            if key in self._buckets:
+                self._buckets[key] = (level - weight if granted and take else level, now)
+        return 0.0 if granted else (weight - level) * 60 / key.per_minute
 
 
 def _digest(key: str) -> str:

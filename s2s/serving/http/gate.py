@@ -8,7 +8,14 @@ from functools import wraps
 
 from fastapi import HTTPException, Request, Response
 
+from s2s.config import DecodeConfig
+from s2s.serving.engine.client import EngineClient
 from s2s.serving.http.api_keys import Key, Keys
+
+# Characters that a sentence counts as in the size of an answer.
+_SENTENCE = 10
+
+_KEY = "s2s.key"  # of a request's scope: the key in its header
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -17,14 +24,20 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class Limits:
     """The largest request that is answered, and the longest time that it may take."""
 
-    sentences: int = 256  # texts of a request
+    texts: int = 256  # of a request
+    sentences: int = 2_000  # weight of all texts together (`s2s.serving.engine.weight`)
     characters: int = 10_000  # of all texts together
     seconds: float = 30.0  # for a request
 
     @property
     def body(self) -> int:
         """Bytes of a request; a character may be spelt with as many as twelve of them."""
-        return 12 * self.characters + 100 * self.sentences + 4096
+        return 12 * self.characters + 100 * self.texts + 4096
+
+    @property
+    def answer(self) -> int:
+        """Characters of a request times its hypotheses, which make the size of an answer."""
+        return 5 * self.characters
 
     @property
     def timeout_error(self) -> str:
@@ -43,19 +56,26 @@ class Gate:
         self.limits, self._keys = limits, keys
 
     @property
+    def has_keys(self) -> bool:
+        """Whether there are API keys."""
+        return self._keys is not None
+
+    @property
     def key_required(self) -> bool:
         """Whether requests need an API key."""
-        return self._keys is not None
+        return self._keys is not None and self._keys.anonymous is None
 
     def timed(self, endpoint: Endpoint) -> Endpoint:
         """Return the endpoint with a time limit on all that it waits for, the body included.
 
         Raises:
-            HTTPException: 408, the time is over.
+            HTTPException: 403, the key in the header is wrong, so that the body is not waited for;
+                408, the time is over.
         """
 
         @wraps(endpoint)
         async def timed_endpoint(request: Request) -> Response:
+            self._check_header(request)
             try:
                 async with asyncio.timeout(self.limits.seconds):
                     return await endpoint(request)
@@ -65,32 +85,50 @@ class Gate:
 
         return timed_endpoint
 
-    def check_key(self, request: Request, field: str | None) -> Key | None:
-        """Return the owner of a request's API key; None if no key is needed.
-
-        The request counts against the key's rate.
+    def check_key(self, request: Request, field: str | None) -> "Caller":
+        """Check the API key of a request to a `timed` endpoint, and return who it comes from.
 
         Args:
             field: the key from the field `api_key`; without it, the header
                 `Authorization: Bearer` counts.
 
         Raises:
-            HTTPException: 403, the key is missing or wrong; 429, its rate is exceeded.
+            HTTPException: 403, the key is missing or wrong; 429, its rate is used up.
         """
         if self._keys is None:
-            return None
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        key = field or (bearer if scheme.lower() == "bearer" else "")
-        owner = self._keys.owner(key) if key else None
-        if owner is None:
-            raise HTTPException(403, "Invalid API key" if key else "An API key is needed")
-        seconds = self._keys.wait(owner)
-        if seconds:
-            rate = f"this key is limited to {owner.per_minute:g} requests a minute"
-            raise too_many_requests(rate, seconds)
-        return owner
+            return Caller(None, None)
+        in_header: Key | None = request.scope.get(_KEY)
+        key = self._known(field) if field else in_header or self._keys.anonymous
+        if key is None:
+            raise HTTPException(403, "An API key is needed")
+        caller = Caller(self._keys, key)
+        caller.require_rate(1)
+        return caller
 
-    def check_texts(self, texts: list[str]) -> None:
+    def knows(self, request: Request) -> bool:
+        """Whether a request without a body may be told all: its key is valid, or there are none."""
+        if self._keys is None:
+            return True
+        given = request.query_params.get("api_key") or _bearer(request)
+        return bool(given) and self._keys.owner(given) is not None
+
+    def _check_header(self, request: Request) -> None:
+        """Check the key in a request's header, if there is one, and keep whose it is."""
+        if self._keys is not None and (given := _bearer(request)):
+            request.scope[_KEY] = self._known(given)
+
+    def _known(self, given: str) -> Key:
+        """Return the stored key that was given.
+
+        Raises:
+            HTTPException: 403, there is no such key.
+        """
+        key = self._keys.owner(given) if self._keys else None
+        if key is None:
+            raise HTTPException(403, "Invalid API key")
+        return key
+
+    def check_texts(self, texts: list[str], caller: "Caller") -> None:
         """Check that there are texts, which may be blank, and not too many of them.
 
         Raises:
@@ -98,14 +136,129 @@ class Gate:
         """
         if not texts:
             raise HTTPException(400, "q: the list has no text")
-        if len(texts) > self.limits.sentences:
-            raise HTTPException(413, f"q: more than {self.limits.sentences} texts")
-        if sum(map(len, texts)) > self.limits.characters:
+        if len(texts) > self.limits.texts:
+            raise HTTPException(413, f"q: more than {self.limits.texts} texts")
+        characters = sum(map(len, texts))
+        if characters > self.limits.characters:
             raise HTTPException(413, f"q: more than {self.limits.characters:,} characters")
+        if characters > caller.characters:
+            raise HTTPException(
+                413, f"q: more than the {caller.characters:,} characters that {caller} may have"
+            )
         try:
             "".join(texts).encode()
         except UnicodeEncodeError:  # a form can spell half of a surrogate pair
             raise HTTPException(400, "q: not valid Unicode") from None
+
+    def check_work(
+        self,
+        engine: EngineClient,
+        caller: "Caller",
+        texts: list[str],
+        *searches: DecodeConfig | None,
+    ) -> None:
+        """Check the work that texts are for a model, and count it against the caller's rate.
+
+        Args:
+            searches: settings of each time that the texts are translated; None for the model's own.
+
+        Raises:
+            HTTPException: 413, it is more than is ever done; 429, the caller's rate is used up.
+            Overloaded: too much waits.
+        """
+        sentences = engine.weight(texts)
+        if sentences > self.limits.sentences:
+            raise HTTPException(
+                413, f"q: more than {self.limits.sentences:,} sentences of up to 200 characters"
+            )
+        n_best = max((settings.n_best for settings in searches if settings), default=1)
+        size = n_best * (sum(map(len, texts)) + _SENTENCE * sentences)
+        if n_best > 1 and size > self.limits.answer:
+            raise HTTPException(
+                413,
+                f"n_best: too large an answer; {n_best} times the characters of `q`, with "
+                f"{_SENTENCE} more for each sentence, must be at most {self.limits.answer:,}",
+            )
+        widths = [engine.width(settings) for settings in searches]
+        weights = [sentences * width for width in widths]
+        if max(weights) > engine.max_waiting:
+            raise HTTPException(
+                413,
+                f"q: too much work; by beam and n_best it counts as {max(weights):,} sentences, "
+                f"and at most {engine.max_waiting:,} may wait",
+            )
+        for weight, width in zip(weights, widths, strict=True):
+            engine.require_room(weight, wide=width > 1)
+        caller.charge(max(1, sum(weights)))
+
+
+class Caller:
+    """The sender of a request: the owner of a key, or anybody.
+
+    Args:
+        keys: those that are accepted; None if no key is asked for.
+        key: the sender's, or the anonymous allowance.
+    """
+
+    def __init__(self, keys: Keys | None, key: Key | None) -> None:
+        self._keys, self._key, self._charged = keys, key, 0
+
+    def __str__(self) -> str:
+        """Return what errors call it."""
+        anonymous = self._key is None or self._key.anonymous
+        return "requests without a key" if anonymous else "this key"
+
+    @property
+    def name(self) -> str | None:
+        """The name of the sender's key, if there is one."""
+        return self._key.name if self._key and not self._key.anonymous else None
+
+    @property
+    def characters(self) -> float:
+        """The characters that a request may have."""
+        if self._key is None or self._key.characters is None:
+            return math.inf
+        return self._key.characters
+
+    def charge(self, weight: int) -> None:
+        """Count the weight of the request against the key's rate.
+
+        Of a request that is charged again, as where its model was exchanged meanwhile, only what is
+        more counts.
+
+        Raises:
+            HTTPException: 413, it is more than a minute's; 429, the rate is used up for now.
+        """
+        if weight > self._charged:
+            self.require_rate(weight - self._charged, take=True)
+            self._charged = weight
+
+    def require_rate(self, weight: int, *, take: bool = False) -> None:
+        """Return if the key's rate has so much left.
+
+        Args:
+            take: count it, too.
+
+        Raises:
+            HTTPException: as `charge`.
+        """
+        key = self._key
+        if self._keys is None or key is None or key.per_minute is None:
+            return
+        rate = f"{key.per_minute:g} sentences a minute"
+        if weight > key.burst:
+            raise HTTPException(
+                413, f"q: counts as {weight:,} sentences, and {self} may have {rate}"
+            )
+        seconds = self._keys.wait(key, weight, take=take)
+        if seconds:
+            raise too_many_requests(f"too much at once; {self} may have {rate}", seconds)
+
+
+def _bearer(request: Request) -> str:
+    """Return the key in the header `Authorization: Bearer`, or nothing."""
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    return bearer if scheme.lower() == "bearer" else ""
 
 
 def too_many_requests(reason: str, seconds: float = 1.0) -> HTTPException:

@@ -250,7 +250,7 @@ class ModelDetails(ModelResponse):
     """Kind of attention."""
 
     decode: dict[str, Any]
-    """Settings of decoding."""
+    """Settings of decoding; fewer for who has no API key where there are keys."""
 
 
 class ModelsResponse(BaseModel):
@@ -262,4 +262,5 @@ class ModelsResponse(BaseModel):
     """One for each pair of languages."""
 
     failure: str | None
-    """Why the last exchange of models failed; null if it did not."""
+    """Why the last exchange of models failed, told to who has an API key where there are keys; null
+    if it did not."""

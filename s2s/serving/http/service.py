@@ -8,13 +8,7 @@ from fastapi import HTTPException
 
 from s2s.config import DecodeConfig
 from s2s.errors import BadInput
-from s2s.serving.engine.client import (
-    CHARACTERS_PER_TEXT,
-    Closed,
-    EngineClient,
-    Overloaded,
-    cost,
-)
+from s2s.serving.engine.client import Closed, EngineClient, Overloaded
 from s2s.serving.engine.models import Model, Models
 from s2s.serving.http.detection import language_probabilities, percent
 from s2s.serving.http.gate import too_many_requests
@@ -243,17 +237,3 @@ def decode_settings(engine: EngineClient, overrides: Mapping[str, object]) -> De
         return own.changed(**overrides)
     except BadInput as error:
         raise HTTPException(400, str(error)) from None
-
-
-def require_room(engine: EngineClient, texts: list[str]) -> None:
-    """Return if an engine with nothing else to do could take these texts.
-
-    Raises:
-        HTTPException: 413, it could not, so that to come again would not help.
-    """
-    if cost(texts) > engine.max_waiting:
-        raise HTTPException(
-            413,
-            f"q: too much for the queue, which holds {engine.max_waiting:,} texts of "
-            f"{CHARACTERS_PER_TEXT} characters",
-        )

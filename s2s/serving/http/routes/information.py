@@ -43,7 +43,7 @@ class InformationRoutes:
             raise HTTPException(503, "no model is loaded yet")
         first = self._service.models[0]
         return {
-            "apiKeys": self._gate.key_required,
+            "apiKeys": self._gate.has_keys,
             "charLimit": self._gate.limits.characters,
             "frontendTimeout": 500,
             "keyRequired": self._gate.key_required,

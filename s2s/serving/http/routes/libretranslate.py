@@ -11,7 +11,7 @@ from s2s.serving.engine.messages import SentenceTranslations
 from s2s.serving.engine.models import Model
 from s2s.serving.http.detection import language_probabilities, percent
 from s2s.serving.http.error_responses import ERROR_RESPONSES
-from s2s.serving.http.gate import Gate
+from s2s.serving.http.gate import Caller, Gate
 from s2s.serving.http.markup import Markup
 from s2s.serving.http.request_parsing import FORMS, JSON, openapi_of, parse
 from s2s.serving.http.responses import alignments, alternatives, fill, joined, json_response
@@ -24,7 +24,7 @@ from s2s.serving.http.schema import (
     TranslateRequest,
     TranslateResponse,
 )
-from s2s.serving.http.service import Languages, Service, decode_settings, require_room
+from s2s.serving.http.service import Languages, Service, decode_settings
 from s2s.serving.http.suggestions import Suggestion, Suggestions
 
 TRANSLATE = "/translate"
@@ -84,10 +84,10 @@ class LibreTranslateRoutes:
     async def translate(self, request: Request) -> Response:
         """Translate a text or a list of texts."""
         form = await parse(request, TranslateRequest)
-        self._gate.check_key(request, form.api_key)
+        caller = self._gate.check_key(request, form.api_key)
         single = isinstance(form.q, str)
         texts = [form.q] if isinstance(form.q, str) else form.q
-        self._gate.check_texts(texts)
+        self._gate.check_texts(texts, caller)
         documents = await asyncio.to_thread(_parse_html, texts) if form.format == "html" else None
         prose = [" ".join(document.texts) for document in documents] if documents else texts
         languages = self._service.resolve(form.source, form.target, prose)
@@ -95,8 +95,11 @@ class LibreTranslateRoutes:
         translations = list(texts)  # those that need no translation come back as they are
         others: list[list[str]] = [[] for _ in texts]
         model, incomplete = None, []
-        if places:
+        if not places:
+            caller.charge(1)
+        else:
             translated = await self._translated(
+                caller,
                 languages,
                 [texts[place] for place in places],
                 [documents[place] for place in places] if documents else None,
@@ -117,6 +120,7 @@ class LibreTranslateRoutes:
 
     async def _translated(
         self,
+        caller: Caller,
         languages: Languages,
         texts: list[str],
         documents: list[Markup] | None,
@@ -132,9 +136,13 @@ class LibreTranslateRoutes:
         aligned = documents is not None and any(each.has_inline for each in documents)
 
         async def work(engine: EngineClient) -> tuple[Translations, list[_Detailed]]:
-            require_room(engine, plain)
+            if not number:
+                self._gate.check_work(engine, caller, plain, None)
+                return await engine.translate(plain, aligned=aligned), []
+            settings = decode_settings(engine, {"n_best": number + 1}).without_marks()
+            self._gate.check_work(engine, caller, plain, None, settings)
             best = await engine.translate(plain, aligned=aligned)
-            return best, await _detailed(engine, plain, number + 1) if number else []
+            return best, await engine.translate_detailed(plain, settings)
 
         model, (best, detailed) = await self._service.run(languages, work)
         translations: list[str] = best
@@ -151,9 +159,10 @@ class LibreTranslateRoutes:
     async def detect(self, request: Request) -> Response:
         """Detect the language of a text, or of several together, among those that are served."""
         form = await parse(request, DetectRequest)
-        self._gate.check_key(request, form.api_key)
+        caller = self._gate.check_key(request, form.api_key)
         texts = [form.q] if isinstance(form.q, str) else form.q
-        self._gate.check_texts(texts)
+        self._gate.check_texts(texts, caller)
+        caller.charge(1)
         shares = language_probabilities("\n".join(texts), self._service.languages)
         ranked = sorted(shares.items(), key=lambda entry: -entry[1])
         return json_response(
@@ -163,14 +172,15 @@ class LibreTranslateRoutes:
     async def suggest(self, request: Request) -> Response:
         """Store a better translation of a text, if the service takes suggestions."""
         form = await parse(request, SuggestRequest)
-        owner = self._gate.check_key(request, form.api_key)
+        caller = self._gate.check_key(request, form.api_key)
         if self._suggestions is None:
             raise HTTPException(403, "suggestions are disabled on this server")
-        self._gate.check_texts([form.q, form.s])
+        self._gate.check_texts([form.q, form.s], caller)
+        caller.charge(1)
         if not (form.q.strip() and form.s.strip()):
             raise HTTPException(400, "q and s: neither may be blank")
         source, target = (self._service.served_language(c) for c in (form.source, form.target))
-        suggestion = Suggestion(form.q, form.s, source, target, owner.name if owner else None)
+        suggestion = Suggestion(form.q, form.s, source, target, caller.name)
         await asyncio.to_thread(self._suggestions.add, suggestion)
         return json_response({"success": True})
 
@@ -183,12 +193,6 @@ def _documents_of(texts: list[int], documents: list[Markup]) -> list[int]:
     """Return the places of the documents that have these texts."""
     owners = [place for place, document in enumerate(documents) for _ in document.texts]
     return list(dict.fromkeys(owners[text] for text in texts))
-
-
-async def _detailed(engine: EngineClient, texts: list[str], number: int) -> list[_Detailed]:
-    """Return the sentences of each text, with so many translations by beam search, best first."""
-    settings = decode_settings(engine, {"n_best": number}).without_marks()
-    return await engine.translate_detailed(texts, settings)
 
 
 def _of_rank(detailed: list[_Detailed], rank: int, documents: list[Markup] | None) -> list[str]:

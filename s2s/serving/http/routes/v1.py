@@ -22,7 +22,7 @@ from s2s.serving.http.schema import (
     ModelsResponse,
     StreamRequest,
 )
-from s2s.serving.http.service import Service, decode_settings, require_room
+from s2s.serving.http.service import Service, decode_settings
 
 _EVENTS = (
     'Server-sent events. `grown`: a sentence of the text has become `{"sentence": 0, '
@@ -30,6 +30,9 @@ _EVENTS = (
     '"incomplete": false}`, true if a translation was cut or repeats itself. '
     '`error`: `{"error": "…"}`.'
 )
+
+# Settings of decoding that anybody is told.
+_SHOWN = {"beam", "n_best", "length_penalty", "max_length", "unknown"}
 
 # What a stream gives: parts of translations, and at the end the translation of each text.
 _Item = Partial | Translations
@@ -65,14 +68,14 @@ class V1Routes:
     async def details(self, request: Request) -> Response:
         """Translate with scores, attention, several hypotheses and settings of decoding."""
         form = await parse(request, DetailedRequest)
-        self._gate.check_key(request, form.api_key)
+        caller = self._gate.check_key(request, form.api_key)
         texts = [form.q] if isinstance(form.q, str) else form.q
-        self._gate.check_texts(texts)
+        self._gate.check_texts(texts, caller)
         languages = self._service.resolve_pair(form.source, form.target, texts)
 
         async def work(engine: EngineClient) -> list[list[SentenceTranslations]]:
             settings = decode_settings(engine, form.settings())
-            require_room(engine, texts)
+            self._gate.check_work(engine, caller, texts, settings)
             return await engine.translate_detailed(texts, settings)
 
         model, detailed = await self._service.run(languages, work)
@@ -91,11 +94,12 @@ class V1Routes:
     async def stream(self, request: Request) -> Response:
         """Translate a text and send each of its sentences whenever it has grown by a word."""
         form = await parse(request, StreamRequest)
-        self._gate.check_key(request, form.api_key)
-        self._gate.check_texts([form.q])
+        caller = self._gate.check_key(request, form.api_key)
+        self._gate.check_texts([form.q], caller)
         languages = self._service.resolve_pair(form.source, form.target, [form.q])
 
         async def start(engine: EngineClient) -> tuple[AsyncGenerator[_Item, None], _Item]:
+            self._gate.check_work(engine, caller, [form.q], None)
             items = engine.stream([form.q])
             return items, await anext(items)
 
@@ -133,16 +137,23 @@ class V1Routes:
         finally:
             await items.aclose()
 
-    async def list_models(self) -> ModelsResponse:
-        """List the models that are served, with their settings."""
+    async def list_models(self, request: Request) -> ModelsResponse:
+        """List the models that are served, with their settings.
+
+        Where API keys are asked for, who has none is told only the settings that answers show
+        anyway, and not why an exchange failed.
+        """
+        known = self._gate.knows(request)
+        shown = None if known else _SHOWN
+        failure = self._service.failure
         return ModelsResponse(
             models=[
                 ModelDetails(
                     **model_response(model).model_dump(),
                     attention=model.engine.config.model.attention,
-                    decode=model.engine.config.decode.model_dump(),
+                    decode=model.engine.config.decode.model_dump(include=shown),
                 )
                 for model in self._service.models
             ],
-            failure=self._service.failure,
+            failure=failure if known or failure is None else "the last exchange of models failed",
         )
