@@ -3,6 +3,7 @@
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -11,7 +12,7 @@ LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 @dataclass(frozen=True)
 class Socket:
-    """A TCP or UDP socket that waits for others to connect or to send."""
+    """A TCP socket that listens, or a UDP socket on a port that was chosen."""
 
     process: str  # its name
     pid: int
@@ -22,6 +23,8 @@ class Socket:
 def listening(pid: int) -> set[Socket]:
     """Return the sockets of a process, and of all below it."""
     found: set[Socket] = set()
+    # A UDP socket that only sends, as HAProxy's for logs, has a port that the system has given it.
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     with suppress(psutil.NoSuchProcess):
         family = [psutil.Process(pid)]
         family += family[0].children(recursive=True)
@@ -31,7 +34,11 @@ def listening(pid: int) -> set[Socket]:
                     Socket(process.name(), process.pid, place.laddr.ip, place.laddr.port)
                     for place in process.net_connections("inet")
                     if place.status == psutil.CONN_LISTEN
-                    or (place.type == socket.SOCK_DGRAM and place.laddr and not place.raddr)
+                    or (
+                        place.type == socket.SOCK_DGRAM
+                        and place.laddr
+                        and not first <= place.laddr.port <= last
+                    )
                 }
     return found
 

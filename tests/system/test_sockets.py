@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from s2s.cli.verbs import VERBS
+from s2s.corpus import Corpus
 from tests.support.cluster import BIN
 from tests.support.sockets import Socket, listening, reachable_by_others
 
@@ -93,9 +94,7 @@ def test_a_cluster_of_a_commands_own_is_for_its_host_and_its_user_alone(
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", IN_ONE_PROCESS)
 def test_a_command_without_a_cluster_listens_nowhere(
-    verb: str, home: Path, small_corpus: Path, two_workers: Path, tmp_path: Path
+    verb: str, home: Path, corpus: Corpus, model_dir: Path, tmp_path: Path
 ) -> None:
-    command = IN_ONE_PROCESS[verb].format(
-        corpus=small_corpus, model=two_workers, out=tmp_path / "out"
-    )
+    command = IN_ONE_PROCESS[verb].format(corpus=corpus.path, model=model_dir, out=tmp_path / "out")
     assert watched(command, home) == set()
