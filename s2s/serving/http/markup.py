@@ -204,12 +204,12 @@ def _places(anchors: list[_Anchor], alignments: list[Alignment], size: int) -> l
     for anchor in anchors:
         opens = anchor.kind == "start" or (anchor.kind == "mark" and anchor.spaced)
         # Between two sentences, what opens belongs to the second, and what closes to the first.
-        number = (bisect_right if opens else bisect_left)(begins, anchor.place) - 1
-        alignment = alignments[max(number, 0)]
+        number = max((bisect_right if opens else bisect_left)(begins, anchor.place) - 1, 0)
+        alignment = alignments[number]
         planned = None
         bound = next((end for end in reversed(ends) if end is not None), None)
         if anchor.kind == "start":
-            after = alignments[max(number, 0) + 1 : max(number, 0) + 2]
+            after = alignments[number + 1 : number + 2]
             sentence_end = after[0].source if after else size
             if anchor.end is not None and anchor.end <= sentence_end:
                 span, rest = (anchor.place, anchor.end), (last, bound)
