@@ -37,7 +37,7 @@ def word_links(
     links: list[Link] = []
     if not begins:
         return links
-    end = 0
+    end, longest = 0, 0
     for place, token in enumerate(map(str.strip, target_tokens)):
         begin = target.find(token, end) if token else -1
         if begin < 0:
@@ -46,13 +46,21 @@ def word_links(
             place_in_source = (2 * place + 1) * len(begins) // (2 * len(target_tokens))
         else:
             place_in_source = min(attended[place], len(begins) - 1)
-        inside_word = begin == end > 0 and target[begin - 1].isalnum() and token[0].isalnum()
-        end = begin + len(token)
-        if inside_word and links:  # a subword: nothing is put into a word
-            links[-1] = (*links[-1][:2], end)
+        inside_word = begin == end > 0 and _joins(target[begin - 1]) and _joins(token[0])
+        end, source_begin = begin + len(token), begins[place_in_source]
+        if inside_word and links:  # nothing is put into a word, whose longest token decides
+            before, word_begin, _ = links[-1]
+            links[-1] = (source_begin if len(token) > longest else before, word_begin, end)
+            longest = max(longest, len(token))
         else:
-            links.append((begins[place_in_source], begin, end))
+            links.append((source_begin, begin, end))
+            longest = len(token)
     return links
+
+
+def _joins(character: str) -> bool:
+    """Return whether a character is one of a word, such as "grand-père" and "l'école"."""
+    return character.isalnum() or character in "-'’"
 
 
 def _begins(text: str, tokens: list[str]) -> list[int]:

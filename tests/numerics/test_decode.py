@@ -591,6 +591,12 @@ def test_words_are_linked_to_those_that_they_stand_for(
     assert links == [(0, 0, 2), (10, 3, 7), (4, 8, 12), (13, 12, 13)]
 
 
+def test_parts_of_a_word_are_linked_together() -> None:
+    said = ["l'", "école", ",", "grand", "-", "père"]
+    links = word_links("a b c", ["a", "b", "c"], "l'école, grand-père", said, [2, 0, 1, 1, 0, 2])
+    assert links == [(0, 0, 7), (2, 7, 8), (2, 9, 19)]
+
+
 def test_without_attention_words_are_linked_by_their_positions() -> None:
     links = word_links("a b c d", ["a", "b", "c", "d"], "e f", ["e", "f"], None)
     assert links == [(2, 0, 1), (6, 2, 3)]

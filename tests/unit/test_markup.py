@@ -307,7 +307,9 @@ def test_what_is_marked_stays_byte_for_byte(text: str, texts: list[str], wanted:
         ("<b>a</b> black cat", "un chat noir", [0, 8, 2], "<b>un</b> chat noir"),
         ("a <i><b>black</b> cat</i>", "un chat noir", [0, 8, 2], "un <i>chat <b>noir</b></i>"),
         ("a<wbr> black cat", "un chat noir", [0, 8, 2], "un<wbr> chat noir"),
-        ("a <b>black</b> cat", "un & chat", [0, 0, 8], "un &amp; <b></b>chat"),
+        ("a <b>black</b> cat", "un & chat", [0, 0, 8], "un <b>&amp;</b> chat"),  # by position
+        ("a <b>black</b> cat", "chat", [8], "<b>chat</b>"),
+        ("a <b>black</b> cat", "", [], "<b></b>"),
     ],
 )
 def test_tags_go_where_their_words_go(

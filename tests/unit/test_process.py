@@ -38,6 +38,7 @@ from s2s.serving.engine.messages import (
     Unusable,
 )
 from s2s.serving.engine.process import EngineOptions, EngineProcess
+from s2s.text.alignment import Alignment
 from s2s.text.sentences import Sentence
 from tests.support.corpora import Pairs
 from tests.support.serving import WAIT, until, within
@@ -158,15 +159,19 @@ def test_a_process_that_cannot_begin_is_told(started: Path) -> None:
 # ---- messages ------------------------------------------------------------------------------------
 
 ODD = "a\ud800é🙂\0"
-TRANSLATION = Translation(ODD, -0.25, ["a", "<eos>"], [-0.5, 0.0], ["b"], [[1.0], [0.25]])
+TRANSLATION = Translation(ODD, -0.25, ["a", "<eos>"], [-0.5, 0.0], ["b"], [[1.0], [0.25]], "length")
 MESSAGES: list[Message] = [
     Ready(PROTOCOL, Config().model_dump_json()),
     Unusable(PROTOCOL, ODD),
-    Translate(2**40, [ODD, ""], True, 1234.5),
+    Translate(2**40, [ODD, ""], True, 1234.5, False),
     TranslateDetailed(1, [ODD], DecodeConfig(beam=3, length_penalty=0.3, unknown="copy")),
     Cancel(7),
     Close(),
-    Translated({0: [ODD], 2**40: ["", "b"]}),
+    Translated(
+        {0: [ODD], 2**40: ["", "b"]},
+        {2**40: [1]},
+        {0: [[Alignment(0, 1, 2, [(0, 0, 1), (2, 1, 2)]), Alignment(3, 4, 0, [])]]},
+    ),
     TranslatedDetailed(
         3,
         [
@@ -210,7 +215,7 @@ def test_an_engine_of_another_version_is_refused_by_its_first_message(first: Mes
 def test_messages_come_whole_and_in_order_however_they_are_cut() -> None:
     here, there = socket.socketpair()
     sending, receiving = Connection(here), Connection(there)
-    messages = [Translate(n, ["a\ud800é🙂" * n], False, n / 3) for n in range(400)]
+    messages = [Translate(n, ["a\ud800é🙂" * n], False, n / 3, True) for n in range(400)]
     for message in messages:
         sending.put(message)
     thread = threading.Thread(target=sending.flush)  # it is more than the socket holds

@@ -212,9 +212,15 @@ def _typed_details(values: list[Any]) -> Message:
 
 
 def _typed_translated(values: list[Any]) -> Message:
+    def typed(source: int, target: int, length: int, links: list[Any]) -> Alignment:
+        return Alignment(source, target, length, [tuple(link) for link in links])
+
     translations, incomplete, alignments = values
-    for texts in alignments.values():
-        texts[:] = [[Alignment(*each) for each in sentences] for sentences in texts]
+    if alignments:
+        alignments = {
+            request: [[typed(*each) for each in sentences] for sentences in texts]
+            for request, texts in alignments.items()
+        }
     return Translated(translations, incomplete, alignments)
 
 

@@ -176,7 +176,9 @@ class _Prose:
         alignments = alignments or [Alignment(0, 0, len(translation), [])]
         parts: list[str] = []
         done = 0
-        for anchor, place in zip(self.anchors, _places(self.anchors, alignments), strict=True):
+        for anchor, place in zip(
+            self.anchors, _places(self.anchors, alignments, len(self.text)), strict=True
+        ):
             place = min(max(place, done), len(translation))
             parts.append(escape(translation[done:place], quote=False))
             if anchor.kind != "placeholder":
@@ -189,8 +191,12 @@ class _Prose:
         return "".join((*parts, escape(translation[done:], quote=False)))
 
 
-def _places(anchors: list[_Anchor], alignments: list[Alignment]) -> list[int]:
-    """Return where anchors go in a translation, in their order and never before one another."""
+def _places(anchors: list[_Anchor], alignments: list[Alignment], size: int) -> list[int]:
+    """Return where anchors go in a translation, in their order and never before one another.
+
+    Args:
+        size: characters of the text.
+    """
     begins = [alignment.source for alignment in alignments]
     places: list[int] = []
     ends: list[int | None] = []  # of open elements, where each ends in the translation, if planned
@@ -198,13 +204,18 @@ def _places(anchors: list[_Anchor], alignments: list[Alignment]) -> list[int]:
     for anchor in anchors:
         opens = anchor.kind == "start" or (anchor.kind == "mark" and anchor.spaced)
         # Between two sentences, what opens belongs to the second, and what closes to the first.
-        number = (bisect_right if opens else bisect_left)(begins, anchor.place) - 1
-        alignment = alignments[max(number, 0)]
+        number = max((bisect_right if opens else bisect_left)(begins, anchor.place) - 1, 0)
+        alignment = alignments[number]
         planned = None
         bound = next((end for end in reversed(ends) if end is not None), None)
         if anchor.kind == "start":
-            if anchor.end is not None and anchor.end <= _source_end(alignments, max(number, 0)):
-                planned = _best_range(alignment, anchor.place, anchor.end, last, bound)
+            after = alignments[number + 1 : number + 2]
+            sentence_end = after[0].source if after else size
+            if anchor.end is not None and anchor.end <= sentence_end:
+                span, rest = (anchor.place, anchor.end), (last, bound)
+                planned = _best_range(alignment, *span, *rest) or _best_range(
+                    _by_position(alignment, sentence_end), *span, *rest
+                )
             ends.append(None if planned is None else planned[1])
         if planned is not None:
             place = planned[0]
@@ -219,9 +230,15 @@ def _places(anchors: list[_Anchor], alignments: list[Alignment]) -> list[int]:
     return places
 
 
-def _source_end(alignments: list[Alignment], number: int) -> float:
-    """Return where a sentence ends in its text, with the space after it."""
-    return alignments[number + 1].source if number + 1 < len(alignments) else float("inf")
+def _by_position(alignment: Alignment, source_end: int) -> Alignment:
+    """Return an alignment in which words correspond by their positions.
+
+    Args:
+        source_end: where the sentence ends in its text.
+    """
+    scale = (source_end - alignment.source) / max(2 * alignment.length, 1)
+    links = [(int((begin + end) * scale), begin, end) for _, begin, end in alignment.links]
+    return alignment._replace(links=links)
 
 
 def _boundary(alignment: Alignment, place: int, *, opens: bool) -> int:
