@@ -172,8 +172,8 @@ class Gate:
         if n_best * sum(map(len, texts)) > self.limits.answer:
             raise HTTPException(
                 413,
-                f"n_best: too large an answer; {n_best} times the characters of `q` must be at most "
-                f"{self.limits.answer:,}",
+                f"n_best: too large an answer; {n_best} times the characters of `q` must be "
+                f"at most {self.limits.answer:,}",
             )
         widths = [engine.width(settings) for settings in searches]
         weights = [sentences * width for width in widths]
