@@ -125,8 +125,8 @@ def client(models: Models) -> Iterator[httpx.Client]:
     [
         (HEAVY, "2,000 sentences"),
         ({"q": "a. " * 2001}, "2,000 sentences"),
-        ({"q": "a\n" * 1200, "n_best": 16, "beam": 16}, "at most 50,000"),
-        ({"q": "a " * 5000, "n_best": 5, "beam": 5}, "at most 50,000"),
+        ({"q": "a\n" * 1200, "n_best": 16, "beam": 16}, "310,272 sentences, and at most 4,096"),
+        ({"q": "a " * 5000, "n_best": 6, "beam": 6}, "at most 50,000"),
         ({"q": "a\n" * 300, "beam": 16}, "4,848 sentences, and at most 4,096"),
         ({"q": ["a"] * 257}, "256 texts"),
     ],

@@ -12,9 +12,6 @@ from s2s.config import DecodeConfig
 from s2s.serving.engine.client import EngineClient
 from s2s.serving.http.api_keys import Key, Keys
 
-# Characters that a sentence counts as in the size of an answer.
-_SENTENCE = 10
-
 _KEY = "s2s.key"  # of a request's scope: the key in its header
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -172,12 +169,11 @@ class Gate:
                 413, f"q: more than {self.limits.sentences:,} sentences of up to 200 characters"
             )
         n_best = max((settings.n_best for settings in searches if settings), default=1)
-        size = n_best * (sum(map(len, texts)) + _SENTENCE * sentences)
-        if n_best > 1 and size > self.limits.answer:
+        if n_best * sum(map(len, texts)) > self.limits.answer:
             raise HTTPException(
                 413,
-                f"n_best: too large an answer; {n_best} times the characters of `q`, with "
-                f"{_SENTENCE} more for each sentence, must be at most {self.limits.answer:,}",
+                f"n_best: too large an answer; {n_best} times the characters of `q` must be "
+                f"at most {self.limits.answer:,}",
             )
         widths = [engine.width(settings) for settings in searches]
         weights = [sentences * width for width in widths]
