@@ -365,7 +365,7 @@ def test_a_heavy_request_over_http_does_not_hold_up_an_ordinary_one(model_dir: P
     translator = Recorded.of(model_dir, beam=3)
     models = Models(in_threads(lambda _: translator))
     models.serve([model_dir])
-    heavy = {"source": "en", "q": "a\n" * 200, "n_best": 4, "beam": 6}
+    heavy = {"source": "en", "q": "trees.\n" * 200, "n_best": 4, "beam": 6}
 
     async def both(address: str) -> list[httpx.Response]:
         async with httpx.AsyncClient(base_url=address, timeout=WAIT, trust_env=False) as client:

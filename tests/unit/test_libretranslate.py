@@ -243,7 +243,7 @@ def test_every_path_answers_head_and_options(client: httpx.Client) -> None:
         if path in GETS:
             got = client.get(path)
             assert head.headers["content-type"] == got.headers["content-type"]
-            assert head.headers["content-length"] == str(len(got.content))
+            assert head.headers["content-length"] == got.headers["content-length"]
         refused = client.put(path)
         assert refused.status_code == 405
         assert fault(refused)
