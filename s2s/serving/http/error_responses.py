@@ -20,7 +20,7 @@ _DESCRIPTIONS = {
     429: "Too many requests are waiting, or the key's rate is exceeded: "
     "come again after `Retry-After` seconds.",
     500: "The model failed.",
-    503: "The model's process has ended.",
+    503: "The process of a model has ended, or none is loaded yet.",
 }
 # How OpenAPI describes them.
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {

@@ -12,6 +12,8 @@ from s2s.serving.http.page import inline_hashes
 
 Schema = dict[str, Any]  # a JSON schema, whose shape OpenAPI defines
 
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
+
 _STYLE = """
 :root {
   color-scheme: light dark;
@@ -102,7 +104,7 @@ def reference_page(openapi: Schema) -> str:
     for name, schema in schemas.items():
         parts.append(f'<h3 id="{escape(name)}">{escape(name)}</h3>')
         parts.append(f"<p>{_prose(schema.get('description', ''))}</p>")
-        parts.append(_table(schema))
+        parts.append(_table(schema, request=False))
     return "\n".join([*parts, "</body>\n</html>\n"])
 
 
@@ -119,7 +121,7 @@ def _path(path: str, operations: dict[str, Schema]) -> Iterator[str]:
         )
         schema: Schema = next(iter(content.values()))["schema"]
         yield f"<h3>Request</h3><p>As {', '.join(ways)}.{query}</p>"
-        yield _table(schema)
+        yield _table(schema, request=True)
         example = json.dumps(_example(schema), ensure_ascii=False)
         command = f"curl ADDRESS{path} -H 'content-type: application/json' \\\n    -d '{{}}'"
         # Within single quotes of a shell, ' is spelt '\''.
@@ -147,31 +149,21 @@ def _errors(paths: dict[str, dict[str, Schema]]) -> Iterator[str]:
     yield "</table>"
 
 
-def _table(schema: Schema) -> str:
-    """Return the table of an object's fields."""
-    required = schema.get("required", ())
+def _table(schema: Schema, request: bool) -> str:
+    """Return the table of the fields of a request or a response."""
+    required = schema.get("required", ()) if request else ()  # a response has all its fields
     rows = []
     for name, field in schema.get("properties", {}).items():
-        default = (
-            f", by default <code>{escape(json.dumps(field['default']))}</code>"
-            if (field.get("default") is not None)
-            else ""
-        )
-        needed = ", required" if name in required else default
-        bounds = ", ".join(
-            f"{words} {field[key]:,}"
-            for key, words in (
-                ("minimum", "at least"),
-                ("exclusiveMinimum", "more than"),
-                ("maximum", "at most"),
-            )
-            if key in field
-        )
-        about = f"{_type(field)}{', ' + bounds if bounds else ''}{needed}"
+        about = [_type(field)]
+        about += [f"{words} {field[key]:,}" for key, words in _BOUNDS.items() if key in field]
+        if name in required:
+            about.append("required")
+        elif field.get("default") is not None:
+            about.append(f"by default <code>{escape(json.dumps(field['default']))}</code>")
         prose = _prose(field.get("description", ""))
         rows.append(
             f"<tr><th><code>{escape(name)}</code></th>"
-            f'<td><p>{prose}</p><p class="quiet">{about}</p></td></tr>'
+            f'<td><p>{prose}</p><p class="quiet">{", ".join(about)}</p></td></tr>'
         )
     return f"<table>{''.join(rows)}</table>"
 

@@ -21,7 +21,15 @@ class InformationRoutes:
         app.add_api_route("/languages", self.languages, methods=["GET"])
         app.add_api_route("/frontend/settings", self.settings, methods=["GET"])
         app.add_api_route(
-            "/health", self.health, methods=["GET"], responses={503: {"model": ErrorResponse}}
+            "/health",
+            self.health,
+            methods=["GET"],
+            responses={
+                503: {
+                    "model": ErrorResponse,
+                    "description": "The process of a model has ended, or none is loaded yet.",
+                }
+            },
         )
 
     async def languages(self) -> list[Language]:
