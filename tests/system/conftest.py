@@ -55,12 +55,15 @@ def run(small_corpus: Path) -> tuple[object, ...]:
     return ("train", "demo", "--corpus", small_corpus, *RUN)
 
 
+def steps_of(checkpoints: Path) -> list[int]:
+    """Return the steps after which a run's checkpoints, as far as they are kept, were written."""
+    manifests = checkpoints.glob(f"step-*/{MANIFEST}")
+    return [int(manifest.parent.name.removeprefix("step-")) for manifest in manifests]
+
+
 def reached(checkpoints: Path, steps: int) -> Callable[[], bool]:
     """Return what tells whether a run has written a checkpoint of so many steps."""
-    return lambda: any(
-        int(manifest.parent.name.removeprefix("step-")) >= steps
-        for manifest in checkpoints.glob(f"step-*/{MANIFEST}")
-    )
+    return lambda: any(each >= steps for each in steps_of(checkpoints))
 
 
 @dataclass(frozen=True)
