@@ -10,9 +10,9 @@ first quietly, then during each attack, one at a time:
 - `endless bodies`: 200 connections that send a body in chunks which never ends;
 - `many headers`: 200 connections that send headers without an end;
 - `half-closed`: 200 connections that close their side after a request's headers;
-- `slow readers`: 200 connections that ask for four translations of 2,000 characters with all
-  details, and take 100 bytes of the answer a second;
-- `beams`: 50 connections that ask for 10,000 characters with beam 16, again and again.
+- `slow readers`: 200 connections that ask for 2,000 characters with all details, and take 100
+  bytes of the answer a second;
+- `beams`: 50 connections that ask for 1,000 characters with beam 16, again and again.
 
 An attacker whose connection is closed opens another one. The latency of a request counts from the
 time at which it was due, and one without an answer of status 200 within `--timeout` seconds has
@@ -355,7 +355,7 @@ def _detailed(target: Target, characters: int, **settings: int) -> bytes:
 async def _read_slowly(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target
 ) -> bytes:
-    writer.write(_detailed(target, 2000, n_best=4))
+    writer.write(_detailed(target, 2000))
     begin = await reader.read(100)
     while not reader.at_eof() and begin[9:12] == b"200":
         await asyncio.sleep(1)
@@ -366,7 +366,7 @@ async def _read_slowly(
 async def _search_widely(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target
 ) -> bytes:
-    writer.write(_detailed(target, LONGEST_TEXT, beam=16))
+    writer.write(_detailed(target, 1000, beam=16))
     begin = await reader.read(4096)
     reading = len(begin)
     while reading < 1_000_000 and not reader.at_eof():  # enough of it
