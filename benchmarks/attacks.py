@@ -60,7 +60,7 @@ CONSOLE = Console(width=170)
 
 @dataclass(frozen=True)
 class Target:
-    """What attackers are told of the server."""
+    """The server as attackers know it."""
 
     port: int
     languages: tuple[str, str]

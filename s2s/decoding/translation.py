@@ -36,7 +36,7 @@ class Translation:
         return cls(text, 0.0, [], [], [], None)
 
     def links(self, source: str) -> list[Link]:
-        """Return how the words correspond to those of the sentence, by attention if there is any.
+        """Return the links between translation and sentence, by attention if the model has it.
 
         Args:
             source: the sentence.
@@ -49,11 +49,11 @@ class Translation:
 
 
 class Translations(list[str]):
-    """Translations of texts, in order, and what is to be told of them.
+    """Translations of texts, in order, with what clients must know of them.
 
     Args:
-        incomplete: places of those of which a sentence was cut or repeats itself.
-        alignments: those of the sentences of each text, if they were asked for.
+        incomplete: indices of the texts with a sentence that was cut or repeats itself.
+        alignments: for each text, the alignments of its sentences, if requested.
     """
 
     def __init__(

@@ -209,7 +209,7 @@ class Translator:
     def links(
         self, sentence: str, ids: list[int], alignment: list[int] | None, translation: str
     ) -> list[Link]:
-        """Return how the words of a translation correspond to those of its sentence.
+        """Return the links between the words of a translation and its sentence.
 
         Args:
             ids: tokens of the translation.

@@ -97,7 +97,7 @@ class PendingRequests:
         """Put a translation where its sentence stood.
 
         Args:
-            links: how its words correspond to those of the sentence, if that is wanted.
+            links: between its words and those of the sentence, if requested.
             incomplete: whether it was cut or repeats itself.
 
         Returns:

@@ -52,7 +52,7 @@ def _is_prose(word: str) -> bool:
 
 
 def percent(probability: float) -> float:
-    """Return a probability as clients are told it."""
+    """Return a probability as a percentage with one decimal."""
     return round(100 * probability, 1)
 
 

@@ -31,7 +31,7 @@ _EVENTS = (
     '`error`: `{"error": "…"}`.'
 )
 
-# Settings of decoding that anybody is told.
+# Decoding settings shown to clients without a key.
 _SHOWN = {"beam", "n_best", "length_penalty", "max_length", "unknown"}
 
 # What a stream gives: parts of translations, and at the end the translation of each text.
