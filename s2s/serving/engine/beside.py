@@ -73,8 +73,9 @@ class BesideSlots:
             lambda settings: translator.with_settings(**settings.model_dump())
         )
         self._jobs: deque[_Job] = deque()
+        self._unsplit: deque[tuple[Request, DecodeConfig]] = deque()  # to become jobs
         self._own_last = False  # whether the last batch was one with the model's own settings
-        self._changed = threading.Condition()  # guards the jobs
+        self._changed = threading.Condition()  # guards both queues
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="s2s-beside", daemon=True)
 
@@ -116,6 +117,40 @@ class BesideSlots:
 
     def translate_detailed(self, request: Request, settings: DecodeConfig) -> None:
         """Have a request translated in detail, with settings of its own."""
+        with self._changed:
+            self._unsplit.append((request, settings))
+            self._changed.notify()
+
+    def _put(self, job: _Job) -> None:
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify()
+
+    # ---- the thread ----
+
+    def _run(self) -> None:
+        while self._wait():
+            while self._unsplit:
+                self._split(*self._unsplit.popleft())
+            parts = self._next_batch()
+            if parts:
+                self._translate(parts)
+            self._connection.flush()
+            with self._changed:  # behind all that came meanwhile
+                self._jobs += [part.job for part in parts if part.job.left]
+
+    def _wait(self) -> bool:
+        """Wait until there is something to do; return whether there is, or this is the end."""
+        with self._changed:
+            while not (self._jobs or self._unsplit or self._closed):
+                self._changed.wait()
+            return bool(self._jobs or self._unsplit)
+
+    def _split(self, request: Request, settings: DecodeConfig) -> None:
+        """Make a job of a request: split its texts here, where no plain sentence waits for it."""
+        if request.settled:
+            self._meters.count(dropped=1)
+            return
         try:
             texts = self._with_settings(settings).split(request.texts)
         except BaseException as error:  # a panic in a library's Rust code is no Exception
@@ -148,32 +183,15 @@ class BesideSlots:
         else:
             deliver([])
 
-    def _put(self, job: _Job) -> None:
-        with self._changed:
-            self._jobs.append(job)
-            self._changed.notify()
-
-    # ---- the thread ----
-
-    def _run(self) -> None:
-        while parts := self._next_batch():
-            self._translate(parts)
-            self._connection.flush()
-            with self._changed:  # behind all that came meanwhile
-                self._jobs += [part.job for part in parts if part.job.left]
-
     def _next_batch(self) -> list[_Part]:
-        """Wait for jobs, and take a batch of the next one and those that share it; none at the end.
+        """Take a batch of the next job and those that share it, if there are any.
 
         The sentences of a batch come from each of its jobs in turn.
         """
         with self._changed:
             self._drop_settled()
-            while not self._jobs:
-                if self._closed:
-                    return []
-                self._changed.wait()
-                self._drop_settled()
+            if not self._jobs:
+                return []
             first = self._next_job()
             jobs = [first]
             # What is sampled depends on the batch, but is to depend on the seed alone.

@@ -7,6 +7,7 @@ beside them by another thread (`s2s.serving.engine.beside`).
 """
 
 import time
+from collections import deque
 
 from s2s.decoding.slots import Slot, Slots
 from s2s.decoding.translation import finish_reason
@@ -32,6 +33,9 @@ from s2s.text.vocabulary import UNK
 # Source tokens of the longest sentence that enters a slot, in sentences of the greatest usual
 # length (`decode.max_source`): to encode a longer one would hold up all others.
 _LONGEST = 4
+
+# Characters of the longest request whose texts are split as soon as it comes: about 1 ms of work.
+_LONG = 1000
 
 # Seconds between two reports of statistics while there is work.
 _REPORT_SECONDS = 0.1
@@ -63,6 +67,7 @@ class Scheduler:
         self._pending = PendingRequests(connection, self._meters)
         self._beside = BesideSlots(translator, connection, self._pending, self._meters)
         self._waiting: Turns[Request, SentenceTask] = Turns()  # for a slot
+        self._long: deque[Request] = deque()  # whose texts are not split yet
         self._held_steps = 0  # for which sentences have been held back
         self._closed = False  # whether no more requests come
 
@@ -88,8 +93,8 @@ class Scheduler:
 
     @property
     def _busy(self) -> bool:
-        """Whether there are sentences in slots, or waiting for one."""
-        return len(self._waiting) > 0 or len(self._slots) > 0
+        """Whether there are sentences in slots, or waiting for one, or texts to split."""
+        return len(self._waiting) > 0 or len(self._slots) > 0 or len(self._long) > 0
 
     def _receive(self) -> bool:
         """Take the messages that have come; wait for one where there is nothing else to do.
@@ -111,16 +116,19 @@ class Scheduler:
         return self._busy
 
     def _take(self, messages: list[Message]) -> None:
-        """Do what messages ask for; the texts of all plain requests are split together."""
-        plain: list[Request] = []
+        """Do what messages ask for; the texts of all short plain requests are split together.
+
+        Those of long ones are split one request at a step, so that others do not wait for them.
+        """
+        short: list[Request] = []
         for message in messages:
             match message:
                 case Translate(number, texts, streamed, arrival, aligned):
-                    plain.append(
-                        self._pending.add(
-                            number, texts, arrival, streamed=streamed, aligned=aligned
-                        )
+                    request = self._pending.add(
+                        number, texts, arrival, streamed=streamed, aligned=aligned
                     )
+                    is_long = sum(map(len, texts)) > _LONG
+                    (self._long if is_long else short).append(request)
                 case TranslateDetailed(number, texts, settings):
                     request = self._pending.add(number, texts, time.monotonic())
                     self._beside.translate_detailed(request, settings)
@@ -130,8 +138,8 @@ class Scheduler:
                     self._closed = True
                 case _:
                     raise ValueError(f"{type(message).__name__} is no message for an engine")
-        if plain:
-            self._split(plain)
+        if short:
+            self._split(short)
 
     def _split(self, requests: list[Request]) -> None:
         """Split texts into sentences; if that fails, of each request alone."""
@@ -169,6 +177,8 @@ class Scheduler:
 
     def _step(self) -> None:
         """Free the slots of settled requests, admit sentences, add a token to each, and deliver."""
+        if self._long:
+            self._split([self._long.popleft()])
         dropped = self._evict()
         begin = time.monotonic()
         admitted, passed_over = self._admit()
@@ -212,6 +222,7 @@ class Scheduler:
         if len(self._waiting) < len(self._slots) * _FEW and self._held_steps < _HOLD_STEPS:
             self._held_steps += 1
             return admitted, passed_over
+        self._long: deque[Request] = deque()  # whose texts are not split yet
         self._held_steps = 0
         while self._waiting and len(admitted) < self._slots.free:
             if self._waiting.next_owner().settled:
