@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from s2s.errors import BadInput
 from s2s.overrides import COMMAND_OVERRIDES
 
 if TYPE_CHECKING:
-    from s2s.decoding.translation import Translation
+    from s2s.decoding.translation import SentenceTranslations
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Translate:
     number or a URL, stays as it is.
 
     With several translations of each line (--n-best), each is a line of its own: number of the line
-    read, score and translation, separated by tabs. Lines are not split into sentences then.
+    read, score and translation, separated by tabs. Of several sentences, the best translations are
+    joined, then the second best, and so on; the score is the sum of theirs.
     """
 
     model: Annotated[Path, tyro.conf.Positional]
@@ -49,8 +50,8 @@ class Translate:
     """Where to translate: `auto` uses a GPU if there is one."""
 
     json: bool = False
-    """Write a JSON object for each line: its translations with scores, words and attention. Lines
-    are not split into sentences."""
+    """Write a JSON object for each line: its translation, and the translations of each of its
+    sentences with scores, words and attention."""
 
     # Lines read, translated and written at a time: memory stays flat however long the input is.
     CHUNK: ClassVar[int] = 4096
@@ -73,9 +74,10 @@ class Translate:
             lines, number, incomplete = self._lines(), 0, 0
             while chunk := list(islice(lines, size)):
                 if detailed:
-                    for line, best in zip(chunk, translator.hypotheses(chunk), strict=True):
+                    texts = translator.translate_in_detail(chunk)
+                    for line, sentences in zip(chunk, texts, strict=True):
                         number += 1
-                        output.write(self._details(number, line, best))
+                        output.write(self._details(number, line, sentences))
                     count(len(chunk))
                 else:
                     translations = translator.translate(chunk, count)
@@ -90,11 +92,29 @@ class Translate:
                 file=sys.stderr,
             )
 
-    def _details(self, number: int, line: str, best: "Sequence[Translation]") -> str:
+    def _details(self, number: int, line: str, sentences: "list[SentenceTranslations]") -> str:
         """Return the translations of a line as text for programs: tab-separated, or JSON."""
+        from s2s.decoding.translation import joined
+
         if not self.json:
-            return "".join(f"{number}\t{t.score:.4f}\t{t.text}\n" for t in best)
-        record = {"line": number, "source": line, "translations": [asdict(t) for t in best]}
+            ranks = range(max((len(each.translations) for each in sentences), default=1))
+            scores = [sum(each.of_rank(rank).score for each in sentences) for rank in ranks]
+            return "".join(
+                f"{number}\t{score:.4f}\t{joined(sentences, rank)}\n"
+                for rank, score in zip(ranks, scores, strict=True)
+            )
+        record = {
+            "line": number,
+            "source": line,
+            "translation": joined(sentences),
+            "sentences": [
+                {
+                    "source": each.sentence.stripped,
+                    "translations": [asdict(translation) for translation in each.translations],
+                }
+                for each in sentences
+            ],
+        }
         return json.dumps(record, ensure_ascii=False) + "\n"
 
     def _lines(self) -> Iterator[str]:

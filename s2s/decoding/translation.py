@@ -1,10 +1,11 @@
 """A translation with all that is known of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 from s2s.text.alignment import Alignment, Link, word_links
+from s2s.text.sentences import Sentence
 from s2s.text.vocabulary import EOS, SPECIALS
 
 FinishReason = Literal["stop", "length", "repetition"]
@@ -46,6 +47,45 @@ class Translation:
             attended = [weights.index(max(weights)) for weights in self.attention]
         words = self.words[:-1] if self.words[-1:] == [SPECIALS[EOS]] else self.words
         return word_links(source, self.source_words, self.text, words, attended)
+
+
+class SentenceTranslations(NamedTuple):
+    """A sentence of a text and its translations, best first."""
+
+    sentence: Sentence
+    translations: list[Translation]
+
+    def of_rank(self, rank: int) -> Translation:
+        """Return the translation of a rank, from 0, or else the last one."""
+        return self.translations[min(rank, len(self.translations) - 1)]
+
+
+def with_translations(
+    texts: list[list[Sentence]], translations: Iterable[list[Translation]]
+) -> list[list[SentenceTranslations]]:
+    """Return the sentences of texts with their translations.
+
+    Args:
+        translations: of each sentence that has tokens; the others stay as they are.
+    """
+    remaining: Iterator[list[Translation]] = iter(translations)
+    return [
+        [
+            SentenceTranslations(
+                sentence,
+                next(remaining)
+                if sentence.ids
+                else [Translation.of_untranslatable(sentence.stripped)],
+            )
+            for sentence in sentences
+        ]
+        for sentences in texts
+    ]
+
+
+def joined(sentences: list[SentenceTranslations], rank: int = 0) -> str:
+    """Return a text made of its sentences' translations of a rank, or their last ones."""
+    return "".join(each.sentence.with_whitespace(each.of_rank(rank).text) for each in sentences)
 
 
 class Translations(list[str]):

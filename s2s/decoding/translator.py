@@ -16,13 +16,20 @@ from s2s.decoding.constraints import length_limits
 from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.output_layer import OutputLayer
 from s2s.decoding.search import decode
-from s2s.decoding.translation import FinishReason, Translation, Translations, finish_reason
+from s2s.decoding.translation import (
+    FinishReason,
+    SentenceTranslations,
+    Translation,
+    Translations,
+    finish_reason,
+    with_translations,
+)
 from s2s.devices import allow_tf32
 from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.alignment import Link, word_links
 from s2s.text.ragged import Ragged
-from s2s.text.sentences import Sentence, split_sentences
+from s2s.text.sentences import Sentence, has_lines, split_sentences
 from s2s.text.translatable import Translatable
 from s2s.text.vocabulary import EOS, PAD, SPECIALS, UNK
 
@@ -119,6 +126,12 @@ class Translator:
         split = self._split(rows, every_sentence=self._settings.split_sentences is True)
         return self._translate(split, on_batch, wordless="")
 
+    def translate_in_detail(self, texts: list[str]) -> list[list[SentenceTranslations]]:
+        """Return the sentences of each text, as `split` has them, and what `hypotheses` gives."""
+        split = self.split(texts)
+        translated = [each.stripped for sentences in split for each in sentences if each.ids]
+        return with_translations(split, self.hypotheses(translated))
+
     def split(self, texts: list[str]) -> list[list[Sentence]]:
         """Split each text into sentences.
 
@@ -146,7 +159,7 @@ class Translator:
         split: list[list[Sentence]] = []
         for text, ids in zip(texts, encoded, strict=True):
             pieces = [text] * bool(text)
-            if every_sentence or "\n" in text or "\r" in text or len(ids) > longest:
+            if every_sentence or has_lines(text) or len(ids) > longest:
                 pieces = split_sentences(text, language)
             if len(pieces) > 1:
                 each = self._directory.source.encode([piece.strip() for piece in pieces])

@@ -8,7 +8,10 @@ import sentencex
 
 from s2s.text.alignment import Alignment, Link
 
-_LINES = re.compile(r"(?<=\n)|(?<=\r)(?!\n)")
+# Characters that end a line, or a paragraph, in any text: those of `str.splitlines`.
+_LINE_ENDS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
+_LINES = re.compile(rf"(?<=[{_LINE_ENDS}])(?<!\r(?=\n))")
+_ANY_LINE_END = re.compile(rf"[{_LINE_ENDS}]")
 
 # The marks after which sentencex ends a sentence in any language, as a part of a character class,
 # and those after which it does so in some languages alone.
@@ -84,6 +87,11 @@ def split_sentences(text: str, language: str) -> list[str]:
     return sentences
 
 
+def has_lines(text: str) -> bool:
+    """Return whether a text has several lines."""
+    return _ANY_LINE_END.search(text) is not None
+
+
 def _split_line(line: str, language: str) -> list[str]:
     # sentencex fails if a white-space character of several bytes precedes a punctuation mark, so it
     # gets plain spaces.
@@ -118,4 +126,4 @@ def most_sentences(text: str, language: str) -> int:
 def _ends(language: str) -> re.Pattern[str]:
     """Return what finds all places where sentences of a language may end."""
     own = _OWN_MARKS.get(language.split("-")[0])
-    return re.compile(rf"[{_MARKS}]+\s*|[\r\n]\s*" + (rf"|[{own}]\s*" if own else ""))
+    return re.compile(rf"[{_MARKS}]+\s*|[{_LINE_ENDS}]\s*" + (rf"|[{own}]\s*" if own else ""))

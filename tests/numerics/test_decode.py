@@ -419,7 +419,7 @@ def test_the_pieces_of_any_text_are_the_text(text: str, language: str) -> None:
     assert "".join(cut) == text
     for piece in cut:
         assert Sentence(piece, []).with_whitespace(piece.strip()) == piece
-        assert not {"\n", "\r"} & set(piece.strip("\r\n"))
+        assert len(piece.strip().splitlines()) <= 1
 
 
 def test_batches_of_long_sentences_are_smaller(translator: Translator) -> None:
@@ -453,6 +453,15 @@ def test_each_sentence_of_a_line_is_translated_separately(translator: Translator
     assert translator.translate_rows([text]) == whole
     assert translator.with_settings(max_source=7).translate_rows([text]) == apart
     assert translator.with_settings(split_sentences=True).translate_rows([text]) == apart
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\v", "\f", "\x85", "\u2028", "\u2029"])
+def test_every_line_is_translated_separately(end: str, translator: Translator) -> None:
+    lines = ["I see trees", "you want bread"]
+    text = end.join(lines)
+    for every_sentence in (None, False):
+        each = translator.with_settings(split_sentences=every_sentence)
+        assert each.translate([text]) == [end.join(translator.translate(lines))]
 
 
 @pytest.mark.parametrize(

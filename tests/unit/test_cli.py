@@ -247,7 +247,7 @@ def test_translations_that_are_cut_are_told(
     assert "2 translations" in complaint(capsys)
     assert main(["translate", str(short), "I see trees.", "--json"]) == 0
     [record] = map(json.loads, capsys.readouterr().out.splitlines())
-    assert record["translations"][0]["finish_reason"] == "length"
+    assert record["sentences"][0]["translations"][0]["finish_reason"] == "length"
     assert main(["translate", str(model_dir), "I see trees."]) == 0
     assert capsys.readouterr().err == ""
 
@@ -359,28 +359,50 @@ def test_truncated_weights_are_bad_input(share: float, broken: Path, capsys: Cap
 def test_several_translations_are_written_with_numbers_and_scores(
     model_dir: Path, translator: Translator, tmp_path: Path, capsys: Captured
 ) -> None:
-    lines = ["I see trees.", "", "you want bread!"]
+    lines = ["I see trees.", "", "you want bread! We see Paris."]
     (tmp_path / "in.txt").write_text("\n".join(lines) + "\n")
     asked = [str(model_dir), "--input", str(tmp_path / "in.txt"), "--beam", "3", "--n-best", "2"]
     assert main(["translate", *asked]) == 0
     rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
-    found = translator.with_settings(beam=3, n_best=2).hypotheses(lines)
+    sentences = ["I see trees.", "you want bread!", "We see Paris."]
+    one, two, three = translator.with_settings(beam=3, n_best=2).hypotheses(sentences)
     assert rows == [
-        [str(number), f"{t.score:.4f}", t.text]
-        for number, told in enumerate(found, start=1)
-        for t in told
+        *(["1", f"{t.score:.4f}", t.text] for t in one),
+        ["2", "0.0000", ""],
+        *(
+            ["3", f"{a.score + b.score:.4f}", f"{a.text} {b.text}"]
+            for a, b in zip(two, three, strict=True)
+        ),
     ]
-    assert [number for number, *_ in rows] == ["1", "1", "2", "3", "3"]
+    assert len(rows) == 5
 
 
 def test_all_that_is_known_of_a_translation_is_json(
     model_dir: Path, translator: Translator, capsys: Captured
 ) -> None:
-    assert main(["translate", str(model_dir), "I see trees.", "--json"]) == 0
+    assert main(["translate", str(model_dir), "I see trees. 12:30 You want bread!", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    [[found]] = translator.hypotheses(["I see trees."])
-    assert told["source"] == "I see trees."
-    assert told["translations"] == [asdict(found)]
+    sentences = ["I see trees.", "12:30 You want bread!"]
+    found = translator.hypotheses(sentences)
+    assert told == {
+        "line": 1,
+        "source": " ".join(sentences),
+        "translation": translator.translate([" ".join(sentences)])[0],
+        "sentences": [
+            {"source": source, "translations": [asdict(best)]}
+            for source, [best] in zip(sentences, found, strict=True)
+        ],
+    }
+
+
+def test_what_stays_as_it_is_has_its_place_in_json(
+    model_dir: Path, translator: Translator, capsys: Captured
+) -> None:
+    assert main(["translate", str(model_dir), "12:30", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["translation"] == "12:30"
+    [sentence] = told["sentences"]
+    assert sentence["translations"][0]["text"] == "12:30"
 
 
 def test_words_are_drawn_by_the_seed(model_dir: Path, capsys: Captured) -> None:

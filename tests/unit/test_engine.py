@@ -17,18 +17,17 @@ import pytest
 import torch
 
 from s2s.config import Config, DecodeConfig, ModelConfig, TextConfig
-from s2s.decoding.translation import Translation
+from s2s.decoding.translation import SentenceTranslations, Translation, joined
 from s2s.decoding.translator import Translator
 from s2s.errors import Failed
 from s2s.model.directory import ModelDirectory
 from s2s.serving.engine.client import Overloaded
-from s2s.serving.engine.messages import SentenceTranslations
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.models import Models
 from s2s.serving.http.app import create_app
 from s2s.serving.http.gate import Limits
 from s2s.serving.http.markup import Markup
-from s2s.serving.http.responses import alignments, joined
+from s2s.serving.http.responses import alignments
 from s2s.text.vocabulary import UNK, Vocabulary
 from tests.support.corpora import Pairs
 from tests.support.serving import (
@@ -291,6 +290,7 @@ def test_what_was_taken_before_closing_is_finished_in_every_way(
             for each in (
                 engine.translate(sentences),
                 engine.translate([long, sentences[0]]),
+                engine.translate([f"{long} " * 20]),  # is not even split by then
                 engine.translate_detailed(sentences[:9], beam),
                 streamed(),
             )
@@ -301,7 +301,8 @@ def test_what_was_taken_before_closing_is_finished_in_every_way(
             await engine.translate(["late"])
         return await asyncio.gather(*work)
 
-    plain, long_one, beams, stream = within(close_meanwhile())
+    plain, long_one, very_long, beams, stream = within(close_meanwhile())
+    assert very_long == short.translate([f"{long} " * 20])
     assert plain == short.translate(sentences)
     assert long_one == short.translate([long, sentences[0]])
     assert told(each(beams)) == told(short.with_settings(beam=3).hypotheses(sentences[:9]))

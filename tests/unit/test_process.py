@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from s2s.config import Config, DecodeConfig
-from s2s.decoding.translation import Translation
+from s2s.decoding.translation import SentenceTranslations, Translation
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput, Failed
 from s2s.serving.engine.client import Closed, EngineClient
@@ -28,7 +28,6 @@ from s2s.serving.engine.messages import (
     Packer,
     Partial,
     Ready,
-    SentenceTranslations,
     Statistics,
     Translate,
     Translated,

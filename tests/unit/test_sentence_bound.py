@@ -16,7 +16,8 @@ MARKS = [
     if unicodedata.category(chr(code)).startswith("P") and chr(code).isprintable()
 ]
 PIECES = ["a", "B", "Mr", "1", " ", "\n", "\r", "\r\n", ".", "!", "?", "...", "…", '"', "'", "”",
-          "»", "«", ")", "(", "。", "؟", "।", ":", ";", "-", ",", "\u2028", "\u00a0"]  # fmt: skip
+          "»", "«", ")", "(", "。", "؟", "।", ":", ";", "-", ",",
+          "\u2028", "\u2029", "\x85", "\v", "\f", "\u00a0"]  # fmt: skip
 
 
 def found(text: str, language: str) -> int:
@@ -46,6 +47,7 @@ def test_no_text_has_more_sentences(text: str, language: str) -> None:
         ("J'ai froid, très froid : c'est l'hiver", 1),
         ("I am cold. I want to go home. Where are you?", 3),
         ("one\ntwo\r\nthree\n\n\nfour.\nfive", 5),
+        ("one\u2028two\u2029three\x85four\vfive\fsix", 6),
         ("寒い。帰りたい。", 2),
         ("a\n" * 5000, 5000),
         (". " * 5000, 5000),

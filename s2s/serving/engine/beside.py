@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from s2s.config import DecodeConfig
-from s2s.decoding.translation import Translation
+from s2s.decoding.translation import Translation, with_translations
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.connection import Connection
-from s2s.serving.engine.messages import SentenceTranslations
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.pending import PendingRequests, Request, SentenceTask
 from s2s.text.vocabulary import EOS, SPECIALS, UNK
@@ -158,22 +157,7 @@ class BesideSlots:
             return
 
         def deliver(hypotheses: Hypotheses) -> None:
-            remaining = iter(hypotheses)
-            self._pending.answer_detailed(
-                request,
-                [
-                    [
-                        SentenceTranslations(
-                            sentence,
-                            next(remaining)
-                            if sentence.ids
-                            else [Translation.of_untranslatable(sentence.stripped)],
-                        )
-                        for sentence in sentences
-                    ]
-                    for sentences in texts
-                ],
-            )
+            self._pending.answer_detailed(request, with_translations(texts, hypotheses))
 
         sentences = [
             sentence.stripped for sentences in texts for sentence in sentences if sentence.ids

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2s.config import Config, DecodeConfig
-from s2s.decoding.translation import Translations
+from s2s.decoding.translation import SentenceTranslations, Translations
 from s2s.errors import BadInput, Failed
 from s2s.serving.engine.connection import Connection
 from s2s.serving.engine.messages import (
@@ -21,7 +21,6 @@ from s2s.serving.engine.messages import (
     Partial,
     ProtocolError,
     Ready,
-    SentenceTranslations,
     Statistics,
     Translate,
     Translated,

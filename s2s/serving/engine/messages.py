@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from s2s.config import DecodeConfig
-from s2s.decoding.translation import Translation
+from s2s.decoding.translation import SentenceTranslations, Translation
 from s2s.text.alignment import Alignment
 from s2s.text.sentences import Sentence
 
@@ -79,13 +79,6 @@ class Translated(NamedTuple):
     translations: dict[int, list[str]]  # of each text
     incomplete: dict[int, list[int]]  # places of texts that were cut or repeat themselves, if any
     alignments: dict[int, list[list[Alignment]]]  # of each text's sentences, where wanted
-
-
-class SentenceTranslations(NamedTuple):
-    """A sentence of a text and its translations, best first."""
-
-    sentence: Sentence
-    translations: list[Translation]
 
 
 class TranslatedDetailed(NamedTuple):

@@ -7,12 +7,12 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from s2s.decoding.translation import SentenceTranslations
 from s2s.serving.engine.connection import Connection
 from s2s.serving.engine.messages import (
     Cancelled,
     Failure,
     Partial,
-    SentenceTranslations,
     Statistics,
     Translated,
     TranslatedDetailed,

@@ -222,7 +222,6 @@ class Scheduler:
         if len(self._waiting) < len(self._slots) * _FEW and self._held_steps < _HOLD_STEPS:
             self._held_steps += 1
             return admitted, passed_over
-        self._long: deque[Request] = deque()  # whose texts are not split yet
         self._held_steps = 0
         while self._waiting and len(admitted) < self._slots.free:
             if self._waiting.next_owner().settled:

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from fastapi import Response
 
-from s2s.decoding.translation import Translation
-from s2s.serving.engine.messages import SentenceTranslations
+from s2s.decoding.translation import SentenceTranslations, Translation, joined
 from s2s.serving.engine.models import Model
 from s2s.serving.http.markup import Markup
 from s2s.serving.http.schema import (
@@ -42,20 +41,9 @@ def fill(
     return filled
 
 
-def joined(sentences: list[SentenceTranslations], rank: int = 0) -> str:
-    """Return a text made of its sentences' translations of a rank, or their last ones."""
-    return "".join(
-        sentence.with_whitespace(translations[min(rank, len(translations) - 1)].text)
-        for sentence, translations in sentences
-    )
-
-
 def alignments(sentences: list[SentenceTranslations], rank: int = 0) -> list[Alignment]:
     """Return the alignments of a text's sentences with their translations of a rank."""
-    chosen = [
-        (sentence, translations[min(rank, len(translations) - 1)])
-        for sentence, translations in sentences
-    ]
+    chosen = [(each.sentence, each.of_rank(rank)) for each in sentences]
     return align(
         [sentence for sentence, _ in chosen],
         [sentence.with_whitespace(translation.text) for sentence, translation in chosen],

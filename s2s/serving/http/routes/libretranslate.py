@@ -5,16 +5,15 @@ from typing import Any, NamedTuple
 
 from fastapi import FastAPI, HTTPException, Request, Response
 
-from s2s.decoding.translation import Translations
+from s2s.decoding.translation import SentenceTranslations, Translations, joined
 from s2s.serving.engine.client import EngineClient
-from s2s.serving.engine.messages import SentenceTranslations
 from s2s.serving.engine.models import Model
 from s2s.serving.http.detection import language_probabilities, percent
 from s2s.serving.http.error_responses import ERROR_RESPONSES
 from s2s.serving.http.gate import Caller, Gate
 from s2s.serving.http.markup import Markup
 from s2s.serving.http.request_parsing import FORMS, JSON, openapi_of, parse
-from s2s.serving.http.responses import alignments, alternatives, fill, joined, json_response
+from s2s.serving.http.responses import alignments, alternatives, fill, json_response
 from s2s.serving.http.schema import (
     DetectedLanguage,
     DetectRequest,

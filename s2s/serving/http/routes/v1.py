@@ -6,10 +6,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from s2s.decoding.translation import Translations
+from s2s.decoding.translation import SentenceTranslations, Translations
 from s2s.errors import Failed
 from s2s.serving.engine.client import EngineClient
-from s2s.serving.engine.messages import Partial, SentenceTranslations
+from s2s.serving.engine.messages import Partial
 from s2s.serving.http.error_responses import ERROR_RESPONSES
 from s2s.serving.http.gate import Gate
 from s2s.serving.http.request_parsing import openapi_of, parse
