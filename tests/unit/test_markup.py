@@ -13,10 +13,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from s2s.decoding.translator import Translator
-from s2s.serving.engine.models import Models
 from s2s.serving.http.markup import Markup, parts_of
 from s2s.text.alignment import Alignment
-from tests.support.serving import client_of, in_threads
+from tests.support.serving import client_of, models_of
 
 
 def same(text: str) -> str:
@@ -368,11 +367,8 @@ def test_no_text_of_the_greatest_size_takes_long(piece: str) -> None:
 
 @pytest.fixture(scope="module")
 def client(model_dir: Path) -> Iterator[httpx.Client]:
-    models = Models(in_threads())
-    models.serve([model_dir])
-    with client_of(models) as client:
+    with models_of(model_dir) as models, client_of(models) as client:
         yield client
-    models.close()
 
 
 def ask(client: httpx.Client, q: object, **more: object) -> httpx.Response:
