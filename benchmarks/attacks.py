@@ -31,9 +31,7 @@ import random
 import resource
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -46,13 +44,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.decode import read_lines
+from benchmarks.server_process import ROUTING_DELAY, health_check, started
 from benchmarks.train import cpu_name
 from s2s.distributed.ports import free_port
 from s2s.model.directory import ModelDirectory
 
-START_TIMEOUT = 120.0  # seconds
-ROUTING_DELAY = 10.0  # seconds until HAProxy routes to the replicas
-RECOVERY_TIMEOUT = 120.0
+RECOVERY_TIMEOUT = 120.0  # seconds
 BEGINNING = 2.0  # seconds of an attack before the client is measured
 LONGEST_TEXT = 10_000  # characters
 CONSOLE = Console(width=170)
@@ -132,39 +129,11 @@ def _parse() -> argparse.Namespace:
 def _served(model: Path) -> Iterator[int]:
     """Start `s2s serve`, give its port, and end it with the block."""
     port = free_port()
-    command = [sys.executable, "-m", "s2s.cli", "serve", str(model), "--port", str(port)]
-    with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            end = time.monotonic() + START_TIMEOUT
-            while _get(port, "/health") != 200:
-                if process.poll() is not None or time.monotonic() > end:
-                    log.seek(0)
-                    raise SystemExit(f"s2s serve did not start:\n{log.read()[-2000:]}")
-                time.sleep(0.3)
-            time.sleep(ROUTING_DELAY)
-            yield port
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _get(port: int, path: str) -> int | None:
-    """Return the status of an answer; None without one."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
+    command = ["-m", "s2s.cli", "serve", str(model), "--port", str(port)]
+    with started("s2s serve", command) as server:
+        server.wait_for_answer(health_check(port))
+        time.sleep(ROUTING_DELAY)
+        yield port
 
 
 class Client:

@@ -15,24 +15,21 @@ the machine disturbs less.
 
 import argparse
 import statistics
-import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import psutil
 
 from benchmarks.decode import read_lines
 from benchmarks.load import Load
 from benchmarks.serve import expected_translations, generate_load
+from benchmarks.server_process import ServerProcess, health_check, started
 from benchmarks.train import cpu_name
 from s2s.distributed.ports import free_port
 
 WAYS = ("router", "shortcut")
-START_TIMEOUT = 120.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -85,20 +82,18 @@ def _measure(arguments: argparse.Namespace) -> dict[str, list[Turn]]:
     translations, languages = expected_translations(arguments.model, sentences)
     turns: dict[str, list[Turn]] = {way: [] for way in WAYS}
     with ExitStack() as stack:
-        servers = {}
+        servers: dict[str, tuple[int, ServerProcess]] = {}
         for way in WAYS:
             port = free_port()
-            command = [sys.executable, "-m", "benchmarks.router", "--serve", way]
+            command = ["-m", "benchmarks.router", "--serve", way]
             command += ["--model", str(arguments.model), "--port", str(port)]
-            process = subprocess.Popen(command)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-            servers[way] = (port, psutil.Process(process.pid))
-        for port, _ in servers.values():
-            _wait_for(port)
+            servers[way] = (port, stack.enter_context(started(way, command)))
+        for port, server in servers.values():
+            server.wait_for_answer(health_check(port))
         for number in range(-1, arguments.rounds):  # the first turn warms up
             for way in WAYS if number % 2 else WAYS[::-1]:
-                port, process = servers[way]
+                port, server = servers[way]
+                process = psutil.Process(server.process.pid)
                 load = Load(
                     port=port, kind="closed", texts=sentences, translations=translations,
                     languages=languages, list_size=0, connections=arguments.connections,
@@ -121,18 +116,6 @@ def _cpu_seconds(process: psutil.Process) -> float:
     """Return the CPU time in seconds of a process since its start, without its children's."""
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def _wait_for(port: int) -> None:
-    """Wait until a server answers."""
-    end = time.monotonic() + START_TIMEOUT
-    while time.monotonic() < end:
-        try:
-            httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).raise_for_status()
-            return
-        except httpx.HTTPError:
-            time.sleep(0.3)
-    raise SystemExit("a server did not start")
 
 
 def _serve(way: str, model: Path, port: int) -> None:

@@ -51,18 +51,20 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.decode import read_lines
 from benchmarks.load import Load
+from benchmarks.server_process import ROUTING_DELAY, started
 from benchmarks.train import cpu_name
 from s2s.distributed.ports import free_port
 
@@ -72,9 +74,6 @@ SCENARIOS = ("closed", "lists", "ramp", "open", "overload")
 RAMP = (4, 8, 16, 32, 64, 128, 256)  # connections
 OPEN = ("ours", "batch", "uvicorn")  # the only subjects of open loops and overload
 LIST_SIZE = 64  # sentences of a request in `lists`
-START_TIMEOUT = 120.0  # seconds
-# Seconds until HAProxy routes to the replicas; until then Ray's slow fallback proxy does.
-ROUTING_DELAY = 10.0
 METRICS_DELAY = 14.0  # seconds until Ray's metrics are up to date
 _PEAK = "requests_per_second"  # of a closed loop
 CONSOLE = Console(width=190)
@@ -294,45 +293,22 @@ class Bench:
         """Start a server in a separate process, and end it with the block."""
         port, arguments = free_port(), self._arguments
         if subject == "ours":
-            command = [sys.executable, "-m", "s2s.cli", "serve", str(self._model)]
+            command = ["-m", "s2s.cli", "serve", str(self._model)]
             command += ["--port", str(port), "--beam", "1"]
         else:
-            command = [sys.executable, "-m", "benchmarks.servers", subject]
+            command = ["-m", "benchmarks.servers", subject]
             command += ["--model", str(self._model), "--port", str(port)]
             command += ["--size", str(arguments.batch_size), "--wait", str(arguments.batch_wait)]
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=self._folder)))
-            log = stack.enter_context((self._folder / f"{subject}.log").open("w+"))
-            process = subprocess.Popen(
-                command,
-                env=self._environment(folder),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C goes to this process, which ends the others
-            )
-            stack.callback(_end, process)
-            server = Server(subject, port, folder)
-            self._wait_for(server, process, Path(log.name))
-            yield server
-
-    def _wait_for(self, server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-        """Wait until a server translates."""
         source, target = self._languages
         fields = {"q": self._sentences[0], "source": source, "target": target}
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{server.port}/translate",
-            json.dumps(fields).encode(),
-            {"Content-Type": "application/json"},
-        )
-        end = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < end and process.poll() is None:
-            try:
-                with urllib.request.urlopen(request, timeout=5):  # noqa: S310
-                    time.sleep(0 if server.subject == "uvicorn" else ROUTING_DELAY)
-                    return
-            except OSError:
-                time.sleep(0.3)
-        raise SystemExit(f"{server.subject} did not start:\n{log.read_text()[-2000:]}")
+        request = httpx.Request("POST", f"http://127.0.0.1:{port}/translate", json=fields)
+        with (
+            tempfile.TemporaryDirectory(dir=self._folder) as folder,
+            started(subject, command, self._environment(Path(folder))) as server,
+        ):
+            server.wait_for_answer(request)
+            time.sleep(0 if subject == "uvicorn" else ROUTING_DELAY)
+            yield Server(subject, port, Path(folder))
 
 
 def expected_translations(model: Path, sentences: list[str]) -> tuple[list[str], list[str]]:
@@ -355,15 +331,6 @@ def generate_load(load: Load) -> dict[str, Any]:
     )
     measured: dict[str, Any] = json.loads(done.stdout)
     return {**measured, "rate": load.rate}
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 # ---- occupancy ----------------------------------------------------------------------------------

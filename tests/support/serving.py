@@ -48,6 +48,17 @@ def in_threads(
     return lambda path: in_thread(load(path), slots)
 
 
+@contextmanager
+def models_of(*folders: Path, **options: Any) -> Iterator[Models]:
+    """Serve the models in folders with engines in threads of this process, until the block ends."""
+    models = Models(in_threads(), **options)
+    models.serve(folders)
+    try:
+        yield models
+    finally:
+        models.close()
+
+
 def waiting(models: Models) -> int:
     """Return the cost of what the models have not answered yet."""
     return sum(model.engine.waiting for model in models.all)

@@ -6,13 +6,11 @@ from pathlib import Path
 import pytest
 
 from s2s.serving.engine.models import Models
-from tests.support.serving import in_threads
+from tests.support.serving import models_of
 
 
 @pytest.fixture(scope="module")
 def models(model_dir: Path) -> Iterator[Models]:
     """The model directory, its engine in a thread of this process."""
-    models = Models(in_threads())
-    models.serve([model_dir])
-    yield models
-    models.close()
+    with models_of(model_dir) as models:
+        yield models

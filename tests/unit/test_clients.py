@@ -21,7 +21,7 @@ from tests.support.libretranslate import (
     Weblate,
     tags,
 )
-from tests.support.serving import client_of, copied, in_threads, keys_of, serving
+from tests.support.serving import client_of, copied, keys_of, models_of, serving
 
 SENTENCE = "I see trees."
 
@@ -155,11 +155,9 @@ FRENCH = "Je vois des arbres et du pain, et tu veux voir Paris avec nous tous."
 def both_ways(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A service from English to French and back that lets everybody in."""
     folder = tmp_path_factory.mktemp("back")
-    models = Models(in_threads())
-    models.serve([model_dir, copied(model_dir, folder / "fr-en", "fr", "en")])
-    with client_of(models) as client:
+    back = copied(model_dir, folder / "fr-en", "fr", "en")
+    with models_of(model_dir, back) as models, client_of(models) as client:
         yield client
-    models.close()
 
 
 @pytest.fixture

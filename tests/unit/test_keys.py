@@ -25,7 +25,7 @@ from s2s.serving.http.api_keys import (
     remove_key,
 )
 from s2s.serving.http.keys_file import KeysFile
-from tests.support.serving import client_of, in_threads, keys_of, serving, until
+from tests.support.serving import client_of, keys_of, models_of, serving, until
 
 BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
 DIGEST = hashlib.sha256(b"secret").hexdigest()
@@ -383,13 +383,19 @@ def test_keys_that_are_added_and_removed_count(write: Any, tmp_path: Path) -> No
     assert file.keys.owner(bob) is None
 
 
-def test_a_broken_file_changes_nothing_and_is_logged(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture
+def ann(tmp_path: Path) -> tuple[KeysFile, Path, str, str]:
+    """A file with the key of Ann alone, its path, her key and her line."""
     path = tmp_path / "keys"
     key, line = new_key("ann")
     path.write_text(line, "utf-8")
-    file = KeysFile(path)
+    return KeysFile(path), path, key, line
+
+
+def test_a_broken_file_changes_nothing_and_is_logged(
+    ann: tuple[KeysFile, Path, str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    file, path, key, _ = ann
     for content in (b"bob\tsecret\n", b"\xff\xfe"):
         caplog.clear()
         path.write_bytes(content)
@@ -405,12 +411,9 @@ def test_a_broken_file_changes_nothing_and_is_logged(
 
 
 def test_without_the_file_no_key_is_valid_until_it_is_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ann: tuple[KeysFile, Path, str, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "keys"
-    key, line = new_key("ann")
-    path.write_text(line, "utf-8")
-    file = KeysFile(path)
+    file, path, key, line = ann
     path.unlink()
     file.refresh()
     assert file.keys.owner(key) is None
@@ -722,29 +725,27 @@ def test_a_wrong_key_in_the_header_is_refused_before_the_body_comes(
 
 
 def test_paths_and_settings_are_told_to_who_has_a_key(model_dir: Path, tmp_path: Path) -> None:
-    models = Models(in_threads())
-    models.serve([model_dir])
     keys, told = keys_of(tmp_path, ann=1)
     secret = tmp_path / "customer-acme" / "model"
-    with client_of(models, keys=keys) as client:
-        assert client.get("/v1/models").json()["failure"] is None
-        models.serve_soon([secret])
-        until(lambda: models.failure is not None)
-        for headers in ({}, {"authorization": "Bearer no"}, {"authorization": told["ann"]}):
-            response = client.get("/v1/models", headers=headers)
-            assert response.status_code == 200
-            assert "acme" not in response.text
-            assert response.json()["failure"] == "the last exchange of models failed"
-            [model] = response.json()["models"]
-            assert "beam" in model["decode"]
-            assert not {"batch_size", "precision", "max_source"} & model["decode"].keys()
-        for _ in range(3):  # which takes nothing from a rate
-            for known in (
-                client.get("/v1/models", headers={"authorization": f"Bearer {told['ann']}"}),
-                client.get("/v1/models", params={"api_key": told["ann"]}),
-            ):
-                assert str(secret) in known.json()["failure"]
-                assert "batch_size" in known.json()["models"][0]["decode"]
-    with client_of(models) as client:  # where no keys are asked for
-        assert str(secret) in client.get("/v1/models").json()["failure"]
-    models.close()
+    with models_of(model_dir) as models:
+        with client_of(models, keys=keys) as client:
+            assert client.get("/v1/models").json()["failure"] is None
+            models.serve_soon([secret])
+            until(lambda: models.failure is not None)
+            for headers in ({}, {"authorization": "Bearer no"}, {"authorization": told["ann"]}):
+                response = client.get("/v1/models", headers=headers)
+                assert response.status_code == 200
+                assert "acme" not in response.text
+                assert response.json()["failure"] == "the last exchange of models failed"
+                [model] = response.json()["models"]
+                assert "beam" in model["decode"]
+                assert not {"batch_size", "precision", "max_source"} & model["decode"].keys()
+            for _ in range(3):  # which takes nothing from a rate
+                for known in (
+                    client.get("/v1/models", headers={"authorization": f"Bearer {told['ann']}"}),
+                    client.get("/v1/models", params={"api_key": told["ann"]}),
+                ):
+                    assert str(secret) in known.json()["failure"]
+                    assert "batch_size" in known.json()["models"][0]["decode"]
+        with client_of(models) as client:  # where no keys are asked for
+            assert str(secret) in client.get("/v1/models").json()["failure"]

@@ -19,7 +19,7 @@ from s2s.serving.engine.models import Models
 from s2s.serving.http.gate import Limits
 from s2s.serving.http.page import inline_hashes
 from s2s.serving.http.suggestions import Suggestion, Suggestions
-from tests.support.serving import client_of, copied, in_threads, keys_of
+from tests.support.serving import client_of, copied, keys_of, models_of
 
 SENTENCE = "I see trees."
 FRENCH = "Bonjour tout le monde, comment allez-vous ?"
@@ -33,16 +33,12 @@ JSON = {"content-type": "application/json"}
 def both_ways(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
     """Models from English to French, back, and from English to German."""
     folder = tmp_path_factory.mktemp("others")
-    models = Models(in_threads())
-    models.serve(
-        [
-            model_dir,
-            copied(model_dir, folder / "fr-en", "fr", "en"),
-            copied(model_dir, folder / "en-de", "en", "de"),
-        ]
-    )
-    yield models
-    models.close()
+    with models_of(
+        model_dir,
+        copied(model_dir, folder / "fr-en", "fr", "en"),
+        copied(model_dir, folder / "en-de", "en", "de"),
+    ) as models:
+        yield models
 
 
 @pytest.fixture(scope="module")
@@ -104,15 +100,12 @@ def test_codes_come_in_any_spelling(pair: str, client: httpx.Client, expected: s
 def test_a_served_code_wins_over_its_base_and_a_served_pair_over_both(
     model_dir: Path, tmp_path: Path
 ) -> None:
-    models = Models(in_threads())
-    models.serve(
-        [
-            copied(model_dir, tmp_path / "en-pt", "en", "pt"),
-            copied(model_dir, tmp_path / "en-pb", "en", "pt-BR"),
-            copied(model_dir, tmp_path / "us-fr", "en-US", "fr"),
-        ]
-    )
-    with client_of(models) as client:
+    folders = [
+        copied(model_dir, tmp_path / "en-pt", "en", "pt"),
+        copied(model_dir, tmp_path / "en-pb", "en", "pt-BR"),
+        copied(model_dir, tmp_path / "us-fr", "en-US", "fr"),
+    ]
+    with models_of(*folders) as models, client_of(models) as client:
         for source, target, name in (
             ("en", "pt", "en-pt"),
             ("en", "pt-PT", "en-pt"),
@@ -125,7 +118,6 @@ def test_a_served_code_wins_over_its_base_and_a_served_pair_over_both(
         ):
             response = ask(client, source=source, target=target)
             assert response.headers["x-s2s-model"].startswith(f"{name}@"), (source, target)
-    models.close()
 
 
 @pytest.mark.parametrize("text", [SENTENCE, "<p>I see <b>trees</b>.</p>", "", ["a", "b"]])

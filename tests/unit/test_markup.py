@@ -13,10 +13,9 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from s2s.decoding.translator import Translator
-from s2s.serving.engine.models import Models
-from s2s.serving.http.markup import Markup, _parts
+from s2s.serving.http.markup import Markup, parts_of
 from s2s.text.alignment import Alignment
-from tests.support.serving import client_of, in_threads
+from tests.support.serving import client_of, models_of
 
 
 def same(text: str) -> str:
@@ -87,7 +86,7 @@ ANY = st.one_of(st.text(max_size=9), st.lists(PIECES, max_size=12).map("".join))
 @example("</")
 @example("<![CDATA[x")
 def test_the_parts_of_any_text_are_the_text(text: str) -> None:
-    parts = [part if isinstance(part, str) else part.html for part in _parts(text)]
+    parts = [part if isinstance(part, str) else part.html for part in parts_of(text)]
     assert "".join(parts) == text
     assert all(parts)
 
@@ -101,7 +100,7 @@ def test_of_any_text_there_are_as_many_texts_as_are_put_back(text: str) -> None:
     assert made.count("\ue000") == len(markup.texts)
     marks = "".join(
         part if isinstance(part, str) else "".join(anchor.html for anchor in part.anchors)
-        for part in _parts(text)
+        for part in parts_of(text)
     )
     rest = iter(made)
     assert all(character in rest for character in marks)  # in order
@@ -368,11 +367,8 @@ def test_no_text_of_the_greatest_size_takes_long(piece: str) -> None:
 
 @pytest.fixture(scope="module")
 def client(model_dir: Path) -> Iterator[httpx.Client]:
-    models = Models(in_threads())
-    models.serve([model_dir])
-    with client_of(models) as client:
+    with models_of(model_dir) as models, client_of(models) as client:
         yield client
-    models.close()
 
 
 def ask(client: httpx.Client, q: object, **more: object) -> httpx.Response:

@@ -21,7 +21,7 @@ from s2s.serving.engine.models import Models
 from s2s.serving.http.api_keys import Keys, new_key, read_keys
 from s2s.serving.http.gate import Limits
 from tests.support.corpora import SUBJECTS, VERBS, Pairs, prepare_file, train_model
-from tests.support.serving import in_threads, serving
+from tests.support.serving import copied, models_of, serving
 
 BROWSER = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking",
@@ -67,10 +67,8 @@ def translate(looking: Path) -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def models(looking: Path) -> Iterator[Models]:
-    models = Models(in_threads())
-    models.serve([looking])
-    yield models
-    models.close()
+    with models_of(looking) as models:
+        yield models
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +80,13 @@ def address(models: Models) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def several(looking: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
     """The model under three pairs of languages, two of them the reverse of each other."""
-    folders = [looking]
-    for source, target in (("de", "fr"), ("fr", "en")):
-        folders.append(tmp_path_factory.mktemp("pairs") / f"{source}-{target}")
-        shutil.copytree(looking, folders[-1])
-        config = json.loads((looking / "config.json").read_text("utf-8"))
-        config |= {"source_language": source, "target_language": target}
-        (folders[-1] / "config.json").write_text(json.dumps(config), "utf-8")
-    models = Models(in_threads())
-    models.serve(folders)
-    yield models
-    models.close()
+    folder = tmp_path_factory.mktemp("pairs")
+    with models_of(
+        looking,
+        copied(looking, folder / "de-fr", "de", "fr"),
+        copied(looking, folder / "fr-en", "fr", "en"),
+    ) as models:
+        yield models
 
 
 @pytest.fixture(scope="module")
@@ -363,15 +357,12 @@ def test_unknown_words_are_marked(
 
 
 def test_a_model_without_attention_says_so(model_dir: Path, visit: Visit) -> None:
-    models = Models(in_threads())
-    models.serve([model_dir])
-    with serving(models) as address:
+    with models_of(model_dir) as models, serving(models) as address:
         page = visit(address)
         page.fill("#text", TEXT)
         shows(page, Translator.load(model_dir).translate([TEXT])[0])
         assert "no attention" in page.locator("#explanation").text_content()
         sync_api.expect(page.locator("#map")).to_be_hidden()
-    models.close()
 
 
 # ---- languages and links ------------------------------------------------------------------------

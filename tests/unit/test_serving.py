@@ -18,7 +18,7 @@ from s2s.serving.engine.models import Models
 from s2s.serving.http.gate import Limits
 from s2s.text.vocabulary import Vocabulary
 from tests.support.corpora import Pairs
-from tests.support.serving import client_of, engine_of, in_threads
+from tests.support.serving import client_of, engine_of, models_of
 
 PAIR = {"source": "en", "target": "fr"}
 
@@ -182,21 +182,16 @@ def test_a_wrong_path_or_method_is_refused_in_the_same_form(
 
 
 def test_more_than_may_ever_wait_is_too_large(model_dir: Path) -> None:
-    models = Models(in_threads(), max_waiting=2)
-    models.serve([model_dir])
-    with client_of(models) as client:
+    with models_of(model_dir, max_waiting=2) as models, client_of(models) as client:
         response = ask(client, ["I see trees."] * 3)
         assert response.status_code == 413
         assert fault(response)
         assert ask(client, ["I see trees."] * 2).status_code == 200
-    models.close()
 
 
 def test_health_tells_of_a_model_that_has_stopped(model_dir: Path) -> None:
-    models = Models(in_threads())
-    models.serve([model_dir])
-    models.all[0].engine.close()
-    with client_of(models) as client:
+    with models_of(model_dir) as models, client_of(models) as client:
+        models.all[0].engine.close()
         answers = [client.get("/health"), ask(client, "I see trees.")]
         answers.append(client.post("/v1/translate", json={"q": "I see trees."}))
     for response in answers:

@@ -36,7 +36,8 @@ class Request:
     translations: list[list[str]] = field(default_factory=list)  # of each text, of each sentence
     untranslated: int = 0  # sentences without a translation
     incomplete: set[int] = field(default_factory=set)  # texts of which a sentence is
-    links: dict[tuple[int, int], list[Link]] = field(default_factory=dict)  # by text and sentence
+    # Links of the words of a translation to those of its sentence, by text and sentence.
+    links: dict[tuple[int, int], list[Link]] = field(default_factory=dict)
     sentences: list[list[Sentence]] = field(default_factory=list)  # of each text
     settled: bool = False  # answered, failed or cancelled: nobody waits for its sentences
 
@@ -78,7 +79,11 @@ class PendingRequests:
         return request
 
     def enqueue(self, request: Request, texts: list[list[Sentence]]) -> list[SentenceTask]:
-        """Return the tasks of a request whose texts have been split into these sentences."""
+        """Return the tasks of a request.
+
+        Args:
+            texts: the sentences of each of the request's texts.
+        """
         request.sentences = texts
         # A sentence without tokens stays as it is.
         request.translations = [[sentence.text for sentence in sentences] for sentences in texts]
@@ -94,14 +99,16 @@ class PendingRequests:
     def complete(
         self, task: SentenceTask, translation: str, links: list[Link], *, incomplete: bool
     ) -> bool:
-        """Put a translation where its sentence stood.
+        """Put the translation of a task's sentence in the place of the sentence.
 
         Args:
-            links: between its words and those of the sentence, if requested.
-            incomplete: whether it was cut or repeats itself.
+            translation: translation, without the white space around the sentence.
+            links: links of the words of the translation to those of the sentence; they are kept
+                only if the request wants alignments.
+            incomplete: whether the translation was cut or repeats itself.
 
         Returns:
-            Whether it was the last one that its request waited for.
+            Whether the translation was the last one that the request waited for.
         """
         request = task.request
         if incomplete:

@@ -1,6 +1,7 @@
 """Requests as JSON, as forms or in the query, and how OpenAPI describes them."""
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from json import detect_encoding
 from typing import Any, TypeVar
@@ -8,8 +9,12 @@ from typing import Any, TypeVar
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
+from starlette.datastructures import FormData, QueryParams
 
 Form = TypeVar("Form", bound=BaseModel)
+
+_Fields = Mapping[str, object]
+"""Values of the fields of a request by name, not validated yet."""
 
 JSON = "application/json"
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -41,7 +46,7 @@ async def parse(request: Request, form: type[Form]) -> Form:
     return _validated(form, fields, "")
 
 
-def _fields(values: Any) -> dict[str, Any]:
+def _fields(values: FormData | QueryParams) -> _Fields:
     """Return the fields of a query or form; one that occurs several times is a list."""
     each = {name: values.getlist(name) for name in values}
     return {name: many[0] if len(many) == 1 else many for name, many in each.items()}
@@ -62,11 +67,11 @@ def _utf8(body: bytes) -> bytes:
         raise HTTPException(400, f"body: not valid {encoding.upper()}") from None
 
 
-def _json_object(text: bytes) -> dict[str, Any]:
+def _json_object(text: bytes) -> _Fields:
     """Return the fields of an object in JSON.
 
     Raises:
-        HTTPException: 400, the text is none.
+        HTTPException: 400, the text is not JSON, or no object.
     """
     try:
         fields = from_json(text)
@@ -78,18 +83,18 @@ def _json_object(text: bytes) -> dict[str, Any]:
     return fields
 
 
-def _hint_at_json(fields: dict[str, Any]) -> str:
+def _hint_at_json(fields: _Fields) -> str:
     """Return a hint at the right header if what came as a form is JSON."""
     return _HINT.format(JSON) if next(iter(fields), "").lstrip()[:1] in ("{", "[") else ""
 
 
-def _validated(form: type[Form], fields: dict[str, Any], hint: str) -> Form:
-    """Return a request made of fields, without those that a client sends for nothing.
+def _validated(form: type[Form], fields: _Fields, hint: str) -> Form:
+    """Return a request made of fields, without null and empty ones, which count as not sent.
 
-    These are null, and empty strings other than `q`.
+    Only `q` may be an empty string.
 
     Args:
-        hint: what an error ends with.
+        hint: end of the error message.
 
     Raises:
         HTTPException: 400, a field is missing or invalid.
