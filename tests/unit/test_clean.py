@@ -24,7 +24,7 @@ def drops(
     return broken
 
 
-READERS_RULES = ["columns", "malformed", "fuzzy"]  # which the readers check
+READERS_RULES = ["columns", "malformed", "variant", "fuzzy"]  # which the readers check
 FINE = [
     ("Go.", "Va !"),
     ("Hi", "Salut, comment allez-vous ce matin ?"),

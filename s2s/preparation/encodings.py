@@ -1,0 +1,57 @@
+"""Encodings of text files: how one other than UTF-8 is recognised by the first bytes of a file."""
+
+import re
+
+from s2s.text.languages import base_language
+
+SAMPLE_BYTES = 1 << 16
+
+_MARKS = {
+    b"\xff\xfe\x00\x00": "utf-32", b"\x00\x00\xfe\xff": "utf-32",
+    b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16",
+}  # fmt: skip
+
+# Encodings of 8 bits, or of one or two bytes a character, that files of a language may have.
+_LEGACY = {
+    "cp1250": "bs cs hr hu pl ro sk sl sq", "cp1251": "be bg kk ky mk mn ru sr tg tt uk",
+    "cp1253": "el", "cp1254": "az tr", "cp1255": "he yi", "cp1256": "ar fa ur",
+    "cp1257": "et lt lv", "cp1258": "vi", "cp874": "th", "cp932": "ja", "gb18030": "zh",
+    "cp949": "ko",
+}  # fmt: skip
+
+
+def wide_encoding(head: bytes) -> str | None:
+    """Return Python's name of the UTF-16 or UTF-32 that a file is in if it begins with `head`.
+
+    Zeros tell it: in UTF-16, half of the bytes of a line end, a space or a Latin letter are 0.
+    """
+    marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+    if marked == "utf-32":
+        return marked
+    units = len(head) // 2
+    even, odd = head[0 : 2 * units : 2].count(0), head[1 : 2 * units : 2].count(0)
+    # Of Chinese, hardly more than the line ends have zeros, but then a mark is there, too.
+    if max(even, odd) * (100 if marked else 10) < units or max(even, odd) <= 10 * min(even, odd):
+        return None
+    return marked or ("utf-16-le" if odd > even else "utf-16-be")
+
+
+def legacy_encoding(head: bytes, languages: tuple[str, str]) -> str | None:
+    """Return the encoding that a file is probably in if it begins with `head` and is not UTF-8.
+
+    A file that has characters in UTF-8, and bytes that are none, is UTF-8 with faults.
+    """
+    text = head.decode("utf-8", "replace")
+    faults, characters = text[:-1].count("\ufffd"), len(re.findall(r"[^\x00-\x7f\ufffd]", text))
+    if characters * 10 >= faults:
+        return None
+    for language in languages:
+        for name, spoken in _LEGACY.items():
+            if base_language(language) in spoken.split() and _decodes(head, name):
+                return name
+    return "cp1252" if _decodes(head, "cp1252") else "latin-1"
+
+
+def _decodes(head: bytes, encoding: str) -> bool:
+    text = head.decode(encoding, "replace")
+    return "\ufffd" not in text[:-1]
