@@ -9,10 +9,10 @@
 RULES: dict[str, str] = {
     "columns": "the row does not have the two columns",
     "malformed": "the line is not a JSON object, or the unit of a TMX file not XML",
-    "variant": "the unit has another text of that language, which is used",
+    "variant": "another text in the same language of the unit is used",
     "fuzzy": "the catalogue marks the translation as fuzzy",
     "empty": "a side has no text",
-    "encoding": "not valid UTF-8, or a replacement character from an earlier bad decoding",
+    "encoding": "not valid UTF-8, UTF-8 encoded twice, or with a replacement character (U+FFFD)",
     "control": "control characters, byte order marks or direction overrides",
     "markup": "tags or character entities of HTML or XML",
     "script": "less than half of a side's letters are in its language's script",

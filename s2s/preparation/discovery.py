@@ -134,7 +134,7 @@ def _local_files(name: str, languages: tuple[str, str]) -> list[_File]:
             if match.is_file() or _is_saved_dataset(match)
         ]
     if name == "-" or path.exists():
-        raise BadInput(f"{name}: what is no file can be read only once; save it to a file first")
+        raise BadInput(f"{name}: this is a pipe or device; save what it gives to a file first")
     raise BadInput(f"{name}: no such file")
 
 
@@ -290,9 +290,10 @@ def _file_origins(
 ) -> Iterator[Origin]:
     name, encoding = _detect_format(path.name, head), wide_encoding(head)
     _refuse_one_language(path, name, head, neighbours)
+    _refuse_carriage_returns(path, name, head)
     origin = Origin(
         "", name, str(path), (str(path),), stamps=(_stamp(path),),
-        encoding=encoding or "", hint=_encoding_hint(path, name, head, languages),
+        encoding=encoding or "", hint=_encoding_hint(str(path), name, head, languages),
     )  # fmt: skip
     has_rows_of_lines = FORMATS[name].has_rows_of_lines
     is_plain = encoding is None and not is_compressed(_head(path, 16))
@@ -316,28 +317,32 @@ def _refuse_one_language(path: Path, name: str, head: bytes, neighbours: _Neighb
         )
 
 
-def _encoding_hint(path: Path, name: str, head: bytes, languages: tuple[str, str]) -> str:
-    """Return what is wrong with the lines of a text file, or an empty string.
+def _refuse_carriage_returns(path: Path, name: str, head: bytes) -> None:
+    """Refuse a file of lines in which nothing ends a line but carriage returns.
 
     Raises:
-        BadInput: the file has no line ends but carriage returns.
+        BadInput: it is such a file.
     """
-    if name not in ("tsv", "csv", "moses", "jsonl"):
-        return ""
-    if name != "jsonl" and b"\r" in head.rstrip() and b"\n" not in head:
-        with open_plain(path) as file:
-            is_one_line = not any(b"\n" in block for block in iter(lambda: file.read(1 << 20), b""))
-        if is_one_line and wide_encoding(head) is None:
-            raise BadInput(
-                f"{path}: its lines end in carriage returns alone, as on old Macs; convert them "
-                "with: tr '\\r' '\\n' < FILE > NEW"
-            )
-    if wide_encoding(head) is None and (legacy := legacy_encoding(head, languages)) is not None:
-        return (
-            f"{path} is not UTF-8 but probably {legacy}; convert it with: "
-            f"iconv -f {legacy} -t UTF-8 FILE > NEW"
+    if name not in ("tsv", "csv", "moses") or b"\r" not in head.rstrip() or b"\n" in head:
+        return
+    with open_plain(path) as file:
+        is_one_line = not any(b"\n" in block for block in iter(lambda: file.read(1 << 20), b""))
+    if is_one_line:
+        raise BadInput(
+            f"{path}: its lines end in carriage returns alone, as on old Macs; convert them with: "
+            "tr '\\r' '\\n' < FILE > NEW"
         )
-    return ""
+
+
+def _encoding_hint(label: str, name: str, head: bytes, languages: tuple[str, str]) -> str:
+    """Return what is wrong with the encoding of a file of lines, or an empty string."""
+    if name not in ("tsv", "csv", "moses", "jsonl") or wide_encoding(head) is not None:
+        return ""
+    legacy = legacy_encoding(head, languages)
+    return legacy and (
+        f"{label} is not UTF-8 but probably {legacy}; convert it with: "
+        f"iconv -f {legacy} -t UTF-8 FILE > NEW"
+    )
 
 
 def _byte_ranges(path: Path) -> Iterator[tuple[int, int]]:
@@ -353,9 +358,11 @@ def _byte_ranges(path: Path) -> Iterator[tuple[int, int]]:
 def _moses_origin(pair: tuple[Path, Path], languages: tuple[str, str]) -> Origin:
     heads = [_plain_head(file) for file in pair]
     hints = [
-        _encoding_hint(file, "moses", head, languages)
+        _encoding_hint(str(file), "moses", head, languages)
         for file, head in zip(pair, heads, strict=True)
     ]
+    for file, head in zip(pair, heads, strict=True):
+        _refuse_carriage_returns(file, "moses", head)
     return Origin(
         "", "moses", f"{pair[0]} and {pair[1].name}", tuple(map(str, pair)),
         stamps=tuple(map(_stamp, pair)), hint="; ".join(filter(None, hints)),
@@ -382,7 +389,8 @@ def _archive_origins(path: Path, source: Source) -> Iterator[_Found]:
         elif _format_of_name(name) is not None:
             refuse_unreadable(Path(label), head)
             known = _detect_format(name, head)
-            found = Origin("", known, label, (str(path),), (name,), stamps=stamps)
+            hint = _encoding_hint(label, known, head, source.languages)
+            found = Origin("", known, label, (str(path),), (name,), stamps=stamps, hint=hint)
         else:
             continue
         is_empty = False

@@ -13,10 +13,11 @@ _MARKS = {
 
 # Encodings of 8 bits, or of one or two bytes a character, that files of a language may have.
 _LEGACY = {
-    "cp1250": "bs cs hr hu pl ro sk sl sq", "cp1251": "be bg kk ky mk mn ru sr tg tt uk",
-    "cp1253": "el", "cp1254": "az tr", "cp1255": "he yi", "cp1256": "ar fa ur",
-    "cp1257": "et lt lv", "cp1258": "vi", "cp874": "th", "cp932": "ja", "gb18030": "zh",
-    "cp949": "ko",
+    "windows-1250": "bs cs hr hu pl ro sk sl sq",
+    "windows-1251": "be bg kk ky mk mn ru sr tg tt uk",
+    "windows-1253": "el", "windows-1254": "az tr", "windows-1255": "he yi",
+    "windows-1256": "ar fa ur", "windows-1257": "et lt lv", "windows-1258": "vi",
+    "tis-620": "th", "shift-jis": "ja", "gb18030": "zh", "euc-kr": "ko",
 }  # fmt: skip
 
 
@@ -36,20 +37,21 @@ def wide_encoding(head: bytes) -> str | None:
     return marked or ("utf-16-le" if odd > even else "utf-16-be")
 
 
-def legacy_encoding(head: bytes, languages: tuple[str, str]) -> str | None:
+def legacy_encoding(head: bytes, languages: tuple[str, str]) -> str:
     """Return the encoding that a file is probably in if it begins with `head` and is not UTF-8.
 
-    A file that has characters in UTF-8, and bytes that are none, is UTF-8 with faults.
+    Otherwise it is empty: also of a file with characters in UTF-8 and bytes that are none, which is
+    UTF-8 with faults.
     """
     text = head.decode("utf-8", "replace")
     faults, characters = text[:-1].count("\ufffd"), len(re.findall(r"[^\x00-\x7f\ufffd]", text))
-    if characters * 10 >= faults:
-        return None
+    if characters >= faults:
+        return ""
     for language in languages:
         for name, spoken in _LEGACY.items():
             if base_language(language) in spoken.split() and _decodes(head, name):
                 return name
-    return "cp1252" if _decodes(head, "cp1252") else "latin-1"
+    return "windows-1252" if _decodes(head, "windows-1252") else "latin-1"
 
 
 def _decodes(head: bytes, encoding: str) -> bool:

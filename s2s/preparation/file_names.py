@@ -147,7 +147,10 @@ def _names_both(code: str, languages: tuple[str, str]) -> bool:
     """Return whether a mark such as `en-fr` names both languages, rather than English in France."""
     language, *rest = re.split("[-_]", code)
     side = side_of_code(language, languages)
-    return side is not None and base_language(languages[1 - side]) in rest
+    if side is None:
+        return False
+    own, other = (base_language(languages[each]) for each in (side, 1 - side))
+    return own != other and other in rest
 
 
 def _renamed(name: str, languages: tuple[str, str], mark: str) -> str:

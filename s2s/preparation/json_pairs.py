@@ -75,11 +75,12 @@ class PairFinder:
             return _rows_of_sides(record[names[0]], record[names[1]])
         if not depth:
             return None
-        inner = [value for value in record.values() if isinstance(value, Mapping)]
-        for value in record.values():
-            if isinstance(value, list):
-                inner += [element for element in value if isinstance(element, Mapping)]
-        found = [self._rows(value, depth - 1) for value in inner]
+        found = [
+            self._rows(inner, depth - 1)
+            for value in record.values()
+            for inner in (value if isinstance(value, list) else [value])
+            if isinstance(inner, Mapping)
+        ]
         if not any(found):
             return None
         return [row for rows in found for row in rows or [("", "", "columns")]]

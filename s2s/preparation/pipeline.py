@@ -212,6 +212,11 @@ def _select_rows(job: Job, runner: _Runner) -> _Selection:
     read = runner.run(job, READ, len(job.origins))
     for empty in _origins_without_rows(job, read):
         runner.progress.log(f"no rows in {empty}")
+    if held := sum(outcome.carriage_returns for outcome in read):
+        runner.progress.log(
+            f"warning: {held:,} rows hold a carriage return, which ends no line: it is read as a "
+            "space"
+        )
     for hint in dict.fromkeys(origin.hint for origin in job.origins if origin.hint):
         runner.progress.log(f"warning: {hint}")
     job = replace(job, chunks=tuple(_chunks(job, read)))

@@ -17,6 +17,18 @@ def split_lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
 
 
+def raw_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of a file as soon as each is there, as they stand, without their ends.
+
+    A byte order mark of UTF-8 at the beginning is left out.
+    """
+    mark = _BYTE_ORDER_MARK
+    for line in file:
+        rest, mark = line.removeprefix(mark), b""
+        if rest:
+            yield rest.removesuffix(b"\r\n" if rest.endswith(b"\r\n") else b"\n")
+
+
 def read_lines(file: IO[bytes], count: int) -> Iterator[list[str]]:
     """Yield the lines of a UTF-8 file, without their ends, as lists of `count` lines at most.
 
