@@ -1,6 +1,7 @@
 """Choice among the texts of a unit in several languages, as TMX and some datasets have them."""
 
 from collections.abc import Iterable
+from functools import partial
 
 from s2s.text.languages import matching_languages
 
@@ -15,28 +16,32 @@ def rows_of_variants(variants: Iterable[tuple[str, str]], languages: tuple[str, 
         variants: code of the language and text of each variant; `en-US` counts as `en`.
         languages: codes of the source and target language.
     """
-    exact = {_folded(language) for language in languages}
-    sides: tuple[list[str], list[str]] = ([], [])
-    for code, text in sorted(variants, key=lambda variant: _folded(variant[0]) not in exact):
+    sides: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
+    for code, text in variants:
         if (side := side_of_code(code, languages)) is not None:
-            sides[side].append(text)
-    if not all(sides):
-        source, target = ((texts or [""])[0] for texts in sides)
+            sides[side].append((code, text))
+    sources, targets = (
+        texts if len(texts) < 2 else sorted(texts, key=partial(_distance, language=language))
+        for texts, language in zip(sides, languages, strict=True)
+    )
+    if not sources or not targets:
+        (_, source), (_, target) = ((texts or [("", "")])[0] for texts in (sources, targets))
         return [(source, target, "columns")]
-    # A text that is there comes before an empty one.
-    sources, targets = (sorted(texts, key=lambda text: not text) for texts in sides)
+    (_, source), (_, target) = sources[0], targets[0]
     return [
-        (sources[0], targets[0], ""),
-        *((source, targets[0], "variant") for source in sources[1:]),
-        *((sources[0], target, "variant") for target in targets[1:]),
+        (source, target, ""),
+        *((other, target, "variant") for _, other in sources[1:]),
+        *((source, other, "variant") for _, other in targets[1:]),
     ]
+
+
+def _distance(variant: tuple[str, str], language: str) -> tuple[bool, bool]:
+    """Return what sorts the variants of a language: those with a text first, then its own code."""
+    code, text = variant
+    return not text, code.lower().replace("_", "-") != language.lower().replace("_", "-")
 
 
 def side_of_code(code: str, languages: tuple[str, str]) -> int | None:
     """Return 0 if a code means the source language, 1 if it means the target language."""
     matching = matching_languages(code, languages)
     return languages.index(matching[0]) if matching else None
-
-
-def _folded(code: str) -> str:
-    return code.lower().replace("_", "-")
