@@ -100,7 +100,9 @@ def list_members(path: Path, head_bytes: int) -> list[Member]:
         raise
     except Exception as error:  # every kind of archive has errors of its own
         kind = "zip" if _is_zip(path) else "tar"
-        raise BadInput(f"{path} cannot be read: not a readable {kind} file ({error})") from None
+        raise BadInput(
+            f"{path}: not a readable {kind} file; it cannot be read to its end ({error})"
+        ) from None
     names = {member.name for member in found}
     if names & {"[Content_Types].xml", "mimetype"}:
         raise BadInput(f"{path}: this is an Office document: save its table as CSV in UTF-8")
