@@ -64,7 +64,10 @@ def find_origins(source: Source, download_folder: Path) -> list[Origin]:
         if split:
             # The user says what the file holds, whatever its name.
             files = [replace(file, name="") if file.is_named else file for file in files]
-        of_files = _by_split(list(_origins_of_files(files, source)), split)
+        found = list(_origins_of_files(files, source))
+        if not split and not any(file.is_named for file in files):
+            _require_training_files(found, names)
+        of_files = _by_split(found, split)
         if files and not of_files:
             raise BadInput(f"{' '.join(names)}: no rows for the split {split!r}")
         origins += of_files
@@ -226,6 +229,20 @@ def _by_split(found: list[_Found], split: str) -> list[Origin]:
         else each.origin
         for each in found
     ]
+
+
+def _require_training_files(found: list[_Found], names: tuple[str, ...]) -> None:
+    """Refuse folders and patterns that hold several held-out splits and nothing else.
+
+    Raises:
+        BadInput: there is nothing to train on.
+    """
+    splits = {each.split for each in found}
+    if splits == {"valid", "test"} and all(each.origin.format != "saved" for each in found):
+        raise BadInput(
+            f"{' '.join(names)}: by their names, all files are for valid or test, and none is to "
+            "train on; name the files themselves to split their rows"
+        )
 
 
 class _Neighbours:

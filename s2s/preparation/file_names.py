@@ -129,7 +129,8 @@ def _marks(name: str, languages: tuple[str, str]) -> Iterator[tuple[int, int, st
     first = path.rfind("/") + 1
     places = [place.start() for place in re.finditer(r"[.\-_ ]", path) if place.start() >= first]
     spans = [(begin + 1, len(path)) for begin in [first - 1, *places]]
-    if "." not in path[first:]:  # `en.po` is a catalogue, and not lines in English
+    suffix = path[first:].rpartition(".")[2] if "." in path[first:] else ""
+    if not suffix or suffix.lower() in SPLIT_NAMES:  # not `en.po`, which is a catalogue
         spans += [(first, end) for end in places]
     for begin, end in spans:
         mark = path[begin:end].lower()

@@ -157,12 +157,19 @@ def _names(record: Mapping[str, object], prefix: str = "") -> Iterator[str]:
 def has_json_lines(file: Path) -> bool:
     """Return whether the lines of a file are JSON values, rather than parts of one."""
     with file.open("rb") as opened:
-        first = _next_line(opened)
-        try:
-            json.loads(first.decode("utf-8-sig", "replace"))
-        except (ValueError, RecursionError):
-            return False
-        return bool(_next_line(opened))
+        first, second = _next_line(opened), _next_line(opened)
+    if _is_json(first):
+        return bool(second)
+    # Of lines, the first may be broken; the first of a document opens what comes next.
+    return first.rstrip()[-1:] not in (b"[", b"{", b",", b":") and _is_json(second)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line.decode("utf-8-sig", "replace"))
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _next_line(file: IO[bytes]) -> bytes:

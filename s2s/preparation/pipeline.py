@@ -54,7 +54,7 @@ from s2s.preparation.tables import sum_histograms
 from s2s.runs import claim_folder
 
 # Version of the files in a run folder; a run of another one is refused.
-_RUN_LAYOUT = 3
+_RUN_LAYOUT = 4
 _SILENT = SilentProgress()
 
 

@@ -246,16 +246,16 @@ def read_jsonl(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Tabl
 
 def _document(file: Path, origin: Origin) -> Sequence[object] | None:
     """Return the records of a file that is a JSON document; None if its lines are records."""
-    if has_json_lines(file):
+    if origin.byte_range is not None or has_json_lines(file):
         return None
     try:
         text = file.read_text(encoding="utf-8-sig", errors="replace")
         return records_of_document(text, origin.label)
     except (ValueError, RecursionError):
-        name = (origin.members or origin.paths)[0].lower()
-        if ".jsonl" in name or ".ndjson" in name or not name.endswith((".json", ".json.gz")):
-            return None  # lines, of which the first is broken
-        raise
+        suffixes = Path((origin.members or origin.paths)[0].lower()).suffixes
+        if ".json" in suffixes:
+            raise
+        return None  # lines, of which the first is broken
 
 
 def _rows_of_json(line: str, finder: PairFinder) -> list[Row]:

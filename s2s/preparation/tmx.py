@@ -78,22 +78,26 @@ def _units(file: Path) -> Iterator[str]:
         if declared := _INTERNAL_SUBSET.search(beginning):
             # Without a reference to a DTD, for whose sake Expat would skip unknown entities.
             yield f"<!DOCTYPE tu {declared[1]}>"
-        number, ended = 0, False
+        number, ended, is_last = 0, False, len(head) < _BLOCK
         while True:
             position = 0
             for match in _COMMENT_OR_UNIT.finditer(text):
+                if "<!--" in text[position : match.start()] and not is_last:
+                    break  # a comment that ends in a later block
                 position = match.end()
                 if match["tag"]:
                     number += 1
                     yield match[0]
             text = text[position:]
             ended = ended or _END.search(text) is not None
-            block = opened.read(max(_BLOCK, len(text)))  # so that a huge unit is not searched often
-            if not block:
+            if is_last:
                 break
             if len(text) > _LONGEST_UNIT:
                 raise ValueError(f"unit {number + 1} does not end")
-            text += decoder.decode(block)
+            size = max(_BLOCK, len(text))  # so that a huge unit is not searched often
+            block = opened.read(size)
+            is_last = len(block) < size
+            text += decoder.decode(block, is_last)
     if not ended:
         raise ValueError(f"it breaks off after unit {number:,}")
 

@@ -59,6 +59,7 @@ def test_a_name_says_which_split_a_file_holds(name: str, split: str) -> None:
         ("val.source val.target", "en fr"),
         ("source target", "en fr"),
         ("en fr", "en fr"),
+        ("dev/eng_Latn.dev dev/fra_Latn.dev", "en fr"),
         ("x/b.en-fr.en x/b.en-fr.fr", "en fr"),
     ],
 )
@@ -154,6 +155,13 @@ def test_named_files_and_patterns_are_split_by_their_names_too(tmp_path: Path) -
     for paths in ([folder / "train.tsv", folder / "test.tsv"], [folder / "*.tsv"]):
         assert splits_of(*paths) == {"train.tsv": "", "test.tsv": "test"}
     assert splits_of(folder / "test.tsv") == {"test.tsv": ""}
+
+
+def test_a_folder_with_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    folder = fill(tmp_path, "dev.tsv", "test.tsv")
+    with pytest.raises(BadInput, match="none is to train on"):
+        splits_of(folder)
+    assert splits_of(folder / "dev.tsv", folder / "test.tsv") == {"dev.tsv": "", "test.tsv": ""}
 
 
 def test_a_split_may_be_taken_from_a_folder_that_has_others(tmp_path: Path) -> None:

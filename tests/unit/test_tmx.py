@@ -114,6 +114,8 @@ def test_the_expansion_of_entities_is_limited(tmp_path: Path) -> None:
 def test_units_in_comments_are_not_read(tmp_path: Path) -> None:
     hidden = f"<!-- {unit('en x', 'fr y')} -->"
     assert read(tmp_path, tmx(hidden, unit("en a", "fr b<!-- c -->"), hidden)) == [("a", "b", "")]
+    long = f"<!-- {unit('en x', 'fr y') * 9_000} -->"
+    assert read(tmp_path, tmx(long, unit("en a", "fr b"), long)) == [("a", "b", "")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig", "iso-8859-1", "cp1252"])
