@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from s2s.errors import BadInput
 
-COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".argosdata")
 
 
@@ -27,6 +27,7 @@ _OPENERS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
+    b"\x5d\x00\x00": lzma.open,  # the older format .lzma
     b"\x28\xb5\x2f\xfd": _open_zst,
 }
 
@@ -36,6 +37,10 @@ _REFUSED = {
     b"Rar!\x1a\x07": "a RAR archive: unpack it first",
     b"\x04\x22\x4d\x18": "compressed by lz4: unpack it first",
     b"\x1f\x9d": "compressed by compress: unpack it first",
+    b"LZIP\x01": "compressed by lzip: unpack it first",
+    b"\xff\x06\x00\x00sNaPpY": "compressed by snappy: unpack it first",
+    b"ARROW1": "an Arrow file: save it as Parquet",
+    b"SQLite format 3": "an SQLite database: save its table as CSV in UTF-8",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Office document: save its table as CSV in UTF-8",
     b"%PDF-": "a PDF document: extract its text first",
 }

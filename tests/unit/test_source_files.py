@@ -33,6 +33,7 @@ def zstd(content: bytes) -> bytes:
 
 COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstd,
+    ".lzma": lambda content: lzma.compress(content, lzma.FORMAT_ALONE),
 }  # fmt: skip
 
 
@@ -118,6 +119,8 @@ def test_an_archive_is_split_by_its_files(
         ("a.tgz", tar({"p.tsv": TSV * 99}, gzip.compress)[:-900], "cannot be read"),
         ("a.tsv.bz2", bz2.compress(TSV.encode() * 9)[:-20], "cannot be read"),
         ("a.tsv.xz", lzma.compress(TSV.encode() * 9)[:-20], "cannot be read"),
+        ("a.tsv.zst", zstd(TSV.encode() * 9)[:-1], "cannot be read"),
+        ("a.arrow", b"ARROW1\0\0" + bytes(99), "save it as Parquet"),
         ("a.tar", tar({"p.en": "a\n"}), "does not contain p.fr"),
     ],
 )
