@@ -27,6 +27,7 @@ from s2s.preparation.file_names import (
     ParallelFiles,
     is_data,
     is_of_one_language,
+    may_be_parallel,
     split_of_name,
 )
 from s2s.preparation.readers import FORMATS, root_cause
@@ -58,13 +59,12 @@ def find_origins(source: Source, download_folder: Path) -> list[Origin]:
             elif name.startswith("hub:"):
                 origins.append(_hub_origin(name, split))
             elif "://" in name:
-                files += [_File(path, path.name) for path in _download(name, download_folder)]
+                is_named = not _is_pattern(name)
+                copies = _download(name, download_folder)
+                files += [_File(path, path.name, is_named) for path in copies]
             else:
                 files += _local_files(name, source.languages)
-        if split:
-            # The user says what the file holds, whatever its name.
-            files = [replace(file, name="") if file.is_named else file for file in files]
-        found = list(_origins_of_files(files, source))
+        found = list(_origins_of_files(files, source, split))
         if not split and not any(file.is_named for file in files):
             _require_training_files(found, names)
         of_files = _by_split(found, split)
@@ -115,7 +115,7 @@ class _File:
     """A file that the user means, or a directory saved by datasets."""
 
     path: Path
-    name: str  # below the folder that the user names; its split is told by it, if it is not empty
+    name: str  # below the folder that the user names
     is_named: bool = False  # whether the user names the file itself
 
 
@@ -126,7 +126,7 @@ def _local_files(name: str, languages: tuple[str, str]) -> list[_File]:
         return [_File(path.absolute(), path.name, is_named=True)]
     if path.is_dir():
         return _files_of_folder(path.absolute(), languages)
-    if any(mark in name for mark in "*?["):
+    if _is_pattern(name):
         anchor = Path(path.anchor or ".")
         matches = sorted(anchor.glob(str(path.relative_to(path.anchor) if path.anchor else path)))
         if not matches:
@@ -139,6 +139,10 @@ def _local_files(name: str, languages: tuple[str, str]) -> list[_File]:
     if name == "-" or path.exists():
         raise BadInput(f"{name}: this is a pipe or device; save what it gives to a file first")
     raise BadInput(f"{name}: no such file")
+
+
+def _is_pattern(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
 
 
 def _files_of_folder(folder: Path, languages: tuple[str, str]) -> list[_File]:
@@ -246,20 +250,30 @@ def _require_training_files(found: list[_Found], names: tuple[str, ...]) -> None
 
 
 class _Neighbours:
-    """Parallel files of the folders in which files are, each listed once."""
+    """Parallel files of the folders in which files are, each listed once, if at all."""
 
     def __init__(self, languages: tuple[str, str]) -> None:
         self._languages = languages
         self._folders: dict[Path, ParallelFiles] = {}
 
-    def __getitem__(self, folder: Path) -> ParallelFiles:
+    def of(self, path: Path) -> ParallelFiles:
+        """Return the parallel files beside a file, which may be none by its name."""
+        if not may_be_parallel(path.name, self._languages):
+            return ParallelFiles((), self._languages)
+        folder = path.parent
         if folder not in self._folders:
             names = (file.name for file in folder.iterdir())
             self._folders[folder] = ParallelFiles(names, self._languages)
         return self._folders[folder]
 
 
-def _origins_of_files(files: list[_File], source: Source) -> Iterator[_Found]:
+def _origins_of_files(files: list[_File], source: Source, named_split: str) -> Iterator[_Found]:
+    """Yield the origins of files.
+
+    Args:
+        named_split: the split for which the user names the files, if any: a file that is named
+            itself is for it, whatever its own name says.
+    """
     seen: set[Path] = set()
     languages, neighbours = source.languages, _Neighbours(source.languages)
     for file in files:
@@ -267,9 +281,11 @@ def _origins_of_files(files: list[_File], source: Source) -> Iterator[_Found]:
         if path in seen:
             continue
         seen.add(path)
-        split = split_of_name(file.name, languages) if file.name else ""
+        split = split_of_name(file.name, languages)
+        split = named_split if named_split and file.is_named else split
         if path.is_dir():
-            yield from _saved_origins(path)
+            for found in _saved_origins(path):
+                yield found if found.split else replace(found, split=split)
         elif (pair := _parallel_files(path, languages, neighbours)) is not None:
             seen.update(pair)
             yield _Found(_moses_origin(pair, languages), split)
@@ -291,7 +307,7 @@ def _parallel_files(
     Raises:
         BadInput: it is one by its name, and the other is not there.
     """
-    parallel = neighbours[path.parent]
+    parallel = neighbours.of(path)
     pair = parallel.pair(path.name)
     if is_of_one_language(path.name, languages):
         if pair is None:
@@ -326,7 +342,7 @@ def _refuse_one_language(path: Path, name: str, head: bytes, neighbours: _Neighb
     Raises:
         BadInput: it is; `fra.txt`, in which there are tabs, is none.
     """
-    missing = neighbours[path.parent].missing(path.name)
+    missing = neighbours.of(path).missing(path.name)
     if name == "tsv" and missing and b"\t" not in head.partition(b"\n")[0]:
         raise BadInput(
             f"{path}: a line holds no tab, so the file is of one language; the other one is "

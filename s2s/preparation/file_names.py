@@ -105,6 +105,11 @@ class ParallelFiles:
         )
 
 
+def may_be_parallel(name: str, languages: tuple[str, str]) -> bool:
+    """Return whether a file may be one of two parallel files by its name."""
+    return next(_marks(name, languages), None) is not None
+
+
 def is_of_one_language(name: str, languages: tuple[str, str]) -> bool:
     """Return whether a name ends in the code of a language, as `train.fr` and `train.EN.gz` do."""
     bare = _without(name, COMPRESSED_SUFFIXES)

@@ -173,6 +173,11 @@ def test_a_split_may_be_taken_from_a_folder_that_has_others(tmp_path: Path) -> N
     ]  # fmt: skip
     named = source_of(folder / "train.tsv", valid=(str(folder / "test.tsv"),))
     assert [origin.split for origin in origins_of(named)] == ["", "valid"]
+    other = fill(tmp_path / "other", "test-3.tsv") / "test-3.tsv"
+    both = source_of(folder / "train.tsv", valid=(str(folder), str(other)))
+    assert [Path(origin.label).name for origin in origins_of(both)] == [
+        "train.tsv", "dev.tsv", "test-3.tsv"
+    ]  # fmt: skip
 
 
 def test_variants_of_a_language_in_a_folder_are_all_read(tmp_path: Path) -> None:
