@@ -20,6 +20,7 @@ from babel.core import get_global
 
 from s2s.config import CleanConfig
 from s2s.corpus.directory import SIDES
+from s2s.preparation.encodings import DOUBLE_ENCODED, is_double_encoded
 from s2s.preparation.sentence_keys import sentence_keys
 
 # RE2 character classes of scripts, by their ISO 15924 code.
@@ -34,9 +35,6 @@ _SCRIPTS = {
     "Taml": r"\p{Tamil}", "Telu": r"\p{Telugu}", "Thai": r"\p{Thai}", "Tibt": r"\p{Tibetan}",
 }  # fmt: skip
 _CONTROL = r"[\x00-\x1f\x7f-\x9f\x{202a}-\x{202e}\x{2066}-\x{2069}\x{feff}]"
-# A sequence of UTF-8 whose bytes were read as characters of Windows-1252 or Latin-1.
-_CONTINUATION = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
-_DOUBLE_ENCODED = rf"[Â-ß]{_CONTINUATION}|[à-ï]{_CONTINUATION}{{2}}|[ð-ô]{_CONTINUATION}{{3}}"
 _MARKUP = r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
 
 # Added to both lengths of a ratio: "Go." may well be "Vas-y, maintenant !".
@@ -112,21 +110,10 @@ def _is_badly_encoded(cleaner: Cleaner, pairs: _Pairs) -> Any:
     broken = _either_matches(pairs, "\ufffd")
     for side in pairs.sides:
         # Few sides need a look of their own.
-        suspect = pc.match_substring_regex(side, _DOUBLE_ENCODED)
-        doubled = pa.array(map(_is_double_encoded, side.filter(suspect).to_pylist()), pa.bool_())
+        suspect = pc.match_substring_regex(side, DOUBLE_ENCODED)
+        doubled = pa.array(map(is_double_encoded, side.filter(suspect).to_pylist()), pa.bool_())
         broken = pc.or_(broken, pc.replace_with_mask(suspect, suspect, doubled))
     return broken
-
-
-def _is_double_encoded(text: str) -> bool:
-    """Return whether a text is UTF-8 that was read as Windows-1252 or Latin-1: `Ã©` for `é`."""
-    for encoding in ("cp1252", "latin-1"):
-        try:
-            text.encode(encoding).decode("utf-8")
-        except UnicodeError:
-            continue
-        return True
-    return False
 
 
 def _has_control(cleaner: Cleaner, pairs: _Pairs) -> Any:

@@ -21,7 +21,12 @@ from s2s.preparation.archives import (
     open_plain,
     refuse_unreadable,
 )
-from s2s.preparation.encodings import SAMPLE_BYTES, legacy_encoding, wide_encoding
+from s2s.preparation.encodings import (
+    SAMPLE_BYTES,
+    legacy_encoding,
+    mistaken_encoding,
+    wide_encoding,
+)
 from s2s.preparation.file_names import (
     SPLIT_NAMES,
     ParallelFiles,
@@ -371,11 +376,17 @@ def _encoding_hint(label: str, name: str, head: bytes, languages: tuple[str, str
     """Return what is wrong with the encoding of a file of lines, or an empty string."""
     if name not in ("tsv", "csv", "moses", "jsonl") or wide_encoding(head) is not None:
         return ""
-    legacy = legacy_encoding(head, languages)
-    return legacy and (
-        f"{label} is not UTF-8 but probably {legacy}; convert it with: "
-        f"iconv -f {legacy} -t UTF-8 FILE > NEW"
-    )
+    if legacy := legacy_encoding(head, languages):
+        return (
+            f"{label} is not UTF-8 but probably {legacy}; convert it with: "
+            f"iconv -f {legacy} -t UTF-8 FILE > NEW"
+        )
+    if mistaken := mistaken_encoding(head):
+        return (
+            f"{label} is UTF-8 that was read as {mistaken} and encoded again; mend it with: "
+            f"iconv -f UTF-8 -t {mistaken} FILE > NEW"
+        )
+    return ""
 
 
 def _byte_ranges(path: Path) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,9 @@ _MARKS = {
     b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16",
 }  # fmt: skip
 
+# As which UTF-8 is read by mistake.
+_MISTAKEN = ("windows-1252", "latin-1")
+
 # Encodings of 8 bits, or of one or two bytes a character, that files of a language may have.
 _LEGACY = {
     "windows-1250": "bs cs hr hu pl ro sk sl sq",
@@ -19,6 +22,10 @@ _LEGACY = {
     "windows-1256": "ar fa ur", "windows-1257": "et lt lv", "windows-1258": "vi",
     "tis-620": "th", "shift-jis": "ja", "gb18030": "zh", "euc-kr": "ko",
 }  # fmt: skip
+
+_CONTINUATION = "[\x80-\xbf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]"
+DOUBLE_ENCODED = rf"[Â-ß]{_CONTINUATION}|[à-ï]{_CONTINUATION}{{2}}|[ð-ô]{_CONTINUATION}{{3}}"
+"""Regular expression of what a text must hold if it `is_double_encoded`: a character's bytes."""
 
 
 def wide_encoding(head: bytes) -> str | None:
@@ -52,6 +59,30 @@ def legacy_encoding(head: bytes, languages: tuple[str, str]) -> str:
             if base_language(language) in spoken.split() and _decodes(head, name):
                 return name
     return "windows-1252" if _decodes(head, "windows-1252") else "latin-1"
+
+
+def is_double_encoded(text: str) -> bool:
+    """Return whether a text is UTF-8 that was read as Windows-1252 or Latin-1: `Ã©` for `é`."""
+    return not text.isascii() and any(_was_read_as(encoding, text) for encoding in _MISTAKEN)
+
+
+def mistaken_encoding(head: bytes) -> str:
+    """Return the encoding as which a file that begins with `head` was read before it became UTF-8.
+
+    It is empty if most lines with letters beyond ASCII are what they should be.
+    """
+    lines = [line for line in head.decode("utf-8", "ignore").split("\n")[:-1] if not line.isascii()]
+    if not lines or 2 * sum(map(is_double_encoded, lines)) < len(lines):
+        return ""
+    return max(_MISTAKEN, key=lambda name: sum(_was_read_as(name, line) for line in lines))
+
+
+def _was_read_as(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding).decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _decodes(head: bytes, encoding: str) -> bool:

@@ -177,6 +177,16 @@ def test_another_encoding_is_named(
     assert "\ufffd" in rows_of(path, languages=languages)[0][0]
 
 
+@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1"])
+def test_utf_8_that_was_encoded_twice_is_named(encoding: str, tmp_path: Path) -> None:
+    rows = [("plain", "plain"), ("a", "l'été"), ("b", "œuf" if encoding == "latin-1" else "là…")]
+    text = "".join(f"{s}\t{t}\n" for s, t in rows)
+    path = write(tmp_path / "p.tsv", text.encode().decode(encoding).encode())
+    (origin,) = origins_of(source_of(path))
+    assert f"iconv -f UTF-8 -t {encoding} FILE" in origin.hint
+    assert origins_of(source_of(write(tmp_path / "q.tsv", text.encode())))[0].hint == ""
+
+
 def test_utf_8_with_faults_is_utf_8(tmp_path: Path) -> None:
     path = write(tmp_path / "p.tsv", TSV.encode() + b"\xff\xfe\tcaf\xe9\n" + TSV.encode())
     assert origins_of(source_of(path))[0].hint == ""
