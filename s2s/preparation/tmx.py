@@ -145,7 +145,8 @@ class _Unit:
         name = tag.rpartition(":")[2]
         if self._in_segment:
             # The text of a sub-flow, such as a footnote, is text in the midst of native code.
-            if name == "sub":
+            is_line_break = name == "ph" and attributes.get("type") == "lb"
+            if name == "sub" or is_line_break:
                 self._text.append("\0")
             self._open.append(name not in _NATIVE_CODE and (name == "sub" or self._is_text))
         elif name == "tuv":
@@ -174,7 +175,7 @@ class _Unit:
 
 
 def _spaced(text: str) -> str:
-    """Return a text with a space at each edge of a sub-flow (NUL) where there is none yet."""
+    """Return a text with a space at each NUL (the edge of a sub-flow, a line break) without one."""
     if "\0" not in text:
         return text
     text = re.sub(r"(\s)\0+|\0+(\s)", r"\1\2", text)

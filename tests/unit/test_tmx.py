@@ -38,6 +38,7 @@ def read(folder: Path, content: str | bytes, languages: str = "en fr") -> Rows:
         ("a <hi type='term'>high <hi>light</hi></hi> b", "a high light b"),
         ("see<ph>{fn <sub>the note</sub>}</ph>here", "see the note here"),
         ("see <ph>{fn <sub>a <bpt i='1'>[</bpt>note</sub>}</ph> here", "see a note here"),
+        ("one<ph type='lb'>&lt;br/></ph>two<ph type='lb'/> three", "one two three"),
         ("x <hi>a<ph>{0}</ph>b</hi><ph/> y", "x ab y"),
         ("R &amp; D <![CDATA[<3]]> &#233;", "R & D <3 é"),
     ],
