@@ -24,7 +24,7 @@ from s2s.config import DataConfig
 from s2s.corpus.directory import MANIFEST, SIDES, SPLITS, Leak, Manifest, write_split_metadata
 from s2s.errors import BadInput
 from s2s.files import sha256, write_text
-from s2s.preparation.discovery import find_origins
+from s2s.preparation.discovery import describe_origins, find_origins
 from s2s.preparation.execution import Executor, Progress, SilentProgress, in_process
 from s2s.preparation.job import BUCKET_ROWS, CHUNK_ROWS, SHARD_BYTES, Chunk, Job, Shard
 from s2s.preparation.outcomes import (
@@ -54,7 +54,7 @@ from s2s.preparation.tables import sum_histograms
 from s2s.runs import claim_folder
 
 # Version of the files in a run folder; a run of another one is refused.
-_RUN_LAYOUT = 3
+_RUN_LAYOUT = 4
 _SILENT = SilentProgress()
 
 
@@ -212,11 +212,19 @@ def _select_rows(job: Job, runner: _Runner) -> _Selection:
     read = runner.run(job, READ, len(job.origins))
     for empty in _origins_without_rows(job, read):
         runner.progress.log(f"no rows in {empty}")
+    if held := sum(outcome.carriage_returns for outcome in read):
+        runner.progress.log(
+            f"warning: {held:,} rows hold a carriage return, which ends no line: it is read as a "
+            "space"
+        )
+    for hint in dict.fromkeys(origin.hint for origin in job.origins if origin.hint):
+        runner.progress.log(f"warning: {hint}")
     job = replace(job, chunks=tuple(_chunks(job, read)))
     cleaned = runner.run(job, CLEAN, len(job.chunks))
     usable = _count_usable(job, cleaned, label)
     rows = sum(chunk.rows for chunk in job.chunks)
-    runner.progress.log(f"read {rows:,} rows of {label}, {usable:,} of them usable")
+    recognised = describe_origins(job.origins)
+    runner.progress.log(f"read {rows:,} rows of {recognised}, {usable:,} of them usable")
 
     job = replace(
         job,
