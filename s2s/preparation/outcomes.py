@@ -9,6 +9,7 @@ from typing import Self
 
 from s2s.config import Section
 from s2s.corpus.directory import VocabularyCoverage
+from s2s.preparation.table_layout import TableLayout
 
 EXAMPLES = 10  # rows shown for each rule
 
@@ -41,6 +42,9 @@ class ReadOutcome(Section):
 
     chunk_rows: list[int]
     """Rows of each chunk of the origin."""
+
+    layout: TableLayout | None = None
+    """Of a table, which columns were read."""
 
 
 class CleanOutcome(Section):
