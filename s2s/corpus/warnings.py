@@ -36,6 +36,7 @@ def few_pairs(manifest: Manifest) -> Iterator[CorpusWarning]:
 
 def few_held_out(manifest: Manifest) -> Iterator[CorpusWarning]:
     """Warn of held-out splits whose scores say little."""
+    shares = {"valid": manifest.config.corpus.valid, "test": manifest.config.corpus.test}
     few = {
         split: rows
         for split, rows in manifest.rows.items()
@@ -43,16 +44,18 @@ def few_held_out(manifest: Manifest) -> Iterator[CorpusWarning]:
     }
     if few:
         held_out = " and ".join(f"{rows} for {split}" for split, rows in few.items())
-        flags = " ".join(f"--corpus.{split} 0.1" for split in few)
-        text = f"few rows are held out ({held_out}), so their scores say little: {flags} holds out"
-        yield CorpusWarning(kind="few_held_out", text=f"{text} a tenth")
+        flags = [f"--corpus.{split} 0.1" for split in few if shares[split] < 0.1]
+        more = f": {' '.join(flags)} holds out a tenth" if flags else ""
+        text = f"few rows are held out ({held_out}), so their scores say little{more}"
+        yield CorpusWarning(kind="few_held_out", text=text)
 
 
 def left_out(manifest: Manifest) -> Iterator[CorpusWarning]:
     """Warn if rules leave out more than half of the rows."""
     rows = sum(manifest.drops.values())
     if 2 * rows > manifest.read:
-        text = f"{rows:,} of {manifest.read:,} rows are left out: {drops_in_words(manifest.drops)}"
+        why = drops_in_words(manifest.drops)
+        text = f"{rows:,} of {manifest.read:,} rows are left out ({why})"
         yield CorpusWarning(kind="left_out", text=text)
 
 
@@ -190,7 +193,7 @@ def drops_in_words(drops: Mapping[str, int]) -> str:
     ranked = sorted(((rows, rule) for rule, rows in drops.items() if rows), reverse=True)
     counts = ", ".join(f"{rows:,} {rule}" for rows, rule in ranked)
     remedy = REMEDIES.get(ranked[0][1]) if ranked else None
-    return f"{counts} ({remedy})" if remedy else counts
+    return f"{counts}; {remedy}" if remedy else counts
 
 
 def _is_provided(manifest: Manifest, split: str) -> bool:

@@ -60,7 +60,7 @@ def note_sources(job: Job, read: list[ReadOutcome]) -> SourceNotes:
             continue
         text = _message(job, job.origins[number], read[number].layout, finding, len(kinds) == 1)
         if _is_refused(job, finding):
-            return SourceNotes(tuple(warnings), text)
+            return SourceNotes(tuple(warnings), f"{text}; {_KEEP}")
         warnings.append(CorpusWarning(kind=f"sides_{finding.kind}", text=text))
     return SourceNotes(tuple(warnings))
 
@@ -121,7 +121,7 @@ def _message(
         return (
             f"{origin.label}: {finding.share:.0%} of the rows look the other way round, with {one} "
             f"as the source and {two} as the target, though --languages is {named}: exchange "
-            f"their sides in the file; {_KEEP}"
+            "their sides in the file"
         )
     if finding.kind == "swapped":
         exchange = f"exchange its {'files' if origin.format == 'moses' else 'columns'}"
@@ -132,7 +132,7 @@ def _message(
         other = f", --languages {languages} trains {one} to {two}" if is_everywhere else ""
         return (
             f"{origin.label}: the two sides look swapped: the source reads as {one}, the target as "
-            f"{two}, though --languages is {named}: {exchange}{other}; {_KEEP}"
+            f"{two}, though --languages is {named}: {exchange}{other}"
         )
     wrong = [
         f"the {side} reads as {language_name(reads)}, not as {language_name(code)}"
@@ -145,4 +145,4 @@ def _message(
         if same
         else f"use --languages {'-'.join(finding.languages)}, or other columns with --columns"
     )
-    return f"{origin.label}: {' and '.join(wrong)}: {mend}; {_KEEP}"
+    return f"{origin.label}: {' and '.join(wrong)}: {mend}"

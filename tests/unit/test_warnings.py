@@ -106,7 +106,7 @@ def test_targets_longer_than_what_a_model_may_write_are_told(usual: Manifest) ->
 def test_every_rule_has_a_remedy() -> None:
     assert list(REMEDIES) == list(RULES)
     assert drops_in_words({"markup": 3, "empty": 2_000, "control": 0}).startswith(
-        "2,000 empty, 3 markup (a row must be: source, tab, target; "
+        "2,000 empty, 3 markup; a row must be: source, tab, target; "
     )
     assert drops_in_words({}) == ""
 
@@ -116,7 +116,7 @@ def test_every_rule_has_a_remedy() -> None:
 
 def test_warnings_are_kept_and_shown(pairs_file: Path, tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "corpus"
-    flags = ["--text.min-frequency", "20", "--corpus.valid", "0.1"]
+    flags = ["--text.min-frequency", "60", "--corpus.valid", "0.1"]
     assert main(["prepare", "demo", "--source", str(pairs_file), "--out", str(out), *flags]) == 0
     said = capsys.readouterr().out.splitlines()
     warnings = Corpus.open(out).manifest.warnings
