@@ -155,10 +155,9 @@ def read_tsv(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]
         blank = pc.equal(pc.utf8_trim_whitespace(lines), "")
         drop = pc.if_else(blank, "empty", pc.if_else(fits, "", "columns"))
         filled = pc.if_else(fits, cells, pa.scalar([""] * layout.width))
-        sides = (
-            _unquoted(pc.list_element(filled, position), layout.is_quoted)
-            for position in layout.positions
-        )
+        sides = [pc.list_element(filled, position) for position in layout.positions]
+        if layout.is_quoted or pc.any(pc.match_substring(lines, '""')).as_py():
+            sides = [_unquoted(side, layout.is_quoted) for side in sides]
         yield _table_of_columns(sides, drop)
 
 
@@ -169,13 +168,9 @@ _QUOTED = r'^\s*"(?:[^"]|"")*"\s*$'
 
 def _unquoted(cells: pa.StringArray, all_quoted: bool) -> pa.StringArray:
     """Return cells without the quotation marks that a writer of tables has put around them."""
-    if not all_quoted:
-        doubled = pc.match_substring(cells, '""')  # quick: hardly any cell needs the pattern
-        if not pc.any(doubled).as_py():
-            return cells
     quoted = pc.match_substring_regex(cells, _QUOTED)
     if not all_quoted:
-        quoted = pc.and_(quoted, doubled)
+        quoted = pc.and_(quoted, pc.match_substring(cells, '""'))
     inner = pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(cells), 1, -1)
     return pc.if_else(quoted, pc.replace_substring(inner, '""', '"'), cells)
 

@@ -298,10 +298,10 @@ def _require_a_word(
     Raises:
         BadInput: it is one.
     """
-    tokens = vocabulary.tokens[len(SPECIALS) :]
+    tokens = [vocabulary.surface(i) for i in range(len(SPECIALS), len(vocabulary))]
     if any(unicodedata.category(character)[0] not in "PZC" for character in "".join(tokens)):
         return
-    left = f"only {' '.join(tokens[:10])}" if tokens else "nothing"
+    holds = f"has no word, only {' '.join(tokens[:10])}" if tokens else "is empty"
     most = max(counts.values(), default=0)
     if most < config.min_frequency:
         reason = (
@@ -315,7 +315,7 @@ def _require_a_word(
             f"the normaliser {config.normaliser!r} keeps no letter of it: use --text.normaliser "
             "lossless"
         )
-    raise BadInput(f"the {sides} vocabulary has no word, {left}: {reason}")
+    raise BadInput(f"the {sides} vocabulary {holds}: {reason}")
 
 
 def _word_counts(job: Job, side: str) -> pa.Table:
