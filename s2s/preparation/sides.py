@@ -71,6 +71,7 @@ _COMMON = frozenset(
     )
     for code in line.split()
 )
+_UNSPACED = frozenset(("ja", "th", "zh"))  # which write no spaces between words
 _NO_LANGUAGE = "zxx"
 
 
@@ -104,11 +105,16 @@ def judge_sides(pairs: Sequence[tuple[str, str]], languages: tuple[str, str]) ->
     names = [detectable_language(code) for code in languages]
     if len(rows) < _MIN_ROWS or not any(names):
         return None
+    sides = [_Side([row[n] for row in rows]) for n in (0, 1)]
     if not _are_relatives(*names):
         found = _turned_round(rows, names, languages)
         if found is not None:
             return found
-    sides = [_Side([row[n] for row in rows]) for n in (0, 1)]
+    elif all(
+        name != named and side.share_of_exactly(name) >= _MOST
+        for side, name, named in zip(sides, names[::-1], names, strict=True)
+    ):
+        return Finding("swapped", False, (languages[1], languages[0]))
     other = [side.is_other_than(name) for side, name in zip(sides, names, strict=True)]
     if not any(other):
         return None
@@ -184,8 +190,18 @@ class _Side:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the side is surely of `language`."""
-        return self.language in _COMMON and self._of_words.get(self.language, 0.0) > 0.8
+        """Whether the side is surely of `language`; lists of words and names never are."""
+        words = sum(len(sentence.split()) for sentence in self._sentences)
+        are_sentences = self.language in _UNSPACED or words >= 3 * len(self._sentences)
+        return (
+            self.language in _COMMON
+            and are_sentences
+            and self._of_words.get(self.language, 0.0) > 0.8
+        )
+
+    def share_of_exactly(self, name: str | None) -> float:
+        """Return the share of the texts that read as a language itself."""
+        return self._shares.get(name, 0.0) if name else 0.0
 
     def is_other_than(self, name: str | None) -> bool:
         """Return whether the side reads as another language, which `language` tells."""

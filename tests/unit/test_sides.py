@@ -67,7 +67,6 @@ def test_sides_of_the_named_languages_are_right(one: str, two: str) -> None:
         (("en", "bs"), ("en", "hr")), (("en", "gl"), ("en", "pt")), (("en", "ms"), ("en", "id")),
         (("en", "hr"), ("en", "sr-Latn")), (("en", "fr"), ("en", "xx")),
         (("en", "hi"), ("en", "mai")), (("fr", "en"), ("fr", "sco")), (("no", "en"), ("da", "en")),
-        (("da", "no"), ("no", "da")), (("gl", "pt"), ("pt", "gl")), (("ms", "id"), ("id", "ms")),
         (("en", "fr"), ("en-US", "fr_CA")), (("en", "zh"), ("eng", "zh-Hant")),
     ],
 )  # fmt: skip
@@ -85,6 +84,25 @@ def test_swapped_sides_are_found(one: str, two: str) -> None:
         finding = judge_sides(rows, (two, one))
         assert finding is not None
         assert (finding.kind, finding.is_sure, finding.languages) == ("swapped", True, (one, two))
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("da", "no"), ("gl", "pt"), ("ms", "id"), ("es", "pt"), ("bs", "hr")]
+)
+def test_swapped_relatives_are_told_at_most(one: str, two: str) -> None:
+    finding = judge_sides(pairs_of(one, two), (two, one))
+    assert finding is None or (finding.kind, finding.is_sure) == ("swapped", False)
+    assert finding is not None or (one, two) != ("es", "pt")
+
+
+def test_lists_of_words_are_never_surely_of_another_language() -> None:
+    german, french = sentences("de"), sentences("fr")
+    words = [
+        (" ".join(one.split()[1:3]), " ".join(two.split()[1:3]))
+        for one, two in zip(german, french, strict=True)
+    ]
+    finding = judge_sides(words, ("en", "fr"))
+    assert finding is None or not finding.is_sure
 
 
 def test_sides_are_swapped_though_one_language_is_unknown() -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from s2s.cli.main import main
-from s2s.config import CorpusConfig, DataConfig
+from s2s.config import Config, CorpusConfig, DataConfig
 from s2s.corpus import Corpus
 from s2s.errors import BadInput
 from s2s.preparation import Source
 from s2s.preparation.columns import named_columns
 from s2s.preparation.table_layout import TableLayout, find_layout
-from tests.support.corpora import Pairs, prepare_file
+from tests.support.corpora import Pairs, prepare_file, train_model
 
 EN_FR = Source(source=("x",), source_language="en", target_language="fr")
 PAIRS = [(f"the cat sees {n} dogs .", f"le chat voit {n} chiens .") for n in range(60)]
@@ -215,6 +215,26 @@ def test_a_few_rows_make_a_corpus(
     said = capsys.readouterr().out
     assert f"{manifest.rows['train']} pairs to train on" in said or manifest.rows["train"] == 1
     assert "--corpus.valid 0.1" in said or preset == "seed"
+
+
+def test_ten_pairs_can_be_trained_and_scored(
+    tiny: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = "".join(f"{one}\t{two}\n" for one, two in PAIRS[:10])
+    (tmp_path / "ten.tsv").write_text(lines, "utf-8")
+    prepare_file(tmp_path / "ten.tsv", DataConfig(), tmp_path / "corpus")
+    corpus = Corpus.open(tmp_path / "corpus")
+    assert corpus.manifest.rows == {"train": 8, "valid": 1, "test": 1}
+    config = Config(
+        **dict(corpus.manifest.config),
+        model=tiny.model,
+        train=tiny.train.model_copy(update={"epochs": 1}),
+        decode=tiny.decode,
+    )
+    train_model(corpus, config, tmp_path / "model")
+    flags = ["--corpus", str(corpus.path), "--split", "test"]
+    assert main(["evaluate", str(tmp_path / "model"), *flags]) == 0
+    assert "on 1 pairs" in capsys.readouterr().out
 
 
 def test_a_held_out_target_is_no_row_of_valid(tmp_path: Path) -> None:
