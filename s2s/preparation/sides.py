@@ -122,7 +122,10 @@ def judge_sides(pairs: Sequence[tuple[str, str]], languages: tuple[str, str]) ->
         side.language if is_other else code
         for side, is_other, code in zip(sides, other, languages, strict=True)
     )
-    is_sure = any(each and side.is_clear for each, side in zip(other, sides, strict=True))
+    # Two sides of one language may be meant so: sentences that are simplified, or reversed.
+    is_sure = not _are_relatives(*(side.language for side in sides)) and any(
+        each and side.is_clear for each, side in zip(other, sides, strict=True)
+    )
     return Finding("other", is_sure, (one, two))
 
 

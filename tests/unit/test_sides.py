@@ -95,6 +95,13 @@ def test_swapped_relatives_are_told_at_most(one: str, two: str) -> None:
     assert finding is not None or (one, two) != ("es", "pt")
 
 
+def test_two_sides_of_one_language_are_told() -> None:
+    rows = [(one, " ".join(reversed(one.split()))) for one in sentences("en")]
+    finding = judge_sides(rows, ("en", "fr"))
+    assert finding is not None
+    assert (finding.kind, finding.is_sure, finding.languages) == ("other", False, ("en", "en"))
+
+
 def test_lists_of_words_are_never_surely_of_another_language() -> None:
     german, french = sentences("de"), sentences("fr")
     words = [
