@@ -23,6 +23,17 @@ if TYPE_CHECKING:  # it needs py3langid, which not everyone has
 _FILES = 10  # of the sources, those whose sides are judged
 _KEEP = "--corpus.no-check-languages takes the rows as they are"
 
+# What to do, by format, where a file calls each side by the language of the other.
+_EXCHANGE = {
+    "moses": "exchange the names of its two files",
+    "jsonl": "--columns takes its columns in the other order",
+    "parquet": "--columns takes its columns in the other order",
+    "saved": "--columns takes its columns in the other order",
+    "hub": "--columns takes its columns in the other order",
+    "tmx": "exchange the languages in the file",
+    "po": "exchange msgid and msgstr in the file",
+}
+
 Rows = list[tuple[str, str]]
 
 
@@ -124,7 +135,7 @@ def _message(
             "their sides in the file"
         )
     if finding.kind == "swapped":
-        exchange = f"exchange its {'files' if origin.format == 'moses' else 'columns'}"
+        exchange = _EXCHANGE.get(origin.format, "exchange its columns")
         if layout is not None and is_everywhere:
             columns = " ".join(map(shlex.quote, reversed(layout.columns)))
             exchange = f"--columns {columns} exchanges them"

@@ -301,7 +301,8 @@ def _require_a_word(
     tokens = [vocabulary.surface(i) for i in range(len(SPECIALS), len(vocabulary))]
     if any(unicodedata.category(character)[0] not in "PZC" for character in "".join(tokens)):
         return
-    holds = f"has no word, only {' '.join(tokens[:10])}" if tokens else "is empty"
+    marks = " ".join(token for token in tokens[:10] if token.isprintable())
+    holds = f"has no word, only {marks}" if tokens else "is empty"
     most = max(counts.values(), default=0)
     if most < config.min_frequency:
         reason = (

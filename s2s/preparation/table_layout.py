@@ -23,6 +23,7 @@ _FILE = "layout.json"
 _NUMBER = r"[-+]?\d[\d.,:/ _-]*(?:[eE][-+]?\d+)?%?"
 _ID = r"[A-Za-z]{0,8}[-_.:#]?\d[\w.:#-]*|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _NO_TEXT = re.compile(rf"(?:{_NUMBER}|{_ID}|https?://\S+|[a-z]{{2,3}}(?:[-_][A-Za-z]{{2,4}})?)?")
+_FEW_ROWS = 10  # that say little of a column
 _MOSTLY = 0.9  # of the cells of a column, which may have a few of another kind
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
@@ -87,10 +88,15 @@ def find_layout(lines: Sequence[str], source: Source, label: str) -> TableLayout
         return layout
     widths = Counter(len(row) for row in rows if len(row) > max(positions))
     width = max(widths, key=lambda each: (widths[each], -each), default=max(positions) + 1)
-    if source.columns or width == 2:
+    if source.columns:
         return layout.model_copy(update={"width": width})
     usual = [row for row in rows if len(row) == width]
     texts = [number for number in range(width) if _is_text([row[number] for row in usual])]
+    if width == 2:  # numbers may be meant as sentences, where there is nothing else
+        odd = " and ".join(str(each + 1) for each in (0, 1) if each not in texts)
+        note = f"{label}: column {odd} holds numbers, ids or codes: are these the sentences?"
+        is_odd = odd and len(usual) >= _FEW_ROWS
+        return layout.model_copy(update={"width": width, "note": note if is_odd else ""})
     if width > 3 and len(texts) != 2:
         one, two = texts[:2] if len(texts) > 1 else (0, 1)
         raise BadInput(

@@ -1,5 +1,6 @@
 """Sides that are swapped, mixed up or of another language are found; all else is left alone."""
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -246,3 +247,24 @@ def test_only_the_file_that_is_wrong_is_named(tmp_path: Path, capsys: Captured) 
     [said] = capsys.readouterr().err.splitlines()
     assert "b.tsv: the two sides look swapped" in said
     assert "exchange its columns;" in said
+
+
+def test_what_mends_swapped_sides_depends_on_the_format(tmp_path: Path, capsys: Captured) -> None:
+    rows = pairs_of("en", "fr")
+    objects = [json.dumps({"fr": one, "en": two}) for one, two in rows]
+    (tmp_path / "a.jsonl").write_text("\n".join(objects), "utf-8")
+    (tmp_path / "a.fr").write_text("".join(f"{one}\n" for one, _ in rows), "utf-8")
+    (tmp_path / "a.en").write_text("".join(f"{two}\n" for _, two in rows), "utf-8")
+    (tmp_path / "a.csv").write_text(
+        "fr,en\n" + "".join(f"{one},{two}\n" for one, two in rows), "utf-8"
+    )
+    for name, said in {
+        "a.jsonl": "--columns takes its columns in the other order, --languages fr-en",
+        "a.fr": "exchange the names of its two files, --languages fr-en",
+        "a.csv": "--columns fr en exchanges them, --languages fr-en",
+    }.items():
+        flags = ["--source", str(tmp_path / name), "--out", str(tmp_path / "corpus")]
+        assert main(["prepare", "base", *flags]) == 2
+        [error] = capsys.readouterr().err.splitlines()
+        assert "the source reads as French, the target as English, though" in error
+        assert f"--languages is en-fr: {said}" in error

@@ -76,7 +76,9 @@ def test_what_may_be_any_two_columns_is_refused() -> None:
 
 @pytest.mark.parametrize("columns", [("id", "fr"), ("en", "id"), ("id", "score")])
 def test_numbers_may_be_half_of_a_pair(columns: tuple[str, str]) -> None:
-    assert of(rows(*columns)).positions == (0, 1)
+    layout = of(rows(*columns))
+    assert layout.positions == (0, 1)
+    assert "holds numbers, ids or codes: are these the sentences?" in layout.note
 
 
 @pytest.mark.parametrize(
