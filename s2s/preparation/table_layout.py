@@ -19,10 +19,13 @@ LAYOUT_CHARACTERS = 1 << 16
 
 _FILE = "layout.json"
 
-# Numbers, scores and dates; ids such as `s12`, `doc-3:17` or a UUID; addresses; codes of languages.
+# Numbers, scores and dates; ids such as `s12`, `en-fr-007` and `doc-3:17`, hashes and UUIDs;
+# addresses; codes of languages.
 _NUMBER = r"[-+]?\d[\d.,:/ _-]*(?:[eE][-+]?\d+)?%?"
-_ID = r"[A-Za-z]{0,8}[-_.:#]?\d[\w.:#-]*|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
-_NO_TEXT = re.compile(rf"(?:{_NUMBER}|{_ID}|https?://\S+|[a-z]{{2,3}}(?:[-_][A-Za-z]{{2,4}})?)?")
+_ID = r"[A-Za-z]{0,12}(?:[-_.:#/][A-Za-z]{1,12}){0,3}[-_.:#/]?\d[\w.:#/-]*"
+_HASH = r"[0-9a-fA-F]{16,128}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_CODE = r"[a-z]{2,3}(?:[-_][A-Za-z]{2,4})?"
+_NO_TEXT = re.compile(rf"(?:{_NUMBER}|{_ID}|{_HASH}|https?://\S+|{_CODE})?")
 _FEW_ROWS = 10  # that say little of a column
 _MOSTLY = 0.9  # of the cells of a column, which may have a few of another kind
 

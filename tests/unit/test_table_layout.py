@@ -23,6 +23,8 @@ CELLS = {
     "negative": lambda n: f"-{n},{n % 7}e-05",
     "name": lambda n: f"sent-{n}",
     "uuid": lambda n: f"{n:08x}-1234-4abc-8def-0123456789ab",
+    "hash": lambda n: f"{n:032x}",
+    "long name": lambda n: f"en-fr-{n:06}",
     "url": lambda n: f"https://example.org/{n}?q=a",
     "date": lambda n: f"2024-05-{n % 28 + 1:02}",
     "code": lambda n: ("en", "fr-FR")[n % 2],
@@ -55,6 +57,7 @@ def of(lines: list[str], *columns: str, languages: tuple[str, str] = ("en", "fr"
         (("en", "score", "fr"), (0, 2)), (("nothing", "en", "fr"), (1, 2)),
         (("url", "url", "en", "fr", "score"), (2, 3)), (("url", "en", "url", "fr"), (1, 3)),
         (("id", "code", "en", "id", "code", "fr"), (2, 5)), (("date", "en", "fr"), (1, 2)),
+        (("hash", "en", "fr"), (1, 2)), (("long name", "en", "fr"), (1, 2)),
     ],
 )  # fmt: skip
 def test_the_columns_of_text_are_found(
