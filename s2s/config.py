@@ -140,6 +140,10 @@ class CorpusConfig(Section):
     test: float = Field(default=0.02, ge=0, lt=0.5)
     """Share of the rows to hold out for the final scores; 0 makes no `test` split."""
 
+    check_languages: bool = True
+    """Refuse sources whose two sides are swapped, mixed up or in other languages than named, as far
+    as a sample of their rows surely shows (needs py3langid, of the extra `serve`)."""
+
     clean: CleanConfig = CleanConfig()
 
     vocabulary_from: Literal["train", "all"] = "train"

@@ -49,6 +49,8 @@ def print_dry_run(planned: "DryRun") -> None:
         print(f"\n{rule}:")
         for source, target in examples:
             print(f"  {source}\t{target}")
+    for warning in planned.warnings:
+        print(f"\nwarning: {warning.text}")
 
 
 def print_evaluation(model: str, evaluation: "Evaluation") -> None:

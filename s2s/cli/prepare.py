@@ -87,7 +87,10 @@ class Prepare:
         with interruptible(), StageBars() as bars, self._executor(source, bars.log) as execute:
             if self.out is None or self.dry_run:
                 scratch = None if self.out is None else self.out.resolve().parent
-                print_dry_run(dry_run(source, config, bars, execute, scratch))
+                planned = dry_run(source, config, bars, execute, scratch)
+                print_dry_run(planned)
+                if planned.refusal is not None:
+                    raise BadInput(planned.refusal)
                 return
             manifest = prepare(
                 source,
@@ -100,6 +103,8 @@ class Prepare:
             )
             for rule, rows in manifest.drops.items():
                 bars.log(f"left out {rows:,} rows: {rule}")
+            for warning in manifest.warnings:
+                bars.log(f"warning: {warning.text}")
             bars.log(f"corpus directory: {self.out}")
 
     def _languages(self) -> tuple[str, str]:

@@ -61,6 +61,16 @@ class Leak(Section):
     """Rows whose target also occurs in `train`."""
 
 
+class CorpusWarning(Section):
+    """What is probably wrong with a corpus, though it can be used (`s2s.corpus.warnings`)."""
+
+    kind: str
+    """Its name, for programs."""
+
+    text: str
+    """What was found, and which option changes it, in one line."""
+
+
 class Manifest(Section):
     """The content of `corpus.json`: what a corpus directory was made from, and what it holds."""
 
@@ -81,6 +91,9 @@ class Manifest(Section):
 
     several_sentences: dict[str, int] = Field(default_factory=dict)
     """Rows of each split whose source holds more than one sentence; empty in older corpora."""
+
+    warnings: tuple[CorpusWarning, ...] = ()
+    """What is probably wrong; empty in older corpora."""
 
     leak: dict[str, Leak]
     """Overlap of each held-out split with `train`."""

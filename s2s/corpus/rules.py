@@ -24,3 +24,23 @@ RULES: dict[str, str] = {
     "target_leak": "the target is held out, too",
 }
 """What each rule leaves out. A row counts under the first rule that it breaks, in this order."""
+
+REMEDIES: dict[str, str] = {
+    "columns": "a row must be: source, tab, target; --columns names or numbers other columns",
+    "malformed": "each line of JSON must be an object with a text for each language, and each unit "
+    "of TMX must be XML",
+    "variant": "another text of the same unit and language is used",
+    "fuzzy": "translations must be confirmed: remove the mark fuzzy",
+    "empty": "a row must be: source, tab, target; --columns names or numbers other columns",
+    "encoding": "the file must be UTF-8; --corpus.clean.no-encoding keeps such rows",
+    "control": "--corpus.clean.no-control keeps such rows",
+    "markup": "--corpus.clean.no-markup keeps such rows",
+    "script": "--languages or --columns is wrong, unless --corpus.clean.no-script keeps such rows",
+    "identical": "--corpus.clean.no-identical keeps such rows",
+    "too_long": "--corpus.clean.max-characters raises the limit, None sets none",
+    "length_ratio": "--corpus.clean.max-ratio raises the limit, None sets none",
+    "no_words": "--text.normaliser lossless keeps every character",
+    "duplicate": "--corpus.clean.no-duplicate keeps such rows",
+    "target_leak": "--corpus.split random keeps such rows, and leaks held-out sentences",
+}
+"""What to do where a rule leaves out most rows."""

@@ -20,10 +20,10 @@ from s2s.serving.engine.meters import COUNTERS, HISTOGRAMS
 from s2s.serving.engine.models import Models
 from s2s.serving.engine.process import EngineOptions
 from s2s.serving.http.app import create_app
-from s2s.serving.http.detection import load_detection
 from s2s.serving.http.gate import Limits
 from s2s.serving.http.keys_file import KeysFile
 from s2s.serving.http.suggestions import Suggestions
+from s2s.text.detection import load_detection
 
 # A list, or on a command line its items separated by commas.
 Paths = Annotated[

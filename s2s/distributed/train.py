@@ -23,6 +23,7 @@ from ray.train.torch import TorchTrainer
 from s2s.config import DecodeConfig, ModelConfig, TrainConfig
 from s2s.console import EpochBar
 from s2s.corpus import Corpus
+from s2s.corpus.warnings import decoding_warnings
 from s2s.distributed import ray_internals
 from s2s.distributed.board import display, is_reachable, request_stop
 from s2s.distributed.cluster import WorkerResources, cluster, set_address_for_train
@@ -81,7 +82,10 @@ def train(
         "start": start and str(start),
         "checkpoints": options.checkpoints,
     }
+    warnings = (*opened.manifest.warnings, *decoding_warnings(opened.manifest, config.decode))
     with interruptible(), cluster(), EpochBar() as bar:
+        for warning in warnings:
+            bar.log(f"warning: {warning.text}")
         workers.require(bar.log)
         # A place that cannot be used is reported before anything is made or dropped.
         store = run_checkpoints(run_folder(out), config.train, options.checkpoints, bar.log)
@@ -107,6 +111,8 @@ def train(
     )
     loss = f"valid loss {metrics.valid.valid_loss:.4f}" if metrics.valid else ""
     bar.log(f"{metrics.weights}: {loss}, {metrics.decoding}: {scores}")
+    for warning in warnings:
+        bar.log(f"warning: {warning.text}")
     bar.log(f"model directory: {out}")
 
 

@@ -19,6 +19,7 @@ class Chunk:
     file: str  # in the folder of the stage `read`
     rows: int  # the first ones of the file
     split: str  # of its origin: `valid` or `test`, or "" if the rows are to be split
+    origin: int = 0  # its number
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,18 @@ class Job:
     vocabularies: Path | None = None  # directory whose vocabularies are used; None learns them
     chunks: tuple[Chunk, ...] = ()
     usable_rows: tuple[int, ...] = ()  # of each chunk, after cleaning
+    bounds: tuple[int, int] = (0, 0)  # hashes of sources below which a row is in `test`, `valid`
     buckets: int = 1  # ranges of source hashes
     shards: tuple[Shard, ...] = ()
 
     def file(self, stage: str, item: int, suffix: str) -> Path:
         """Return the path of a file that a stage writes for an item."""
         return self.folder / stage / f"{item:06}{suffix}"
+
+    @property
+    def label(self) -> str:
+        """Names of the origins in messages."""
+        return ", ".join(dict.fromkeys(origin.label for origin in self.origins))
 
     @property
     def corpus_folder(self) -> Path:

@@ -9,6 +9,7 @@ from typing import Self
 
 from s2s.config import Section
 from s2s.corpus.directory import VocabularyCoverage
+from s2s.preparation.table_layout import TableLayout
 
 EXAMPLES = 10  # rows shown for each rule
 
@@ -44,6 +45,8 @@ class ReadOutcome(Section):
 
     carriage_returns: int = 0
     """Rows that hold a carriage return, which is read as a space and ends no line."""
+    layout: TableLayout | None = None
+    """Of a table, which columns were read."""
 
 
 class CleanOutcome(Section):

@@ -21,14 +21,22 @@ import tokenizers
 
 from s2s import __version__
 from s2s.config import DataConfig
-from s2s.corpus.directory import MANIFEST, SIDES, SPLITS, Leak, Manifest, write_split_metadata
+from s2s.corpus.directory import (
+    MANIFEST,
+    SIDES,
+    SPLITS,
+    CorpusWarning,
+    Leak,
+    Manifest,
+    write_split_metadata,
+)
+from s2s.corpus.warnings import corpus_warnings, drops_in_words
 from s2s.errors import BadInput
 from s2s.files import sha256, write_text
 from s2s.preparation.discovery import describe_origins, find_origins
 from s2s.preparation.execution import Executor, Progress, SilentProgress, in_process
 from s2s.preparation.job import BUCKET_ROWS, CHUNK_ROWS, SHARD_BYTES, Chunk, Job, Shard
 from s2s.preparation.outcomes import (
-    CleanOutcome,
     EncodeOutcome,
     GroupOutcome,
     LearnOutcome,
@@ -36,7 +44,8 @@ from s2s.preparation.outcomes import (
     ReadOutcome,
     SelectOutcome,
 )
-from s2s.preparation.row_keys import HeldOutTargets, draw_random_splits
+from s2s.preparation.row_keys import HeldOutTargets, draw_random_splits, grouped_bounds
+from s2s.preparation.source_notes import SourceNotes, note_sources
 from s2s.preparation.sources import Source
 from s2s.preparation.stages import (
     CLEAN,
@@ -66,6 +75,12 @@ class DryRun:
     left_out: LeftOut
     split_rows: dict[str, int]
     """Rows of each split."""
+
+    warnings: tuple[CorpusWarning, ...] = ()
+    """What is odd about the sources."""
+
+    refusal: str | None = None
+    """Why `prepare` would refuse, or None."""
 
 
 def prepare(
@@ -113,6 +128,7 @@ def prepare(
     try:
         job = _open_job(source, config, folder, chunk_rows, progress)
         selection = _select_rows(job, runner)
+        selection.require_rows()
         manifest = _write_corpus(selection, vocabularies, runner)
     except BadInput:
         if is_new:  # the same input would fail again
@@ -131,18 +147,24 @@ def dry_run(
     execute: Executor = in_process,
     scratch: Path | None = None,
 ) -> DryRun:
-    """Return what `prepare` would read, leave out and keep.
+    """Return what `prepare` would read, leave out and keep, and whether it would refuse.
 
     Args:
         scratch: directory for temporary files, which tasks on other nodes must see.
 
     Raises:
-        BadInput: as for `prepare`.
+        BadInput: a source is missing or unreadable.
     """
     with tempfile.TemporaryDirectory(prefix=".s2s-dry-run-", dir=scratch) as folder:
         job = _open_job(source, config, Path(folder), CHUNK_ROWS, progress)
-        selection = _select_rows(job, _Runner(execute, progress))
-        return DryRun(selection.rows_read, selection.left_out, selection.split_rows)
+        selection = _select_rows(job, _Runner(execute, progress), refuse_early=False)
+        return DryRun(
+            selection.rows_read,
+            selection.left_out,
+            selection.split_rows,
+            selection.notes.warnings,
+            selection.refusal,
+        )
 
 
 @dataclass(frozen=True)
@@ -174,6 +196,7 @@ class _Selection:
     left_out: LeftOut
     grouped: list[GroupOutcome]
     selected: list[SelectOutcome]
+    notes: SourceNotes
 
     @property
     def rows_read(self) -> int:
@@ -188,6 +211,36 @@ class _Selection:
             for split in SPLITS
             if split != "test" or has_test
         }
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no corpus can be made of these rows, or None."""
+        label, usable = self.job.label, sum(self.job.usable_rows)
+        if self.notes.refusal:
+            return self.notes.refusal
+        if not usable:
+            reasons = drops_in_words(self.left_out.drops) or "it is empty"
+            return f"{label}: no usable pair in {self.rows_read:,} rows ({reasons})"
+        empty = [split for split, rows in self.split_rows.items() if not rows]
+        if not empty:
+            return None
+        why = f" ({drops_in_words(self.left_out.drops)})" if self.left_out.drops else ""
+        missing = " and ".join(map(repr, empty))
+        return (
+            f"{label}: {usable:,} usable {'pair is' if usable == 1 else 'pairs are'} too few{why}: "
+            f"no pair left for {missing}; a corpus needs different sentences for each split "
+            "(--corpus.valid 0.1 --corpus.test 0.1 hold out more, --corpus.test 0 makes no test "
+            "split)"
+        )
+
+    def require_rows(self) -> None:
+        """Refuse rows of which no corpus can be made.
+
+        Raises:
+            BadInput: no corpus can be made.
+        """
+        if (reason := self.refusal) is not None:
+            raise BadInput(reason)
 
 
 def _open_job(
@@ -206,9 +259,15 @@ def _open_job(
     return Job(source, config, folder, origins, chunk_rows)
 
 
-def _select_rows(job: Job, runner: _Runner) -> _Selection:
-    """Run the stages that read and clean the rows, and assign them to splits."""
-    label = ", ".join(dict.fromkeys(origin.label for origin in job.origins))
+def _select_rows(job: Job, runner: _Runner, refuse_early: bool = True) -> _Selection:
+    """Run the stages that read and clean the rows, and assign them to splits.
+
+    Args:
+        refuse_early: raise what is wrong with the sources before the rows are cleaned.
+
+    Raises:
+        BadInput: a source cannot be read to its end, or its sides are not what they are called.
+    """
     read = runner.run(job, READ, len(job.origins))
     for empty in _origins_without_rows(job, read):
         runner.progress.log(f"no rows in {empty}")
@@ -220,31 +279,31 @@ def _select_rows(job: Job, runner: _Runner) -> _Selection:
     for hint in dict.fromkeys(origin.hint for origin in job.origins if origin.hint):
         runner.progress.log(f"warning: {hint}")
     job = replace(job, chunks=tuple(_chunks(job, read)))
+    notes = note_sources(job, read)
+    if refuse_early and notes.refusal:
+        raise BadInput(notes.refusal)
     cleaned = runner.run(job, CLEAN, len(job.chunks))
-    usable = _count_usable(job, cleaned, label)
+    usable = sum(outcome.usable_rows for outcome in cleaned)
     rows = sum(chunk.rows for chunk in job.chunks)
     recognised = describe_origins(job.origins)
     runner.progress.log(f"read {rows:,} rows of {recognised}, {usable:,} of them usable")
 
-    job = replace(
-        job,
-        usable_rows=tuple(outcome.usable_rows for outcome in cleaned),
-        buckets=-(-usable // BUCKET_ROWS),
-    )
-    draw_random_splits(job)
+    job = replace(job, usable_rows=tuple(outcome.usable_rows for outcome in cleaned))
+    if not usable:
+        left_out = LeftOut.merge(outcome.left_out for outcome in cleaned)
+        return _Selection(job, left_out, [], [], notes)
+    job = replace(job, buckets=-(-usable // BUCKET_ROWS))
+    if job.config.corpus.split == "random":
+        draw_random_splits(job)
+    else:
+        job = replace(job, bounds=grouped_bounds(job))
     HeldOutTargets.collect(job).save(job)
     grouped = runner.run(job, GROUP, job.buckets)
     selected = runner.run(job, SELECT, len(job.chunks))
     left_out = LeftOut.merge(
         [*(each.left_out for each in cleaned), *(each.left_out for each in selected)]
     )
-    selection = _Selection(job, left_out, grouped, selected)
-    for split, count in selection.split_rows.items():
-        if not count:
-            raise BadInput(
-                f"{label}: {usable:,} usable pairs are too few: no pair left for {split!r}"
-            )
-    return selection
+    return _Selection(job, left_out, grouped, selected, notes)
 
 
 def _origins_without_rows(job: Job, read: list[ReadOutcome]) -> list[str]:
@@ -263,25 +322,7 @@ def _chunks(job: Job, read: list[ReadOutcome]) -> Iterator[Chunk]:
             if left is not None and not origin.split:
                 left -= used
             if used:
-                yield Chunk(f"{number:06}-{index:06}.arrow", used, origin.split)
-
-
-def _count_usable(job: Job, cleaned: list[CleanOutcome], label: str) -> int:
-    """Return the number of usable rows.
-
-    Raises:
-        BadInput: there is none.
-    """
-    usable = sum(outcome.usable_rows for outcome in cleaned)
-    if not usable:
-        rows = sum(chunk.rows for chunk in job.chunks)
-        drops = LeftOut.merge(outcome.left_out for outcome in cleaned).drops
-        reasons = ", ".join(f"{count} {rule}" for rule, count in drops.items()) or "it is empty"
-        raise BadInput(
-            f"{label}: no usable pair in {rows:,} rows ({reasons}); "
-            "a row must be: source, tab, target"
-        )
-    return usable
+                yield Chunk(f"{number:06}-{index:06}.arrow", used, origin.split, number)
 
 
 # ---- from the splits of all rows to the corpus directory ----------------------------------------
@@ -313,6 +354,8 @@ def _write_corpus(selection: _Selection, vocabularies: Path | None, runner: _Run
     hashes = {shard.path: outcome.sha256 for shard, outcome in zip(job.shards, joined, strict=True)}
     hashes |= {f"{side}.json": sha256(job.corpus_folder / f"{side}.json") for side in SIDES}
     manifest = _manifest(selection, vocabulary, learned, encoded, hashes)
+    warnings = (*selection.notes.warnings, *corpus_warnings(manifest))
+    manifest = manifest.model_copy(update={"warnings": warnings})
     write_text(job.corpus_folder / MANIFEST, manifest.to_json())
     return manifest
 

@@ -24,15 +24,11 @@ from babel.messages.pofile import read_po as read_po_catalogue
 
 from s2s import extras
 from s2s.errors import BadInput
-from s2s.preparation.columns import (
-    columns_of_first_row,
-    has_numbered_columns,
-    named_columns,
-    numbered_columns,
-)
+from s2s.preparation.columns import columns_of_first_row, has_numbered_columns, named_columns
 from s2s.preparation.csv_dialect import find_delimiter
 from s2s.preparation.json_pairs import PairFinder, has_json_lines, records_of_document
 from s2s.preparation.sources import Origin, Source
+from s2s.preparation.table_layout import LAYOUT_CHARACTERS, find_layout, layout_of_positions
 from s2s.preparation.tmx import read_units
 from s2s.preparation.unpack import unpack
 from s2s.preparation.variants import Row
@@ -162,25 +158,34 @@ def read_tsv(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]
     with (file if has_first_line else Path(origin.paths[0])).open(
         encoding="utf-8-sig", errors="replace", newline="\n"
     ) as opened:
-        first_line = [cell.strip() for cell in opened.readline().split("\t")]
-    columns, is_header = columns_of_first_row(first_line, source, origin.label)
-    width = len(first_line) if is_header else None
+        layout = find_layout(opened.readlines(LAYOUT_CHARACTERS), source, origin.label)
+    layout.save(folder)
     for number, lines in enumerate(_lines(file)):
-        if has_first_line and is_header and not number:
+        if has_first_line and layout.has_header and not number:
             lines = lines[1:]
         cells = pc.split_pattern(lines, "\t")
-        widths = pc.list_value_length(cells)
-        if width:
-            fits = pc.equal(widths, width)
-        elif source.columns:
-            fits = pc.greater(widths, max(columns))
-        else:
-            fits = pc.is_in(widths, pa.array([2, 3], pa.int32()))
+        fits = pc.equal(pc.list_value_length(cells), layout.width)
         blank = pc.equal(pc.utf8_trim_whitespace(lines), "")
         drop = pc.if_else(blank, "empty", pc.if_else(fits, "", "columns"))
-        filled = pc.if_else(fits, cells, pa.scalar([""] * (max(columns) + 1)))
-        sides = (pc.list_element(filled, column) for column in columns)
+        filled = pc.if_else(fits, cells, pa.scalar([""] * layout.width))
+        sides = [pc.list_element(filled, position) for position in layout.positions]
+        if layout.is_quoted or pc.any(pc.match_substring(lines, '""')).as_py():
+            sides = [_unquoted(side, layout.is_quoted) for side in sides]
         yield _table_of_columns(sides, drop)
+
+
+# A cell that stands in quotation marks, with those within it doubled, as pandas writes one that has
+# any; no other cell has that form.
+_QUOTED = r'^\s*"(?:[^"]|"")*"\s*$'
+
+
+def _unquoted(cells: pa.StringArray, all_quoted: bool) -> pa.StringArray:
+    """Return cells without the quotation marks that a writer of tables has put around them."""
+    quoted = pc.match_substring_regex(cells, _QUOTED)
+    if not all_quoted:
+        quoted = pc.and_(quoted, pc.match_substring(cells, '""'))
+    inner = pc.utf8_slice_codeunits(pc.utf8_trim_whitespace(cells), 1, -1)
+    return pc.if_else(quoted, pc.replace_substring(inner, '""', '"'), cells)
 
 
 def read_csv(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
@@ -190,10 +195,10 @@ def read_csv(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]
     width, or skips it silently.
     """
     (file,) = unpack(origin, folder)
-    yield from _tables_of_rows(_csv_rows(file, source, origin.label))
+    yield from _tables_of_rows(_csv_rows(file, source, origin.label, folder))
 
 
-def _csv_rows(file: Path, source: Source, label: str) -> Iterator[Row]:
+def _csv_rows(file: Path, source: Source, label: str, folder: Path) -> Iterator[Row]:
     csv.field_size_limit(1 << 30)
     # The parser would end a row at a carriage return; to cleaning, both are white space.
     lines = (
@@ -208,23 +213,26 @@ def _csv_rows(file: Path, source: Source, label: str) -> Iterator[Row]:
         yield from chain(first_lines[is_hint:], lines)
         at_end = True
 
-    columns, width = None, 0
+    layout = None
     for number, cells in enumerate(csv.reader(every_line(), delimiter=delimiter), start=1):
         if at_end:  # a row ends where a line ends, unless its quotation mark stays open
             raise BadInput(f"{label}: a quotation mark opened in row {number} never closes")
-        if columns is None:
-            width = len(cells)
+        if layout is None:
+            header = [cell.strip() for cell in cells]
             if has_numbered_columns(source):
-                columns = numbered_columns(width, source, label)
+                positions, has_header = columns_of_first_row(header, source, label)
             else:
-                columns = named_columns([cell.strip() for cell in cells], source, label)
+                positions, has_header = named_columns(header, source, label), True
+            layout = layout_of_positions(positions, header, has_header)
+            layout.save(folder)
+            if has_header:
                 continue
         if not any(cell.strip() for cell in cells):
             yield "", "", "empty"
-        elif len(cells) != width:
+        elif len(cells) != layout.width:
             yield "", "", "columns"
         else:
-            yield cells[columns[0]], cells[columns[1]], ""
+            yield cells[layout.positions[0]], cells[layout.positions[1]], ""
 
 
 def read_jsonl(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:

@@ -125,15 +125,50 @@ def load_keys(job: Job, chunk: int) -> RowKeys:
     return RowKeys.load(job.file("clean", chunk, ".npy"))
 
 
+# Usable rows of a corpus up to which a split that would be empty gets a source. In larger ones,
+# only shares of nearly nothing leave a split empty.
+_FEW_ROWS = 20_000
+
+
+def grouped_bounds(job: Job) -> tuple[int, int]:
+    """Return the hashes of source keys below which a row is in `test`, and below which in `valid`.
+
+    They follow from the shares alone, so that rows that are added move no others. Only where that
+    would leave a split of a small corpus without rows, they are raised to the next sources.
+    """
+    test_share, valid_share = job.held_out_shares
+    test, valid = held_out_bounds(test_share, valid_share)
+    if sum(job.usable_rows) > _FEW_ROWS:
+        return test, valid
+    rows = sorted(
+        {
+            (source, target)
+            for number, chunk in enumerate(job.chunks)
+            if not chunk.split
+            for keys in [load_keys(job, number)]
+            for source, target in zip(keys.source.tolist(), keys.target.tolist(), strict=True)
+        }
+    )
+    held_out: set[int] = set()  # targets
+    if test_share:
+        if rows and rows[0][0] >= test:
+            test = rows[0][0] + 1
+        held_out = {target for source, target in rows if source < test}
+    # A row of `valid` whose target is in `test` is left out, so it does not count.
+    rest = (source for source, target in rows if source >= test and target not in held_out)
+    if valid_share and (first := next(rest, None)) is not None:
+        valid = max(valid, first + 1)
+    return test, max(test, valid)
+
+
 def draw_random_splits(job: Job) -> None:
-    """Write the split of every usable row, drawn as the tutorial does, if the config asks for it.
+    """Write the split of every usable row, drawn as the tutorial does.
 
     Rows of splits that the user provides are not counted.
     """
-    if job.config.corpus.split != "random":
-        return
     rows = _splittable_rows(job, len(job.chunks))
-    test, valid = (round(rows * share) for share in job.held_out_shares)
+    # At least one row for each split that is asked for.
+    test, valid = (max(1, round(rows * share)) if share else 0 for share in job.held_out_shares)
     order = np.random.default_rng(job.config.corpus.seed).permutation(rows)
     codes = np.full(rows, TRAIN, np.int8)
     codes[order[:test]] = TEST
@@ -149,7 +184,7 @@ def splits_before_rules(job: Job, chunk: int, keys: RowKeys) -> SplitCodes:
         drawn = np.load(job.folder / "random.npy", mmap_mode="r")
         codes: SplitCodes = drawn[_splittable_rows(job, chunk) + keys.row.astype(int)]
         return codes
-    test, valid = held_out_bounds(*job.held_out_shares)
+    test, valid = job.bounds
     codes = np.full(len(keys), TRAIN, np.int8)
     codes[keys.source < np.uint64(valid)] = VALID
     codes[keys.source < np.uint64(test)] = TEST

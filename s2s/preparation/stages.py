@@ -8,6 +8,7 @@ known beyond a chunk, so memory does not grow with the corpus.
 """
 
 import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import pyarrow.compute as pc
 
 from s2s.config import Section, TextConfig
 from s2s.corpus.directory import COLUMNS, SIDES, SPLITS, VocabularyCoverage
+from s2s.errors import BadInput
 from s2s.files import new_file, sha256, write_text
 from s2s.preparation.clean import Cleaner
 from s2s.preparation.job import Job
@@ -44,6 +46,7 @@ from s2s.preparation.row_keys import (
     load_keys,
     splits_before_rules,
 )
+from s2s.preparation.table_layout import TableLayout
 from s2s.preparation.tables import (
     first_rows,
     histogram,
@@ -109,7 +112,8 @@ def _read(job: Job, number: int) -> ReadOutcome:
             chunk_rows.append(chunk.num_rows)
             held = pc.or_(*(pc.match_substring(chunk[side], "\r") for side in SIDES))
             carriage_returns += pc.sum(held).as_py() or 0
-    return ReadOutcome(chunk_rows=chunk_rows, carriage_returns=carriage_returns)
+        layout = TableLayout.load(Path(scratch))
+    return ReadOutcome(chunk_rows=chunk_rows, carriage_returns=carriage_returns, layout=layout)
 
 
 # ---- clean --------------------------------------------------------------------------------------
@@ -275,6 +279,7 @@ def _learn(job: Job, number: int) -> LearnOutcome:
         for table in counts.values():
             total.update(_counts_in(table, splits))
         vocabulary = Vocabulary.from_counts(total, text)
+        _require_a_word(vocabulary, total, text, " and ".join(sides))
     for side in sides:
         with new_file(job.corpus_folder / f"{side}.json") as file:
             vocabulary.of_side(text, side).save(file)
@@ -288,6 +293,35 @@ def _learn(job: Job, number: int) -> LearnOutcome:
             for split in SPLITS
         },
     )
+
+
+def _require_a_word(
+    vocabulary: Vocabulary, counts: Counter[str], config: TextConfig, sides: str
+) -> None:
+    """Refuse a vocabulary with nothing but marks.
+
+    Raises:
+        BadInput: it is one.
+    """
+    tokens = [vocabulary.surface(i) for i in range(len(SPECIALS), len(vocabulary))]
+    if any(unicodedata.category(character)[0] not in "PZC" for character in "".join(tokens)):
+        return
+    marks = " ".join(token for token in tokens[:10] if token.isprintable())
+    holds = f"has no word, only {marks}" if tokens else "is empty"
+    most = max(counts.values(), default=0)
+    if most < config.min_frequency:
+        reason = (
+            f"no word occurs {config.min_frequency:,} times, the most frequent one {most:,} times: "
+            "lower --text.min-frequency"
+        )
+    elif config.vocabulary_size is not None and config.vocabulary_size < len(counts):
+        reason = f"raise --text.vocabulary-size {config.vocabulary_size}"
+    else:
+        reason = (
+            f"the normaliser {config.normaliser!r} keeps no letter of it: use --text.normaliser "
+            "lossless"
+        )
+    raise BadInput(f"the {sides} vocabulary {holds}: {reason}")
 
 
 def _word_counts(job: Job, side: str) -> pa.Table:

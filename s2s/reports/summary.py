@@ -50,7 +50,9 @@ def manifest_tables(manifest: Manifest) -> list[Table]:
     """Return tables of what `corpus.json` says of a corpus directory."""
     return [
         _settings(manifest),
+        *_warnings(manifest),
         _rows(manifest),
+        _several_sentences(manifest),
         Table(
             "Leak: rows whose sentence is in train, too",
             ("part", "shared sources", "shared targets"),
@@ -86,6 +88,20 @@ def _rows(manifest: Manifest) -> Table:
     ]
     total = ("read", manifest.read, "100.00%", "")
     return Table("Rows", ("part, or rule", "rows", "share", "left out"), [*splits, *rules, total])
+
+
+def _warnings(manifest: Manifest) -> list[Table]:
+    """Return what is probably wrong with the corpus, if anything is."""
+    rows = [(warning.kind, warning.text) for warning in manifest.warnings]
+    return [Table("Warnings", ("warning", "text"), rows)] if rows else []
+
+
+def _several_sentences(manifest: Manifest) -> Table:
+    rows = [
+        (split, rows, f"{rows / max(manifest.rows[split], 1):.2%}")
+        for split, rows in manifest.several_sentences.items()
+    ]
+    return Table("Sources of several sentences", ("part", "rows", "share"), rows)
 
 
 def _references(manifest: Manifest) -> Table:

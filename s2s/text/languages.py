@@ -64,3 +64,18 @@ def _likely(tag: str) -> tuple[str, str, str]:
             _, likely_script, likely_region = likely[key].split("_")[:3]
             return language, (script or likely_script).lower(), (region or likely_region).lower()
     return language, script.lower(), region.lower()
+
+
+@lru_cache(64)
+def language_names(code: str) -> frozenset[str]:
+    """Return what people call a language, case-folded: its codes, and its English and own name."""
+    base = base_language(code)
+    three = (old for old, new in get_global("language_aliases").items() if new == base)
+    names = {code, code.replace("-", "_"), base, *(each for each in three if len(each) == 3)}
+    for tag in {_tag(code), base}:
+        try:
+            locale = Locale.parse(tag, sep="-")
+        except (ValueError, UnknownLocaleError):
+            continue
+        names |= {locale.get_display_name("en") or "", locale.get_display_name() or ""}
+    return frozenset(name.casefold() for name in names if name)

@@ -62,6 +62,7 @@ def test_a_run_is_watched_in_files_and_by_prometheus(hurt_run: HurtRun) -> None:
 def test_a_profile_tells_where_a_step_goes(hurt_run: HurtRun) -> None:
     said = hurt_run.finished.out
     assert f"epoch {EPOCHS}/{EPOCHS}" in said
+    assert said.count(" pairs to train on: enough to try") == 2  # at the start and at the end
     assert "\x1b[" not in said  # no terminal, so plain lines
     for phase in ("forward", "backward", "exchange", "optimizer", "aten::"):
         assert phase in said

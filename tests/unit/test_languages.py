@@ -2,7 +2,7 @@
 
 import pytest
 
-from s2s.serving.http.detection import language_probabilities
+from s2s.text.detection import language_probabilities
 from s2s.text.languages import matching_languages
 
 # ---- codes ---------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from s2s.config import DecodeConfig
 from s2s.errors import BadInput
 from s2s.serving.engine.client import Closed, EngineClient, Overloaded
 from s2s.serving.engine.models import Model, Models
-from s2s.serving.http.detection import language_probabilities, percent
 from s2s.serving.http.gate import too_many_requests
 from s2s.serving.http.schema import DetectedLanguage
+from s2s.text.detection import language_probabilities, percent
 from s2s.text.languages import matching_languages
 
 Result = TypeVar("Result")

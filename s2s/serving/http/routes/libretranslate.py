@@ -8,7 +8,6 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from s2s.decoding.translation import SentenceTranslations, Translations, joined
 from s2s.serving.engine.client import EngineClient
 from s2s.serving.engine.models import Model
-from s2s.serving.http.detection import language_probabilities, percent
 from s2s.serving.http.error_responses import ERROR_RESPONSES
 from s2s.serving.http.gate import Caller, Gate
 from s2s.serving.http.markup import Markup
@@ -25,6 +24,7 @@ from s2s.serving.http.schema import (
 )
 from s2s.serving.http.service import Languages, Service, decode_settings
 from s2s.serving.http.suggestions import Suggestion, Suggestions
+from s2s.text.detection import language_probabilities, percent
 
 TRANSLATE = "/translate"
 
