@@ -54,7 +54,7 @@ from s2s.preparation.tables import sum_histograms
 from s2s.runs import claim_folder
 
 # Version of the files in a run folder; a run of another one is refused.
-_RUN_LAYOUT = 3
+_RUN_LAYOUT = 4
 _SILENT = SilentProgress()
 
 
@@ -172,12 +172,25 @@ class _Selection:
 
     job: Job
     left_out: LeftOut
+    cleaned: list[CleanOutcome]
     grouped: list[GroupOutcome]
     selected: list[SelectOutcome]
 
     @property
     def rows_read(self) -> int:
         return sum(chunk.rows for chunk in self.job.chunks)
+
+    @property
+    def left_out_of_provided(self) -> dict[str, tuple[int, ...]]:
+        """Numbers, from 1, of the rows left out of each split that the user provides."""
+        numbers: dict[str, list[int]] = {}
+        read = Counter[str]()
+        for chunk, outcome in zip(self.job.chunks, self.cleaned, strict=True):
+            if chunk.split:
+                own = (read[chunk.split] + place + 1 for place in outcome.unusable)
+                numbers.setdefault(chunk.split, []).extend(own)
+                read[chunk.split] += chunk.rows
+        return {split: tuple(rows) for split, rows in numbers.items()}
 
     @property
     def split_rows(self) -> dict[str, int]:
@@ -230,7 +243,7 @@ def _select_rows(job: Job, runner: _Runner) -> _Selection:
     left_out = LeftOut.merge(
         [*(each.left_out for each in cleaned), *(each.left_out for each in selected)]
     )
-    selection = _Selection(job, left_out, grouped, selected)
+    selection = _Selection(job, left_out, cleaned, grouped, selected)
     for split, count in selection.split_rows.items():
         if not count:
             raise BadInput(
@@ -341,6 +354,7 @@ def _manifest(
         ),
         read=selection.rows_read,
         drops={rule: count for rule, count in sorted(selection.left_out.drops.items()) if count},
+        left_out=selection.left_out_of_provided,
         rows=split_rows,
         several_sentences={
             split: sum(each.several_sentences.get(split, 0) for each in encoded)

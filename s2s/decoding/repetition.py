@@ -1,0 +1,207 @@
+"""Translations that come to repeat themselves: how they are found, and where they are cut.
+
+A translation loops once an n-gram occurs several times in a row at its end, and more often than any
+does in its source. It is cut back to the first occurrence (`find_end`), which depends on its tokens
+alone, and so is the same whatever the way of decoding. Searches look for loops as well, so that no
+sentence loops up to the greatest length, and a beam prefers hypotheses without loops.
+
+Shapes: B sentences, R of them that are searched, K hypotheses of each, S source tokens, T target
+tokens, L sizes of n-grams.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from torch import Tensor
+
+from s2s.config import DecodeConfig
+
+FinishReason = Literal["stop", "length", "repetition"]
+"""Why a translation ended: the model ended it; it was cut at the greatest length; it had come to
+repeat itself."""
+
+# The longest n-gram that is looked for, and how often it occurs in a row in a loop: "no, no, no"
+# may be meant, and weak models say "est-ce que ce que ce que" and find their way again.
+_LONGEST_NGRAM = 8
+_TIMES = 4
+
+# What a score loses by a loop: a hypothesis without one always comes first.
+LOOP_COST = 1e4
+
+# Tokens after which greedy decoding and slots look for a loop, again and again. It only saves steps
+# to find one early.
+LOOK_EVERY = 16
+
+
+# ---- of a whole translation ---------------------------------------------------------------------
+
+
+def find_end(
+    ids: list[int], source: list[int], *, cut: bool, min_length: int, settings: DecodeConfig
+) -> tuple[int, FinishReason]:
+    """Return how many of its tokens a translation keeps, and why it ended.
+
+    Args:
+        ids: tokens of the translation, without `<eos>`.
+        source: tokens of the sentence.
+        cut: whether the translation had come to its greatest length.
+        min_length: tokens that it keeps at least, if it has as many.
+    """
+    # In a loop at least so many tokens have occurred before; most translations are done here.
+    if len(ids) - len(set(ids)) >= _TIMES - 1:
+        kept = _find_loop(ids, source)
+        if kept is not None:
+            kept = max(kept, min_length) if settings.stop_on_repetition else len(ids)
+            return min(kept, len(ids)), "repetition"
+    return len(ids), "length" if cut else "stop"
+
+
+def _find_loop(ids: list[int], source: list[int]) -> int | None:
+    """Return how many tokens a translation has without its loop; None if it does not loop.
+
+    As many of the repeated n-grams are kept as an n-gram occurs in a row in the source.
+    """
+    if _first_loop(ids, _TIMES) is None:
+        return None
+    repetitions = _most_repetitions(source)
+    times = max(_TIMES, repetitions + 1)
+    found = _first_loop(ids, times)
+    if found is None:
+        return None
+    end, size = found
+    return end - size * (times - repetitions)
+
+
+def _first_loop(ids: list[int], times: int) -> tuple[int, int] | None:
+    """Return where an n-gram first occurs so many times in a row, and its size.
+
+    Returns:
+        The number of tokens up to the end of the last occurrence, and those of the n-gram.
+    """
+    first = None
+    for size in range(1, min(_LONGEST_NGRAM, len(ids) // times) + 1):
+        wanted, run = size * (times - 1), 0
+        for end, (earlier, token) in enumerate(zip(ids, ids[size:], strict=False), size + 1):
+            run = run + 1 if token == earlier else 0
+            if run == wanted:
+                if first is None or end < first[0]:
+                    first = end, size
+                break
+    return first
+
+
+def _most_repetitions(ids: list[int]) -> int:
+    """Return how often an n-gram occurs in a row, at most; at least 1."""
+    most = 1
+    for size in range(1, min(_LONGEST_NGRAM, len(ids) // 2) + 1):
+        run = 0
+        for earlier, token in zip(ids, ids[size:], strict=False):
+            run = run + 1 if token == earlier else 0
+            most = max(most, run // size + 1)
+    return most
+
+
+# ---- of many at once ----------------------------------------------------------------------------
+
+
+def looks_for_loops(settings: DecodeConfig) -> bool:
+    """Return whether a search ends hypotheses that loop.
+
+    With a least length a loop may be the only way to come to it: then it is cut afterwards alone.
+    """
+    return settings.stop_on_repetition and not settings.min_ratio
+
+
+def most_repetitions(source: Tensor, source_lengths: Tensor) -> Tensor:
+    """Return how often an n-gram occurs in a row in each sentence (B, S), at most: (B,).
+
+    Args:
+        source_lengths: (B,) true lengths.
+    """
+    size = source.shape[1]
+    places = torch.arange(size, device=source.device)
+    inside = places < source_lengths.to(source.device)[:, None]  # (B, S)
+    most = torch.ones(len(source), dtype=torch.long, device=source.device)
+    for n in range(1, min(_LONGEST_NGRAM, size // 2) + 1):
+        same = (source[:, n:] == source[:, :-n]) & inside[:, n:]  # (B, S - n)
+        seen = same.cumsum(1)
+        runs = seen - seen.masked_fill(same, 0).cummax(1).values  # (B, S - n)
+        most = torch.maximum(most, runs.amax(1) // n + 1)
+    return most
+
+
+def _end_in_loop(tokens: Tensor) -> Tensor:
+    """Return which rows of tokens (R, T) end in a loop, if their sources repeat nothing: (R,)."""
+    looping = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    for size in range(1, min(_LONGEST_NGRAM, tokens.shape[1] // _TIMES) + 1):
+        repeated = size * (_TIMES - 1)
+        looping |= (tokens[:, -repeated:] == tokens[:, -repeated - size : -size]).all(1)
+    return looping
+
+
+class LoopsOfRows:
+    """Loops of the rows of a batch that is decoded token by token.
+
+    A row whose source repeats itself is left alone until its end.
+    """
+
+    def __init__(self, source: Tensor, source_lengths: Tensor, settings: DecodeConfig) -> None:
+        self._source, self._source_lengths = source, source_lengths
+        self._looks = looks_for_loops(settings)
+        self._plain: Tensor | None = None  # (B,) bool, rows whose sources do not repeat themselves
+
+    def are_due(self, step: int) -> bool:
+        """Return whether loops are looked for after so many tokens."""
+        return self._looks and step % LOOK_EVERY == 0
+
+    def find(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Return which rows (R,) have come to loop by their tokens (R, T) so far, (R,) bool."""
+        if self._plain is None:
+            self._plain = most_repetitions(self._source, self._source_lengths) < _TIMES
+        return _end_in_loop(tokens) & self._plain[rows]
+
+
+@dataclass
+class LoopsOfBeams:
+    """What the hypotheses of a beam repeat at their ends."""
+
+    # (R, K, 2 L) the last L tokens, the latest first; then for each size of n-grams, how many at
+    # the end equal the token that is so far before them.
+    ends: Tensor
+    wanted: Tensor  # (R, 1, L) as many of the latter are a loop
+
+    @classmethod
+    def allocate(cls, rows: int, width: int, device: torch.device) -> Self:
+        """Return what so many hypotheses of each row repeat before the first step: nothing."""
+        ends = torch.zeros(rows, width, 2 * _LONGEST_NGRAM, dtype=torch.long, device=device)
+        loops = cls(ends, ends.new_zeros(rows, 1, _LONGEST_NGRAM))
+        loops.reset(ends.new_ones(rows))
+        return loops
+
+    def reset(self, repetitions: Tensor) -> None:
+        """Begin anew, for sources in which n-grams occur so many times (R,) in a row at most."""
+        self.ends[..., :_LONGEST_NGRAM] = -1
+        self.ends[..., _LONGEST_NGRAM:] = 0
+        times = (repetitions.to(self.wanted.device) + 1).clamp_min(_TIMES)  # (R,)
+        sizes = torch.arange(1, _LONGEST_NGRAM + 1, device=self.wanted.device)  # (L,)
+        self.wanted.copy_((times[:, None, None] - 1) * sizes)
+
+    def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        """Add a step; return which hypotheses loop, (R, K) bool.
+
+        Args:
+            tokens: (R, K) that are added.
+            parents: (R, K) rank of the hypothesis that each continues.
+        """
+        size = _LONGEST_NGRAM
+        ends = self.ends.gather(1, parents[..., None].expand_as(self.ends))
+        recent, runs = ends[..., :size], ends[..., size:]
+        tokens = tokens[..., None]
+        runs = (runs + 1) * (recent == tokens)  # (R, K, L)
+        self.ends.copy_(torch.cat([tokens, recent[..., :-1], runs], 2))
+        return (runs >= self.wanted).any(2)
+
+    def select(self, rows: Tensor) -> Self:
+        """Return what the hypotheses of some rows (any,) repeat."""
+        return type(self)(self.ends[rows], self.wanted[rows])
