@@ -159,9 +159,9 @@ class RecordedBeam(RecordedSearch[BeamBuffers]):
         min_lengths, max_lengths = length_limits(source_lengths, settings)
         buffers.load(source, source_lengths, min_lengths, max_lengths)
         if looks_for_loops(settings):
-            repetitions = most_repetitions(source.cpu(), source_lengths)  # (B,)
-            rows = len(buffers.source)
-            buffers.loops.reset(nn.functional.pad(repetitions, (0, rows - count), value=1))
+            repetitions = most_repetitions(source.cpu(), source_lengths)  # (B, 2)
+            empty = len(buffers.source) - count
+            buffers.loops.reset(nn.functional.pad(repetitions, (0, 0, 0, empty), value=1))
         self._graphs.run(("encode", *shape), lambda: self._encode(model, buffers))
         how = (
             settings.unknown,

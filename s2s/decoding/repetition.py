@@ -5,6 +5,9 @@ does in its source. It is cut back to the first occurrence (`find_end`), which d
 alone, and so is the same whatever the way of decoding. Searches look for loops as well, so that no
 sentence loops up to the greatest length, and a beam prefers hypotheses without loops.
 
+Unknown tokens may be different words. So those of a source excuse a translation that repeats
+unknown tokens, but no other repetition.
+
 Shapes: B sentences, R of them that are searched, K hypotheses of each, S source tokens, T target
 tokens, L sizes of n-grams.
 """
@@ -16,6 +19,7 @@ import torch
 from torch import Tensor
 
 from s2s.config import DecodeConfig
+from s2s.text.vocabulary import UNK
 
 FinishReason = Literal["stop", "length", "repetition"]
 """Why a translation ended: the model ended it; it was cut at the greatest length; it had come to
@@ -62,44 +66,56 @@ def _find_loop(ids: list[int], source: list[int]) -> int | None:
 
     As many of the repeated n-grams are kept as an n-gram occurs in a row in the source.
     """
-    if _first_loop(ids, _TIMES) is None:
+    if _first_loop(ids, (1, 1)) is None:
         return None
     repetitions = _most_repetitions(source)
-    times = max(_TIMES, repetitions + 1)
-    found = _first_loop(ids, times)
+    found = _first_loop(ids, repetitions)
     if found is None:
         return None
-    end, size = found
-    return end - size * (times - repetitions)
+    end, ngram = found
+    own = repetitions[UNK in ngram]
+    return end - len(ngram) * (_times(own) - own)
 
 
-def _first_loop(ids: list[int], times: int) -> tuple[int, int] | None:
-    """Return where an n-gram first occurs so many times in a row, and its size.
+def _times(repetitions: int) -> int:
+    """Return how often an n-gram occurs in a row in a loop, by how often one does in the source."""
+    return max(_TIMES, repetitions + 1)
 
-    Returns:
-        The number of tokens up to the end of the last occurrence, and those of the n-gram.
+
+def _first_loop(ids: list[int], repetitions: tuple[int, int]) -> tuple[int, list[int]] | None:
+    """Return the number of tokens up to where a loop is first seen, and its n-gram.
+
+    Args:
+        repetitions: of the source, as `_most_repetitions` gives them.
     """
+    wanted = [_times(each) - 1 for each in repetitions]
     first = None
-    for size in range(1, min(_LONGEST_NGRAM, len(ids) // times) + 1):
-        wanted, run = size * (times - 1), 0
+    for size in range(1, min(_LONGEST_NGRAM, len(ids) // _TIMES) + 1):
+        run = 0
         for end, (earlier, token) in enumerate(zip(ids, ids[size:], strict=False), size + 1):
             run = run + 1 if token == earlier else 0
-            if run == wanted:
-                if first is None or end < first[0]:
-                    first = end, size
-                break
+            if run >= size * wanted[0]:
+                ngram = ids[end - size : end]
+                if run >= size * wanted[UNK in ngram]:
+                    if first is None or end < first[0]:
+                        first = end, ngram
+                    break
     return first
 
 
-def _most_repetitions(ids: list[int]) -> int:
-    """Return how often an n-gram occurs in a row, at most; at least 1."""
-    most = 1
+def _most_repetitions(ids: list[int]) -> tuple[int, int]:
+    """Return how often n-grams occur in a row, at most: those without unknown tokens, and any.
+
+    Both numbers are at least 1.
+    """
+    known = either = 1
     for size in range(1, min(_LONGEST_NGRAM, len(ids) // 2) + 1):
-        run = 0
+        known_run = run = 0
         for earlier, token in zip(ids, ids[size:], strict=False):
             run = run + 1 if token == earlier else 0
-            most = max(most, run // size + 1)
-    return most
+            known_run = known_run + 1 if token == earlier != UNK else 0
+            either, known = max(either, run // size + 1), max(known, known_run // size + 1)
+    return known, either
 
 
 # ---- of many at once ----------------------------------------------------------------------------
@@ -114,20 +130,25 @@ def looks_for_loops(settings: DecodeConfig) -> bool:
 
 
 def most_repetitions(source: Tensor, source_lengths: Tensor) -> Tensor:
-    """Return how often an n-gram occurs in a row in each sentence (B, S), at most: (B,).
+    """Return how often n-grams occur in a row in each sentence (B, S), at most.
 
     Args:
         source_lengths: (B,) true lengths.
+
+    Returns:
+        (B, 2) of n-grams without unknown tokens, and of any; at least 1.
     """
     size = source.shape[1]
     places = torch.arange(size, device=source.device)
     inside = places < source_lengths.to(source.device)[:, None]  # (B, S)
-    most = torch.ones(len(source), dtype=torch.long, device=source.device)
+    most = torch.ones(len(source), 2, dtype=torch.long, device=source.device)
+    # Each sentence twice: without unknown tokens, and with them.
+    counted = torch.stack([inside & (source != UNK), inside], 1)  # (B, 2, S)
     for n in range(1, min(_LONGEST_NGRAM, size // 2) + 1):
-        same = (source[:, n:] == source[:, :-n]) & inside[:, n:]  # (B, S - n)
-        seen = same.cumsum(1)
-        runs = seen - seen.masked_fill(same, 0).cummax(1).values  # (B, S - n)
-        most = torch.maximum(most, runs.amax(1) // n + 1)
+        same = (source[:, n:] == source[:, :-n])[:, None] & counted[..., n:]  # (B, 2, S - n)
+        seen = same.cumsum(2)
+        runs = seen - seen.masked_fill(same, 0).cummax(2).values  # (B, 2, S - n)
+        most = torch.maximum(most, runs.amax(2) // n + 1)
     return most
 
 
@@ -158,7 +179,8 @@ class LoopsOfRows:
     def find(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Return which rows (R,) have come to loop by their tokens (R, T) so far, (R,) bool."""
         if self._plain is None:
-            self._plain = most_repetitions(self._source, self._source_lengths) < _TIMES
+            most = most_repetitions(self._source, self._source_lengths)  # (B, 2)
+            self._plain = most[:, 1] < _TIMES
         return _end_in_loop(tokens) & self._plain[rows]
 
 
@@ -169,23 +191,23 @@ class LoopsOfBeams:
     # (R, K, 2 L) the last L tokens, the latest first; then for each size of n-grams, how many at
     # the end equal the token that is so far before them.
     ends: Tensor
-    wanted: Tensor  # (R, 1, L) as many of the latter are a loop
+    wanted: Tensor  # (R, 2, L) as many of the latter are a loop: of known tokens, and of any
 
     @classmethod
     def allocate(cls, rows: int, width: int, device: torch.device) -> Self:
         """Return what so many hypotheses of each row repeat before the first step: nothing."""
         ends = torch.zeros(rows, width, 2 * _LONGEST_NGRAM, dtype=torch.long, device=device)
-        loops = cls(ends, ends.new_zeros(rows, 1, _LONGEST_NGRAM))
-        loops.reset(ends.new_ones(rows))
+        loops = cls(ends, ends.new_zeros(rows, 2, _LONGEST_NGRAM))
+        loops.reset(ends.new_ones(rows, 2))
         return loops
 
     def reset(self, repetitions: Tensor) -> None:
-        """Begin anew, for sources in which n-grams occur so many times (R,) in a row at most."""
+        """Begin anew, for sources with such `most_repetitions` (R, 2)."""
         self.ends[..., :_LONGEST_NGRAM] = -1
         self.ends[..., _LONGEST_NGRAM:] = 0
-        times = (repetitions.to(self.wanted.device) + 1).clamp_min(_TIMES)  # (R,)
+        times = (repetitions.to(self.wanted.device) + 1).clamp_min(_TIMES)  # (R, 2)
         sizes = torch.arange(1, _LONGEST_NGRAM + 1, device=self.wanted.device)  # (L,)
-        self.wanted.copy_((times[:, None, None] - 1) * sizes)
+        self.wanted.copy_((times[..., None] - 1) * sizes)
 
     def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
         """Add a step; return which hypotheses loop, (R, K) bool.
@@ -199,8 +221,10 @@ class LoopsOfBeams:
         recent, runs = ends[..., :size], ends[..., size:]
         tokens = tokens[..., None]
         runs = (runs + 1) * (recent == tokens)  # (R, K, L)
-        self.ends.copy_(torch.cat([tokens, recent[..., :-1], runs], 2))
-        return (runs >= self.wanted).any(2)
+        recent = torch.cat([tokens, recent[..., :-1]], 2)
+        self.ends.copy_(torch.cat([recent, runs], 2))
+        known = (recent == UNK).cumsum(2) == 0  # (R, K, L) whether the n-gram is
+        return (runs >= torch.where(known, self.wanted[:, :1], self.wanted[:, 1:])).any(2)
 
     def select(self, rows: Tensor) -> Self:
         """Return what the hypotheses of some rows (any,) repeat."""

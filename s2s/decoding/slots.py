@@ -138,7 +138,12 @@ class Slots(Generic[Owner]):
                 slot.ids.append(token)
                 if slot.alignment is not None:
                     slot.alignment.append(heaviest[row])
-            if token == EOS or slot.is_cut or self._loops(slot):
+            length = len(slot.ids)
+            if (
+                token == EOS
+                or length == slot.max_length
+                or (self._looks and length % LOOK_EVERY == 0 and self._loops(slot))
+            ):
                 self._end(slot)
                 ended.append(row)
         freed = [self._active[row] for row in ended]
@@ -155,9 +160,7 @@ class Slots(Generic[Owner]):
         return evicted
 
     def _loops(self, slot: Slot[Owner]) -> bool:
-        """Return whether a translation has come to loop; only some steps look for it."""
-        if not self._looks or len(slot.ids) % LOOK_EVERY:
-            return False
+        """Return whether a translation has come to loop."""
         return self._found_end(slot)[1] == "repetition"
 
     def _end(self, slot: Slot[Owner]) -> None:

@@ -32,8 +32,8 @@ def end(ids: Ids, source: Ids = PLAIN, *, cut: bool = False, **how: bool) -> tup
     return find_end(ids, source, cut=cut, min_length=0, settings=DecodeConfig.model_validate(how))
 
 
-def repetitions(ids: Ids) -> int:
-    """How often an n-gram occurs in a row, at most; the slow way."""
+def repetitions(ids: Ids, *, known: bool) -> int:
+    """How often an n-gram, or one of known tokens, occurs in a row, at most; the slow way."""
     return max(
         (
             times
@@ -41,6 +41,7 @@ def repetitions(ids: Ids) -> int:
             for size in range(1, 9)
             for times in range(1, len(ids) // size + 1)
             if ids[begin : begin + size * times] == ids[begin : begin + size] * times
+            and not (known and UNK in ids[begin : begin + size])
         ),
         default=1,
     )
@@ -48,9 +49,10 @@ def repetitions(ids: Ids) -> int:
 
 def plain_loop(ids: Ids, source: Ids) -> tuple[int, int] | None:
     """Where a loop is first seen, and what is kept without it; the slow way."""
-    allowed = repetitions(source)
+    excuses = [repetitions(source, known=known) for known in (True, False)]
     for stop in range(1, len(ids) + 1):
         for size in range(1, 9):
+            allowed = excuses[UNK in ids[max(0, stop - size) : stop]]
             times = max(4, allowed + 1)
             begin = stop - size * times
             if begin >= 0 and ids[begin:stop] == ids[begin : begin + size] * times:
@@ -88,16 +90,27 @@ def test_a_source_that_repeats_itself_may_be_followed() -> None:
     assert end([4, 4, 4, 4, 4], [7, 7]) == (2, "repetition")
 
 
+def test_unknown_words_of_the_source_excuse_unknown_words_alone() -> None:
+    assert end([UNK, 9, UNK, 9, UNK, 9, UNK, 9, UNK], [UNK, 9, UNK, 9, UNK, 9, UNK, 9]) == (
+        9,
+        "stop",
+    )
+    assert end([UNK] * 9, [UNK] * 5) == (5, "repetition")
+    assert end([4] * 9, [UNK] * 5) == (1, "repetition")
+    assert end([UNK] * 9) == (1, "repetition")
+
+
 def test_a_translation_keeps_its_least_length() -> None:
     how = DecodeConfig()
     assert find_end([4] * 9, PLAIN, cut=False, min_length=6, settings=how) == (6, "repetition")
     assert find_end([4] * 5, PLAIN, cut=False, min_length=6, settings=how) == (5, "repetition")
 
 
-few = st.lists(st.integers(4, 6), max_size=30)
+few = st.lists(st.sampled_from([UNK, 4, 5]), max_size=30)
+sources = st.lists(st.sampled_from([UNK, 4, 5]), min_size=1, max_size=12)
 
 
-@given(ids=few, source=st.lists(st.integers(4, 5), min_size=1, max_size=12))
+@given(ids=few, source=sources)
 @example(ids=[4] * 7 + [5] * 7, source=[4, 5] * 3)
 @settings(max_examples=100)
 def test_the_end_is_where_the_plain_rule_has_it(ids: Ids, source: Ids) -> None:
@@ -105,10 +118,11 @@ def test_the_end_is_where_the_plain_rule_has_it(ids: Ids, source: Ids) -> None:
     wanted = (len(ids), "stop") if found is None else (found[1], "repetition")
     assert end(ids, source) == wanted
     padded = torch.tensor([source + [4] * 3])
-    assert most_repetitions(padded, torch.tensor([len(source)])).tolist() == [repetitions(source)]
+    most = [repetitions(source, known=known) for known in (True, False)]
+    assert most_repetitions(padded, torch.tensor([len(source)])).tolist() == [most]
 
 
-@given(ids=few.filter(bool), source=st.lists(st.integers(4, 5), min_size=1, max_size=12))
+@given(ids=few.filter(bool), source=sources)
 @settings(max_examples=100)
 def test_a_beam_sees_a_loop_when_the_plain_rule_does(ids: Ids, source: Ids) -> None:
     """The hypotheses change their places at every step."""

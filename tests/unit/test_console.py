@@ -1,10 +1,7 @@
 """What reaches a terminal: text without control sequences, whoever wrote it."""
 
-import io
 import os
 import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -91,20 +88,20 @@ def test_no_sentence_of_a_corpus_controls_the_terminal(
 
 
 def test_a_file_gets_every_character_and_a_terminal_none_that_controls_it(
-    model_dir: Path, tmp_path: Path
+    model_dir: Path, capsys: Captured, tmp_path: Path
 ) -> None:
     stays = f"12:30 {ATTACK.replace(chr(13), '')} 12:30"  # has no word to translate
     (tmp_path / "in.txt").write_text(f"{stays}\n", "utf-8")
     flags = [str(model_dir), "--input", str(tmp_path / "in.txt")]
+    assert main(["translate", *flags]) == 0
+    assert capsys.readouterr().out == f"{stays}\n"
     assert main(["translate", *flags, "--output", str(tmp_path / "out.txt")]) == 0
     assert (tmp_path / "out.txt").read_text("utf-8") == f"{stays}\n"
-    command = [sys.executable, "-m", "s2s.cli", "translate", *flags]
-    piped = subprocess.run(command, capture_output=True, check=True)
-    assert piped.stdout.decode() == f"{stays}\n"
     ours, theirs = pty.openpty()
-    subprocess.run(command, stdout=theirs, check=True)
+    for more, shown in (([], printable(stays)), (["--beam", "2", "--n-best", "2"], "1\t0.0000\t")):
+        assert main(["translate", *flags, *more, "--output", os.ttyname(theirs)]) == 0
+        line = os.read(ours, 10_000).decode().removesuffix("\r\n")
+        assert line.startswith(shown)
+        assert safe(line)
+    os.close(ours)
     os.close(theirs)
-    with io.FileIO(ours) as terminal:
-        shown = terminal.read(100_000).decode().replace("\r\n", "\n")
-    assert shown == f"{printable(stays)}\n"
-    assert safe(shown)
