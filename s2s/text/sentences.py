@@ -113,19 +113,19 @@ def cut_to_length(
         count_tokens: gives the number of tokens of each of some texts.
     """
     clauses = _cut_after(_CLAUSE_ENDS, sentence)
-    parts: list[str] = []
+    parts: list[list[str]] = []
     room = 0  # tokens that the last part has room for
     for clause, tokens in zip(clauses, count_tokens(clauses), strict=True):
         if tokens > limit:
             parts += _cut_words(clause, limit, count_tokens)
             room = 0
         elif parts and tokens <= room:
-            parts[-1] += clause
+            parts[-1].append(clause)
             room -= tokens
         else:
-            parts.append(clause)
+            parts.append([clause])
             room = limit - tokens
-    return parts
+    return ["".join(part) for part in parts]
 
 
 def _cut_after(mark: re.Pattern[str], text: str) -> list[str]:
@@ -136,11 +136,14 @@ def _cut_after(mark: re.Pattern[str], text: str) -> list[str]:
 
 def _cut_words(
     clause: str, limit: int, count_tokens: Callable[[list[str]], list[int]]
-) -> list[str]:
-    """Return a clause in parts of about the same number of tokens, cut between words."""
+) -> list[list[str]]:
+    """Return the words of a clause in parts of about the same number of tokens."""
     words = _cut_after(_SPACES, clause)
+    distinct = list(dict.fromkeys(words))
+    tokens_of = dict(zip(distinct, count_tokens(distinct), strict=True))
     units: list[tuple[str, int]] = []
-    for word, tokens in zip(words, count_tokens(words), strict=True):
+    for word in words:
+        tokens = tokens_of[word]
         if tokens > limit and not word.isascii():
             pieces = _cut_characters(word, tokens, limit, count_tokens)
             units += zip(pieces, count_tokens(pieces), strict=True)
@@ -148,14 +151,14 @@ def _cut_words(
             units.append((word, tokens))
     total = sum(tokens for _, tokens in units)
     share = total / max(1, ceil(total / limit))  # tokens of each part, if words could be cut
-    parts: list[str] = []
+    parts: list[list[str]] = []
     size = done = 0  # tokens of the last part, and of all
     for unit, tokens in units:
         if parts and size + tokens <= limit and done < share * len(parts):
-            parts[-1] += unit
+            parts[-1].append(unit)
             size += tokens
         else:
-            parts.append(unit)
+            parts.append([unit])
             size = tokens
         done += tokens
     return parts
