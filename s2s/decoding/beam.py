@@ -253,7 +253,7 @@ class BeamState:
         loops = None
         if looks_for_loops(settings):
             loops = LoopsOfBeams.allocate(count, width, device)
-            loops.reset(most_repetitions(source, source_lengths))
+            loops.reset(most_repetitions(unpadded(source, source_lengths)))
         return cls(
             settings=settings,
             history=BeamHistory.allocate(*shape, trace, device),

@@ -64,7 +64,8 @@ def decode_token_by_token(
     output = torch.full((count, steps), EOS, device=device)  # (B, T)
     scores = torch.zeros(count, steps, device=device) if details else None  # (B, T)
     trace = AttentionTrace.allocate(state.memory, (steps, count), settings, details)
-    loops = LoopsOfRows(source, source_lengths, settings)
+    sources = unpadded(source, source_lengths)
+    loops = LoopsOfRows(sources, settings)
     rows = torch.arange(count, device=device)  # (R,) sentences that have not ended
     tokens = torch.full((count,), SOS, device=device)  # (R,)
     for step in range(steps):
@@ -88,7 +89,7 @@ def decode_token_by_token(
                 break
             rows, tokens, state = rows[left], tokens[left], state.select(left)
     hypotheses = _hypotheses(output, scores, trace, source_lengths, longest, settings)
-    limits = zip(unpadded(source, source_lengths), shortest.tolist(), longest.tolist(), strict=True)
+    limits = zip(sources, shortest.tolist(), longest.tolist(), strict=True)
     return [each.ended(*own, settings) for each, own in zip(hypotheses, limits, strict=True)]
 
 

@@ -20,7 +20,7 @@ from s2s.decoding.beam import (
     retire_ended,
 )
 from s2s.decoding.constraints import IMPOSSIBLE, constrained_step, length_limits
-from s2s.decoding.hypothesis import AttentionTrace, Hypothesis
+from s2s.decoding.hypothesis import AttentionTrace, Hypothesis, unpadded
 from s2s.decoding.recorded import MIN_SOURCE, STEPS, RecordedSearch, SearchBuffers, integers
 from s2s.decoding.repetition import (
     LOOP_COST,
@@ -159,7 +159,7 @@ class RecordedBeam(RecordedSearch[BeamBuffers]):
         min_lengths, max_lengths = length_limits(source_lengths, settings)
         buffers.load(source, source_lengths, min_lengths, max_lengths)
         if looks_for_loops(settings):
-            repetitions = most_repetitions(source.cpu(), source_lengths)  # (B, 2)
+            repetitions = most_repetitions(unpadded(source, source_lengths))  # (B, 2)
             empty = len(buffers.source) - count
             buffers.loops.reset(nn.functional.pad(repetitions, (0, 0, 0, empty), value=1))
         self._graphs.run(("encode", *shape), lambda: self._encode(model, buffers))

@@ -124,7 +124,9 @@ class RecordedGreedy(RecordedSearch[GreedyBuffers]):
         self._graphs.run(("encode", rows, size, steps), lambda: self._encode(model, buffers))
         tokens, alignment = buffers.tokens.new_full((2, rows, steps), EOS)
         sentences = torch.arange(rows, device=self._device)  # that are in the first rows of buffers
-        loops = LoopsOfRows(buffers.source, buffers.source_lengths, settings)
+        # Rows without a sentence have one of no token.
+        sources = unpadded(source, source_lengths)
+        loops = LoopsOfRows([*sources, *[[]] * (rows - count)], settings)
         max_steps = int(max_lengths.max())
         for step in range(0, max_steps, STEPS):
             key = ("step", *buffers.source.shape, steps, settings.unknown, settings.min_ratio > 0)

@@ -13,8 +13,9 @@ tokens, L sizes of n-grams.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,27 +130,21 @@ def looks_for_loops(settings: DecodeConfig) -> bool:
     return settings.stop_on_repetition and not settings.min_ratio
 
 
-def most_repetitions(source: Tensor, source_lengths: Tensor) -> Tensor:
-    """Return how often n-grams occur in a row in each sentence (B, S), at most.
+def most_repetitions(sources: list[list[int]]) -> Tensor:
+    """Return how often n-grams occur in a row in each of some sentences, at most.
 
-    Args:
-        source_lengths: (B,) true lengths.
+    It is 1 for sentences that repeat too little to excuse a loop.
 
     Returns:
-        (B, 2) of n-grams without unknown tokens, and of any; at least 1.
+        (B, 2) of n-grams without unknown tokens, and of any.
     """
-    size = source.shape[1]
-    places = torch.arange(size, device=source.device)
-    inside = places < source_lengths.to(source.device)[:, None]  # (B, S)
-    most = torch.ones(len(source), 2, dtype=torch.long, device=source.device)
-    # Each sentence twice: without unknown tokens, and with them.
-    counted = torch.stack([inside & (source != UNK), inside], 1)  # (B, 2, S)
-    for n in range(1, min(_LONGEST_NGRAM, size // 2) + 1):
-        same = (source[:, n:] == source[:, :-n])[:, None] & counted[..., n:]  # (B, 2, S - n)
-        seen = same.cumsum(2)
-        runs = seen - seen.masked_fill(same, 0).cummax(2).values  # (B, 2, S - n)
-        most = torch.maximum(most, runs.amax(2) // n + 1)
-    return most
+    # Most sentences hardly repeat a token.
+    return torch.tensor(
+        [
+            _most_repetitions(ids) if len(ids) - len(set(ids)) >= _TIMES - 1 else (1, 1)
+            for ids in sources
+        ]
+    )
 
 
 def _end_in_loop(tokens: Tensor) -> Tensor:
@@ -167,8 +162,8 @@ class LoopsOfRows:
     A row whose source repeats itself is left alone until its end.
     """
 
-    def __init__(self, source: Tensor, source_lengths: Tensor, settings: DecodeConfig) -> None:
-        self._source, self._source_lengths = source, source_lengths
+    def __init__(self, sources: list[list[int]], settings: DecodeConfig) -> None:
+        self._sources = sources
         self._looks = looks_for_loops(settings)
         self._plain: Tensor | None = None  # (B,) bool, rows whose sources do not repeat themselves
 
@@ -179,53 +174,79 @@ class LoopsOfRows:
     def find(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Return which rows (R,) have come to loop by their tokens (R, T) so far, (R,) bool."""
         if self._plain is None:
-            most = most_repetitions(self._source, self._source_lengths)  # (B, 2)
-            self._plain = most[:, 1] < _TIMES
+            most = most_repetitions(self._sources)  # (B, 2)
+            self._plain = (most[:, 1] < _TIMES).to(rows.device)
         return _end_in_loop(tokens) & self._plain[rows]
 
 
 @dataclass
 class LoopsOfBeams:
-    """What the hypotheses of a beam repeat at their ends."""
+    """What the hypotheses of a beam repeat at their ends.
+
+    Arrays are of torch on a GPU, and on a CPU of numpy, which is faster at so few numbers.
+    """
 
     # (R, K, 2 L) the last L tokens, the latest first; then for each size of n-grams, how many at
     # the end equal the token that is so far before them.
-    ends: Tensor
-    wanted: Tensor  # (R, 2, L) as many of the latter are a loop: of known tokens, and of any
+    ends: Any
+    # (R, 2, L) as many of the latter are a loop, and how many more if an unknown token is in it
+    wanted: Any
+    rows: Any  # (R, 1) 0 to R - 1
+    excuses: bool = True  # whether unknown tokens may excuse a loop
 
     @classmethod
     def allocate(cls, rows: int, width: int, device: torch.device) -> Self:
         """Return what so many hypotheses of each row repeat before the first step: nothing."""
         ends = torch.zeros(rows, width, 2 * _LONGEST_NGRAM, dtype=torch.long, device=device)
-        loops = cls(ends, ends.new_zeros(rows, 2, _LONGEST_NGRAM))
-        loops.reset(ends.new_ones(rows, 2))
+        wanted = ends.new_zeros(rows, 2, _LONGEST_NGRAM)
+        numbers = torch.arange(rows, device=device)[:, None]
+        loops = cls(_quickest(ends), _quickest(wanted), _quickest(numbers))
+        loops.reset(torch.ones(rows, 2, dtype=torch.long))
         return loops
 
     def reset(self, repetitions: Tensor) -> None:
-        """Begin anew, for sources with such `most_repetitions` (R, 2)."""
+        """Begin anew, for sources with such `most_repetitions` (R, 2), on the CPU."""
         self.ends[..., :_LONGEST_NGRAM] = -1
         self.ends[..., _LONGEST_NGRAM:] = 0
-        times = (repetitions.to(self.wanted.device) + 1).clamp_min(_TIMES)  # (R, 2)
-        sizes = torch.arange(1, _LONGEST_NGRAM + 1, device=self.wanted.device)  # (L,)
-        self.wanted.copy_((times[..., None] - 1) * sizes)
+        times = (repetitions + 1).clamp_min(_TIMES)  # (R, 2)
+        wanted = (times[..., None] - 1) * torch.arange(1, _LONGEST_NGRAM + 1)  # (R, 2, L)
+        wanted[:, 1] -= wanted[:, 0]
+        if isinstance(self.wanted, np.ndarray):
+            self.wanted[:] = wanted.numpy()
+            self.excuses = bool(self.wanted[:, 1].any())
+        else:
+            self.wanted.copy_(wanted)  # a recorded step must always ask for it
 
-    def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
-        """Add a step; return which hypotheses loop, (R, K) bool.
+    def extend(self, tokens: Tensor, parents: Tensor) -> Tensor | None:
+        """Add a step; return which hypotheses loop, (R, K) bool, or None if none does.
 
         Args:
             tokens: (R, K) that are added.
             parents: (R, K) rank of the hypothesis that each continues.
         """
-        size = _LONGEST_NGRAM
-        ends = self.ends.gather(1, parents[..., None].expand_as(self.ends))
-        recent, runs = ends[..., :size], ends[..., size:]
-        tokens = tokens[..., None]
-        runs = (runs + 1) * (recent == tokens)  # (R, K, L)
-        recent = torch.cat([tokens, recent[..., :-1]], 2)
-        self.ends.copy_(torch.cat([recent, runs], 2))
-        known = (recent == UNK).cumsum(2) == 0  # (R, K, L) whether the n-gram is
-        return (runs >= torch.where(known, self.wanted[:, :1], self.wanted[:, 1:])).any(2)
+        size, ends, added = _LONGEST_NGRAM, self.ends, _quickest(tokens)
+        before = ends[self.rows, _quickest(parents)]  # (R, K, 2 L)
+        ends[..., 0] = added
+        ends[..., 1:size] = before[..., : size - 1]
+        ends[..., size:] = (before[..., size:] + 1) * (before[..., :size] == added[..., None])
+        wanted = self.wanted[:, :1]  # (R, 1, L)
+        if self.excuses:
+            unknown = (ends[..., :size] == UNK).cumsum(
+                2
+            ) > 0  # (R, K, L) whether the n-gram has one
+            wanted = wanted + unknown * self.wanted[:, 1:]  # (R, K, L)
+        looping = ends[..., size:] >= wanted
+        if not isinstance(looping, np.ndarray):
+            return cast("Tensor", looping.any(2))
+        return torch.from_numpy(looping.any(2)) if looping.any() else None
 
     def select(self, rows: Tensor) -> Self:
         """Return what the hypotheses of some rows (any,) repeat."""
-        return type(self)(self.ends[rows], self.wanted[rows])
+        kept = _quickest(rows)
+        rows_left = self.rows[: len(kept)]
+        return type(self)(self.ends[kept], self.wanted[kept], rows_left, self.excuses)
+
+
+def _quickest(tensor: Tensor) -> Any:
+    """Return a tensor on a GPU, or the numpy array of one on a CPU."""
+    return tensor if tensor.is_cuda else tensor.numpy()

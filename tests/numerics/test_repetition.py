@@ -117,9 +117,9 @@ def test_the_end_is_where_the_plain_rule_has_it(ids: Ids, source: Ids) -> None:
     found = plain_loop(ids, source)
     wanted = (len(ids), "stop") if found is None else (found[1], "repetition")
     assert end(ids, source) == wanted
-    padded = torch.tensor([source + [4] * 3])
-    most = [repetitions(source, known=known) for known in (True, False)]
-    assert most_repetitions(padded, torch.tensor([len(source)])).tolist() == [most]
+    # Three times in a row excuse nothing.
+    most = [max(3, repetitions(source, known=known)) for known in (True, False)]
+    assert most_repetitions([source]).clamp_min(3).tolist() == [most]
 
 
 @given(ids=few.filter(bool), source=sources)
@@ -127,7 +127,7 @@ def test_the_end_is_where_the_plain_rule_has_it(ids: Ids, source: Ids) -> None:
 def test_a_beam_sees_a_loop_when_the_plain_rule_does(ids: Ids, source: Ids) -> None:
     """The hypotheses change their places at every step."""
     loops = LoopsOfBeams.allocate(1, 2, CPU)
-    loops.reset(most_repetitions(torch.tensor([source]), torch.tensor([len(source)])))
+    loops.reset(most_repetitions([source]))
     seen = None
     for step, token in enumerate(ids, start=1):
         tokens, parents = torch.tensor([[token, 99 + step]]), torch.tensor([[0, 1]])
@@ -135,7 +135,8 @@ def test_a_beam_sees_a_loop_when_the_plain_rule_does(ids: Ids, source: Ids) -> N
             tokens, parents = tokens.flip(1), torch.tensor([[1, 0]])
         elif step > 1:
             parents = parents.flip(1)
-        looping = loops.extend(tokens, parents)[0].tolist()
+        found_now = loops.extend(tokens, parents)
+        looping = [False, False] if found_now is None else found_now[0].tolist()
         assert not looping[0 if step % 2 else 1]
         if seen is None and looping[1 if step % 2 else 0]:
             seen = step
