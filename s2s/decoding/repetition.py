@@ -200,7 +200,10 @@ class LoopsOfBeams:
         ends = torch.zeros(rows, width, 2 * _LONGEST_NGRAM, dtype=torch.long, device=device)
         wanted = ends.new_zeros(rows, 2, _LONGEST_NGRAM)
         numbers = torch.arange(rows, device=device)[:, None]
-        loops = cls(_quickest(ends), _quickest(wanted), _quickest(numbers))
+        if device.type == "cpu":
+            loops = cls(ends.numpy(), wanted.numpy(), numbers.numpy())
+        else:
+            loops = cls(ends, wanted, numbers)
         loops.reset(torch.ones(rows, 2, dtype=torch.long))
         return loops
 
@@ -224,16 +227,15 @@ class LoopsOfBeams:
             tokens: (R, K) that are added.
             parents: (R, K) rank of the hypothesis that each continues.
         """
-        size, ends, added = _LONGEST_NGRAM, self.ends, _quickest(tokens)
-        before = ends[self.rows, _quickest(parents)]  # (R, K, 2 L)
+        size, ends, added = _LONGEST_NGRAM, self.ends, self._own(tokens)
+        before = ends[self.rows, self._own(parents)]  # (R, K, 2 L)
         ends[..., 0] = added
         ends[..., 1:size] = before[..., : size - 1]
         ends[..., size:] = (before[..., size:] + 1) * (before[..., :size] == added[..., None])
         wanted = self.wanted[:, :1]  # (R, 1, L)
         if self.excuses:
-            unknown = (ends[..., :size] == UNK).cumsum(
-                2
-            ) > 0  # (R, K, L) whether the n-gram has one
+            # (R, K, L) whether the n-gram has an unknown token
+            unknown = (ends[..., :size] == UNK).cumsum(2) > 0
             wanted = wanted + unknown * self.wanted[:, 1:]  # (R, K, L)
         looping = ends[..., size:] >= wanted
         if not isinstance(looping, np.ndarray):
@@ -242,11 +244,10 @@ class LoopsOfBeams:
 
     def select(self, rows: Tensor) -> Self:
         """Return what the hypotheses of some rows (any,) repeat."""
-        kept = _quickest(rows)
+        kept = self._own(rows)
         rows_left = self.rows[: len(kept)]
         return type(self)(self.ends[kept], self.wanted[kept], rows_left, self.excuses)
 
-
-def _quickest(tensor: Tensor) -> Any:
-    """Return a tensor on a GPU, or the numpy array of one on a CPU."""
-    return tensor if tensor.is_cuda else tensor.numpy()
+    def _own(self, tensor: Tensor) -> Any:
+        """Return a tensor as one of the arrays."""
+        return tensor.numpy() if isinstance(self.ends, np.ndarray) else tensor

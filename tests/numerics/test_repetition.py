@@ -122,11 +122,15 @@ def test_the_end_is_where_the_plain_rule_has_it(ids: Ids, source: Ids) -> None:
     assert most_repetitions([source]).clamp_min(3).tolist() == [most]
 
 
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
 @given(ids=few.filter(bool), source=sources)
 @settings(max_examples=100)
-def test_a_beam_sees_a_loop_when_the_plain_rule_does(ids: Ids, source: Ids) -> None:
-    """The hypotheses change their places at every step."""
+def test_a_beam_sees_a_loop_when_the_plain_rule_does(kind: str, ids: Ids, source: Ids) -> None:
+    """The hypotheses change their places at every step. A GPU has arrays of torch."""
     loops = LoopsOfBeams.allocate(1, 2, CPU)
+    if kind == "torch":
+        arrays = (torch.from_numpy(each) for each in (loops.ends, loops.wanted, loops.rows))
+        loops = LoopsOfBeams(*arrays)
     loops.reset(most_repetitions([source]))
     seen = None
     for step, token in enumerate(ids, start=1):
