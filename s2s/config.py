@@ -322,6 +322,10 @@ class DecodeConfig(Section):
     decoder attended to most, as written (Luong et al., 2015b), and without attention the unknown
     words of the source in their order; `avoid` chooses another token."""
 
+    stop_on_repetition: bool = True
+    """End a translation that has come to repeat itself, and cut it back to the first occurrence: an
+    n-gram of up to 8 tokens occurs four times in a row, and more often than any in the source."""
+
     temperature: float | None = Field(default=None, ge=1e-3, le=1e3)
     """Sample tokens, from logits divided by this temperature. None does not sample."""
 
@@ -343,7 +347,8 @@ class DecodeConfig(Section):
 
     max_source: int = Field(default=50, gt=0)
     """Maximum length of a line in source tokens; a longer one is always split into sentences, which
-    are translated separately."""
+    are translated separately. A longer sentence is cut after a comma, semicolon or colon, else at a
+    space, and its parts are translated separately."""
 
     split_sentences: bool | None = None
     """Translate each sentence of a line separately, as a model that was trained on sentences needs.

@@ -1,5 +1,9 @@
-"""Progress of long work: live bars and tables on a terminal, plain lines elsewhere."""
+"""What is shown on a terminal: text that cannot control it, progress of long work.
 
+Progress is live bars and tables on a terminal, and plain lines elsewhere.
+"""
+
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +20,29 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+# Characters that do not belong to a line of text: control characters of C0 and C1, line and
+# paragraph separators, those that override or embed a direction, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""Return text as a line for a terminal, which control sequences in it cannot reach.
+
+    Control characters, and those that override the direction of text, are shown as escapes, such as
+    `\x1b`.
+    """
+    return _UNPRINTABLE.sub(_escaped, text)
+
+
+def _escaped(unprintable: re.Match[str]) -> str:
+    return unprintable[0].encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 @contextmanager
@@ -67,7 +94,7 @@ class EpochBar:
 
     def log(self, text: str) -> None:
         """Print a line that stays, above the bar."""
-        self._bars.console.print(text, markup=False)
+        self._bars.console.print(_printable_lines(text), markup=False, emoji=False)
 
 
 class StageBars:
@@ -99,7 +126,7 @@ class StageBars:
 
     def log(self, text: str) -> None:
         """Print a line that stays, above the bar."""
-        self._bars.console.print(text, markup=False)
+        self._bars.console.print(_printable_lines(text), markup=False, emoji=False)
 
 
 @dataclass(frozen=True)
@@ -155,7 +182,7 @@ class SweepTable:
 
     def log(self, text: str) -> None:
         """Print a line that stays, above the table."""
-        self._console.print(text, markup=False)
+        self._console.print(_printable_lines(text), markup=False, emoji=False)
 
     def _table(self) -> Table:
         table = Table()

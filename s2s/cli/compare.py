@@ -19,7 +19,7 @@ class Compare:
 
     a: Annotated[Path, tyro.conf.Positional]
     """Model directory, or a text file of translations: a line for each distinct source of the split
-    in the order of first appearance, or for each row."""
+    in the order of first appearance, for each row, or for each row of your own held-out file."""
 
     b: Annotated[Path, tyro.conf.Positional]
     """The same for the other system."""

@@ -1,5 +1,6 @@
 """`s2s evaluate`."""
 
+import re
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from s2s.cli.output import opened, print_evaluation
+from s2s.cli.output import opened, print_evaluation, tell_incomplete
 from s2s.cli.verb import DecodingOptions, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
 from s2s.overrides import MODEL_OVERRIDES
+
+_LINE_ENDS = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,26 @@ class Evaluate:
             file = None if self.output is None else stack.enter_context(opened(self.output))
             count = stack.enter_context(counting("translated"))
             model = ModelDirectory.load(self.model)
+            decode = model.config.decode.changed(**self.decoding.settings())
             evaluation = evaluate(
                 model,
                 Corpus.open(self.corpus),
                 self.split,
-                decode=model.config.decode.changed(**self.decoding.settings()),
+                decode=decode,
                 samples=SAMPLES if self.intervals else 0,
                 breakdowns=True,
                 worst=self.worst,
                 on_batch=count,
             )
             if file is not None:
-                file.writelines(translation + "\n" for translation in evaluation.translations)
+                # A source of several lines has a translation of several, but it is one of a line.
+                file.writelines(
+                    f"{_LINE_ENDS.sub(' ', translation)}\n"
+                    for translation in evaluation.translations
+                )
         if self.json:
             print(evaluation.to_json())
         else:
             print_evaluation(str(self.model), evaluation)
+        lines = [place + 1 for place in evaluation.translations.incomplete]
+        tell_incomplete(lines, decode.max_length)

@@ -36,4 +36,4 @@ class Inspect:
         elif self.json:
             print(as_json(page))
         else:
-            show(page, Console(highlight=False, markup=False))
+            show(page, Console(highlight=False, markup=False, emoji=False))

@@ -10,6 +10,7 @@ from s2s import extras
 from s2s.cli.arguments import parse
 from s2s.cli.environment import set_defaults
 from s2s.cli.verbs import VERBS
+from s2s.console import printable
 from s2s.errors import BadInput, Failed, Stopped
 from s2s.presets import PRESETS
 
@@ -74,5 +75,5 @@ def usage() -> str:
 
 def _complain(message: str, code: int) -> int:
     """Print an error as one line, whatever a library put into its message; return the exit code."""
-    print(f"s2s: {' '.join(message.split())}", file=sys.stderr)
+    print(f"s2s: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, TextIO
 from rich.console import Console
 from rich.table import Table
 
+from s2s.console import printable
 from s2s.files import new_file
 
 if TYPE_CHECKING:
     from s2s.evaluation.compare import Comparison
     from s2s.evaluation.evaluate import Evaluation
     from s2s.preparation.pipeline import DryRun
+
+_LINES_TOLD = 10  # numbers of lines in a message
 
 
 @contextmanager
@@ -30,6 +33,20 @@ def opened(path: Path | None) -> Iterator[TextIO]:
     else:
         with new_file(path) as scratch, scratch.open("w", encoding="utf-8") as file:
             yield file
+
+
+def tell_incomplete(lines: Sequence[int], max_length: int) -> None:
+    """Say on standard error which lines have a translation that is not the whole one, if any."""
+    if not lines:
+        return
+    subject = "1 translation was" if len(lines) == 1 else f"{len(lines):,} translations were"
+    more = ", …" if len(lines) > _LINES_TOLD else ""
+    numbers = ", ".join(map(str, lines[:_LINES_TOLD]))
+    print(
+        f"s2s: {subject} cut off, at {max_length} tokens (decode.max_length) or because of "
+        f"repeating the same words; {'line' if len(lines) == 1 else 'lines'}: {numbers}{more}",
+        file=sys.stderr,
+    )
 
 
 def print_dry_run(planned: "DryRun") -> None:
@@ -48,14 +65,14 @@ def print_dry_run(planned: "DryRun") -> None:
     for rule, examples in planned.left_out.examples.items():
         print(f"\n{rule}:")
         for source, target in examples:
-            print(f"  {source}\t{target}")
+            print(f"  {printable(source)}\t{printable(target)}")
     for warning in planned.warnings:
-        print(f"\nwarning: {warning.text}")
+        print(f"\nwarning: {printable(warning.text)}")
 
 
 def print_evaluation(model: str, evaluation: "Evaluation") -> None:
     """Print the scores of a model, its breakdowns and its worst sentences."""
-    console = _console()
+    console, model = _console(), printable(model)
     size = f"{evaluation.pairs:,} pairs ({evaluation.sentences:,} sources)"
     console.print(_scores(f"{model} on {size} of {evaluation.split}", evaluation))
     if evaluation.breakdowns is not None:
@@ -64,10 +81,10 @@ def print_evaluation(model: str, evaluation: "Evaluation") -> None:
         tokens = [asdict(group) for group in evaluation.breakdowns.tokens]
         console.print(_numbers("by frequency of the token in train", tokens, decimals=4))
     for number, sentence in enumerate(evaluation.worst, start=1):
-        console.print(f"{number}. chrF2 {sentence.score:.2f}: {sentence.source}")
-        console.print(f"   translation: {sentence.translation}")
+        console.print(f"{number}. chrF2 {sentence.score:.2f}: {printable(sentence.source)}")
+        console.print(f"   translation: {printable(sentence.translation)}")
         for reference in sentence.references:
-            console.print(f"   reference:   {reference}")
+            console.print(f"   reference:   {printable(reference)}")
 
 
 def print_comparison(comparison: "Comparison") -> None:
@@ -82,13 +99,14 @@ def print_comparison(comparison: "Comparison") -> None:
         values = (f"{row.a:.2f}", f"{row.b:.2f}", f"{row.difference:+.2f}")
         better = row.better.upper() if row.better else "neither, at p < 0.05"
         table.add_row(row.name, *values, f"{row.p_value:.4f}", better, row.signature)
-    console.print(f"A: {comparison.a}\nB: {comparison.b}", soft_wrap=True)
+    names = (printable(comparison.a), printable(comparison.b))
+    console.print("A: {}\nB: {}".format(*names), soft_wrap=True)
     console.print(table)
 
 
 def _console() -> Console:
     # Sentences may hold brackets: nothing is markup.
-    return Console(highlight=False, markup=False)
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def _scores(title: str, evaluation: "Evaluation") -> Table:

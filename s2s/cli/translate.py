@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
-from s2s.cli.output import opened
+from s2s.cli.output import opened, tell_incomplete
 from s2s.cli.verb import DecodingOptions, decoding_options
-from s2s.console import counting
+from s2s.console import counting, printable
 from s2s.errors import BadInput
 from s2s.overrides import COMMAND_OVERRIDES
 from s2s.text.lines import raw_lines
@@ -72,36 +72,47 @@ class Translate:
         with opened(self.output) as output, counting("translated") as count:
             # A person at a terminal gets each translation at once.
             size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
-            lines, number, incomplete = self._lines(), 0, 0
+            # Files and pipes get every character as it is.
+            shown = printable if output.isatty() else str
+            lines, first = self._lines(), 1
+            incomplete: list[int] = []  # numbers of lines
             while chunk := list(islice(lines, size)):
                 if detailed:
                     texts = translator.translate_in_detail(chunk)
-                    for line, sentences in zip(chunk, texts, strict=True):
-                        number += 1
-                        output.write(self._details(number, line, sentences))
+                    for number, (line, sentences) in enumerate(
+                        zip(chunk, texts, strict=True), first
+                    ):
+                        output.write(self._details(number, line, sentences, shown))
+                        if any(each.of_rank(0).finish_reason != "stop" for each in sentences):
+                            incomplete.append(number)
                     count(len(chunk))
                 else:
                     translations = translator.translate(chunk, count)
-                    output.writelines(f"{translation}\n" for translation in translations)
-                    incomplete += len(translations.incomplete)
+                    output.writelines(f"{shown(translation)}\n" for translation in translations)
+                    incomplete += [first + place for place in translations.incomplete]
+                first += len(chunk)
                 output.flush()
-        if incomplete:
-            length = translator.config.decode.max_length
-            print(
-                f"s2s: {incomplete:,} translations were cut off (decode.max_length is {length}) or "
-                "repeat themselves; --json shows which",
-                file=sys.stderr,
-            )
+        tell_incomplete(incomplete, translator.config.decode.max_length)
 
-    def _details(self, number: int, line: str, sentences: "list[SentenceTranslations]") -> str:
-        """Return the translations of a line as text for programs: tab-separated, or JSON."""
+    def _details(
+        self,
+        number: int,
+        line: str,
+        sentences: "list[SentenceTranslations]",
+        shown: Callable[[str], str],
+    ) -> str:
+        """Return the translations of a line as text for programs: tab-separated, or JSON.
+
+        Args:
+            shown: gives text as it is written.
+        """
         from s2s.decoding.translation import joined
 
         if not self.json:
             ranks = range(max((len(each.translations) for each in sentences), default=1))
             scores = [sum(each.of_rank(rank).score for each in sentences) for rank in ranks]
             return "".join(
-                f"{number}\t{score:.4f}\t{joined(sentences, rank)}\n"
+                f"{number}\t{score:.4f}\t{shown(joined(sentences, rank))}\n"
                 for rank, score in zip(ranks, scores, strict=True)
             )
         record = {
@@ -116,7 +127,7 @@ class Translate:
                 for each in sentences
             ],
         }
-        return json.dumps(record, ensure_ascii=False) + "\n"
+        return shown(json.dumps(record, ensure_ascii=False)) + "\n"
 
     def _lines(self) -> Iterator[str]:
         if self.sentence is not None:
@@ -130,6 +141,6 @@ class Translate:
         with file:
             for number, line in enumerate(raw_lines(file), start=1):
                 try:
-                    yield line.decode("utf-8").strip()
+                    yield line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
                 except UnicodeDecodeError:
                     raise BadInput(f"{name}: line {number} is not UTF-8") from None

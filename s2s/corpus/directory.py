@@ -86,6 +86,10 @@ class Manifest(Section):
     drops: dict[str, int]
     """Rows left out, by the rule that they break (`s2s.corpus.rules.RULES`)."""
 
+    left_out: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    """Numbers, from 1, of the rows that were left out of each split that the user provides; empty
+    in older corpora."""
+
     rows: dict[str, int]
     """Rows of each split."""
 

@@ -6,6 +6,9 @@ equation 14, without coverage). A sentence is decided when no hypothesis that is
 than its `n_best` ended ones: log-probabilities only fall, and the penalty is largest at the
 greatest length, so that stopping then changes nothing.
 
+A hypothesis that has come to loop (`s2s.decoding.repetition`) ends there, and is ranked below all
+that have not.
+
 A step is the same maths on the CPU (`BeamState.advance`) and recorded on a GPU
 (`s2s.decoding.recorded_beam`): `best_continuations`, `retire_ended` and `can_improve`. They differ
 in how ended hypotheses are stored and in how decided sentences leave.
@@ -23,7 +26,13 @@ from torch import Tensor
 
 from s2s.config import DecodeConfig
 from s2s.decoding.constraints import IMPOSSIBLE, constrained_step, length_limits
-from s2s.decoding.hypothesis import AttentionTrace, Hypothesis
+from s2s.decoding.hypothesis import AttentionTrace, Hypothesis, unpadded
+from s2s.decoding.repetition import (
+    LOOP_COST,
+    LoopsOfBeams,
+    looks_for_loops,
+    most_repetitions,
+)
 from s2s.decoding.scoring import length_penalty, top_log_probabilities
 from s2s.model.seq2seq import DecoderState, Seq2Seq
 from s2s.text.vocabulary import EOS, SOS
@@ -47,11 +56,11 @@ def beam_search(
         details: whether hypotheses have the weights of attention.
     """
     state = model.encode(source, source_lengths)
-    beam = BeamState.begin(state, source_lengths, settings, details)
+    beam = BeamState.begin(state, source, source_lengths, settings, details)
     for _ in range(beam.max_steps):
         if not beam.advance(model):
             break
-    return beam.history.hypotheses(source_lengths, settings)
+    return beam.history.hypotheses(source, source_lengths, settings)
 
 
 # ---- what a step computes, on any device --------------------------------------------------------
@@ -87,6 +96,7 @@ def retire_ended(
     ranks: Tensor,
     ended_counts: Tensor,
     at_limit: Tensor,
+    looping: Tensor | None = None,
     undecided: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Separate the hypotheses that end in a step from those that go on.
@@ -95,6 +105,7 @@ def retire_ended(
         ranks: (K,) 0 to K - 1.
         ended_counts: (R,) hypotheses that ended before, whose places in the beam are given up.
         at_limit: (R,) bool, whether this step is the last that the sentence may take.
+        looping: (R, K) bool, hypotheses that have come to loop; None if that is not looked for.
         undecided: (R,) bool, sentences that are still searched; None if all are.
 
     Returns:
@@ -104,7 +115,8 @@ def retire_ended(
     in_beam = (best.totals > IMPOSSIBLE) & (ranks < (len(ranks) - ended_counts)[:, None])
     if undecided is not None:
         in_beam &= undecided[:, None]
-    ending = in_beam & ((best.tokens == EOS) | at_limit[:, None])
+    over = (best.tokens == EOS) | at_limit[:, None]
+    ending = in_beam & (over if looping is None else over | looping)
     # Each takes the next free place among the ended hypotheses of its sentence.
     places = ended_counts[:, None] + ending.cumsum(1) - 1
     return ending, places, best.totals.masked_fill(~in_beam | ending, IMPOSSIBLE)
@@ -134,7 +146,9 @@ class BeamHistory:
     parents: Tensor  # (T, B, K) rank, a step before, of the hypothesis that each continues
     scores: Tensor  # (T, B, K) nats, log-probability of each token
     trace: AttentionTrace | None
-    ended_scores: Tensor  # (B, K) log-probability over length penalty; IMPOSSIBLE where none ended
+    # (B, K) log-probability over length penalty, less LOOP_COST with a loop; IMPOSSIBLE where none
+    # ended
+    ended_scores: Tensor
     ended_at: Tensor  # (2, B, K) of each ended hypothesis the last step, and its rank there
 
     @classmethod
@@ -152,12 +166,15 @@ class BeamHistory:
             ended_at=torch.zeros(2, count, width, dtype=torch.long, device=device),
         )
 
-    def hypotheses(self, source_lengths: Tensor, settings: DecodeConfig) -> list[list[Hypothesis]]:
+    def hypotheses(
+        self, source: Tensor, source_lengths: Tensor, settings: DecodeConfig
+    ) -> list[list[Hypothesis]]:
         """Return the `n_best` ended hypotheses of each sentence, traced back from their ends."""
         tensors = (self.tokens, self.parents, self.scores, self.ended_scores, self.ended_at)
         tokens, parents, scores, ended_scores, ended_at = (t.cpu().numpy() for t in tensors)
         trace = None if self.trace is None else self.trace.cpu()
-        lengths = source_lengths.tolist()
+        lengths, sentences = source_lengths.tolist(), unpadded(source, source_lengths)
+        shortest, longest = (limit.tolist() for limit in length_limits(source_lengths, settings))
         by_sentence = []
         for row, row_scores in enumerate(ended_scores):
             hypotheses = []
@@ -174,14 +191,15 @@ class BeamHistory:
                 alignment, attention = None, None
                 if trace is not None:
                     alignment, attention = trace.along(path, lengths[row])
+                found = Hypothesis(
+                    ids=ids[:-1] if ids[-1] == EOS else ids,
+                    scores=[float(scores[at]) for at in path],
+                    score=float(row_scores[place]),
+                    alignment=alignment,
+                    attention=attention,
+                )
                 hypotheses.append(
-                    Hypothesis(
-                        ids=ids[:-1] if ids[-1] == EOS else ids,
-                        scores=[float(scores[at]) for at in path],
-                        score=float(row_scores[place]),
-                        alignment=alignment,
-                        attention=attention,
-                    )
+                    found.ended(sentences[row], shortest[row], longest[row], settings)
                 )
             by_sentence.append(hypotheses)
         return by_sentence
@@ -204,16 +222,23 @@ class BeamState:
     decoder: DecoderState  # of R K hypotheses
     last_tokens: Tensor  # (R K,)
     totals: Tensor  # (R, K) nats, log-probabilities of the hypotheses
+    loops: LoopsOfBeams | None  # None if loops are not looked for
     step: int = 0
 
     @classmethod
     def begin(
-        cls, decoder: DecoderState, source_lengths: Tensor, settings: DecodeConfig, details: bool
+        cls,
+        decoder: DecoderState,
+        source: Tensor,
+        source_lengths: Tensor,
+        settings: DecodeConfig,
+        details: bool,
     ) -> "BeamState":
         """Return the search before its first step.
 
         Args:
             decoder: state of one hypothesis of each sentence.
+            source: (B, S) tokens.
             source_lengths: (B,), on the CPU.
             details: whether the weights of attention are recorded.
         """
@@ -225,6 +250,10 @@ class BeamState:
         rows = torch.arange(count, device=device)
         totals = torch.full((count, width), IMPOSSIBLE, device=device)
         totals[:, 0] = 0.0  # the hypotheses are all the same yet
+        loops = None
+        if looks_for_loops(settings):
+            loops = LoopsOfBeams.allocate(count, width, device)
+            loops.reset(most_repetitions(unpadded(source, source_lengths)))
         return cls(
             settings=settings,
             history=BeamHistory.allocate(*shape, trace, device),
@@ -237,6 +266,7 @@ class BeamState:
             decoder=decoder.reorder(rows.repeat_interleave(width)),
             last_tokens=torch.full((count * width,), SOS, device=device),
             totals=totals,
+            loops=loops,
         )
 
     @property
@@ -283,11 +313,15 @@ class BeamState:
         history, rows = self.history, self.rows
         at_limit = self.max_lengths[rows] == self.step + 1
         counts = self.ended_counts[rows]
-        ending, places, self.totals = retire_ended(best, self.ranks, counts, at_limit)
+        looping = None if self.loops is None else self.loops.extend(best.tokens, best.parents)
+        ending, places, self.totals = retire_ended(best, self.ranks, counts, at_limit, looping)
         row, rank = ending.nonzero(as_tuple=True)
         place = (rows[row], places[row, rank])
         penalty = length_penalty(self.step + 1, self.settings.length_penalty)
-        history.ended_scores[place] = best.totals[row, rank] / penalty
+        scores = best.totals[row, rank] / penalty
+        if looping is not None:
+            scores -= LOOP_COST * looping[row, rank]
+        history.ended_scores[place] = scores
         history.ended_at[0][place] = self.step
         history.ended_at[1][place] = rank
         self.ended_counts[rows] += ending.sum(1)
@@ -302,3 +336,5 @@ class BeamState:
         self.decoder = self.decoder.select(left, width)
         self.last_tokens = self.last_tokens[(left[:, None] * width + self.ranks).flatten()]
         self.rows, self.totals = self.rows[left], self.totals[left]
+        if self.loops is not None:
+            self.loops = self.loops.select(left)

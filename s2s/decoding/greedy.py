@@ -11,7 +11,8 @@ from torch import Tensor
 
 from s2s.config import DecodeConfig
 from s2s.decoding.constraints import constrained_step, length_limits
-from s2s.decoding.hypothesis import AttentionTrace, Hypothesis
+from s2s.decoding.hypothesis import AttentionTrace, Hypothesis, unpadded
+from s2s.decoding.repetition import LoopsOfRows
 from s2s.decoding.scoring import argmax, length_penalty, token_log_probabilities
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import EOS, SOS
@@ -63,6 +64,8 @@ def decode_token_by_token(
     output = torch.full((count, steps), EOS, device=device)  # (B, T)
     scores = torch.zeros(count, steps, device=device) if details else None  # (B, T)
     trace = AttentionTrace.allocate(state.memory, (steps, count), settings, details)
+    sources = unpadded(source, source_lengths)
+    loops = LoopsOfRows(sources, settings)
     rows = torch.arange(count, device=device)  # (R,) sentences that have not ended
     tokens = torch.full((count,), SOS, device=device)  # (R,)
     for step in range(steps):
@@ -77,13 +80,17 @@ def decode_token_by_token(
         unfinished = tokens != EOS
         if limited:
             unfinished &= max_lengths[rows] > step + 1
+        if loops.are_due(step + 1):
+            unfinished &= ~loops.find(rows, output[rows, : step + 1])
         if not unfinished.all():
             # Sentences that have ended leave, so that further steps are cheaper.
             left = unfinished.nonzero()[:, 0]
             if not len(left):
                 break
             rows, tokens, state = rows[left], tokens[left], state.select(left)
-    return _hypotheses(output, scores, trace, source_lengths, longest, settings)
+    hypotheses = _hypotheses(output, scores, trace, source_lengths, longest, settings)
+    limits = zip(sources, shortest.tolist(), longest.tolist(), strict=True)
+    return [each.ended(*own, settings) for each, own in zip(hypotheses, limits, strict=True)]
 
 
 def _hypotheses(

@@ -4,12 +4,15 @@ Shapes: S source tokens, T steps; … stands for the hypotheses of a search, in 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from s2s.config import DecodeConfig
+from s2s.decoding.repetition import FinishReason, find_end
+from s2s.decoding.scoring import length_penalty
 from s2s.model.seq2seq import Memory
 
 
@@ -25,6 +28,33 @@ class Hypothesis:
     score: float  # their sum over the length penalty, by which hypotheses are ranked
     alignment: list[int] | None  # of each scored token, the source token of greatest weight
     attention: list[list[float]] | None  # of each scored token, a weight for each source token
+    finish_reason: FinishReason = "stop"
+
+    def ended(
+        self, source: list[int], min_length: int, max_length: int, settings: DecodeConfig
+    ) -> Self:
+        """Return the hypothesis with the reason why it ended, and without its loop.
+
+        Args:
+            source: tokens of the sentence.
+            min_length: tokens that a translation of it has at least.
+            max_length: tokens that it has at most.
+        """
+        cut = len(self.ids) >= max_length
+        size, reason = find_end(self.ids, source, cut=cut, min_length=min_length, settings=settings)
+        if size == len(self.ids):
+            return self if reason == "stop" else replace(self, finish_reason=reason)
+        scores = self.scores[:size]
+        score = sum(scores) / length_penalty(size, settings.length_penalty) if scores else 0.0
+        return replace(
+            self,
+            ids=self.ids[:size],
+            scores=scores,
+            score=score,
+            alignment=None if self.alignment is None else self.alignment[:size],
+            attention=None if self.attention is None else self.attention[:size],
+            finish_reason=reason,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,3 +105,9 @@ class AttentionTrace:
             return alignment, None
         weights = self.weights.numpy()
         return alignment, [weights[place][:source_length].tolist() for place in path]
+
+
+def unpadded(source: Tensor, source_lengths: Tensor) -> list[list[int]]:
+    """Return the tokens of each sentence of a batch (B, S), without padding."""
+    lengths = source_lengths.tolist()
+    return [ids[:length] for ids, length in zip(source.tolist(), lengths, strict=True)]

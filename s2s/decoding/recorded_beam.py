@@ -9,7 +9,7 @@ tokens, T target tokens.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s2s.config import DecodeConfig
 from s2s.decoding.beam import (
@@ -20,8 +20,14 @@ from s2s.decoding.beam import (
     retire_ended,
 )
 from s2s.decoding.constraints import IMPOSSIBLE, constrained_step, length_limits
-from s2s.decoding.hypothesis import AttentionTrace, Hypothesis
+from s2s.decoding.hypothesis import AttentionTrace, Hypothesis, unpadded
 from s2s.decoding.recorded import MIN_SOURCE, STEPS, RecordedSearch, SearchBuffers, integers
+from s2s.decoding.repetition import (
+    LOOP_COST,
+    LoopsOfBeams,
+    looks_for_loops,
+    most_repetitions,
+)
 from s2s.decoding.scoring import length_penalty
 from s2s.gpu.graphs import next_power_of_two
 from s2s.model.seq2seq import Seq2Seq
@@ -41,10 +47,11 @@ class BeamBuffers(SearchBuffers):
     parents: Tensor  # (T, R, K) rank, a step before, of the hypothesis that each continues
     scores: Tensor  # (T, R, K) nats, log-probability of each token
     alignment: Tensor  # (T, R, K) the source token of greatest weight for each, with attention
-    ended_scores: Tensor  # (R, K + 1) log-probability over length penalty
+    ended_scores: Tensor  # (R, K + 1) as in `BeamHistory`
     ended_at: Tensor  # (2, R, K + 1) the last step, and the rank there
     ended_counts: Tensor  # (R,) hypotheses that have ended
     undecided: Tensor  # (R,) bool, sentences that are still searched
+    loops: LoopsOfBeams
 
     @classmethod
     def allocate(
@@ -67,6 +74,7 @@ class BeamBuffers(SearchBuffers):
             ended_at=integers(2, rows, width + 1, device=device),
             ended_counts=integers(rows, device=device),
             undecided=integers(rows, device=device) > 0,
+            loops=LoopsOfBeams.allocate(rows, width, device),
         )
 
     def history(self, count: int, *, with_alignment: bool) -> BeamHistory:
@@ -98,12 +106,18 @@ class BeamBuffers(SearchBuffers):
     def retire(self, best: Continuations, ranks: Tensor, settings: DecodeConfig) -> None:
         """Move the hypotheses that end out of the beam."""
         width, at_limit = len(ranks), self.max_lengths == self.step + 1  # (R,)
+        looping = None
+        if looks_for_loops(settings):
+            looping = self.loops.extend(best.tokens, best.parents)
         ending, places, totals = retire_ended(
-            best, ranks, self.ended_counts, at_limit, self.undecided
+            best, ranks, self.ended_counts, at_limit, looping, self.undecided
         )
         places = torch.where(ending, places, width)  # (R, K)
         penalty = length_penalty((self.step + 1).double(), settings.length_penalty).float()  # (1,)
-        self.ended_scores.scatter_(1, places, best.totals / penalty)
+        scores = best.totals / penalty  # (R, K)
+        if looping is not None:
+            scores -= LOOP_COST * looping
+        self.ended_scores.scatter_(1, places, scores)
         self.ended_at[0].scatter_(1, places, self.step.expand_as(places))
         self.ended_at[1].scatter_(1, places, ranks.expand_as(places))
         self.ended_counts += ending.sum(1)
@@ -129,7 +143,7 @@ class RecordedBeam(RecordedSearch[BeamBuffers]):
             buffers = self._search(model, source, source_lengths, settings)
             # Copied before another thread's search overwrites the buffers.
             history = buffers.history(len(source), with_alignment=copies)
-        return history.hypotheses(source_lengths, settings)
+        return history.hypotheses(source, source_lengths, settings)
 
     def _search(
         self, model: Seq2Seq, source: Tensor, source_lengths: Tensor, settings: DecodeConfig
@@ -144,8 +158,18 @@ class RecordedBeam(RecordedSearch[BeamBuffers]):
         buffers = self._buffers[shape]
         min_lengths, max_lengths = length_limits(source_lengths, settings)
         buffers.load(source, source_lengths, min_lengths, max_lengths)
+        if looks_for_loops(settings):
+            repetitions = most_repetitions(unpadded(source, source_lengths))  # (B, 2)
+            empty = len(buffers.source) - count
+            buffers.loops.reset(nn.functional.pad(repetitions, (0, 0, 0, empty), value=1))
         self._graphs.run(("encode", *shape), lambda: self._encode(model, buffers))
-        how = (settings.unknown, settings.min_ratio > 0, settings.n_best, settings.length_penalty)
+        how = (
+            settings.unknown,
+            settings.min_ratio > 0,
+            looks_for_loops(settings),
+            settings.n_best,
+            settings.length_penalty,
+        )
         max_steps = int(max_lengths.max())
         for step in range(0, max_steps, STEPS):
             self._graphs.run(("step", *shape, *how), lambda: self._step(model, buffers, settings))

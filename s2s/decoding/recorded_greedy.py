@@ -13,8 +13,9 @@ from torch import Tensor
 
 from s2s.config import DecodeConfig
 from s2s.decoding.constraints import constrained_step, length_limits
-from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.hypothesis import Hypothesis, unpadded
 from s2s.decoding.recorded import MIN_SOURCE, STEPS, RecordedSearch, SearchBuffers, integers
+from s2s.decoding.repetition import LoopsOfRows
 from s2s.decoding.scoring import argmax
 from s2s.gpu.graphs import next_power_of_two
 from s2s.model.seq2seq import Seq2Seq
@@ -84,17 +85,24 @@ class RecordedGreedy(RecordedSearch[GreedyBuffers]):
         sizes = np.where((ids == EOS).any(1), (ids == EOS).argmax(1), limits)  # (B,)
         scored = np.minimum(sizes + 1, limits)  # (B,), with `<eos>` if the hypothesis ended in it
         copies = settings.unknown == "copy" and model.decoder.attention is not None
-        return [
-            [
-                Hypothesis(
-                    ids=ids[row, :size].tolist(),
-                    scores=[],
-                    score=0.0,
-                    alignment=aligned[row, :count].tolist() if copies else None,
-                    attention=None,
-                )
-            ]
+        hypotheses = [
+            Hypothesis(
+                ids=ids[row, :size].tolist(),
+                scores=[],
+                score=0.0,
+                alignment=aligned[row, :count].tolist() if copies else None,
+                attention=None,
+            )
             for row, (size, count) in enumerate(zip(sizes.tolist(), scored.tolist(), strict=True))
+        ]
+        own = zip(
+            unpadded(source, source_lengths),
+            min_lengths.tolist(),
+            max_lengths.tolist(),
+            strict=True,
+        )
+        return [
+            [each.ended(*limits, settings)] for each, limits in zip(hypotheses, own, strict=True)
         ]
 
     def _search(
@@ -116,12 +124,18 @@ class RecordedGreedy(RecordedSearch[GreedyBuffers]):
         self._graphs.run(("encode", rows, size, steps), lambda: self._encode(model, buffers))
         tokens, alignment = buffers.tokens.new_full((2, rows, steps), EOS)
         sentences = torch.arange(rows, device=self._device)  # that are in the first rows of buffers
+        # Rows without a sentence have one of no token.
+        sources = unpadded(source, source_lengths)
+        loops = LoopsOfRows([*sources, *[[]] * (rows - count)], settings)
         max_steps = int(max_lengths.max())
         for step in range(0, max_steps, STEPS):
             key = ("step", *buffers.source.shape, steps, settings.unknown, settings.min_ratio > 0)
             self._graphs.run(key, lambda buffers=buffers: self._step(model, buffers, settings))  # type: ignore[misc]
             if step + STEPS >= max_steps:
                 break
+            if loops.are_due(step + STEPS):
+                known = buffers.tokens[: len(sentences), : step + STEPS]
+                buffers.ended[: len(sentences)] |= loops.find(sentences, known)
             left = (~buffers.ended[: len(sentences)]).nonzero()[:, 0]
             if not len(left):
                 break

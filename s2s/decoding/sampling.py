@@ -45,7 +45,12 @@ def sample(
         draw,
     )
     groups = [drawn[start : start + each] for start in range(0, len(drawn), each)]
-    return [sorted(group, key=lambda hypothesis: -hypothesis.score) for group in groups]
+    return [sorted(group, key=_rank) for group in groups]
+
+
+def _rank(drawn: Hypothesis) -> tuple[bool, float]:
+    """Return what drawn translations are sorted by: those without loops first, then the best."""
+    return drawn.finish_reason == "repetition", -drawn.score
 
 
 def _truncate(logits: Tensor, settings: DecodeConfig) -> Tensor:

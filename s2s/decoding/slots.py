@@ -16,6 +16,7 @@ import torch
 
 from s2s.config import DecodeConfig
 from s2s.decoding.constraints import constrained_step, length_limits
+from s2s.decoding.repetition import LOOK_EVERY, FinishReason, find_end, looks_for_loops
 from s2s.decoding.scoring import argmax
 from s2s.gpu.graphs import GraphCache, next_power_of_two
 from s2s.model.seq2seq import DecoderState, Memory, Seq2Seq
@@ -29,10 +30,17 @@ class Slot(Generic[Owner]):
     """A sentence that is being translated."""
 
     owner: Owner  # what the caller knows the sentence by
-    max_length: int  # tokens after which the translation is cut
-    source_length: int
+    source: list[int]  # tokens of the sentence
+    min_length: int  # tokens before which the translation does not end
+    max_length: int  # tokens after which it is cut
     ids: list[int] = field(default_factory=list)  # so far, never `<eos>`
     alignment: list[int] | None = None  # of each id, the source token of greatest weight
+    finish_reason: FinishReason = "stop"  # once it has ended
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the translation has come to its greatest length."""
+        return len(self.ids) == self.max_length
 
 
 class Slots(Generic[Owner]):
@@ -51,6 +59,7 @@ class Slots(Generic[Owner]):
     ) -> None:
         self._model, self._settings, self._device = model, settings, device
         self._size = slots
+        self._looks = looks_for_loops(settings)
         self._active: list[Slot[Owner]] = []
         self._state: DecoderState | None = None  # of all slots, allocated by the first sentence
         # (N, 2) the last token of each slot, and the source token of greatest weight for it
@@ -99,9 +108,9 @@ class Slots(Generic[Owner]):
             self._lengths[rows, 1] = min_lengths.to(self._device)
         attends = new.memory is not None
         self._active += [
-            Slot(owner, longest, length, alignment=[] if attends else None)
-            for owner, longest, length in zip(
-                owners, max_lengths.tolist(), lengths.tolist(), strict=True
+            Slot(owner, ids, shortest, longest, alignment=[] if attends else None)
+            for owner, ids, shortest, longest in zip(
+                owners, sentences, min_lengths.tolist(), max_lengths.tolist(), strict=True
             )
         ]
 
@@ -110,7 +119,7 @@ class Slots(Generic[Owner]):
         """Extend every translation by a token; return the slots that ended, which are freed."""
         if self._state is None or not self._active:
             return []
-        active, size = len(self._active), max(slot.source_length for slot in self._active)
+        active, size = len(self._active), max(len(slot.source) for slot in self._active)
         if self._graphs is None:
             self._advance(active, size)
         else:
@@ -129,7 +138,13 @@ class Slots(Generic[Owner]):
                 slot.ids.append(token)
                 if slot.alignment is not None:
                     slot.alignment.append(heaviest[row])
-            if token == EOS or len(slot.ids) == slot.max_length:
+            length = len(slot.ids)
+            if (
+                token == EOS
+                or length == slot.max_length
+                or (self._looks and length % LOOK_EVERY == 0 and self._loops(slot))
+            ):
+                self._end(slot)
                 ended.append(row)
         freed = [self._active[row] for row in ended]
         self._free_rows(ended)
@@ -143,6 +158,26 @@ class Slots(Generic[Owner]):
         """Free all slots; return those that were active."""
         evicted, self._active = self._active, []
         return evicted
+
+    def _loops(self, slot: Slot[Owner]) -> bool:
+        """Return whether a translation has come to loop."""
+        return self._found_end(slot)[1] == "repetition"
+
+    def _end(self, slot: Slot[Owner]) -> None:
+        """End a translation, and cut it back if it loops."""
+        size, slot.finish_reason = self._found_end(slot)
+        del slot.ids[size:]
+        if slot.alignment is not None:
+            del slot.alignment[size:]
+
+    def _found_end(self, slot: Slot[Owner]) -> tuple[int, FinishReason]:
+        return find_end(
+            slot.ids,
+            slot.source,
+            cut=slot.is_cut,
+            min_length=slot.min_length,
+            settings=self._settings,
+        )
 
     def _advance(self, rows: int, size: int) -> None:
         """Take a step of the first rows, whose sources have up to `size` tokens."""

@@ -2,21 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
+from s2s.decoding.repetition import FinishReason
 from s2s.text.alignment import Alignment, Link, word_links
 from s2s.text.sentences import Sentence
 from s2s.text.vocabulary import EOS, SPECIALS
-
-FinishReason = Literal["stop", "length", "repetition"]
-"""Why a translation ended: the model ended it; it was cut at the greatest length; it had come to
-repeat itself."""
-
-# The longest n-gram whose repetition is looked for, how often it occurs in a row, and the tokens
-# that are at least repeated: "no, no, no" may be meant.
-_LONGEST_NGRAM = 8
-_TIMES = 3
-_FEWEST_TOKENS = 4
 
 
 @dataclass(frozen=True)
@@ -104,25 +95,3 @@ class Translations(list[str]):
     ) -> None:
         super().__init__(texts)
         self.incomplete, self.alignments = incomplete, alignments
-
-
-def finish_reason(source: list[int], ids: list[int], *, cut: bool) -> FinishReason:
-    """Return why a translation ended.
-
-    Args:
-        source: tokens of the sentence, which may repeat itself as well.
-        ids: tokens of the translation, without `<eos>`.
-        cut: whether the translation had come to its greatest length.
-    """
-    if _repeats(ids) and not _repeats(source):
-        return "repetition"
-    return "length" if cut else "stop"
-
-
-def _repeats(ids: list[int]) -> bool:
-    """Return whether tokens end in an n-gram that occurs several times in a row."""
-    for size in range(1, min(_LONGEST_NGRAM, len(ids) // _TIMES) + 1):
-        times = max(_TIMES, -(-_FEWEST_TOKENS // size))
-        if ids[-size * times :] == ids[-size:] * times:
-            return True
-    return False

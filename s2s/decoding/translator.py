@@ -12,16 +12,13 @@ import numpy as np
 import torch
 
 from s2s.config import Config, DecodeConfig
-from s2s.decoding.constraints import length_limits
 from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.output_layer import OutputLayer
 from s2s.decoding.search import decode
 from s2s.decoding.translation import (
-    FinishReason,
     SentenceTranslations,
     Translation,
     Translations,
-    finish_reason,
     with_translations,
 )
 from s2s.devices import allow_tf32
@@ -29,9 +26,19 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.alignment import Link, word_links
 from s2s.text.ragged import Ragged
-from s2s.text.sentences import Sentence, has_lines, is_in_capitals, split_sentences
+from s2s.text.sentences import (
+    Sentence,
+    cut_to_length,
+    has_lines,
+    is_in_capitals,
+    split_sentences,
+)
 from s2s.text.translatable import Translatable
 from s2s.text.vocabulary import EOS, PAD, SPECIALS, UNK
+
+# Source tokens of a part of a long sentence for each token that its translation may have: most
+# translations are not longer by half.
+_TARGET_ROOM = 2 / 3
 
 
 class Translator:
@@ -138,7 +145,8 @@ class Translator:
         """Split each text into sentences.
 
         With `decode.split_sentences` off, a line is a sentence, unless it has more than
-        `decode.max_source` tokens. A sentence without a word to translate gets no tokens.
+        `decode.max_source` tokens. A sentence of more tokens is cut into parts, each of which is a
+        sentence then. One without a word to translate gets no tokens.
         """
         every_sentence = self._settings.split_sentences is not False
         return [
@@ -161,17 +169,37 @@ class Translator:
         encoded = self._directory.source.encode(list(map(_as_in_corpora, texts)))
         split: list[list[Sentence]] = []
         for text, ids in zip(texts, encoded, strict=True):
-            pieces = [text] * bool(text)
+            sentences = [Sentence(text, ids)] * bool(text)
             if every_sentence or has_lines(text) or len(ids) > longest:
                 pieces = split_sentences(text, language)
-            if len(pieces) > 1:
-                each = self._directory.source.encode(list(map(_as_in_corpora, pieces)))
-                split.append(
-                    [Sentence(piece, own) for piece, own in zip(pieces, each, strict=True)]
-                )
-            else:
-                split.append([Sentence(piece, ids) for piece in pieces])
+                if len(pieces) > 1:
+                    sentences = self._encode(pieces)
+            if any(len(each.ids) > longest for each in sentences):
+                sentences = [part for each in sentences for part in self._cut(each)]
+            split.append(sentences)
         return split
+
+    def _cut(self, sentence: Sentence) -> list[Sentence]:
+        """Cut a sentence of more than `decode.max_source` tokens into parts that are not longer.
+
+        The parts are short enough that their translations are not cut at `decode.max_length`.
+        """
+        longest = self._settings.max_source
+        if len(sentence.ids) <= longest or not self._translatable(sentence.text, sentence.ids):
+            return [sentence]
+        room = self._settings.max_length * _TARGET_ROOM
+        return self._encode(
+            cut_to_length(
+                sentence.text,
+                max(1, min(longest, int(room))),
+                lambda pieces: [len(each.ids) for each in self._encode(pieces)],
+            )
+        )
+
+    def _encode(self, pieces: list[str]) -> list[Sentence]:
+        """Return pieces of a text as sentences."""
+        encoded = self._directory.source.encode(list(map(_as_in_corpora, pieces)))
+        return [Sentence(piece, ids) for piece, ids in zip(pieces, encoded, strict=True)]
 
     def _translate(
         self,
@@ -207,20 +235,10 @@ class Translator:
                     continue
                 best = self._best_text(sentence.stripped, hypotheses)
                 parts.append(sentence.with_whitespace(best))
-                if self.finish_reason(sentence.ids, hypotheses[0].ids) != "stop":
+                if hypotheses[0].finish_reason != "stop":
                     incomplete.append(text)
             translations.append("".join(parts))
         return Translations(translations, list(dict.fromkeys(incomplete)))
-
-    def finish_reason(self, source: list[int], ids: list[int]) -> FinishReason:
-        """Return why the translation of a sentence ended.
-
-        Args:
-            source: tokens of the sentence.
-            ids: tokens of the translation.
-        """
-        _, limit = length_limits(torch.tensor([len(source)]), self._settings)
-        return finish_reason(source, ids, cut=len(ids) >= int(limit))
 
     def links(
         self, sentence: str, ids: list[int], alignment: list[int] | None, translation: str
@@ -250,7 +268,7 @@ class Translator:
         ids = self._directory.source.encode(sentences)
         by_sentence = self._search(ids, lambda translated: None, details=True)
         translations = []
-        for sentence, own, hypotheses in zip(sentences, ids, by_sentence, strict=True):
+        for sentence, hypotheses in zip(sentences, by_sentence, strict=True):
             source_words = self._directory.source.surface_tokens(sentence)
             translations.append(
                 [
@@ -261,7 +279,7 @@ class Translator:
                         word_scores=hypothesis.scores,
                         source_words=source_words,
                         attention=hypothesis.attention,
-                        finish_reason=self.finish_reason(own, hypothesis.ids) if own else "stop",
+                        finish_reason=hypothesis.finish_reason,
                     )
                     for hypothesis in hypotheses or [Hypothesis([], [], 0.0, None, None)]
                 ]

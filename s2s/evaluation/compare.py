@@ -13,6 +13,8 @@ from s2s.evaluation.references import References, check_languages
 from s2s.evaluation.scores import SAMPLES, Difference, paired_bootstrap
 from s2s.text.lines import split_lines
 
+_NUMBERS_SHOWN = 10  # of rows in a message
+
 
 @dataclass(frozen=True)
 class System:
@@ -103,7 +105,8 @@ def open_system(
     """Return the system of a model directory, or of a text file of translations.
 
     A file has a line for each source of the references, or a line for each row of the split, of
-    which the first line of each source counts.
+    which the first line of each source counts. It may also have the lines of the rows that were
+    left out of a split that the user provided, which then count as little.
 
     Args:
         corpus: has the references; a model must be of its languages.
@@ -132,12 +135,28 @@ def _read_translations(path: Path, references: References) -> list[str]:
     sources, rows = len(references.sources), len(references.source_of_row)
     if len(lines) == sources:
         return lines
+    left_out = set(references.left_out)
+    if len(lines) == rows + len(left_out):
+        lines = [line for number, line in enumerate(lines, start=1) if number not in left_out]
     if len(lines) != rows:
-        raise BadInput(
-            f"{path} has {len(lines):,} lines; expected one for each of the {sources:,} distinct "
-            f"sources, or one for each of the {rows:,} rows"
-        )
+        raise BadInput(f"{path} has {len(lines):,} lines; expected {_expected_lines(references)}")
     first_lines: dict[int, str] = {}
     for source, line in zip(references.source_of_row, lines, strict=True):
         first_lines.setdefault(source, line)
     return [first_lines[source] for source in range(sources)]
+
+
+def _expected_lines(references: References) -> str:
+    """Return in words which numbers of lines a file of translations may have."""
+    sources, rows = len(references.sources), len(references.source_of_row)
+    expected = (
+        f"one for each of the {sources:,} distinct sources, or one for each of the {rows:,} rows"
+    )
+    if not references.left_out:
+        return expected
+    numbers = ", ".join(map(str, references.left_out[:_NUMBERS_SHOWN]))
+    more = ", …" if len(references.left_out) > _NUMBERS_SHOWN else ""
+    return (
+        f"{expected}, or {rows + len(references.left_out):,} with those that prepare left out "
+        f"(rows {numbers}{more} of {references.split})"
+    )

@@ -11,6 +11,7 @@ from datasets import Dataset
 from s2s.config import DecodeConfig
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batches
+from s2s.decoding.translation import Translations
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.evaluation.breakdowns import Breakdowns, WorstSentence, break_down, worst_sentences
@@ -27,7 +28,7 @@ class Evaluation:
     """How well a model translates a split of a corpus."""
 
     references: References
-    translations: list[str]  # of each source of the references
+    translations: Translations  # of each source of the references
     wordless: int  # rows whose source has no word that the model reads
     loss: float  # nats per real target token, under teacher forcing
     token_accuracy: float  # share of the real target tokens, under teacher forcing
@@ -64,6 +65,7 @@ class Evaluation:
             "pairs": self.pairs,
             "sentences": self.sentences,
             "wordless": self.wordless,
+            "incomplete": len(self.translations.incomplete),
             "loss": self.loss,
             "perplexity": self.perplexity,
             "token_accuracy": self.token_accuracy,

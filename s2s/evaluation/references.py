@@ -17,6 +17,7 @@ class References:
     sources: list[str]
     targets: list[list[str]]  # of each source, the targets of all its rows, as read
     source_of_row: list[int]  # of each row of the split, the index of its source
+    left_out: tuple[int, ...]  # numbers, from 1, of rows that were read for the split and left out
     tokenize: Tokenize  # how BLEU splits the targets into words
 
     @classmethod
@@ -33,7 +34,14 @@ class References:
         for source, target in zip(source_of_row, rows["target"][:], strict=True):
             targets[source].append(target)
         tokenised = corpus.manifest.config.text.normaliser == "tokenised"
-        return cls(split, list(index), targets, source_of_row, "none" if tokenised else "13a")
+        return cls(
+            split,
+            list(index),
+            targets,
+            source_of_row,
+            corpus.manifest.left_out.get(split, ()),
+            "none" if tokenised else "13a",
+        )
 
 
 def check_languages(model: DataConfig, corpus: Corpus, name: str = "the model") -> None:

@@ -55,6 +55,9 @@ class CleanOutcome(Section):
     usable_rows: int
     left_out: LeftOut
 
+    unusable: list[int]
+    """Places of the rows that are left out, in a chunk of a split that the user provides."""
+
 
 class GroupOutcome(Section):
     """Outcome of grouping a range of source hashes."""

@@ -37,6 +37,7 @@ from s2s.preparation.discovery import describe_origins, find_origins
 from s2s.preparation.execution import Executor, Progress, SilentProgress, in_process
 from s2s.preparation.job import BUCKET_ROWS, CHUNK_ROWS, SHARD_BYTES, Chunk, Job, Shard
 from s2s.preparation.outcomes import (
+    CleanOutcome,
     EncodeOutcome,
     GroupOutcome,
     LearnOutcome,
@@ -194,6 +195,7 @@ class _Selection:
 
     job: Job
     left_out: LeftOut
+    cleaned: list[CleanOutcome]
     grouped: list[GroupOutcome]
     selected: list[SelectOutcome]
     notes: SourceNotes
@@ -201,6 +203,18 @@ class _Selection:
     @property
     def rows_read(self) -> int:
         return sum(chunk.rows for chunk in self.job.chunks)
+
+    @property
+    def left_out_of_provided(self) -> dict[str, tuple[int, ...]]:
+        """Numbers, from 1, of the rows left out of each split that the user provides."""
+        numbers: dict[str, list[int]] = {}
+        read = Counter[str]()
+        for chunk, outcome in zip(self.job.chunks, self.cleaned, strict=True):
+            if chunk.split:
+                own = (read[chunk.split] + place + 1 for place in outcome.unusable)
+                numbers.setdefault(chunk.split, []).extend(own)
+                read[chunk.split] += chunk.rows
+        return {split: tuple(rows) for split, rows in numbers.items()}
 
     @property
     def split_rows(self) -> dict[str, int]:
@@ -291,7 +305,7 @@ def _select_rows(job: Job, runner: _Runner, refuse_early: bool = True) -> _Selec
     job = replace(job, usable_rows=tuple(outcome.usable_rows for outcome in cleaned))
     if not usable:
         left_out = LeftOut.merge(outcome.left_out for outcome in cleaned)
-        return _Selection(job, left_out, [], [], notes)
+        return _Selection(job, left_out, cleaned, [], [], notes)
     job = replace(job, buckets=-(-usable // BUCKET_ROWS))
     if job.config.corpus.split == "random":
         draw_random_splits(job)
@@ -303,7 +317,7 @@ def _select_rows(job: Job, runner: _Runner, refuse_early: bool = True) -> _Selec
     left_out = LeftOut.merge(
         [*(each.left_out for each in cleaned), *(each.left_out for each in selected)]
     )
-    return _Selection(job, left_out, grouped, selected, notes)
+    return _Selection(job, left_out, cleaned, grouped, selected, notes)
 
 
 def _origins_without_rows(job: Job, read: list[ReadOutcome]) -> list[str]:
@@ -392,6 +406,7 @@ def _manifest(
         ),
         read=selection.rows_read,
         drops={rule: count for rule, count in sorted(selection.left_out.drops.items()) if count},
+        left_out=selection.left_out_of_provided,
         rows=split_rows,
         several_sentences={
             split: sum(each.several_sentences.get(split, 0) for each in encoded)

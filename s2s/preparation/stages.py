@@ -135,7 +135,10 @@ def _clean(job: Job, number: int) -> CleanOutcome:
     save_table(job.file("clean", number, ".arrow"), pa.table(columns))
     keys = RowKeys.from_table(table.take(usable), job.config.corpus.seed)
     keys.save(job.file("clean", number, ".npy"))
-    return CleanOutcome(usable_rows=len(usable), left_out=left_out_rows(table, drop))
+    unusable = np.flatnonzero(drop != "").tolist() if chunk.split else []
+    return CleanOutcome(
+        usable_rows=len(usable), left_out=left_out_rows(table, drop), unusable=unusable
+    )
 
 
 @lru_cache(maxsize=2)

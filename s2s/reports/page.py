@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from s2s.console import printable
 from s2s.reports.blocks import Block, Table
 from s2s.reports.elements import as_text, document, element, section
 
@@ -20,7 +21,7 @@ class Page:
 
 def show(page: Page, console: Console) -> None:
     """Print a page on a terminal."""
-    console.rule(page.title)
+    console.rule(printable(page.title))
     for block in page.blocks:
         table = RichTable(title=block.title, title_justify="left", title_style="bold")
         rows = block.lines()
@@ -28,7 +29,7 @@ def show(page: Page, console: Console) -> None:
             numeric = isinstance(block, Table) and all(isinstance(row[number], int) for row in rows)
             table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
         for row in rows:
-            table.add_row(*map(as_text, row))
+            table.add_row(*(printable(as_text(value)) for value in row))
         console.print(table)
 
 

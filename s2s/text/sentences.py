@@ -1,8 +1,11 @@
 """Splitting of texts into sentences, the unit that a model was trained on."""
 
 import re
+import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 
 import sentencex
 
@@ -29,6 +32,14 @@ _MARKS = (
     r"\U00016af5\U00016b37\U00016b38\U00016b44\U00016e98\U0001bc9f\U0001da88"
 )
 _OWN_MARKS = {"el": ";", "hy": ":;\u055c", "my": "\u104f"}
+
+# Where a long sentence is cut: after marks within it, those of other scripts also without a space
+# ("1,000" and "10:30" stay whole); else after spaces.
+_CLAUSE_ENDS = re.compile(
+    r"[,;:]\s+|[\u055d\u060c\u061b\u1363-\u1366\u1802\u3001\ufe10\ufe11\ufe13\ufe14\ufe50\ufe51"
+    r"\ufe54\ufe55\uff0c\uff1a\uff1b\uff64]+\s*"
+)
+_SPACES = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,93 @@ def split_sentences(text: str, language: str) -> list[str]:
 def is_in_capitals(sentence: str) -> bool:
     """Return whether a sentence is written in capitals, at least two of them."""
     return sentence.isupper() and sum(map(str.isupper, sentence)) > 1
+
+
+def cut_to_length(
+    sentence: str, limit: int, count_tokens: Callable[[list[str]], list[int]]
+) -> list[str]:
+    """Return a long sentence in parts, each with the white space around it.
+
+    Joined, they are the sentence. Each ends after the last comma, semicolon or colon within the
+    limit; where there is none, the words up to the next one are cut into parts of about the same
+    length. Words of scripts without spaces are cut between characters; a longer word of ASCII, such
+    as a URL, stays whole.
+
+    Args:
+        limit: greatest number of tokens of a part.
+        count_tokens: gives the number of tokens of each of some texts.
+    """
+    clauses = _cut_after(_CLAUSE_ENDS, sentence)
+    parts: list[list[str]] = []
+    room = 0  # tokens that the last part has room for
+    for clause, tokens in zip(clauses, count_tokens(clauses), strict=True):
+        if tokens > limit:
+            parts += _cut_words(clause, limit, count_tokens)
+            room = 0
+        elif parts and tokens <= room:
+            parts[-1].append(clause)
+            room -= tokens
+        else:
+            parts.append([clause])
+            room = limit - tokens
+    return ["".join(part) for part in parts]
+
+
+def _cut_after(mark: re.Pattern[str], text: str) -> list[str]:
+    """Return a text in pieces, each of which ends in a mark."""
+    ends = [match.end() for match in mark.finditer(text) if match.end() < len(text)]
+    return [text[begin:end] for begin, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+
+
+def _cut_words(
+    clause: str, limit: int, count_tokens: Callable[[list[str]], list[int]]
+) -> list[list[str]]:
+    """Return the words of a clause in parts of about the same number of tokens."""
+    words = _cut_after(_SPACES, clause)
+    distinct = list(dict.fromkeys(words))
+    tokens_of = dict(zip(distinct, count_tokens(distinct), strict=True))
+    units: list[tuple[str, int]] = []
+    for word in words:
+        tokens = tokens_of[word]
+        if tokens > limit and not word.isascii():
+            pieces = _cut_characters(word, tokens, limit, count_tokens)
+            units += zip(pieces, count_tokens(pieces), strict=True)
+        else:
+            units.append((word, tokens))
+    total = sum(tokens for _, tokens in units)
+    share = total / max(1, ceil(total / limit))  # tokens of each part, if words could be cut
+    parts: list[list[str]] = []
+    size = done = 0  # tokens of the last part, and of all
+    for unit, tokens in units:
+        if parts and size + tokens <= limit and done < share * len(parts):
+            parts[-1].append(unit)
+            size += tokens
+        else:
+            parts.append([unit])
+            size = tokens
+        done += tokens
+    return parts
+
+
+def _cut_characters(
+    word: str, tokens: int, limit: int, count_tokens: Callable[[list[str]], list[int]]
+) -> list[str]:
+    """Return a word in parts of about the same number of characters, with their marks."""
+    ends = [
+        place
+        for place in range(1, len(word))
+        if not (
+            unicodedata.category(word[place])[0] in "MZ" or "\u200d" in word[place - 1 : place + 1]
+        )
+    ]
+    number = ceil(tokens / limit)
+    while ends:
+        chosen = sorted({ends[len(ends) * part // number] for part in range(1, number)})
+        pieces = [word[a:b] for a, b in zip([0, *chosen], [*chosen, len(word)], strict=True)]
+        if number > len(ends) or max(count_tokens(pieces)) <= limit:
+            return pieces
+        number += 1 + number // 4
+    return [word]
 
 
 def has_lines(text: str) -> bool:

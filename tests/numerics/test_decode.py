@@ -18,7 +18,7 @@ from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.output_layer import OutputLayer
 from s2s.decoding.scoring import argmax, length_penalty
 from s2s.decoding.search import decode
-from s2s.decoding.translation import finish_reason
+from s2s.decoding.translation import joined
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
@@ -78,8 +78,8 @@ def test_greedy_equals_the_plain_loop_for_every_cell(cell: str) -> None:
     lengths = torch.randint(1, 7, (20,))
     source = torch.randint(4, 12, (20, 6)) * (torch.arange(6) < lengths[:, None])
     wanted = [one_by_one(model, r[:n].tolist(), 9) for r, n in zip(source, lengths, strict=True)]
-    found = greedy(model, source, lengths, DecodeConfig(max_length=9))
-    assert ids_of(found) == wanted
+    how = DecodeConfig(max_length=9, stop_on_repetition=False)
+    assert ids_of(greedy(model, source, lengths, how)) == wanted
 
 
 def test_no_translation_is_longer_than_the_cap(tiny: Config) -> None:
@@ -88,7 +88,7 @@ def test_no_translation_is_longer_than_the_cap(tiny: Config) -> None:
     directory = ModelDirectory.new(tiny, words, words)
     with torch.no_grad():
         directory.model.decoder.output.bias[EOS] = -1e9
-    settings = DecodeConfig(max_length=7)
+    settings = DecodeConfig(max_length=7, stop_on_repetition=False)
     [said] = greedy(directory.model, torch.tensor([[4, 5]]), torch.tensor([2]), settings)
     assert len(said.ids) == 7
 
@@ -209,7 +209,9 @@ def test_the_beam_finds_what_a_plain_one_without_early_stop_does(
 ) -> None:
     model = made(name)
     source, lengths = some_sources()
-    settings = DecodeConfig(beam=width, n_best=width, max_length=7, length_penalty=alpha)
+    settings = DecodeConfig(
+        beam=width, n_best=width, max_length=7, length_penalty=alpha, stop_on_repetition=False
+    )
     found = beam_search(model, source, lengths, settings)
     for row, hypotheses in enumerate(found):
         wanted = plain_beam(model, source[row, : lengths[row]].tolist(), settings)
@@ -290,7 +292,9 @@ def test_lengths_follow_the_source(width: int, eagerness: float) -> None:
     with torch.no_grad():
         model.decoder.output.bias[EOS] += eagerness
     source, lengths = some_sources()
-    how = DecodeConfig(beam=width, min_ratio=0.5, max_ratio=1.5, max_length=7)
+    how = DecodeConfig(
+        beam=width, min_ratio=0.5, max_ratio=1.5, max_length=7, stop_on_repetition=False
+    )
     assert length_limits(torch.tensor([50]), DecodeConfig(max_ratio=1.2, max_length=99))[1] == 60
     shortest, longest = length_limits(lengths, how)
     assert shortest.tolist() == [math.ceil(n / 2) for n in lengths.tolist()]
@@ -402,7 +406,7 @@ def test_a_passage_is_cut_and_put_back_with_its_spacing(translator: Translator) 
     first, second = translator.translate([one, two])
     text = f"{one}  {two}\n\n\t{two} {one}\r\n{one}"
     wanted = f"{first}  {second}\n\n\t{second} {first}\r\n{first}"
-    short = translator.with_settings(max_source=3)
+    short = translator.with_settings(max_source=4)
     told: list[int] = []
     assert short.translate([text, one, f"  {one}\n"], told.append) == [wanted, first, first]
     assert sum(told) == 3
@@ -422,10 +426,47 @@ def test_the_pieces_of_any_text_are_the_text(text: str, language: str) -> None:
         assert len(piece.strip().splitlines()) <= 1
 
 
+def test_a_long_sentence_is_translated_in_parts(translator: Translator) -> None:
+    parts = ["I see trees, ", "you want bread  ", "and they see "]
+    short = translator.with_settings(max_source=4)
+    assert [len(each.ids) for each in short.split(["".join(parts)])[0]] == [4, 3, 3]
+    each = translator.translate([part.strip() for part in parts])
+    wanted = f"{each[0]} {each[1]}  {each[2]}"
+    for text in ("".join(parts), f" {''.join(parts)}\n"):
+        assert short.translate([text]) == [wanted]
+        assert short.translate_rows([text]) == [wanted]
+        assert short.with_settings(split_sentences=False).translate([text]) == [wanted]
+    [sentences] = short.translate_in_detail(["".join(parts)])
+    assert joined(sentences) == wanted
+    long = "I see trees " * 500  # is told to its end
+    assert translator.translate([long])[0].count("arbres") == 188  # of 8 words each
+
+
+def test_the_parts_of_a_long_sentence_leave_room_for_their_translations(
+    translator: Translator,
+) -> None:
+    text = "I see trees and you want bread and they see Paris"
+    assert len(translator.with_settings(max_source=11).split([text])[0]) == 1
+    for max_length, number in ((30, 2), (9, 2), (6, 3), (1, 11)):
+        short = translator.with_settings(max_source=10, max_length=max_length)
+        split = short.split([text])[0]
+        assert len(split) == number
+        assert "".join(each.text for each in split) == text
+
+
+def test_what_has_no_word_is_not_cut(translator: Translator) -> None:
+    short = translator.with_settings(max_source=3)
+    for text in ("https://trees.example/bread,I?see=you&want=we,see", "1, 2, 3, 4, 5; 6 7 8 9"):
+        assert short.translate([text]) == [text]
+    url = "https://trees.example/bread?I=see"
+    assert url in short.translate([f"I see trees {url} and you want bread"])[0]
+
+
 def test_batches_of_long_sentences_are_smaller(translator: Translator) -> None:
     told: list[int] = []
     small = translator.with_settings(batch_size=4, max_source=10)
-    small.translate(["I " * 9, *["I see trees."] * 4, "I " * 25, "I " * 25], told.append)
+    long = "-".join("I" * 13)  # 25 tokens, and no space to cut it at
+    small.translate(["I " * 9, *["I see trees."] * 4, long, long], told.append)
     assert told == [0, 0, 4, 1, 1, 1]
 
 
@@ -552,27 +593,6 @@ def test_without_attention_unknown_words_are_copied_in_their_order(
     with torch.no_grad():
         directory.model.decoder.output.bias[UNK] = 99
     assert Translator(directory).translate([sentence]) == [written]
-
-
-@pytest.mark.parametrize(
-    ("ids", "cut", "reason"),
-    [
-        ([], False, "stop"),
-        ([4, 5, 6], False, "stop"),
-        ([4, 5, 6], True, "length"),
-        ([4, 4, 4], False, "stop"),  # "no, no, no"
-        ([9, 4, 4, 4, 4], False, "repetition"),
-        ([9, 4, 5, 4, 5, 4, 5], False, "repetition"),
-        ([9, 4, 5, 4, 5, 4, 5], True, "repetition"),
-        ([9, 4, 5, 4, 5], False, "stop"),
-        ([4, 5, 4, 5, 4, 5, 6], False, "stop"),
-        ([4, 5, 6, 7, 8, 9, 10, 11] * 3, False, "repetition"),
-    ],
-)
-def test_it_is_told_why_a_translation_ended(ids: list[int], cut: bool, reason: str) -> None:
-    assert finish_reason([4, 5, 6], ids, cut=cut) == reason
-    repeating = [7] * 4  # a source that does so itself
-    assert finish_reason(repeating, ids, cut=cut) == ("length" if cut else "stop")
 
 
 def test_a_translation_that_is_cut_is_told(translator: Translator) -> None:

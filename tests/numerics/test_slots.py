@@ -69,7 +69,7 @@ def test_a_long_sentence_delays_no_short_one() -> None:
     model = made("none")
     with torch.no_grad():
         model.decoder.output.bias[EOS] = -1e4  # nothing ends by itself: the lengths decide
-    how = DecodeConfig(max_length=60, max_ratio=5.0)
+    how = DecodeConfig(max_length=60, max_ratio=5.0, stop_on_repetition=False)
     slots: Slots[str] = Slots(model, how, 2, torch.device("cpu"))
     slots.admit([[5] * 12], ["long"])
     left: list[str] = []

@@ -14,6 +14,7 @@ from s2s.cli.verbs import VERBS
 from s2s.config import Config, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
+from s2s.evaluation.references import References
 from s2s.presets import PRESETS
 from tests.support.corpora import Pairs, Prepare, train_model
 
@@ -234,7 +235,7 @@ def test_each_sentence_of_a_line_is_translated(
 
 
 def test_translations_that_are_cut_are_told(
-    model_dir: Path, capsys: Captured, tmp_path: Path
+    model_dir: Path, corpus: Corpus, capsys: Captured, tmp_path: Path
 ) -> None:
     short = tmp_path / "short"
     shutil.copytree(model_dir, short)
@@ -244,8 +245,14 @@ def test_translations_that_are_cut_are_told(
     (short / "config.json").write_text(json.dumps(tree))
     (tmp_path / "in.txt").write_text("I see trees.\n12:30\nyou want bread!\n")
     flags = ["--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")]
-    assert main(["translate", str(short), *flags]) == 0
-    assert "2 translations" in complaint(capsys)
+    for more in ([], ["--json"], ["--beam", "2", "--n-best", "2"]):
+        assert main(["translate", str(short), *flags, *more]) == 0
+        told = complaint(capsys)
+        assert "2 translations were cut off, at 2 tokens (decode.max_length)" in told
+        assert told.endswith("lines: 1, 3")
+    assert main(["evaluate", str(short), "--corpus", str(corpus.path)]) == 0
+    number = len(References.of(corpus, "valid").sources)
+    assert f"s2s: {number} translations were cut off" in capsys.readouterr().err
     assert main(["translate", str(short), "I see trees.", "--json"]) == 0
     [record] = map(json.loads, capsys.readouterr().out.splitlines())
     assert record["sentences"][0]["translations"][0]["finish_reason"] == "length"

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from s2s.cli.main import main
+from s2s.config import DataConfig
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.evaluation.compare import Comparison, System, compare, open_system
 from s2s.evaluation.references import References
 from s2s.evaluation.scores import score
+from s2s.preparation import Source, prepare
 from tests.support.corpora import Pairs, Prepare
 
 Captured = pytest.CaptureFixture[str]
@@ -200,3 +202,84 @@ def test_the_command_refuses_what_is_no_corpus(model_dir: Path, capsys: Captured
     flags = ["--corpus", str(model_dir)]
     assert main(["compare", str(model_dir), str(model_dir), *flags]) == 2
     assert "is not a corpus directory" in capsys.readouterr().err
+
+
+# ---- lines of the user's own test file ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def given_files(pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, Path]:
+    """A corpus whose test files have 14 lines, three of them blank and one repeated, and these."""
+    folder = tmp_path_factory.mktemp("given")
+    sources = [f"I see trees {n}." for n in range(10)]
+    sources = ["", *sources[:4], " ", *sources[4:], sources[2], "\t"]
+    for side, line in (("en", "{}"), ("fr", "{} vraiment")):
+        lines = "".join(line.format(s) * bool(s.strip()) + "\n" for s in sources)
+        (folder / f"test.{side}").write_text(lines, "utf-8")
+    out, test = folder / "corpus", str(folder / "test.en")
+    flags = ["--source", str(pairs_file), "--test-source", test, "--out", str(out)]
+    assert main(["prepare", "base", *flags]) == 0
+    return Corpus.open(out), folder
+
+
+def test_a_line_for_each_line_of_the_test_file_is_accepted(
+    given_files: tuple[Corpus, Path], tmp_path: Path
+) -> None:
+    corpus, folder = given_files
+    assert corpus.manifest.left_out == {"test": (1, 6, 14)}
+    whole = (folder / "test.fr").read_text("utf-8").split("\n")[:-1]
+    assert len(whole) == 14
+    by_line = written(tmp_path / "whole.txt", whole)
+    by_row = written(tmp_path / "rows.txt", [line for line in whole if line.strip()])
+    by_source = written(tmp_path / "sources.txt", [f"I see trees {n}. vraiment" for n in range(10)])
+    result = compare_paths(by_line, by_row, corpus)
+    assert result.different == 0
+    assert result.differences[0].a > 99
+    assert compare_paths(by_line, by_source, corpus).different == 0
+    windows = tmp_path / "windows.txt"
+    windows.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*whole, ""]).encode())
+    assert compare_paths(windows, by_source, corpus).different == 0
+
+
+def test_another_number_of_lines_is_told_with_those_that_were_left_out(
+    given_files: tuple[Corpus, Path], tmp_path: Path
+) -> None:
+    file = written(tmp_path / "short.txt", ["a"] * 13)
+    with pytest.raises(BadInput) as error:
+        compare_paths(file, file, given_files[0])
+    for expected in ("has 13 lines", "10 distinct", "11 rows", "14 with", "rows 1, 6, 14 of test"):
+        assert expected in str(error.value)
+
+
+def test_the_rows_left_out_of_several_chunks_and_files_are_numbered(
+    pairs: Pairs, tmp_path: Path
+) -> None:
+    for name, skipped in (("one", {1, 4}), ("two", {0, 5})):
+        lines = ["" if n in skipped else f"I see {n}\tje vois {n}" for n in range(6)]
+        written(tmp_path / f"{name}.tsv", lines)
+    written(tmp_path / "train.tsv", [f"{s}\t{t}" for s, t in pairs])
+    source = Source(
+        source=(str(tmp_path / "train.tsv"),),
+        valid=(str(tmp_path / "one.tsv"), str(tmp_path / "two.tsv")),
+        source_language="en",
+        target_language="fr",
+    )
+    manifest = prepare(source, DataConfig(), tmp_path / "corpus", chunk_rows=4)
+    assert manifest.left_out == {"valid": (2, 5, 7, 12)}
+
+
+def test_a_translation_of_several_lines_is_one_line_of_evaluate(
+    model_dir: Path, tmp_path: Path, pairs_file: Path
+) -> None:
+    valid = tmp_path / "valid.jsonl"
+    rows = ["I see trees.\nyou want bread.", "I see bread.\r\nI see trees.", "we see\u2028Paris."]
+    valid.write_text("".join(json.dumps({"en": s, "fr": "oui"}) + "\n" for s in rows), "utf-8")
+    flags = ["--source", str(pairs_file), "--valid-source", str(valid)]
+    assert main(["prepare", "base", *flags, "--out", str(tmp_path / "c")]) == 0
+    flags = ["--corpus", str(tmp_path / "c"), "--output", str(tmp_path / "o.txt")]
+    assert main(["evaluate", str(model_dir), *flags]) == 0
+    lines = (tmp_path / "o.txt").read_bytes().split(b"\n")
+    assert len(lines) == 4
+    assert b"\xe2\x80\xa8" in lines[2]
+    corpus = Corpus.open(tmp_path / "c")
+    open_system(tmp_path / "o.txt", corpus, References.of(corpus, "valid"))

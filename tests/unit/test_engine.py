@@ -245,7 +245,8 @@ def test_very_long_sentences_go_beside_and_come_back_in_their_places(
     translator: Translator, sentences: list[str]
 ) -> None:
     short = translator.with_settings(max_source=3)
-    long = "I see trees and we want bread and they see Paris and you want school and so on"
+    # It has no space to be cut at.
+    long = "I-see-trees-and-we-want-bread-and-they-see-Paris-and-you-want-school-and-so-on"
     assert len(short.split([long])[0][0].ids) > 4 * 3
     texts = ["I see!", long, f"I see trees.\n{long}\n\nwe see!", f"{long} ?", "they want bread."]
     meters = Meters()
@@ -276,8 +277,9 @@ def test_texts_of_several_lines_keep_their_spacing(
 def test_what_was_taken_before_closing_is_finished_in_every_way(
     translator: Translator, sentences: list[str]
 ) -> None:
-    short = translator.with_settings(max_source=3)
-    long = "I see trees and we want bread and they see Paris and you want school and so on"
+    short = translator.with_settings(max_source=7)
+    long = "I-see-trees-and-we-want-bread-and-they-see-Paris-and-you-want-school-and-so-on"
+    assert len(short.split([long])[0][0].ids) > 4 * 7
     engine = engine_of(short, slots=3)
     beam = engine.config.decode.changed(beam=3)
 

@@ -117,8 +117,8 @@ def test_an_evaluation_without_options(
     assert evaluation.worst == ()
     content = json.loads(evaluation.to_json())
     assert list(content) == [
-        "part", "pairs", "sentences", "wordless", "loss", "perplexity", "token_accuracy",
-        "padded_accuracy", "decoding", "scores",
+        "part", "pairs", "sentences", "wordless", "incomplete", "loss", "perplexity",
+        "token_accuracy", "padded_accuracy", "decoding", "scores",
     ]  # fmt: skip
 
 

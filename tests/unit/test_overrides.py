@@ -88,7 +88,9 @@ def test_every_interface_offers_a_setting_that_it_does_not_leave_out() -> None:
     """Nothing lists what is offered, so a new setting is in all three at once."""
     offered = [{each.name for each in overrides} for overrides in
                (COMMAND_OVERRIDES, MODEL_OVERRIDES, REQUEST_OVERRIDES)]  # fmt: skip
-    assert set.intersection(*offered) == {"beam", "length_penalty", "unknown", "split_sentences"}
+    assert set.intersection(*offered) == {
+        "beam", "length_penalty", "unknown", "split_sentences", "stop_on_repetition",
+    }  # fmt: skip
     for left_out in set(DecodeConfig.model_fields) - set.union(*offered):
         assert left_out.startswith(("max_", "min_", "batch_"))
     assert {each.name for each in MODEL_OVERRIDES} < set(Arguments.model_fields)

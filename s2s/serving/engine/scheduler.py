@@ -10,7 +10,6 @@ import time
 from collections import deque
 
 from s2s.decoding.slots import Slot, Slots
-from s2s.decoding.translation import finish_reason
 from s2s.decoding.translator import Translator
 from s2s.serving.engine.beside import BesideSlots
 from s2s.serving.engine.connection import Connection
@@ -251,9 +250,8 @@ class Scheduler:
             links = [] if text is None else self._links(slot, text)
             if text is None or links is None:
                 continue
-            cut = len(slot.ids) == slot.max_length
-            reason = finish_reason(slot.owner.sentence.ids, slot.ids, cut=cut)
-            if self._pending.complete(slot.owner, text, links, incomplete=reason != "stop"):
+            incomplete = slot.finish_reason != "stop"
+            if self._pending.complete(slot.owner, text, links, incomplete=incomplete):
                 completed.append(slot.owner.request)
         return completed
 
