@@ -4,19 +4,24 @@ from collections.abc import Sequence
 
 from s2s.errors import BadInput
 from s2s.preparation.sources import Source
+from s2s.text.languages import find_code
 
 
 def named_columns(names: Sequence[str], source: Source, label: str) -> tuple[int, int]:
     """Return the positions of source and target among named columns.
 
-    They are the ones that the user names, or those named by the language codes, `source` and
-    `target`, or `src` and `tgt`.
+    They are the ones that the user names, or those named by the codes of the languages (in any
+    spelling), `source` and `target`, or `src` and `tgt`.
 
     Raises:
         BadInput: there are no such columns.
     """
     folded = [name.casefold() for name in names]
-    usual = [source.languages, ("source", "target"), ("src", "tgt"), ("src", "trg")]
+    if not source.columns:
+        found = [find_code(language, tuple(names)) for language in source.languages]
+        if None not in found and found[0] != found[1]:
+            return names.index(found[0]), names.index(found[1])
+    usual = [("source", "target"), ("src", "tgt"), ("src", "trg")]
     for pair in [source.columns] if source.columns else usual:
         one, two = (name.casefold() for name in pair)
         if one in folded and two in folded:

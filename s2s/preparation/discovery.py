@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from s2s.errors import BadInput
 from s2s.files import new_file
 from s2s.preparation.readers import FORMATS, root_cause
 from s2s.preparation.sources import Origin, Source
+from s2s.text.languages import find_code
 
 # Bytes of a plain file of lines that are one origin. The result depends on it: no setting.
 RANGE_BYTES = 16 << 20
@@ -80,9 +81,9 @@ def _local_paths(name: str, languages: tuple[str, str]) -> list[Path]:
     if path.is_file() or (path.is_dir() and _is_saved_dataset(path)):
         return [path.absolute()]
     if path.is_dir():
-        files = sorted(
-            file for file in path.iterdir() if file.is_file() and _has_format(file.name, languages)
-        )
+        within = sorted(file for file in path.iterdir() if file.is_file())
+        names = [file.name for file in within]
+        files = [file for file in within if _has_format(file.name, languages, names)]
         if not files:
             raise BadInput(f"{name}: no file of a known format ({_suffixes()}) in the directory")
         return [file.absolute() for file in files]
@@ -138,7 +139,11 @@ def _origins_of_paths(paths: list[Path], split: str, source: Source) -> Iterator
         seen.add(path)
         if path.is_dir():
             yield from _saved_origins(path, split)
-        elif (pair := _moses_pair(path.name, source.languages)) is not None:
+        elif (
+            pair := _moses_pair(
+                path.name, source.languages, (file.name for file in path.parent.iterdir())
+            )
+        ) is not None:
             files = [path.with_name(name) for name in pair]
             seen.update(files)
             yield _moses_origin(path, files, split)
@@ -196,7 +201,7 @@ def _zip_origins(path: Path, split: str, source: Source) -> Iterator[Origin]:
         if name in used:
             continue
         label = f"{path}/{name}"
-        if (pair := _moses_pair(name, source.languages)) is not None:
+        if (pair := _moses_pair(name, source.languages, names)) is not None:
             if not set(pair) <= set(names):
                 raise BadInput(f"{label}: the zip does not contain both {' and '.join(pair)}")
             used.update(pair)
@@ -269,19 +274,41 @@ def _format_of_name(name: str) -> str | None:
     return next((known for known, each in FORMATS.items() if suffix in each.suffixes), None)
 
 
-def _has_format(name: str, languages: tuple[str, str]) -> bool:
-    known = _format_of_name(name) or _moses_pair(name, languages) or name.endswith(".zip")
+def _has_format(name: str, languages: tuple[str, str], names: Iterable[str]) -> bool:
+    known = _format_of_name(name) or _moses_pair(name, languages, names) or name.endswith(".zip")
     return bool(known) and not name.startswith(("_", "."))
 
 
-def _moses_pair(name: str, languages: tuple[str, str]) -> tuple[str, str] | None:
-    """Return the names of two parallel files, source first, if `name` is one of them."""
+def _moses_pair(
+    name: str, languages: tuple[str, str], names: Iterable[str]
+) -> tuple[str, str] | None:
+    """Return the names of two parallel files, source first, if `name` is one of them.
+
+    Args:
+        names: of all files there; the codes that they end with may be spelt in any way.
+    """
+    stem, ending, packed = _stem_and_ending(name)
+    if not stem or not any(find_code(language, (ending,)) for language in languages):
+        return None
+    alike: dict[str, str] = {}  # files by their endings
+    for other in sorted(names, key=lambda other: other.startswith(stem)):  # the same case last
+        other_stem, other_ending, other_packed = _stem_and_ending(other)
+        if (other_stem.lower(), other_packed) == (stem.lower(), packed):
+            alike[other_ending] = other
+    alike[ending] = name
+    codes = [find_code(language, tuple(alike)) for language in languages]
+    source, target = (
+        f"{stem}.{language}{packed}" if code is None else alike[code]
+        for code, language in zip(codes, languages, strict=True)
+    )
+    return (source, target) if name in (source, target) else None
+
+
+def _stem_and_ending(name: str) -> tuple[str, str, str]:
+    """Return a name before and after its last point, without the suffix of gz, and that suffix."""
     packed = ".gz" if name.endswith(".gz") else ""
     stem, _, ending = name.removesuffix(packed).rpartition(".")
-    if not stem or ending not in languages:
-        return None
-    source, target = (f"{stem}.{language}{packed}" for language in languages)
-    return source, target
+    return stem, ending, packed
 
 
 def _suffixes() -> str:

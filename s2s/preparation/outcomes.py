@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Self
 
 from s2s.config import Section
-from s2s.corpus.directory import VocabularyCoverage
+from s2s.corpus.directory import LostLetters, VocabularyCoverage
 
 EXAMPLES = 10  # rows shown for each rule
 
@@ -48,6 +48,9 @@ class CleanOutcome(Section):
 
     usable_rows: int
     left_out: LeftOut
+
+    lost_letters: dict[str, LostLetters]
+    """Letters of each side that the normaliser loses, in rows that break no rule but `no_words`."""
 
 
 class GroupOutcome(Section):

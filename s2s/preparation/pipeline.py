@@ -21,7 +21,15 @@ import tokenizers
 
 from s2s import __version__
 from s2s.config import DataConfig
-from s2s.corpus.directory import MANIFEST, SIDES, SPLITS, Leak, Manifest, write_split_metadata
+from s2s.corpus.directory import (
+    MANIFEST,
+    SIDES,
+    SPLITS,
+    Leak,
+    LostLetters,
+    Manifest,
+    write_split_metadata,
+)
 from s2s.errors import BadInput
 from s2s.files import sha256, write_text
 from s2s.preparation.discovery import find_origins
@@ -38,6 +46,7 @@ from s2s.preparation.outcomes import (
 )
 from s2s.preparation.row_keys import HeldOutTargets, draw_random_splits
 from s2s.preparation.sources import Source
+from s2s.preparation.spelling import check_spelling, spelling_warnings
 from s2s.preparation.stages import (
     CLEAN,
     ENCODE,
@@ -52,9 +61,10 @@ from s2s.preparation.stages import (
 )
 from s2s.preparation.tables import sum_histograms
 from s2s.runs import claim_folder
+from s2s.text.languages import canonical_code
 
 # Version of the files in a run folder; a run of another one is refused.
-_RUN_LAYOUT = 3
+_RUN_LAYOUT = 4
 _SILENT = SilentProgress()
 
 
@@ -95,6 +105,7 @@ def prepare(
     Raises:
         BadInput: a source is missing, unreadable or without a usable pair; `out` exists.
     """
+    source, config = _with_canonical_codes(source, config)
     run: dict[str, object] = {
         "layout": _RUN_LAYOUT,
         "source": source.model_dump(mode="json"),
@@ -139,10 +150,24 @@ def dry_run(
     Raises:
         BadInput: as for `prepare`.
     """
+    source, config = _with_canonical_codes(source, config)
     with tempfile.TemporaryDirectory(prefix=".s2s-dry-run-", dir=scratch) as folder:
         job = _open_job(source, config, Path(folder), CHUNK_ROWS, progress)
         selection = _select_rows(job, _Runner(execute, progress))
         return DryRun(selection.rows_read, selection.left_out, selection.split_rows)
+
+
+def _with_canonical_codes(source: Source, config: DataConfig) -> tuple[Source, DataConfig]:
+    """Return both with the codes of the languages in the form that a corpus keeps."""
+
+    def codes(of: Source | DataConfig) -> dict[str, str]:
+        names = ("source_language", "target_language")
+        return {name: canonical_code(getattr(of, name)) for name in names}
+
+    return (
+        source.model_copy(update=codes(source)),
+        config.model_copy(update=codes(config)),
+    )
 
 
 @dataclass(frozen=True)
@@ -172,6 +197,7 @@ class _Selection:
 
     job: Job
     left_out: LeftOut
+    lost_letters: dict[str, LostLetters]  # of each side
     grouped: list[GroupOutcome]
     selected: list[SelectOutcome]
 
@@ -214,9 +240,15 @@ def _select_rows(job: Job, runner: _Runner) -> _Selection:
         runner.progress.log(f"no rows in {empty}")
     job = replace(job, chunks=tuple(_chunks(job, read)))
     cleaned = runner.run(job, CLEAN, len(job.chunks))
+    lost_letters = {
+        side: LostLetters.merge(outcome.lost_letters[side] for outcome in cleaned) for side in SIDES
+    }
+    check_spelling(lost_letters, job.config)
     usable = _count_usable(job, cleaned, label)
     rows = sum(chunk.rows for chunk in job.chunks)
     runner.progress.log(f"read {rows:,} rows of {label}, {usable:,} of them usable")
+    for warning in spelling_warnings(lost_letters, job.config):
+        runner.progress.log(warning)
 
     job = replace(
         job,
@@ -230,7 +262,7 @@ def _select_rows(job: Job, runner: _Runner) -> _Selection:
     left_out = LeftOut.merge(
         [*(each.left_out for each in cleaned), *(each.left_out for each in selected)]
     )
-    selection = _Selection(job, left_out, grouped, selected)
+    selection = _Selection(job, left_out, lost_letters, grouped, selected)
     for split, count in selection.split_rows.items():
         if not count:
             raise BadInput(
@@ -367,6 +399,7 @@ def _manifest(
             }
             for split in split_rows
         },
+        lost_letters=selection.lost_letters,
         lengths={
             split: {
                 side: sum_histograms(

@@ -34,6 +34,7 @@ from s2s.preparation.columns import (
 )
 from s2s.preparation.sources import Origin, Source
 from s2s.preparation.unpack import unpack
+from s2s.text.languages import find_code
 
 # Rows of a table that a reader yields, and of a step of a reader of lines: few enough that a
 # megabyte a row does no harm.
@@ -320,12 +321,10 @@ def _tmx_rows(file: Path, languages: tuple[str, str]) -> Iterator[Row]:
 
 def _tmx_segment(unit: ElementTree.Element, language: str) -> str:
     """Return the first text of a translation unit in a language, or an empty one."""
-    wanted = language.lower().replace("_", "-")
     for variant in unit.findall(".//{*}tuv"):
         code = variant.get("{http://www.w3.org/XML/1998/namespace}lang") or variant.get("lang")
-        own = (code or "").lower().replace("_", "-")
         segment = variant.find("{*}seg")
-        if (own == wanted or own.startswith(f"{wanted}-")) and segment is not None:
+        if find_code(language, (code or "",)) and segment is not None:
             text = "".join(segment.itertext())
             if text:
                 return text

@@ -1,0 +1,37 @@
+"""The units of text that suit a language, where the user has not chosen them."""
+
+from s2s.config import TextConfig
+from s2s.text.languages import is_spaceless, language_name
+
+# A rarer subword is left in pieces, so that a small corpus becomes characters and frequent words
+# instead of phrases that occur once.
+_MIN_FREQUENCY = 5
+_VOCABULARY_SIZE = 16_000
+
+
+def fit_units(text: TextConfig, languages: tuple[str, str]) -> tuple[TextConfig, str]:
+    """Return settings with subwords if a language has no spaces between words, and why.
+
+    A word of lossless text is what stands between spaces and punctuation marks: in Chinese a whole
+    clause, and nearly every one of a new text is unknown.
+
+    Args:
+        languages: codes of source and target.
+
+    Returns:
+        The settings, and a message for the user, which is empty if they stay as they are.
+    """
+    spaceless = [language_name(code) for code in languages if is_spaceless(code)]
+    if not spaceless or text.normaliser != "lossless" or text.units != "word":
+        return text, ""
+    size = text.vocabulary_size or _VOCABULARY_SIZE
+    changes: dict[str, object] = {
+        "units": "bpe",
+        "vocabulary_size": size,
+        "min_frequency": max(text.min_frequency, _MIN_FREQUENCY),
+    }
+    return text.model_copy(update=changes), (
+        f"{' and '.join(spaceless)} has no spaces between words, so tokens are subwords: "
+        f"--text.units bpe --text.vocabulary-size {size} "
+        f"--text.min-frequency {changes['min_frequency']} (--text.units word keeps whole phrases)"
+    )
