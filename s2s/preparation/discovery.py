@@ -290,16 +290,15 @@ def _moses_pair(
     stem, ending, packed = _stem_and_ending(name)
     if not stem or not any(find_code(language, (ending,)) for language in languages):
         return None
-    alike: dict[str, str] = {}  # files by their endings
-    for other in sorted(names, key=lambda other: other.startswith(stem)):  # the same case last
+    of_ending: dict[str, str] = {}
+    for other in (name, *sorted(names, key=lambda each: (not each.startswith(stem), each))):
         other_stem, other_ending, other_packed = _stem_and_ending(other)
         if (other_stem.lower(), other_packed) == (stem.lower(), packed):
-            alike[other_ending] = other
-    alike[ending] = name
-    codes = [find_code(language, tuple(alike)) for language in languages]
+            of_ending.setdefault(other_ending, other)
+    found = [find_code(language, tuple(of_ending)) for language in languages]
     source, target = (
-        f"{stem}.{language}{packed}" if code is None else alike[code]
-        for code, language in zip(codes, languages, strict=True)
+        f"{stem}.{language}{packed}" if code is None else of_ending[code]
+        for code, language in zip(found, languages, strict=True)
     )
     return (source, target) if name in (source, target) else None
 

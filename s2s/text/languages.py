@@ -99,7 +99,7 @@ def find_code(language: str, names: tuple[str, ...]) -> str | None:
         for name in names
         if (code := _parse(name)) and not code.variants and _is_known(code)
     }
-    same = (name for name in names if _tag(name) == _tag(language))  # CLDR need not know it
+    same = [name for name in names if _tag(name) == _tag(language)]  # CLDR need not know it
     if matching := (*same, *matching_languages(language, tuple(codes))):
         return matching[0]
     wanted = _parse(language)
