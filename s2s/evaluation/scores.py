@@ -13,6 +13,8 @@ from itertools import zip_longest
 from typing import Any, Literal
 
 from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.metrics.lib_ter import BeamEditDistance
+from sacrebleu.metrics.ter import TERSignature
 from sacrebleu.significance import PairedTest
 
 from s2s.model.metrics import Score
@@ -158,15 +160,30 @@ def _metric(measure: Measure, tokenize: Tokenize) -> Any:
     return TER(normalized=spaceless, asian_support=spaceless)
 
 
+class _CharacterTERSignature(TERSignature):
+    """Signature of `_CharacterTER`."""
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        super().__init__({**args, "tokenizer_signature": "char"})
+        self.info["shifts"] = "no"
+        self._abbr["shifts"] = "sh"
+
+
 class _CharacterTER(TER):
-    """TER that counts edits of characters, for text without spaces between words."""
+    """Rate of characters to insert, delete or replace, for text without spaces between words.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.tokenizer_signature = "char"
+    TER also counts moves of words; to search for those of characters takes seconds a sentence.
+    """
 
-    def _preprocess_segment(self, sent: str) -> str:
-        return str(super()._preprocess_segment(" ".join(sent)))
+    _SIGNATURE_TYPE = _CharacterTERSignature
+
+    def _compute_segment_statistics(
+        self, hypothesis: str, ref_kwargs: dict[str, Any]
+    ) -> list[float]:
+        texts = ["".join(words) for words in ref_kwargs["ref_words"]]
+        written = "".join(hypothesis.split())
+        edits = [BeamEditDistance(list(text))(list(written))[0] for text in texts]
+        return [min(edits), sum(map(len, texts)) / len(texts)]
 
 
 def _ranks(references: Sequence[Sequence[str]]) -> list[Any]:

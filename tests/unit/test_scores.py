@@ -190,7 +190,7 @@ def test_one_other_mark_leaves_a_high_score_without_spaces(language: str, refere
     assert 0 < ter.score < 20
     assert f"tok:{how}" in bleu.signature
     assert ("asian:yes" in ter.signature) == (how in ("zh", "ja-mecab"))
-    assert ("tok:char" in ter.signature) == (how == "char")
+    assert ("tok:char|" in ter.signature) == ("shifts:no" in ter.signature) == (how == "char")
 
 
 def test_both_unicode_forms_of_an_accent_are_the_same_text() -> None:
@@ -217,3 +217,9 @@ def test_empty_translations_and_references_are_scored(tokenize: Tokenize) -> Non
         assert sentence_scores(translations, references) == [0, 0]
         for row in paired_bootstrap(translations, translations, references, samples=10):
             assert row.difference == 0
+
+
+def test_the_edits_of_characters_are_counted_and_the_nearest_reference_is_taken() -> None:
+    translations, references = ["กขคงจ", "กข คง"], [["กขคงฉ", "จงคขก"], ["กขคง"]]
+    [ter] = score(translations, references, "", measures=["TER"], tokenize="char")
+    assert ter.score == pytest.approx(100 * 1 / 9)  # one character of five and four
