@@ -317,7 +317,7 @@ def expected_translations(model: Path, sentences: list[str]) -> tuple[list[str],
 
     translator = Translator.load(model).with_settings(beam=1)
     config = translator.config
-    return translator.translate(sentences), [config.source_language, config.target_language]
+    return list(translator.translate(sentences)), [config.source_language, config.target_language]
 
 
 def generate_load(load: Load) -> dict[str, Any]:

@@ -55,6 +55,12 @@ class TextConfig(Section):
     every character, so that a decoded sentence equals the encoded one; `tokenised` splits at spaces
     only, for text that is tokenised already."""
 
+    source_normaliser: Literal["same", "simplified"] = "same"
+    """How sources are normalised, which never have to be given back: `same` as targets, or
+    `simplified`, which reads as one what people, keyboards and editors write in several ways:
+    capitals and small letters, kinds of spaces, quotation marks, dashes and ellipses, full-width
+    and other compatibility forms (NFKC), and text with invisible characters."""
+
     units: Literal["word", "bpe", "unigram"] = "word"
     """What a token is: a whole word, or a subword from byte pair encoding (Sennrich et al., 2016)
     or from a unigram language model (Kudo, 2018)."""
@@ -68,6 +74,11 @@ class TextConfig(Section):
 
     shared: bool = False
     """Use one vocabulary for both languages."""
+
+    def normaliser_of(self, side: Literal["source", "target"]) -> str:
+        """Return the name of a side's normaliser."""
+        simplified = side == "source" and self.source_normaliser == "simplified"
+        return "simplified" if simplified else self.normaliser
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:

@@ -42,6 +42,7 @@ def seed() -> Config:
 def demo() -> Config:
     """Configure two minutes of training on two CPU cores, for the embedded demo corpus."""
     return Config(
+        text=TextConfig(source_normaliser="simplified"),
         corpus=CorpusConfig(valid=0.05, test=0.05),
         model=ModelConfig(embedding_size=96, hidden_size=256),
         train=TrainConfig(epochs=8, batch_size=128, learning_rate=2e-3),
@@ -52,7 +53,7 @@ def demo() -> Config:
 def base() -> Config:
     """Configure a start for a corpus of your own: lossless text, 16,000 words a language."""
     return Config(
-        text=TextConfig(vocabulary_size=16_000),
+        text=TextConfig(source_normaliser="simplified", vocabulary_size=16_000),
         model=ModelConfig(
             embedding_size=256,
             hidden_size=512,

@@ -14,11 +14,12 @@ from pydantic import Field
 
 from s2s.config import DataConfig, Section
 from s2s.errors import BadInput
+from s2s.text.normalise import Side
 from s2s.text.vocabulary import Vocabulary
 
 MANIFEST = "corpus.json"
 SPLITS = ("train", "valid", "test")
-SIDES = ("source", "target")
+SIDES: tuple[Side, ...] = ("source", "target")
 
 COLUMNS = Features(
     {

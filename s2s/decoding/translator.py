@@ -29,7 +29,7 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.alignment import Link, word_links
 from s2s.text.ragged import Ragged
-from s2s.text.sentences import Sentence, has_lines, split_sentences
+from s2s.text.sentences import Sentence, has_lines, is_in_capitals, split_sentences
 from s2s.text.translatable import Translatable
 from s2s.text.vocabulary import EOS, PAD, SPECIALS, UNK
 
@@ -58,6 +58,8 @@ class Translator:
         self._translatable = Translatable(
             directory.config.source_language, directory.source.tokens, len(SPECIALS)
         )
+        # A model that cannot see capitals does not write them either.
+        self._follows_capitals = directory.source.folds_case and not directory.target.folds_case
         dtype = torch.bfloat16 if self._settings.precision == "bf16" else torch.float32
         self._model.decoder.add_module("output", OutputLayer(directory.model.decoder.output, dtype))
 
@@ -153,16 +155,17 @@ class Translator:
         Args:
             every_sentence: else a text is split only if it has several lines or too many tokens.
         """
-        texts = [text.strip() for text in texts]
+        # A byte order mark is left over from a file.
+        texts = [text.strip().removeprefix("\ufeff").strip() for text in texts]
         language, longest = self._directory.config.source_language, self._settings.max_source
-        encoded = self._directory.source.encode(texts)
+        encoded = self._directory.source.encode(list(map(_as_in_corpora, texts)))
         split: list[list[Sentence]] = []
         for text, ids in zip(texts, encoded, strict=True):
             pieces = [text] * bool(text)
             if every_sentence or has_lines(text) or len(ids) > longest:
                 pieces = split_sentences(text, language)
             if len(pieces) > 1:
-                each = self._directory.source.encode([piece.strip() for piece in pieces])
+                each = self._directory.source.encode(list(map(_as_in_corpora, pieces)))
                 split.append(
                     [Sentence(piece, own) for piece, own in zip(pieces, each, strict=True)]
                 )
@@ -229,6 +232,7 @@ class Translator:
             alignment: of each id the source token that it stands for, if that is known.
             translation: the text of the ids.
         """
+        sentence = _as_in_corpora(sentence)
         return word_links(
             sentence,
             self._directory.source.surface_tokens(sentence),
@@ -242,7 +246,7 @@ class Translator:
 
         A sentence without words has one empty translation.
         """
-        sentences = [sentence.strip() for sentence in sentences]
+        sentences = list(map(_as_in_corpora, sentences))
         ids = self._directory.source.encode(sentences)
         by_sentence = self._search(ids, lambda translated: None, details=True)
         translations = []
@@ -265,28 +269,42 @@ class Translator:
         return translations
 
     def detokenise(self, sentence: str, ids: list[int], alignment: list[int] | None) -> str:
-        """Return the text of the ids that translate a sentence.
+        """Return the text of the ids that translate a sentence, in capitals if the sentence is.
 
         Args:
             alignment: of each id the source token that it stands for, if that is known: copied for
                 unknown words where the settings ask for it. Without it, the unknown words of the
                 sentence are copied in their order.
         """
-        if self._settings.unknown != "copy" or UNK not in ids:
-            return self._directory.target.decode(ids)
+        if self._settings.unknown == "copy" and UNK in ids:
+            text = self._with_copies(sentence, ids, alignment)
+        else:
+            text = self._directory.target.decode(ids)
+        in_capitals = self._follows_capitals and is_in_capitals(sentence)
+        return text.upper() if in_capitals else text
+
+    def _with_copies(self, sentence: str, ids: list[int], alignment: list[int] | None) -> str:
+        """Return the text of ids with words of the sentence in the place of unknown ones.
+
+        A bare mark is never copied: where the model looked at one, the nearest unknown word is, if
+        there is one that was not copied yet. An unknown word without anything to copy is left out.
+        """
+        sentence = _as_in_corpora(sentence)
         words = self._directory.source.surface_words(sentence)
-        if alignment is not None:
-            copied = {place: words[alignment[place]] for place, i in enumerate(ids) if i == UNK}
-            return self._directory.target.decode(ids, copied)
         [source] = self._directory.source.encode([sentence])
-        unknown = (word for word, i in zip(words, source, strict=True) if i == UNK)
+        wordlike = {place for place, word in enumerate(words) if any(map(str.isalnum, word))}
+        unknown = [place for place in sorted(wordlike) if source[place] == UNK]
         kept: list[int] = []
-        copied = {}
-        for token in ids:
+        copied: dict[int, str] = {}
+        for place, token in enumerate(ids):
             if token == UNK:
-                if (word := next(unknown, None)) is None:
-                    continue  # there is nothing to copy
-                copied[len(kept)] = word
+                attended = alignment[place] if alignment else None
+                if attended not in wordlike:
+                    attended = min(unknown, key=lambda p: abs(p - (attended or 0)), default=None)
+                if attended is None:
+                    continue
+                unknown = [place for place in unknown if place != attended]
+                copied[len(kept)] = words[attended]
             kept.append(token)
         return self._directory.target.decode(kept, copied)
 
@@ -343,3 +361,8 @@ class Translator:
         tokens = [self._directory.target.surface(token) for token in hypothesis.ids]
         has_eos = len(hypothesis.scores) > len(hypothesis.ids)
         return [*tokens, SPECIALS[EOS]] if has_eos else tokens
+
+
+def _as_in_corpora(sentence: str) -> str:
+    """Return a sentence as the rows of a corpus are: trimmed, with spaces for tabs."""
+    return sentence.strip().replace("\t", " ")

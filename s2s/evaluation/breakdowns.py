@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,11 +12,12 @@ import torch
 
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batches
+from s2s.corpus.directory import SIDES
 from s2s.evaluation.references import References
 from s2s.evaluation.scores import score, sentence_scores
 from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
-from s2s.text.normalise import WordSplitter
+from s2s.text.normalise import Side, WordSplitter
 from s2s.text.vocabulary import EOS, PAD, UNK, Vocabulary
 
 # B sentences of a batch, T target tokens of the longest, N real target tokens of a batch, C of
@@ -92,9 +93,9 @@ def break_down(
         translations: of each source of the references.
         batches: the same sentences as tokens of the model.
     """
-    splitter = WordSplitter(model.config.text)
-    counts = _count_words(corpus, splitter)
-    sentences = _sentence_groups(model.source, splitter, counts, references, translations)
+    splitters = {side: WordSplitter(model.config.text, side) for side in SIDES}
+    counts = _count_words(corpus, splitters["target"])
+    sentences = _sentence_groups(model.source, splitters, counts, references, translations)
     return Breakdowns(sentences, _token_groups(model, counts, batches))
 
 
@@ -114,7 +115,7 @@ def worst_sentences(
 
 def _sentence_groups(
     vocabulary: Vocabulary,
-    splitter: WordSplitter,
+    splitters: Mapping[Side, WordSplitter],
     counts: Counter[str],
     references: References,
     translations: list[str],
@@ -124,17 +125,17 @@ def _sentence_groups(
     The criteria are the number of words of the source; the number of its words that hold an unknown
     token; and how often the rarest word of the reference occurs in the targets of `train`. Of
     several references the one counts whose rarest word is the most frequent, as the easiest to
-    produce. Words are those of the model's normaliser, punctuation included. A sentence without
+    produce. Words are those of the model's normalisers, punctuation included. A sentence without
     words is in no group. BLEU of a group whose translations all have fewer than four words is 0.
     """
-    words = [splitter.split(source) for source in references.sources]
+    words = [splitters["source"].split(source) for source in references.sources]
     unknown = _unknown_words(vocabulary, words)
 
     def unknown_in(line: list[str]) -> int:
         return sum(word in unknown for word in line) if line else _NO_BIN
 
     def rarest_in(group: list[str]) -> int:
-        targets = filter(None, map(splitter.split, group))
+        targets = filter(None, map(splitters["target"].split, group))
         return max((min(counts[word] for word in target) for target in targets), default=_NO_BIN)
 
     def groups(values: Iterable[int], bins: Sequence[int]) -> tuple[SentenceGroup, ...]:

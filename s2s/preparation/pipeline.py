@@ -62,6 +62,7 @@ from s2s.preparation.stages import (
 from s2s.preparation.tables import sum_histograms
 from s2s.runs import claim_folder
 from s2s.text.languages import canonical_code
+from s2s.text.normalise import Side
 
 # Version of the files in a run folder; a run of another one is refused.
 _RUN_LAYOUT = 4
@@ -197,7 +198,7 @@ class _Selection:
 
     job: Job
     left_out: LeftOut
-    lost_letters: dict[str, LostLetters]  # of each side
+    lost_letters: dict[Side, LostLetters]
     grouped: list[GroupOutcome]
     selected: list[SelectOutcome]
 
@@ -399,7 +400,7 @@ def _manifest(
             }
             for split in split_rows
         },
-        lost_letters=selection.lost_letters,
+        lost_letters={**selection.lost_letters},
         lengths={
             split: {
                 side: sum_histograms(

@@ -1,14 +1,16 @@
 """Letters that a normaliser loses, which tell whether it can spell a language."""
 
+import unicodedata
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from s2s.config import DataConfig
-from s2s.corpus.directory import SIDES, LostLetters
+from s2s.corpus.directory import LostLetters
 from s2s.errors import BadInput
 from s2s.text.languages import language_name
+from s2s.text.normalise import Side
 
 _REMEDY = "--text.normaliser lossless keeps every letter"
 _SHOWN = 10  # letters in a message
@@ -22,18 +24,25 @@ def find_lost_letters(sentences: pa.StringArray, split: Callable[[str], list[str
     """
     text = " ".join(sentences.to_pylist()) + " "
     times = np.bincount(np.frombuffer(text.encode("utf-32-le"), np.uint32))
-    counts = {chr(code): int(times[code]) for code in np.flatnonzero(times) if chr(code).isalpha()}
+    counts = {
+        chr(code): int(times[code]) for code in np.flatnonzero(times) if _is_letter(chr(code))
+    }
     lost = {}
     if len(split(" ".join(counts))) != len(counts):  # a letter alone is a word
         lost = {
             letter: count
             for letter, count in counts.items()
-            if not any(map(str.isalpha, "".join(split(letter))))
+            if not any(map(_is_letter, "".join(split(letter))))
         }
     return LostLetters(letters=sum(counts.values()), lost=lost)
 
 
-def check_spelling(lost: Mapping[str, LostLetters], config: DataConfig) -> None:
+def _is_letter(character: str) -> bool:
+    """Return whether a character is a letter, but no modifier letter, such as ʼ."""
+    return unicodedata.category(character) in ("Ll", "Lo", "Lt", "Lu")
+
+
+def check_spelling(lost: Mapping[Side, LostLetters], config: DataConfig) -> None:
     """Check that the normaliser keeps at least half of the letters of both sides.
 
     Args:
@@ -47,7 +56,7 @@ def check_spelling(lost: Mapping[str, LostLetters], config: DataConfig) -> None:
             raise BadInput(f"{_describe(side, letters, config)}: it cannot spell it; {_REMEDY}")
 
 
-def spelling_warnings(lost: Mapping[str, LostLetters], config: DataConfig) -> list[str]:
+def spelling_warnings(lost: Mapping[Side, LostLetters], config: DataConfig) -> list[str]:
     """Return a warning for each side of which the normaliser loses letters.
 
     Args:
@@ -60,10 +69,11 @@ def spelling_warnings(lost: Mapping[str, LostLetters], config: DataConfig) -> li
     ]
 
 
-def _describe(side: str, letters: LostLetters, config: DataConfig) -> str:
+def _describe(side: Side, letters: LostLetters, config: DataConfig) -> str:
     shown = " ".join(list(letters.lost)[:_SHOWN]) + (" …" if len(letters.lost) > _SHOWN else "")
-    codes = dict(zip(SIDES, (config.source_language, config.target_language), strict=True))
+    code = config.source_language if side == "source" else config.target_language
+    normaliser, percent = config.text.normaliser_of(side), 100 * letters.share
     return (
-        f"normaliser {config.text.normaliser!r} loses {100 * letters.share:.3g} % of the letters "
-        f"of the {side}, {language_name(codes[side])} ({shown})"
+        f"normaliser {normaliser!r} loses {percent:.3g} % of the letters of the {side}, "
+        f"{language_name(code)} ({shown})"
     )

@@ -56,7 +56,7 @@ from s2s.preparation.tables import (
     words_column,
     words_of_column,
 )
-from s2s.text.normalise import SplitWords, WordSplitter
+from s2s.text.normalise import Side, SplitWords, WordSplitter
 from s2s.text.ragged import Ragged
 from s2s.text.sentences import split_sentences
 from s2s.text.vocabulary import EOS, SPECIALS, UNK, Vocabulary
@@ -115,18 +115,18 @@ def _read(job: Job, number: int) -> ReadOutcome:
 
 def _clean(job: Job, number: int) -> CleanOutcome:
     """Write the usable rows of a chunk, split into words, and their hashes."""
-    chunk, splitter = job.chunks[number], _splitter(job.config.text)
+    chunk, text = job.chunks[number], job.config.text
     rows = load_table(job.folder / "read" / chunk.file).slice(0, chunk.rows)
     cleaner = Cleaner(job.config.corpus.clean, job.source.languages)
     table = cleaner.check(rows, unusable_only=bool(chunk.split))
-    words = {side: splitter.split_many(table[side].combine_chunks()) for side in SIDES}
+    words = {side: _splitter(text, side).split_many(table[side].combine_chunks()) for side in SIDES}
     drop = table["drop"].to_numpy().astype(object)
     readable = np.flatnonzero(drop == "")
     for side in SIDES:
         has_words = words[side].indices.lengths > 0 if chunk.split else _has_letters(words[side])
         drop[(drop == "") & ~has_words] = "no_words"
     usable = np.flatnonzero(drop == "")
-    columns = {side: table[side].take(usable) for side in SIDES}
+    columns: dict[str, pa.Array] = {side: table[side].take(usable) for side in SIDES}
     columns |= {f"{side}_words": words_column(words[side], usable) for side in SIDES}
     save_table(job.file("clean", number, ".arrow"), pa.table(columns))
     keys = RowKeys.from_table(table.take(usable), job.config.corpus.seed)
@@ -135,7 +135,8 @@ def _clean(job: Job, number: int) -> CleanOutcome:
         usable_rows=len(usable),
         left_out=left_out_rows(table, drop),
         lost_letters={
-            side: find_lost_letters(table[side].take(readable), splitter.split) for side in SIDES
+            side: find_lost_letters(table[side].take(readable), _splitter(text, side).split)
+            for side in SIDES
         },
     )
 
@@ -149,8 +150,8 @@ def _has_letters(words: SplitWords) -> Any:
 
 
 @lru_cache(maxsize=2)
-def _splitter(config: TextConfig) -> WordSplitter:
-    return WordSplitter(config)
+def _splitter(config: TextConfig, side: Side) -> WordSplitter:
+    return WordSplitter(config, side)
 
 
 # ---- group --------------------------------------------------------------------------------------
@@ -280,6 +281,7 @@ def _learn(job: Job, number: int) -> LearnOutcome:
     """Write the vocabulary of a side, or of both, and measure its coverage of each split."""
     sides = SIDES if job.config.text.shared else (SIDES[number],)
     counts = {side: _word_counts(job, side) for side in sides}
+    text = job.config.text
     if job.vocabularies is not None:
         vocabulary = Vocabulary.load(job.vocabularies / f"{sides[0]}.json")
     else:
@@ -287,10 +289,10 @@ def _learn(job: Job, number: int) -> LearnOutcome:
         total: Counter[str] = Counter()
         for table in counts.values():
             total.update(_counts_in(table, splits))
-        vocabulary = Vocabulary.from_counts(total, job.config.text)
+        vocabulary = Vocabulary.from_counts(total, text)
     for side in sides:
         with new_file(job.corpus_folder / f"{side}.json") as file:
-            vocabulary.save(file)
+            vocabulary.of_side(text, side).save(file)
     return LearnOutcome(
         vocabulary=dict.fromkeys(sides, len(vocabulary) - len(SPECIALS)),
         coverage={
@@ -367,7 +369,9 @@ def _encode(job: Job, number: int) -> EncodeOutcome:
         if not len(rows):
             continue
         split_ids = {side: ids[side].select(rows) for side in SIDES}
-        columns = {side: table[side].take(rows).combine_chunks() for side in SIDES}
+        columns: dict[str, pa.Array] = {
+            side: table[side].take(rows).combine_chunks() for side in SIDES
+        }
         columns |= {f"{side}_ids": split_ids[side].to_arrow() for side in SIDES}
         file = job.file("encode", number, f".{split}.arrow")
         save_table(file, pa.table(columns).cast(COLUMNS.arrow_schema))

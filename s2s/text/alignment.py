@@ -33,6 +33,8 @@ def word_links(
         attended: for each target token the place of the source token of greatest weight; without
             it, tokens correspond by their positions.
     """
+    if target.isupper():  # a translation may have been put in capitals
+        target_tokens = [token.upper() for token in target_tokens]
     begins = _begins(source, source_tokens)
     links: list[Link] = []
     if not begins:

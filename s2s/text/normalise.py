@@ -7,7 +7,7 @@ all of it, and the tokenizers library alone can apply it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,8 @@ from s2s.config import TextConfig
 from s2s.text.ragged import Ragged
 
 T = TypeVar("T")
+
+Side = Literal["source", "target"]
 
 # Three private-use characters carry spacing through the tokens. A token that starts (ends) with
 # JOIN had no space before (after) it; SPACE stands for a space that does not separate two words,
@@ -39,13 +41,16 @@ _TUTORIAL = [
     normalizers.Replace(Regex(r"[^a-zA-Z!.?]+"), " "),
 ]
 
+# Joiners, soft hyphens, zero-width spaces and variation selectors cut no word: they belong to the
+# character before them (rule WB4 of Unicode's UAX 29).
+_EXTENDS = r"\u00ad\u200b-\u200d\u2060\ufe00-\ufe0f\ufeff"
 _BEFORE_MARK = (
-    rf"(?<=[^ ])(?=[^{_WORD} '’])"
+    rf"(?<=[^ ])(?=[^{_WORD}{_EXTENDS} '’])"
     rf"|(?<=[^ ])(?=['’](?:{_CLITIC}|[^{_WORD}]|\z))"
     r"|(?<=[^ \p{L}])(?=['’])"
 )
 _AFTER_MARK = (
-    rf"(?<=[^{_WORD} '’{JOIN}])(?=[{_WORD}])"
+    rf"(?<=[^{_WORD}{_EXTENDS} '’{JOIN}])(?=[{_WORD}])"
     rf"|(?<=['’])(?!{_CLITIC})(?=[{_WORD}])"
 )  # fmt: skip
 # Words, clitics and single punctuation marks, with joins from which the decoder rebuilds the
@@ -58,12 +63,37 @@ _LOSSLESS = [
     normalizers.Replace(Regex(_AFTER_MARK), f"{JOIN} "),
 ]
 
+# What is written in different ways is made the same, and then split into words, clitics and marks.
+# Quotation marks come before NFKC, which would take some of them apart. Of invisible characters
+# those that join letters have a meaning; of a run of `?` or `!` one is kept.
+_SIMPLIFIED = [
+    normalizers.Replace(Regex(r"[\p{Cf}\p{Co}\ufe00-\ufe0f&&[^\u200c\u200d]]"), ""),
+    normalizers.Replace(Regex("[‘’‚‛‹›′‵`´ʹʻʼʽ׳＇❛❜]{2}|[“”„‟«»″‶״＂❝❞]|''"), '"'),
+    normalizers.Replace(Regex("[‘’‚‛‹›′‵`´ʹʻʼʽ׳＇❛❜]"), "'"),
+    normalizers.NFKC(),
+    normalizers.Replace(Regex(r"[\p{Pd}−]+"), "-"),
+    normalizers.Replace(Regex(r"\.{2,}"), "…"),
+    normalizers.Replace(Regex(r"\?{2,}"), "?"),
+    normalizers.Replace(Regex(r"!{2,}"), "!"),
+    normalizers.Lowercase(),
+    normalizers.Replace(Regex(_BEFORE_MARK), " "),
+    normalizers.Replace(Regex(_AFTER_MARK), " "),
+    normalizers.Replace(Regex(r"[\s\p{Cc}]+"), " "),
+    normalizers.Strip(),
+]
+
 _TOKENISED = [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-_NORMALISERS = {"tutorial": _TUTORIAL, "lossless": _LOSSLESS, "tokenised": _TOKENISED}
+_NORMALISERS = {
+    "tutorial": _TUTORIAL,
+    "lossless": _LOSSLESS,
+    "simplified": _SIMPLIFIED,
+    "tokenised": _TOKENISED,
+}
 
 
-def untrained_tokenizer(config: TextConfig) -> Tokenizer:
+def untrained_tokenizer(config: TextConfig, side: Side = "target") -> Tokenizer:
     """Return a tokenizer that can normalise, split and decode, but has no vocabulary yet."""
+    normaliser = config.normaliser_of(side)
     if config.units == "word":
         tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
@@ -78,9 +108,10 @@ def untrained_tokenizer(config: TextConfig) -> Tokenizer:
             ]
         )
         to_spaced_text = [decoders.Fuse(), decoders.Replace(START, " ")]
-    tokenizer.normalizer = normalizers.Sequence(_NORMALISERS[config.normaliser])
-    lossless = config.normaliser == "lossless"
-    superfluous_spaces = rf" {JOIN}|{JOIN} |\A " if lossless else r"\A "
+    tokenizer.normalizer = normalizers.Sequence(_NORMALISERS[normaliser])
+    # A model may put tokens side by side that no text has: they are joined once.
+    joins = rf"{JOIN}+ ?{JOIN}*| {JOIN}+|"
+    superfluous_spaces = rf"{joins if normaliser == 'lossless' else ''}\A "
     tokenizer.decoder = decoders.Sequence(
         [
             *to_spaced_text,
@@ -106,10 +137,10 @@ class SplitWords:
 
 
 class WordSplitter:
-    """Splits sentences into words, as every vocabulary of the same settings does."""
+    """Splits sentences of a side into words, as every vocabulary of the same settings does."""
 
-    def __init__(self, config: TextConfig) -> None:
-        self._normalizer = untrained_tokenizer(config).normalizer
+    def __init__(self, config: TextConfig, side: Side = "target") -> None:
+        self._normalizer = untrained_tokenizer(config, side).normalizer
         self._split_cached = cached(self.split)
 
     def split(self, sentence: str) -> list[str]:

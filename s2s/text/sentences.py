@@ -89,6 +89,11 @@ def split_sentences(text: str, language: str) -> list[str]:
     return sentences
 
 
+def is_in_capitals(sentence: str) -> bool:
+    """Return whether a sentence is written in capitals, at least two of them."""
+    return sentence.isupper() and sum(map(str.isupper, sentence)) > 1
+
+
 def has_lines(text: str) -> bool:
     """Return whether a text has several lines."""
     return _ANY_LINE_END.search(text) is not None

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, models, trainers
 
 from s2s.config import TextConfig
 from s2s.errors import BadInput
-from s2s.text.normalise import JOIN, SPACE, START, WordSplitter, untrained_tokenizer
+from s2s.text.normalise import JOIN, SPACE, START, Side, WordSplitter, untrained_tokenizer
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<sos>", "<eos>")
@@ -34,21 +34,25 @@ class Vocabulary:
         self.tokens = sorted(ids, key=ids.__getitem__)  # in the order of their ids
         (first_chunk, _), *_ = tokenizer.pre_tokenizer.pre_tokenize_str("a")
         self._word_start = first_chunk[:-1]  # START if words are split into subwords, else ""
-        self._lowercases = tokenizer.normalizer.normalize_str("A") == "a"
+        self.folds_case = tokenizer.normalizer.normalize_str("A") == "a"
+        # Whether words are not as they are written, so that they are looked up in the text.
+        self._rewrites = "\u00ad" not in tokenizer.normalizer.normalize_str("\u00ada")
 
     @classmethod
-    def learn(cls, sentences: Iterable[str], config: TextConfig) -> Self:
+    def learn(cls, sentences: Iterable[str], config: TextConfig, side: Side = "target") -> Self:
         """Return the vocabulary of some sentences.
 
         Raises:
             BadInput: `config.vocabulary_size` cannot be reached.
         """
-        splitter = WordSplitter(config)
+        splitter = WordSplitter(config, side)
         counts = Counter(word for sentence in sentences for word in splitter.split(sentence))
-        return cls.from_counts(counts, config)
+        return cls.from_counts(counts, config, side)
 
     @classmethod
-    def from_counts(cls, counts: Mapping[str, int], config: TextConfig) -> Self:
+    def from_counts(
+        cls, counts: Mapping[str, int], config: TextConfig, side: Side = "target"
+    ) -> Self:
         """Return the vocabulary of words with these frequencies: specials first, then the others.
 
         Whole words come in the order of falling frequency, and words of equal frequency in the
@@ -58,12 +62,18 @@ class Vocabulary:
             BadInput: `config.vocabulary_size` cannot be reached.
         """
         ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-        tokenizer = untrained_tokenizer(config)
+        tokenizer = untrained_tokenizer(config, side)
         if config.units == "word":
             tokenizer.model = _word_model(ranked, config)
         else:
             tokenizer.model = _train_subword_model(tokenizer, ranked, config)
         return cls(tokenizer)
+
+    def of_side(self, config: TextConfig, side: Side) -> Self:
+        """Return a vocabulary of the same tokens for a side, which may be normalised otherwise."""
+        tokenizer = untrained_tokenizer(config, side)
+        tokenizer.model = self._tokenizer.model
+        return type(self)(tokenizer)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -142,8 +152,13 @@ class Vocabulary:
         """
         encoded = self._tokenizer.encode(sentence)
         words = self.surface_words(sentence)
+        if self._rewrites:
+            return [
+                word if i == UNK else sentence[begin:end]
+                for i, word, (begin, end) in zip(encoded.ids, words, encoded.offsets, strict=True)
+            ]
         return [
-            _without_spacing(word if self._lowercases or i == UNK else self.tokens[i])
+            _without_spacing(word if i == UNK else self.tokens[i])
             for i, word in zip(encoded.ids, words, strict=True)
         ]
 
@@ -154,7 +169,7 @@ class Vocabulary:
         sentence.
         """
         encoded = self._tokenizer.encode(sentence)
-        if self._lowercases:
+        if self._rewrites:
             spans: dict[int | None, tuple[int, int]] = {}
             for word_id, (start, end) in zip(encoded.word_ids, encoded.offsets, strict=True):
                 first, last = spans.get(word_id, (start, end))

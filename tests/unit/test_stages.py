@@ -95,13 +95,22 @@ def test_a_chunk_without_a_usable_row_is_only_counted(tmp_path: Path) -> None:
     assert manifest.read == 110 == sum(manifest.rows.values()) + sum(manifest.drops.values())
 
 
-@pytest.mark.parametrize("normaliser", ["lossless", "tutorial"])
+@pytest.mark.parametrize(
+    ("normaliser", "source_normaliser"),
+    [("lossless", "same"), ("tutorial", "same"), ("lossless", "simplified")],
+)
 @pytest.mark.parametrize("units", ["word", "bpe", "unigram"])
 @pytest.mark.parametrize("shared", [False, True])
 def test_ids_are_those_of_the_saved_tokenizer(
-    normaliser: str, units: str, shared: bool, pairs: Pairs, tmp_path: Path
+    normaliser: str, source_normaliser: str, units: str, shared: bool, pairs: Pairs, tmp_path: Path
 ) -> None:
-    text = TextConfig(normaliser=normaliser, units=units, shared=shared, vocabulary_size=60)
+    text = TextConfig(
+        normaliser=normaliser,
+        source_normaliser=source_normaliser,
+        units=units,
+        shared=shared,
+        vocabulary_size=60,
+    )
     config = DataConfig(text=text, corpus=CorpusConfig(valid=0.2, test=0.2))
     manifest = prepare_file(write(pairs, tmp_path), config, tmp_path / "out", chunk_rows=25)
     corpus = Corpus.open(tmp_path / "out")
@@ -117,16 +126,22 @@ def test_ids_are_those_of_the_saved_tokenizer(
             assert manifest.lengths[split][side] == lengths
             assert (known.unknown_rate > 0) == any(UNK in row for row in ids)
     if shared:
+        assert corpus.source.tokens == corpus.target.tokens
         files = [(tmp_path / "out" / f"{side}.json").read_bytes() for side in ("source", "target")]
-        assert files[0] == files[1]
+        assert (files[0] == files[1]) == (source_normaliser == "same")
 
 
-def test_the_vocabulary_is_that_of_the_training_sentences(pairs: Pairs, tmp_path: Path) -> None:
-    config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
+@pytest.mark.parametrize("source_normaliser", ["same", "simplified"])
+def test_the_vocabulary_is_that_of_the_training_sentences(
+    source_normaliser: str, pairs: Pairs, tmp_path: Path
+) -> None:
+    text = TextConfig(source_normaliser=source_normaliser)
+    config = DataConfig(text=text, corpus=CorpusConfig(valid=0.2, test=0.2))
     prepare_file(write(pairs, tmp_path), config, tmp_path / "out", chunk_rows=25)
     corpus = Corpus.open(tmp_path / "out")
     for side in ("source", "target"):
-        Vocabulary.learn(corpus.split("train")[side], config.text).save(tmp_path / "naive.json")
+        vocabulary = Vocabulary.learn(corpus.split("train")[side], config.text, side)
+        vocabulary.save(tmp_path / "naive.json")
         assert (tmp_path / "out" / f"{side}.json").read_bytes() == (
             tmp_path / "naive.json"
         ).read_bytes()
