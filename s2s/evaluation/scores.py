@@ -79,7 +79,7 @@ def score(
         samples: bootstrap resamples for 95 % confidence intervals; 0 gives none. The resamples are
             the same in every call (`SACREBLEU_SEED` changes them; the signature has the seed).
     """
-    hypotheses, ranks, scores = _composed(translations), _ranks(references), []
+    hypotheses, ranks, scores = composed(translations), _ranks(references), []
     for measure in measures:
         metric = _metric(measure, tokenize)
         result = metric.corpus_score(hypotheses, ranks, n_bootstrap=max(1, samples))
@@ -103,8 +103,8 @@ def sentence_scores(
     """
     metric = CHRF()
     return [
-        metric.sentence_score(translation, _composed(group)).score
-        for translation, group in zip(_composed(translations), references, strict=True)
+        metric.sentence_score(translation, composed(group)).score
+        for translation, group in zip(composed(translations), references, strict=True)
     ]
 
 
@@ -130,7 +130,7 @@ def paired_bootstrap(
         samples: resamples, 1 or more; the smallest p-value is 1 / (samples + 1).
     """
     metrics: dict[str, Any] = {measure: _metric(measure, tokenize) for measure in MEASURES}
-    systems: Any = [("a", _composed(a)), ("b", _composed(b))]
+    systems: Any = [("a", composed(a)), ("b", composed(b))]
     test = PairedTest(systems, metrics, _ranks(references), test_type="bs", n_samples=samples)
     signatures, results = test()
     return [_difference(name, results[name], str(sign)) for name, sign in signatures.items()]
@@ -188,9 +188,9 @@ class _CharacterTER(TER):
 
 def _ranks(references: Sequence[Sequence[str]]) -> list[Any]:
     """Return the first references of all translations, the second ones, …; None stands for none."""
-    return [list(rank) for rank in zip_longest(*map(_composed, references))]
+    return [list(rank) for rank in zip_longest(*map(composed, references))]
 
 
-def _composed(texts: Iterable[str]) -> list[str]:
-    """Return texts in NFC."""
+def composed(texts: Iterable[str]) -> list[str]:
+    """Return texts in NFC, the form in which they are compared."""
     return [unicodedata.normalize("NFC", text) for text in texts]

@@ -178,6 +178,8 @@ def language_pair(text: str) -> tuple[str, str]:
     """
     where = f"--languages {text}"
     sides = [side for side in _BETWEEN.split(text.strip()) if side]
+    if len(named := _codes_of_names(text)) == 2:
+        raise BadInput(f"{where}: {_EXPECTED}; write {':'.join(named)}")
     if len(sides) == 1:
         sides = _divide(sides[0], where)
     if len(sides) != 2:
@@ -186,6 +188,13 @@ def language_pair(text: str) -> tuple[str, str]:
     if source == target:
         raise BadInput(f"{where}: source and target are the same language; {_EXPECTED}")
     return source, target
+
+
+def _codes_of_names(text: str) -> list[str]:
+    """Return the codes of the languages whose English names a text joins."""
+    codes = {name.casefold(): code for code, name in Locale("en").languages.items()}
+    names = re.findall(r"\w{4,}", text.replace("_", " ").casefold())
+    return [codes[name] for name in names if name in codes]
 
 
 def _language(text: str, where: str) -> str:

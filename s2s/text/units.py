@@ -1,7 +1,7 @@
 """The units of text that suit a language, where the user has not chosen them."""
 
 from s2s.config import TextConfig
-from s2s.text.languages import is_spaceless, language_name
+from s2s.text.languages import base_language, is_spaceless, language_name
 
 # A rarer subword is left in pieces, so that a small corpus becomes characters and frequent words
 # instead of phrases that occur once.
@@ -21,7 +21,7 @@ def fit_units(text: TextConfig, languages: tuple[str, str]) -> tuple[TextConfig,
     Returns:
         The settings, and a message for the user, which is empty if they stay as they are.
     """
-    spaceless = [language_name(code) for code in languages if is_spaceless(code)]
+    spaceless = [language_name(base_language(code)) for code in languages if is_spaceless(code)]
     if not spaceless or text.normaliser != "lossless" or text.units != "word":
         return text, ""
     size = text.vocabulary_size or _VOCABULARY_SIZE

@@ -132,7 +132,7 @@ def test_two_codes_are_told_apart_or_refused(text: str, pair: str | None) -> Non
         ("en-jp", "Japanese is ja"),
         ("fr-ca-es", "fr:ca-es or fr-ca:es"),
         ("pt-BR", "pt-BR is the code of one language"),
-        ("english-french", "such as en-fr or en:pt-BR"),
+        ("english-french", "such as en-fr or en:pt-BR; write en:fr"),
         ("en-en", "the same language"),
     ],
 )
