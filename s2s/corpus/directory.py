@@ -121,7 +121,7 @@ class Manifest(Section):
     known: dict[str, dict[str, VocabularyCoverage]]
     """How much of the text the vocabularies cover, by split and side."""
 
-    lost_letters: dict[str, LostLetters] = Field(default_factory=dict)
+    lost_letters: dict[Side, LostLetters] = Field(default_factory=dict)
     """The letters of each side that the normaliser loses; empty in older corpora."""
 
     lengths: dict[str, dict[str, dict[int, int]]]

@@ -9,6 +9,7 @@ from typing import Self
 
 from s2s.config import Section
 from s2s.corpus.directory import LostLetters, VocabularyCoverage
+from s2s.text.normalise import Side
 
 EXAMPLES = 10  # rows shown for each rule
 
@@ -49,7 +50,7 @@ class CleanOutcome(Section):
     usable_rows: int
     left_out: LeftOut
 
-    lost_letters: dict[str, LostLetters]
+    lost_letters: dict[Side, LostLetters]
     """Letters of each side that the normaliser loses, in rows that break no rule but `no_words`."""
 
 

@@ -400,7 +400,7 @@ def _manifest(
             }
             for split in split_rows
         },
-        lost_letters={**selection.lost_letters},
+        lost_letters=selection.lost_letters,
         lengths={
             split: {
                 side: sum_histograms(

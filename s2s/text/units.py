@@ -16,22 +16,24 @@ def fit_units(text: TextConfig, languages: tuple[str, str]) -> tuple[TextConfig,
     clause, and nearly every one of a new text is unknown.
 
     Args:
+        text: settings whose units the user has not chosen.
         languages: codes of source and target.
 
     Returns:
         The settings, and a message for the user, which is empty if they stay as they are.
     """
     spaceless = [language_name(base_language(code)) for code in languages if is_spaceless(code)]
-    if not spaceless or text.normaliser != "lossless" or text.units != "word":
+    if not spaceless or text.normaliser != "lossless" or text.units == "unigram":
         return text, ""
     size = text.vocabulary_size or _VOCABULARY_SIZE
-    changes: dict[str, object] = {
-        "units": "bpe",
-        "vocabulary_size": size,
-        "min_frequency": max(text.min_frequency, _MIN_FREQUENCY),
-    }
-    return text.model_copy(update=changes), (
-        f"{' and '.join(spaceless)} has no spaces between words, so tokens are subwords: "
-        f"--text.units bpe --text.vocabulary-size {size} "
-        f"--text.min-frequency {changes['min_frequency']} (--text.units word keeps whole phrases)"
+    frequency = max(text.min_frequency, _MIN_FREQUENCY)
+    fitting = text.model_copy(
+        update={"units": "bpe", "vocabulary_size": size, "min_frequency": frequency}
+    )
+    if fitting == text:
+        return text, ""
+    return fitting, (
+        f"{' and '.join(spaceless)} has no spaces between words, so tokens are subwords that occur "
+        f"often: --text.units bpe --text.vocabulary-size {size} --text.min-frequency {frequency} "
+        "(--text.units word keeps whole phrases)"
     )
