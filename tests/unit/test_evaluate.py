@@ -266,7 +266,7 @@ def test_json_has_the_fields_by_their_names(evaluation: Evaluation, breakdowns: 
 def test_a_sentence_without_a_word_is_in_no_group(
     pairs: Pairs, prepared: Prepare, tiny: Config, tmp_path: Path
 ) -> None:
-    # A model that keeps only the letters a to z, and a corpus with others prepared for one that keeps all.
+    # A model that keeps the letters a to z, and a corpus with others too.
     model = trained_for_an_epoch(prepared(pairs, text="tutorial"), tiny, tmp_path)
     others = prepared([*pairs, *((f"ß {n}", f"œ {n} {n + 1}") for n in range(200))])
     evaluation = evaluate(model, others, "test", breakdowns=True)
