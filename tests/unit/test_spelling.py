@@ -11,6 +11,7 @@ from s2s.errors import BadInput
 from s2s.preparation import Source, prepare
 from s2s.preparation.execution import SilentProgress
 from s2s.presets import PRESETS
+from s2s.text.units import fit_units
 from tests.support.corpora import Pairs
 
 RUSSIAN = [(f"the cat number {'x' * n}", f"Кошка номер {'ж' * n}.") for n in range(1, 40)]
@@ -125,6 +126,19 @@ def test_a_script_without_spaces_gets_subwords_unless_the_user_wants_words(
     assert ("Chinese has no spaces between words" in said) == (units == "bpe")
     unknown = manifest.known["valid"]["target"].unknown_rate
     assert unknown < 0.02 if units == "bpe" else unknown > 0.4
+
+
+def test_subwords_of_chinese_are_no_phrases_that_occur_a_few_times() -> None:
+    preset = PRESETS["base"]().text
+    for text in (preset, preset.model_copy(update={"units": "bpe"})):
+        fitting, why = fit_units(text, ("en", "zh-Hant"))
+        assert (fitting.units, fitting.min_frequency) == ("bpe", 50)
+        assert "Chinese has no spaces between words" in why
+        assert fit_units(fitting, ("en", "zh")) == (fitting, "")
+    for languages in (("en", "fr"), ("en", "ko"), ("en", "hi")):
+        assert fit_units(preset, languages) == (preset, "")
+    tokenised = TextConfig(normaliser="tokenised")
+    assert fit_units(tokenised, ("zh", "en")) == (tokenised, "")
 
 
 # ---- codes ---------------------------------------------------------------------------------------
