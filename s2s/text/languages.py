@@ -122,11 +122,12 @@ def _parse(code: str) -> _Code | None:
     if not posix or not form:
         return None
     alias = get_global("language_aliases").get(form["language"], form["language"])
-    language, *rest = alias.split("_")  # sh is sr_Latn
-    more = [part for part in rest if len(part) == 4]
+    language, *implied = alias.split("_")  # sh is sr_Latn
+    implied_script = next((part for part in implied if len(part) == 4), "")
+    implied_region = next((part for part in implied if len(part) < 4), "")
     modifier = (posix["modifier"] or "").lower()
-    script = (form["script"] or _POSIX_SCRIPTS.get(modifier) or (more or [""])[0]).title()
-    region = (form["region"] or next((part for part in rest if len(part) < 4), "")).upper()
+    script = (form["script"] or _POSIX_SCRIPTS.get(modifier, implied_script)).title()
+    region = (form["region"] or implied_region).upper()
     region = next(iter(get_global("territory_aliases").get(region, [region])))
     if script and _scripts_of_language(language) == (script,):
         script = ""
@@ -177,9 +178,9 @@ def language_pair(text: str) -> tuple[str, str]:
         BadInput: the text does not name two languages, or may name different ones.
     """
     where = f"--languages {text}"
-    sides = [side for side in _BETWEEN.split(text.strip()) if side]
     if len(named := _codes_of_names(text)) == 2:
         raise BadInput(f"{where}: {_EXPECTED}; write {':'.join(named)}")
+    sides = [side for side in _BETWEEN.split(text.strip()) if side]
     if len(sides) == 1:
         sides = _divide(sides[0], where)
     if len(sides) != 2:
@@ -288,7 +289,10 @@ def _scripts() -> frozenset[str]:
     """Return the scripts in which some language is written."""
     likely = get_global("likely_subtags").values()
     return frozenset(
-        part for tag in (*likely, *locale_identifiers()) for part in tag.split("_")[1:2]
+        part
+        for tag in (*likely, *locale_identifiers())
+        for part in tag.split("_")[1:2]
+        if len(part) == 4
     )
 
 
