@@ -122,7 +122,7 @@ class Manifest(Section):
     """How much of the text the vocabularies cover, by split and side."""
 
     lost_letters: dict[Side, LostLetters] = Field(default_factory=dict)
-    """The letters of each side that the normaliser loses; empty in older corpora."""
+    """The letters of each side that its normaliser loses, if it is one that loses any."""
 
     lengths: dict[str, dict[str, dict[int, int]]]
     """Numbers of rows by their length in tokens, by split and side; the target's `<eos>` counts."""

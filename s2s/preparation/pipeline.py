@@ -46,7 +46,7 @@ from s2s.preparation.outcomes import (
 )
 from s2s.preparation.row_keys import HeldOutTargets, draw_random_splits
 from s2s.preparation.sources import Source
-from s2s.preparation.spelling import check_spelling, spelling_warnings
+from s2s.preparation.spelling import LOSSY, check_spelling, spelling_warnings
 from s2s.preparation.stages import (
     CLEAN,
     ENCODE,
@@ -242,7 +242,9 @@ def _select_rows(job: Job, runner: _Runner) -> _Selection:
     job = replace(job, chunks=tuple(_chunks(job, read)))
     cleaned = runner.run(job, CLEAN, len(job.chunks))
     lost_letters = {
-        side: LostLetters.merge(outcome.lost_letters[side] for outcome in cleaned) for side in SIDES
+        side: LostLetters.merge(outcome.lost_letters[side] for outcome in cleaned)
+        for side in SIDES
+        if job.config.text.normaliser_of(side) in LOSSY
     }
     check_spelling(lost_letters, job.config)
     usable = _count_usable(job, cleaned, label)

@@ -12,6 +12,8 @@ from s2s.errors import BadInput
 from s2s.text.languages import language_name
 from s2s.text.normalise import Side
 
+LOSSY = ("tutorial",)  # normalisers that lose letters; all others keep every one
+
 _REMEDY = "--text.normaliser lossless keeps every letter"
 _SHOWN = 10  # letters in a message
 

@@ -44,7 +44,7 @@ from s2s.preparation.row_keys import (
     load_keys,
     splits_before_rules,
 )
-from s2s.preparation.spelling import find_lost_letters
+from s2s.preparation.spelling import LOSSY, find_lost_letters
 from s2s.preparation.tables import (
     first_rows,
     histogram,
@@ -137,6 +137,7 @@ def _clean(job: Job, number: int) -> CleanOutcome:
         lost_letters={
             side: find_lost_letters(table[side].take(readable), _splitter(text, side).split)
             for side in SIDES
+            if text.normaliser_of(side) in LOSSY
         },
     )
 

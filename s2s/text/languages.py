@@ -62,6 +62,7 @@ def canonical_code(code: str) -> str:
     return code.strip() if parsed is None else str(parsed)
 
 
+@lru_cache(1024)
 def base_language(code: str) -> str:
     """Return the language of a code in lower case, without script and region: `pt` of `pt-BR`."""
     return _tag(code).split("-")[0]
