@@ -94,7 +94,8 @@ class CleanConfig(Section):
     """
 
     encoding: bool = True
-    """Leave out rows that are not valid UTF-8 or contain a replacement character (U+FFFD)."""
+    """Leave out rows that are not valid UTF-8, are UTF-8 encoded twice (`Ã©` for `é`), or contain a
+    replacement character (U+FFFD)."""
 
     control: bool = True
     """Leave out rows with control characters, byte order marks or direction overrides."""

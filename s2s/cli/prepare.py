@@ -26,9 +26,10 @@ class Prepare:
     """Turn sentence pairs into a corpus directory."""
 
     source: tuple[str, ...]
-    """Where the pairs are: files, directories or patterns (tab-separated, CSV, JSONL, Parquet,
-    Moses pairs, TMX, gettext, also in zip and gz; a directory saved by datasets), URIs that fsspec
-    reads, hub:NAME:CONFIG, or `demo` for the embedded corpus."""
+    """Where the pairs are: files, directories or patterns (tab-separated, CSV, JSON, Parquet, Moses
+    pairs, TMX, gettext, also compressed or in an archive; a directory saved by datasets), URIs that
+    fsspec reads, hub:NAME:CONFIG, or `demo` for the embedded corpus. Files named valid, dev or test
+    among others are used for these splits."""
 
     text: TextConfig
     corpus: CorpusConfig

@@ -15,6 +15,7 @@ from s2s.cli.verb import DecodingOptions, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
 from s2s.overrides import COMMAND_OVERRIDES
+from s2s.text.lines import raw_lines
 
 if TYPE_CHECKING:
     from s2s.decoding.translation import SentenceTranslations
@@ -127,7 +128,7 @@ class Translate:
         except OSError as error:
             raise BadInput(f"{name}: {error.strerror}") from None
         with file:
-            for number, line in enumerate(file, start=1):
+            for number, line in enumerate(raw_lines(file), start=1):
                 try:
                     yield line.decode("utf-8").strip()
                 except UnicodeDecodeError:

@@ -1,17 +1,18 @@
 """The rules by which a preparation leaves rows out of a corpus: their names and meanings.
 
 `Manifest.drops` counts the rows that break each rule. The checks themselves are in
-`s2s.preparation.clean`, but for those of the readers (`columns`, `malformed`, `fuzzy`), of
-splitting into words (`no_words`), and those across rows (`duplicate`, `target_leak`), which
-`s2s.preparation.stages` has.
+`s2s.preparation.clean`, but for those of the readers (`columns`, `malformed`, `variant`,
+`fuzzy`), of splitting into words (`no_words`), and those across rows (`duplicate`,
+`target_leak`), which `s2s.preparation.stages` has.
 """
 
 RULES: dict[str, str] = {
     "columns": "the row does not have the two columns",
-    "malformed": "the line is not a JSON object",
+    "malformed": "the line is not a JSON object, or the unit of a TMX file not XML",
+    "variant": "another text in the same language of the unit is used",
     "fuzzy": "the catalogue marks the translation as fuzzy",
     "empty": "a side has no text",
-    "encoding": "not valid UTF-8, or a replacement character from an earlier bad decoding",
+    "encoding": "not valid UTF-8, UTF-8 encoded twice, or with a replacement character (U+FFFD)",
     "control": "control characters, byte order marks or direction overrides",
     "markup": "tags or character entities of HTML or XML",
     "script": "less than half of a side's letters are in its language's script",

@@ -12,6 +12,7 @@ from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.evaluation.references import References, check_languages
 from s2s.evaluation.scores import SAMPLES, Difference, composed, paired_bootstrap
+from s2s.text.lines import split_lines
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,9 @@ def open_system(
 def _read_translations(path: Path, references: References) -> list[str]:
     """Return the translations of a file, one for each source."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        lines = split_lines(path.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise BadInput(f"{path} is not UTF-8") from None
-    # A line ends at a line feed alone: `splitlines` would also cut at characters of a sentence.
-    lines = (
-        [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
-    )
     sources, rows = len(references.sources), len(references.source_of_row)
     if len(lines) == sources:
         return lines

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from s2s.config import CleanConfig
 from s2s.corpus.directory import SIDES
+from s2s.preparation.encodings import DOUBLE_ENCODED, is_double_encoded
 from s2s.preparation.sentence_keys import sentence_keys
 from s2s.text.languages import scripts
 
@@ -110,7 +111,15 @@ def _is_empty(cleaner: Cleaner, pairs: _Pairs) -> Any:
 
 
 def _is_badly_encoded(cleaner: Cleaner, pairs: _Pairs) -> Any:
-    return _either_matches(pairs, "\ufffd") if cleaner.config.encoding else None
+    if not cleaner.config.encoding:
+        return None
+    broken = _either_matches(pairs, "\ufffd")
+    for side in pairs.sides:
+        # Few sides need a look of their own.
+        suspect = pc.match_substring_regex(side, DOUBLE_ENCODED)
+        doubled = pa.array(map(is_double_encoded, side.filter(suspect).to_pylist()), pa.bool_())
+        broken = pc.or_(broken, pc.replace_with_mask(suspect, suspect, doubled))
+    return broken
 
 
 def _has_control(cleaner: Cleaner, pairs: _Pairs) -> Any:

@@ -1,30 +1,48 @@
 """Discovery of sources: which files and datasets the user means, and what format each has."""
 
-import gzip
+import codecs
 import hashlib
 import json
 import shutil
-import zipfile
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fsspec
 
 from s2s.errors import BadInput
 from s2s.files import new_file
+from s2s.preparation.archives import (
+    ARCHIVE_SUFFIXES,
+    COMPRESSED_SUFFIXES,
+    is_archive,
+    is_compressed,
+    list_members,
+    open_plain,
+    refuse_unreadable,
+)
+from s2s.preparation.encodings import (
+    SAMPLE_BYTES,
+    legacy_encoding,
+    mistaken_encoding,
+    wide_encoding,
+)
+from s2s.preparation.file_names import (
+    SPLIT_NAMES,
+    ParallelFiles,
+    is_data,
+    is_of_one_language,
+    may_be_parallel,
+    split_of_name,
+)
 from s2s.preparation.readers import FORMATS, root_cause
 from s2s.preparation.sources import Origin, Source
-from s2s.text.languages import find_code
 
 # Bytes of a plain file of lines that are one origin. The result depends on it: no setting.
 RANGE_BYTES = 16 << 20
 
-# Splits of a saved dataset, by the names in use.
-_SPLIT_NAMES = {
-    "train": "train", "training": "train", "valid": "valid", "validation": "valid",
-    "val": "valid", "dev": "valid", "test": "test",
-}  # fmt: skip
+_MEMBER_BYTES = 4096  # of a file in an archive, by which its format is told
+_SHOWN = 5  # names in a message
 
 
 def find_origins(source: Source, download_folder: Path) -> list[Origin]:
@@ -39,21 +57,43 @@ def find_origins(source: Source, download_folder: Path) -> list[Origin]:
     origins: list[Origin] = []
     for split in ("", "valid", "test"):
         names = getattr(source, split or "source")
-        paths: list[Path] = []
+        files: list[_File] = []
         for name in names:
             if name == "demo":
                 origins.append(Origin(split, "demo", name, ()))
             elif name.startswith("hub:"):
                 origins.append(_hub_origin(name, split))
             elif "://" in name:
-                paths += _download(name, download_folder)
+                is_named = not _is_pattern(name)
+                copies = _download(name, download_folder)
+                files += [_File(path, path.name, is_named) for path in copies]
             else:
-                paths += _local_paths(name, source.languages)
-        of_paths = list(_origins_of_paths(paths, split, source))
-        if paths and not of_paths:
+                files += _local_files(name, source.languages)
+        found = list(_origins_of_files(files, source, split))
+        if not split and not any(file.is_named for file in files):
+            _require_training_files(found, names)
+        of_files = _by_split(found, split)
+        if files and not of_files:
             raise BadInput(f"{' '.join(names)}: no rows for the split {split!r}")
-        origins += of_paths
+        origins += of_files
     return origins
+
+
+def describe_origins(origins: Sequence[Origin]) -> str:
+    """Return what is read, for a message: files by their format, with the splits they are for."""
+    labels: dict[str, list[str]] = {}
+    for origin in origins:
+        kind = FORMATS[origin.format].title
+        kind += f", {origin.encoding.upper()}" if origin.encoding else ""
+        kind += f", for {origin.split}" if origin.split else ""
+        own = labels.setdefault(kind, [])
+        if origin.label not in own:
+            own.append(origin.label)
+    return ", ".join(
+        f"{', '.join(own[:_SHOWN])}{f' and {len(own) - _SHOWN:,} more' if own[_SHOWN:] else ''} "
+        f"({kind})"
+        for kind, own in labels.items()
+    )
 
 
 def source_bytes(source: Source) -> int:
@@ -66,36 +106,77 @@ def source_bytes(source: Source) -> int:
     for name in (*source.source, *source.valid, *source.test):
         if name == "demo" or name.startswith("hub:") or "://" in name:
             continue
-        for path in _local_paths(name, source.languages):
+        for path in (file.path for file in _local_files(name, source.languages)):
             files = path.rglob("*.arrow") if path.is_dir() else [path]
             total += sum(file.stat().st_size for file in files)
     return total
 
 
-# ---- names to paths -----------------------------------------------------------------------------
+# ---- names to files -----------------------------------------------------------------------------
 
 
-def _local_paths(name: str, languages: tuple[str, str]) -> list[Path]:
+@dataclass(frozen=True)
+class _File:
+    """A file that the user means, or a directory saved by datasets."""
+
+    path: Path
+    name: str  # below the folder that the user names
+    is_named: bool = False  # whether the user names the file itself
+
+
+def _local_files(name: str, languages: tuple[str, str]) -> list[_File]:
     """Return what a path or pattern names; the name of an existing file is never a pattern."""
     path = Path(name).expanduser()
     if path.is_file() or (path.is_dir() and _is_saved_dataset(path)):
-        return [path.absolute()]
+        return [_File(path.absolute(), path.name, is_named=True)]
     if path.is_dir():
-        within = sorted(file for file in path.iterdir() if file.is_file())
-        names = [file.name for file in within]
-        files = [file for file in within if _has_format(file.name, languages, names)]
-        if not files:
-            raise BadInput(f"{name}: no file of a known format ({_suffixes()}) in the directory")
-        return [file.absolute() for file in files]
-    if any(mark in name for mark in "*?["):
+        return _files_of_folder(path.absolute(), languages)
+    if _is_pattern(name):
         anchor = Path(path.anchor or ".")
         matches = sorted(anchor.glob(str(path.relative_to(path.anchor) if path.anchor else path)))
         if not matches:
             raise BadInput(f"{name}: no such file, and no file matches it as a pattern")
         return [
-            match.absolute() for match in matches if match.is_file() or _is_saved_dataset(match)
+            _File(match.absolute(), match.name)
+            for match in matches
+            if match.is_file() or _is_saved_dataset(match)
         ]
+    if name == "-" or path.exists():
+        raise BadInput(f"{name}: this is a pipe or device; save what it gives to a file first")
     raise BadInput(f"{name}: no such file")
+
+
+def _is_pattern(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
+
+
+def _files_of_folder(folder: Path, languages: tuple[str, str]) -> list[_File]:
+    """Return the files in a folder and in its subfolders for splits that may hold rows.
+
+    Raises:
+        BadInput: there is none.
+    """
+    subfolders = [each for each in folder.iterdir() if each.name.lower() in {*SPLIT_NAMES, "data"}]
+    inside = [file for each in (folder, *subfolders) if each.is_dir() for file in each.iterdir()]
+    names = sorted(str(file.relative_to(folder)) for file in inside if file.is_file())
+    parallel = ParallelFiles(names, languages)
+    known = [
+        name
+        for name in names
+        if is_data(name)
+        and (
+            _format_of_name(name)
+            or _is_archive_name(name)
+            or parallel.pair(name)
+            or is_of_one_language(name, languages)
+        )
+    ]
+    if not known:
+        raise BadInput(
+            f"{folder}: no file of a known format ({_suffixes()}) in the directory; it contains "
+            f"{_some(names)}"
+        )
+    return [_File(folder / name, name) for name in known]
 
 
 def _download(uri: str, folder: Path) -> list[Path]:
@@ -128,40 +209,184 @@ def _is_saved_dataset(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
-# ---- paths to origins ---------------------------------------------------------------------------
+# ---- files to origins ---------------------------------------------------------------------------
 
 
-def _origins_of_paths(paths: list[Path], split: str, source: Source) -> Iterator[Origin]:
+@dataclass(frozen=True)
+class _Found:
+    """An origin, with the split that its name says it holds, or an empty one."""
+
+    origin: Origin
+    split: str
+
+
+def _by_split(found: list[_Found], split: str) -> list[Origin]:
+    """Return the origins of a split; "" stands for those whose rows are to be split.
+
+    Files for held-out splits among others are taken for these splits. If the user names the split,
+    only its files are taken of those that come with `train`.
+    """
+    splits = {each.split for each in found}
+    if split:
+        wanted = {split} if "train" in splits else {split, ""} if split in splits else splits
+        return [replace(each.origin, split=split) for each in found if each.split in wanted]
+    is_saved = any(each.origin.format == "saved" for each in found)
+    has_rest = is_saved or bool(splits & {"", "train"})
+    return [
+        replace(each.origin, split=each.split)
+        if has_rest and each.split in ("valid", "test")
+        else each.origin
+        for each in found
+    ]
+
+
+def _require_training_files(found: list[_Found], names: tuple[str, ...]) -> None:
+    """Refuse folders and patterns that hold several held-out splits and nothing else.
+
+    Raises:
+        BadInput: there is nothing to train on.
+    """
+    splits = {each.split for each in found}
+    if splits == {"valid", "test"} and all(each.origin.format != "saved" for each in found):
+        raise BadInput(
+            f"{' '.join(names)}: by their names, all files are for valid or test, and none is to "
+            "train on; name the files themselves to split their rows"
+        )
+
+
+class _Neighbours:
+    """Parallel files of the folders in which files are, each listed once, if at all."""
+
+    def __init__(self, languages: tuple[str, str]) -> None:
+        self._languages = languages
+        self._folders: dict[Path, ParallelFiles] = {}
+
+    def of(self, path: Path) -> ParallelFiles:
+        """Return the parallel files beside a file, which may be none by its name."""
+        if not may_be_parallel(path.name, self._languages):
+            return ParallelFiles((), self._languages)
+        folder = path.parent
+        if folder not in self._folders:
+            names = (file.name for file in folder.iterdir())
+            self._folders[folder] = ParallelFiles(names, self._languages)
+        return self._folders[folder]
+
+
+def _origins_of_files(files: list[_File], source: Source, named_split: str) -> Iterator[_Found]:
+    """Yield the origins of files.
+
+    Args:
+        named_split: the split for which the user names the files, if any: a file that is named
+            itself is for it, whatever its own name says.
+    """
     seen: set[Path] = set()
-    for path in paths:
+    languages, neighbours = source.languages, _Neighbours(source.languages)
+    for file in files:
+        path = file.path
         if path in seen:
             continue
         seen.add(path)
+        split = split_of_name(file.name, languages)
+        split = named_split if named_split and file.is_named else split
         if path.is_dir():
-            yield from _saved_origins(path, split)
-        elif (
-            pair := _moses_pair(
-                path.name, source.languages, (file.name for file in path.parent.iterdir())
-            )
-        ) is not None:
-            files = [path.with_name(name) for name in pair]
-            seen.update(files)
-            yield _moses_origin(path, files, split)
+            for found in _saved_origins(path):
+                yield found if found.split else replace(found, split=split)
+        elif (pair := _parallel_files(path, languages, neighbours)) is not None:
+            seen.update(pair)
+            yield _Found(_moses_origin(pair, languages), split)
         elif not path.stat().st_size:
             raise BadInput(f"{path}: the file is empty")
-        elif zipfile.is_zipfile(path) or path.suffix == ".zip" or _head(path, 4) == b"PK\x03\x04":
-            yield from _zip_origins(path, split, source)
+        elif is_archive(path, head := _plain_head(path)):
+            for found in _archive_origins(path, source):
+                yield found if found.split else replace(found, split=split)
         else:
-            yield from _file_origins(path, split)
+            for origin in _file_origins(path, head, languages, neighbours):
+                yield _Found(origin, split)
 
 
-def _file_origins(path: Path, split: str) -> Iterator[Origin]:
-    name = _detect_format(path)
-    origin = Origin(split, name, str(path), (str(path),), stamps=(_stamp(path),))
-    if FORMATS[name].splittable and not _is_gzip(path):
+def _parallel_files(
+    path: Path, languages: tuple[str, str], neighbours: _Neighbours
+) -> tuple[Path, Path] | None:
+    """Return two parallel files, source first, if `path` is one of them.
+
+    Raises:
+        BadInput: it is one by its name, and the other is not there.
+    """
+    parallel = neighbours.of(path)
+    pair = parallel.pair(path.name)
+    if is_of_one_language(path.name, languages):
+        if pair is None:
+            other = path.with_name(parallel.missing(path.name) or "")
+            raise BadInput(f"{path}: the file of the other language, {other}, is missing")
+    elif pair is None or b"\t" in _plain_head(path).partition(b"\n")[0]:
+        return None
+    return path.with_name(pair[0]), path.with_name(pair[1])
+
+
+def _file_origins(
+    path: Path, head: bytes, languages: tuple[str, str], neighbours: _Neighbours
+) -> Iterator[Origin]:
+    name, encoding = _detect_format(path.name, head), wide_encoding(head)
+    _refuse_one_language(path, name, head, neighbours)
+    _refuse_carriage_returns(path, name, head)
+    origin = Origin(
+        "", name, str(path), (str(path),), stamps=(_stamp(path),),
+        encoding=encoding or "", hint=_encoding_hint(str(path), name, head, languages),
+    )  # fmt: skip
+    has_rows_of_lines = FORMATS[name].has_rows_of_lines
+    is_plain = encoding is None and not is_compressed(_head(path, 16))
+    if is_plain and has_rows_of_lines is not None and has_rows_of_lines(path):
         yield from (replace(origin, byte_range=each) for each in _byte_ranges(path))
     else:
         yield origin
+
+
+def _refuse_one_language(path: Path, name: str, head: bytes, neighbours: _Neighbours) -> None:
+    """Refuse a file that is of one language by its name, without the other beside it.
+
+    Raises:
+        BadInput: it is; `fra.txt`, in which there are tabs, is none.
+    """
+    missing = neighbours.of(path).missing(path.name)
+    if name == "tsv" and missing and b"\t" not in head.partition(b"\n")[0]:
+        raise BadInput(
+            f"{path}: a line holds no tab, so the file is of one language; the other one is "
+            f"expected beside it, in {missing}"
+        )
+
+
+def _refuse_carriage_returns(path: Path, name: str, head: bytes) -> None:
+    """Refuse a file of lines in which nothing ends a line but carriage returns.
+
+    Raises:
+        BadInput: it is such a file.
+    """
+    if name not in ("tsv", "csv", "moses") or b"\r" not in head.rstrip() or b"\n" in head:
+        return
+    with open_plain(path) as file:
+        is_one_line = not any(b"\n" in block for block in iter(lambda: file.read(1 << 20), b""))
+    if is_one_line:
+        raise BadInput(
+            f"{path}: its lines end in carriage returns alone, as on old Macs; convert them with: "
+            "tr '\\r' '\\n' < FILE > NEW"
+        )
+
+
+def _encoding_hint(label: str, name: str, head: bytes, languages: tuple[str, str]) -> str:
+    """Return what is wrong with the encoding of a file of lines, or an empty string."""
+    if name not in ("tsv", "csv", "moses", "jsonl") or wide_encoding(head) is not None:
+        return ""
+    if legacy := legacy_encoding(head, languages):
+        return (
+            f"{label} is not UTF-8 but probably {legacy}; convert it with: "
+            f"iconv -f {legacy} -t UTF-8 FILE > NEW"
+        )
+    if mistaken := mistaken_encoding(head):
+        return (
+            f"{label} is UTF-8 that was read as {mistaken} and encoded again; mend it with: "
+            f"iconv -f UTF-8 -t {mistaken} FILE > NEW"
+        )
+    return ""
 
 
 def _byte_ranges(path: Path) -> Iterator[tuple[int, int]]:
@@ -174,67 +399,71 @@ def _byte_ranges(path: Path) -> Iterator[tuple[int, int]]:
             yield begin, (begin := file.tell())
 
 
-def _moses_origin(path: Path, files: list[Path], split: str) -> Origin:
-    for file in files:
-        if not file.is_file():
-            raise BadInput(f"{path}: the file of the other language, {file}, is missing")
-    label = f"{files[0]} and {files[1].name}"
-    stamps = tuple(_stamp(file) for file in files)
-    return Origin(split, "moses", label, tuple(map(str, files)), stamps=stamps)
+def _moses_origin(pair: tuple[Path, Path], languages: tuple[str, str]) -> Origin:
+    heads = [_plain_head(file) for file in pair]
+    hints = [
+        _encoding_hint(str(file), "moses", head, languages)
+        for file, head in zip(pair, heads, strict=True)
+    ]
+    for file, head in zip(pair, heads, strict=True):
+        _refuse_carriage_returns(file, "moses", head)
+    return Origin(
+        "", "moses", f"{pair[0]} and {pair[1].name}", tuple(map(str, pair)),
+        stamps=tuple(map(_stamp, pair)), hint="; ".join(filter(None, hints)),
+        encoding=max(wide_encoding(head) or "" for head in heads),
+    )  # fmt: skip
 
 
-def _zip_origins(path: Path, split: str, source: Source) -> Iterator[Origin]:
-    """Yield the files in a zip, without those that archivers and authors add to the data."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = sorted(
-                info.filename
-                for info in archive.infolist()
-                if info.file_size
-                and not info.filename.startswith("__MACOSX/")
-                and not Path(info.filename).name.startswith(("_", "."))
-            )
-    except (zipfile.BadZipFile, OSError) as error:
-        raise BadInput(f"{path}: not a readable zip file ({error})") from None
-    stamps, origins, used = (_stamp(path),), [], set[str]()
+def _archive_origins(path: Path, source: Source) -> Iterator[_Found]:
+    """Yield the files in an archive, without those that archivers and authors add to the data."""
+    members = {member.name: member for member in list_members(path, _MEMBER_BYTES)}
+    names = [name for name in members if is_data(name)]
+    parallel = ParallelFiles(names, source.languages)
+    stamps, used, is_empty = (_stamp(path),), set[str](), True
     for name in names:
         if name in used:
             continue
-        label = f"{path}/{name}"
-        if (pair := _moses_pair(name, source.languages, names)) is not None:
-            if not set(pair) <= set(names):
-                raise BadInput(f"{label}: the zip does not contain both {' and '.join(pair)}")
+        label, pair = f"{path}/{name}", parallel.pair(name)
+        head = members[name].head
+        if pair is None and is_of_one_language(name, source.languages):
+            raise BadInput(f"{label}: the archive does not contain {parallel.missing(name)}, too")
+        if pair is not None and not (name.endswith(".txt") and b"\t" in head.partition(b"\n")[0]):
             used.update(pair)
-            origins.append(Origin(split, "moses", label, (str(path),), pair, stamps=stamps))
-        elif (known := _format_of_name(name)) is not None:
-            origins.append(Origin(split, known, label, (str(path),), (name,), stamps=stamps))
-    if not origins:
-        content = ", ".join(names[:5]) or "nothing"
+            found = Origin("", "moses", label, (str(path),), pair, stamps=stamps)
+        elif _format_of_name(name) is not None:
+            refuse_unreadable(Path(label), head)
+            known = _detect_format(name, head)
+            hint = _encoding_hint(label, known, head, source.languages)
+            found = Origin("", known, label, (str(path),), (name,), stamps=stamps, hint=hint)
+        else:
+            continue
+        is_empty = False
+        yield _Found(found, split_of_name(name, source.languages))
+    if is_empty:
+        inner = next((name for name in names if _is_archive_name(name)), None)
         raise BadInput(
-            f"{path}: no file of a known format ({_suffixes()}) in the zip; it contains {content}"
+            f"{path}: no file of a known format ({_suffixes()}) in the archive; it contains "
+            + (f"the archive {inner}: unpack it first" if inner else _some(list(members)))
         )
-    yield from origins
 
 
-def _saved_origins(path: Path, split: str) -> Iterator[Origin]:
+def _saved_origins(path: Path) -> Iterator[_Found]:
     """Yield the splits of a directory saved by datasets, or all of it if it has none."""
     stamps = tuple(_stamp(file) for file in sorted(path.rglob("*.json")))
     listing = path / "dataset_dict.json"
     if not listing.is_file():
-        yield Origin(split, "saved", str(path), (str(path),), stamps=stamps)
+        yield _Found(Origin("", "saved", str(path), (str(path),), stamps=stamps), "")
         return
     try:
         names: list[str] = json.loads(listing.read_bytes())["splits"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{listing}: {error}") from None
-    known = {name: _SPLIT_NAMES[name] for name in names if name in _SPLIT_NAMES}
+    known = {name: SPLIT_NAMES[name] for name in names if name in SPLIT_NAMES}
     if not known:
         raise BadInput(f"{path}: has the splits {', '.join(names)}; expected train, valid or test")
-    for name, own in known.items():
-        if split and own != split:
-            continue
-        provided = split or ("" if own == "train" else own)
-        yield Origin(provided, "saved", f"{path}/{name}", (str(path / name),), stamps=stamps)
+    for name, split in known.items():
+        origin = Origin("", "saved", f"{path}/{name}", (str(path / name),), stamps=stamps)
+        yield _Found(origin, split)
 
 
 def _hub_origin(name: str, split: str) -> Origin:
@@ -253,70 +482,61 @@ def _hub_origin(name: str, split: str) -> Origin:
 # ---- formats ------------------------------------------------------------------------------------
 
 
-def _detect_format(path: Path) -> str:
-    """Return the format of a file: by its first bytes where they are clear, else by its name."""
-    try:
-        with gzip.open(path) if _is_gzip(path) else path.open("rb") as file:
-            head = file.read(4096)
-    except (OSError, EOFError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from None
+def _detect_format(name: str, head: bytes) -> str:
+    """Return the format of a file: by its first bytes where they are clear, else by its name.
+
+    Args:
+        head: its first bytes, decompressed.
+    """
+    if (encoding := wide_encoding(head)) is not None:
+        head = codecs.decode(head, encoding, "replace").encode("utf-8", "replace")
     head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    matching = [name for name, known in FORMATS.items() if known.matches and known.matches(head)]
-    for name in matching:
-        if FORMATS[name].overrides_suffix:
-            return name
-    named = _format_of_name(path.name) or "tsv"
+    matching = [known for known, each in FORMATS.items() if each.matches and each.matches(head)]
+    for known in matching:
+        if FORMATS[known].overrides_suffix:
+            return known
+    named = _format_of_name(name) or "tsv"
     return matching[0] if matching and named == "tsv" else named
 
 
 def _format_of_name(name: str) -> str | None:
-    suffix = Path(name.removesuffix(".gz")).suffix.lower()
+    suffix = Path(_without_compression(name)).suffix.lower()
     return next((known for known, each in FORMATS.items() if suffix in each.suffixes), None)
 
 
-def _has_format(name: str, languages: tuple[str, str], names: Iterable[str]) -> bool:
-    known = _format_of_name(name) or _moses_pair(name, languages, names) or name.endswith(".zip")
-    return bool(known) and not name.startswith(("_", "."))
+def _is_archive_name(name: str) -> bool:
+    return _without_compression(name).lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def _moses_pair(
-    name: str, languages: tuple[str, str], names: Iterable[str]
-) -> tuple[str, str] | None:
-    """Return the names of two parallel files, source first, if `name` is one of them.
-
-    Args:
-        names: of all files there; the codes that they end with may be spelt in any way.
-    """
-    stem, ending, packed = _stem_and_ending(name)
-    if not stem or not any(find_code(language, (ending,)) for language in languages):
-        return None
-    of_ending: dict[str, str] = {}
-    for other in (name, *sorted(names, key=lambda each: (not each.startswith(stem), each))):
-        other_stem, other_ending, other_packed = _stem_and_ending(other)
-        if (other_stem.lower(), other_packed) == (stem.lower(), packed):
-            of_ending.setdefault(other_ending, other)
-    found = [find_code(language, tuple(of_ending)) for language in languages]
-    source, target = (
-        f"{stem}.{language}{packed}" if code is None else of_ending[code]
-        for code, language in zip(found, languages, strict=True)
-    )
-    return (source, target) if name in (source, target) else None
-
-
-def _stem_and_ending(name: str) -> tuple[str, str, str]:
-    """Return a name before and after its last point, without the suffix of gz, and that suffix."""
-    packed = ".gz" if name.endswith(".gz") else ""
-    stem, _, ending = name.removesuffix(packed).rpartition(".")
-    return stem, ending, packed
+def _without_compression(name: str) -> str:
+    lower = name.lower()
+    suffix = next((each for each in COMPRESSED_SUFFIXES if lower.endswith(each)), "")
+    return name[: len(name) - len(suffix)]
 
 
 def _suffixes() -> str:
     known = [suffix for each in FORMATS.values() for suffix in each.suffixes]
-    return " ".join([*known, ".zip", ".gz"])
+    return " ".join([*known, *ARCHIVE_SUFFIXES, *COMPRESSED_SUFFIXES])
 
 
-def _is_gzip(path: Path) -> bool:
-    return _head(path, 2) == b"\x1f\x8b"
+def _some(names: list[str]) -> str:
+    """Return the first of some names, for a message."""
+    return ", ".join([*names[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])]) or "nothing"
+
+
+def _plain_head(path: Path) -> bytes:
+    """Return the first bytes of a file, decompressed.
+
+    Raises:
+        BadInput: it cannot be decompressed, or is of a kind that holds no rows.
+    """
+    try:
+        with open_plain(path) as file:
+            head: bytes = file.read(SAMPLE_BYTES)
+    except (OSError, EOFError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from None
+    refuse_unreadable(path, head)
+    return head
 
 
 def _head(path: Path, size: int) -> bytes:

@@ -43,6 +43,9 @@ class ReadOutcome(Section):
     chunk_rows: list[int]
     """Rows of each chunk of the origin."""
 
+    carriage_returns: int = 0
+    """Rows that hold a carriage return, which is read as a space and ends no line."""
+
 
 class CleanOutcome(Section):
     """Outcome of cleaning a chunk."""

@@ -32,7 +32,7 @@ from s2s.corpus.directory import (
 )
 from s2s.errors import BadInput
 from s2s.files import sha256, write_text
-from s2s.preparation.discovery import find_origins
+from s2s.preparation.discovery import describe_origins, find_origins
 from s2s.preparation.execution import Executor, Progress, SilentProgress, in_process
 from s2s.preparation.job import BUCKET_ROWS, CHUNK_ROWS, SHARD_BYTES, Chunk, Job, Shard
 from s2s.preparation.outcomes import (
@@ -239,6 +239,13 @@ def _select_rows(job: Job, runner: _Runner) -> _Selection:
     read = runner.run(job, READ, len(job.origins))
     for empty in _origins_without_rows(job, read):
         runner.progress.log(f"no rows in {empty}")
+    if held := sum(outcome.carriage_returns for outcome in read):
+        runner.progress.log(
+            f"warning: {held:,} rows hold a carriage return, which ends no line: it is read as a "
+            "space"
+        )
+    for hint in dict.fromkeys(origin.hint for origin in job.origins if origin.hint):
+        runner.progress.log(f"warning: {hint}")
     job = replace(job, chunks=tuple(_chunks(job, read)))
     cleaned = runner.run(job, CLEAN, len(job.chunks))
     lost_letters = {
@@ -249,7 +256,8 @@ def _select_rows(job: Job, runner: _Runner) -> _Selection:
     check_spelling(lost_letters, job.config)
     usable = _count_usable(job, cleaned, label)
     rows = sum(chunk.rows for chunk in job.chunks)
-    runner.progress.log(f"read {rows:,} rows of {label}, {usable:,} of them usable")
+    recognised = describe_origins(job.origins)
+    runner.progress.log(f"read {rows:,} rows of {recognised}, {usable:,} of them usable")
     for warning in spelling_warnings(lost_letters, job.config):
         runner.progress.log(warning)
 

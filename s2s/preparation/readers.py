@@ -8,13 +8,12 @@ row.
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import escape
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import datasets
 import pyarrow as pa
@@ -22,7 +21,6 @@ import pyarrow.compute as pc
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import PoFileError
 from babel.messages.pofile import read_po as read_po_catalogue
-from datasets import Features, Value
 
 from s2s import extras
 from s2s.errors import BadInput
@@ -32,19 +30,23 @@ from s2s.preparation.columns import (
     named_columns,
     numbered_columns,
 )
+from s2s.preparation.csv_dialect import find_delimiter
+from s2s.preparation.json_pairs import PairFinder, has_json_lines, records_of_document
 from s2s.preparation.sources import Origin, Source
+from s2s.preparation.tmx import read_units
 from s2s.preparation.unpack import unpack
-from s2s.text.languages import find_code
+from s2s.preparation.variants import Row
+from s2s.text.lines import read_lines
 
 # Rows of a table that a reader yields, and of a step of a reader of lines: few enough that a
 # megabyte a row does no harm.
 TABLE_ROWS = 4096
 
+_DIALECT_LINES = 64  # of a CSV file, from which the character between cells is found
+
 SCHEMA = pa.schema({"source": pa.string(), "target": pa.string(), "drop": pa.string()})
 """What readers yield; `drop` is the rule (`s2s.corpus.rules`) by which a row is no sentence pair,
 or empty."""
-
-Row = tuple[str, str, str]  # source, target and drop
 
 Reader = Callable[[Origin, Source, Path], Iterator[pa.Table]]
 """Yields the rows of an origin as tables of `SCHEMA`, given an empty folder for scratch files."""
@@ -85,18 +87,11 @@ def _stream(builder: str, *arguments: Any, **options: Any) -> Iterator[pa.Table]
     yield from dataset.with_format("arrow").iter(TABLE_ROWS)
 
 
-def _lines(path: Path, keep_linebreaks: bool = False) -> Iterator[pa.StringArray]:
-    """Yield the lines of a text file; bytes that are not UTF-8 become U+FFFD."""
-    for table in _stream(
-        "text",
-        data_files=escape(str(path)),
-        split="train",
-        features=Features({"text": Value("string")}),
-        encoding="utf-8-sig",
-        encoding_errors="replace",
-        keep_linebreaks=keep_linebreaks,
-    ):
-        yield table["text"].combine_chunks()
+def _lines(path: Path) -> Iterator[pa.StringArray]:
+    """Yield the lines of a text file, `TABLE_ROWS` at a time but for the last."""
+    with path.open("rb") as file:
+        for lines in read_lines(file, TABLE_ROWS):
+            yield pa.array(lines, pa.string())
 
 
 def _table_of_columns(sides: Iterable[Any], drop: Any = None) -> pa.Table:
@@ -128,16 +123,33 @@ def _tables_of_rows(rows: Iterable[Row]) -> Iterator[pa.Table]:
 
 
 def _pairs_of_tables(tables: Iterable[pa.Table], source: Source, label: str) -> Iterator[pa.Table]:
-    """Yield the pairs of tables with two named columns, or with a struct column `translation`."""
+    """Yield the pairs of tables with two named columns, or with them in a column `translation`.
+
+    Columns that hold no plain text are searched as JSON objects are.
+    """
+    finder = PairFinder(source, label)
     for table in tables:
-        names = table.column_names
-        kind = table.schema.field("translation").type if "translation" in names else None
-        if kind is not None and pa.types.is_struct(kind):
-            table = pa.Table.from_arrays(
-                table["translation"].combine_chunks().flatten(), names=[f.name for f in kind]
-            )
-        columns = named_columns(table.column_names, source, label)
-        yield _table_of_columns(table.column(column) for column in columns)
+        if (sides := _plain_sides(table, source)) is not None:
+            yield _table_of_columns(sides)
+        else:
+            records = table.to_pylist()
+            yield from _tables_of_rows(row for record in records for row in finder.rows(record))
+    finder.check()
+
+
+def _plain_sides(table: pa.Table, source: Source) -> list[Any] | None:
+    """Return the two columns of a table if they are named, and their cells are plain."""
+    names = table.column_names
+    kind = table.schema.field("translation").type if "translation" in names else None
+    if kind is not None and pa.types.is_struct(kind):
+        table = pa.Table.from_arrays(
+            table["translation"].combine_chunks().flatten(), names=[f.name for f in kind]
+        )
+    try:
+        sides = [table.column(each) for each in named_columns(table.column_names, source, "")]
+    except BadInput:
+        return None
+    return None if any(pa.types.is_nested(side.type) for side in sides) else sides
 
 
 # ---- readers ------------------------------------------------------------------------------------
@@ -148,7 +160,7 @@ def read_tsv(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]
     (file,) = unpack(origin, folder)
     has_first_line = origin.byte_range is None or origin.byte_range[0] == 0
     with (file if has_first_line else Path(origin.paths[0])).open(
-        encoding="utf-8-sig", errors="replace"
+        encoding="utf-8-sig", errors="replace", newline="\n"
     ) as opened:
         first_line = [cell.strip() for cell in opened.readline().split("\t")]
     columns, is_header = columns_of_first_row(first_line, source, origin.label)
@@ -183,16 +195,21 @@ def read_csv(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]
 
 def _csv_rows(file: Path, source: Source, label: str) -> Iterator[Row]:
     csv.field_size_limit(1 << 30)
+    # The parser would end a row at a carriage return; to cleaning, both are white space.
+    lines = (
+        line.replace("\r", "\v") + "\n" for batch in _lines(file) for line in batch.to_pylist()
+    )
+    first_lines = list(islice(lines, _DIALECT_LINES))
+    delimiter, is_hint = find_delimiter(first_lines)
     at_end = False
 
     def every_line() -> Iterator[str]:
         nonlocal at_end
-        for batch in _lines(file, keep_linebreaks=True):
-            yield from batch.to_pylist()
+        yield from chain(first_lines[is_hint:], lines)
         at_end = True
 
     columns, width = None, 0
-    for number, cells in enumerate(csv.reader(every_line()), start=1):
+    for number, cells in enumerate(csv.reader(every_line(), delimiter=delimiter), start=1):
         if at_end:  # a row ends where a line ends, unless its quotation mark stays open
             raise BadInput(f"{label}: a quotation mark opened in row {number} never closes")
         if columns is None:
@@ -211,52 +228,48 @@ def _csv_rows(file: Path, source: Source, label: str) -> Iterator[Row]:
 
 
 def read_jsonl(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
-    """Read JSON objects, one a line or in an array, with two strings, or `translation` with them.
+    """Read JSON objects, one a line or in a document, as `PairFinder` finds pairs in them.
 
     The lines are parsed one by one: the JSON reader of datasets gives up at the first bad line.
     """
     (file,) = unpack(origin, folder)
-    with file.open("rb") as opened:
-        head = opened.read(64).removeprefix(b"\xef\xbb\xbf").lstrip()
-    name = (origin.members or origin.paths)[0].lower().removesuffix(".gz")
-    if head.startswith(b"[") and name.endswith(".json"):
-        records = json.loads(file.read_text(encoding="utf-8-sig"))  # the array, whole
-        yield from _tables_of_rows(_row_of_record(record, source) for record in records)
-        return
-    for lines in _lines(file):
-        yield _table_of_rows(_row_of_json(line, source) for line in lines.to_pylist())
+    finder = PairFinder(source, origin.label)
+    if (records := _document(file, origin)) is not None:
+        yield from _tables_of_rows(row for record in records for row in finder.rows(record))
+    else:
+        for lines in _lines(file):
+            rows = (row for line in lines.to_pylist() for row in _rows_of_json(line, finder))
+            yield from _tables_of_rows(rows)
+    if origin.byte_range is None or origin.byte_range[0] == 0:
+        finder.check()
 
 
-def _row_of_json(line: str, source: Source) -> Row:
-    if not line.strip():
-        return "", "", "empty"
+def _document(file: Path, origin: Origin) -> Sequence[object] | None:
+    """Return the records of a file that is a JSON document; None if its lines are records."""
+    if origin.byte_range is not None or has_json_lines(file):
+        return None
     try:
-        return _row_of_record(json.loads(line), source)
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+        return records_of_document(text, origin.label)
     except (ValueError, RecursionError):
-        return "", "", "malformed"
+        suffixes = Path((origin.members or origin.paths)[0].lower()).suffixes
+        if ".json" in suffixes:
+            raise
+        return None  # lines, of which the first is broken
 
 
-def _row_of_record(record: Any, source: Source) -> Row:
-    if not isinstance(record, dict):
-        return "", "", "malformed"
-    if isinstance(record.get("translation"), dict):
-        record = record["translation"]
+def _rows_of_json(line: str, finder: PairFinder) -> list[Row]:
+    if not line.strip():
+        return [("", "", "empty")]
     try:
-        names = list(record)
-        first, second = named_columns(names, source, "")
-    except BadInput:
-        return "", "", "columns"
-    pair = record[names[first]], record[names[second]]
-    if not all(isinstance(side, str | None) for side in pair):
-        return "", "", "columns"
-    # JSON can hold half of a surrogate pair, which is not text.
-    one, two = (re.sub("[\ud800-\udfff]", "\ufffd", side or "") for side in pair)
-    return one, two, ""
+        return finder.rows(json.loads(line))
+    except (ValueError, RecursionError):
+        return [("", "", "malformed")]
 
 
 def read_parquet(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
     """Read two named columns, or a column `translation` with a field for each language."""
-    (file,) = unpack(origin, folder)
+    (file,) = unpack(origin, folder, text=False)
     tables = _stream("parquet", data_files=escape(str(file)), split="train")
     yield from _pairs_of_tables(tables, source, origin.label)
 
@@ -273,6 +286,8 @@ def read_hub(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]
     try:
         tables = _stream(name, config or None, split=split)
         yield from _pairs_of_tables(tables, source, origin.label)
+    except BadInput:
+        raise
     except (ConnectionError, FileNotFoundError, ValueError) as error:
         raise BadInput(
             f"{origin.label}: no such dataset, configuration or split, neither on this machine nor "
@@ -291,44 +306,14 @@ def read_moses(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Tabl
             yield _table_of_columns((one, two))
     if counts[0] != counts[1]:
         raise BadInput(
-            f"{origin.label}: {counts[0]:,} and {counts[1]:,} lines, so the files are not parallel "
-            "(a carriage return also ends a line)"
+            f"{origin.label}: {counts[0]:,} and {counts[1]:,} lines, so the files are not parallel"
         )
 
 
 def read_tmx(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
     """Read the translation units of TMX 1.4; a variant such as en-US counts as its language."""
     (file,) = unpack(origin, folder)
-    yield from _tables_of_rows(_tmx_rows(file, source.languages))
-
-
-def _tmx_rows(file: Path, languages: tuple[str, str]) -> Iterator[Row]:
-    with file.open("rb") as opened:
-        # Expat, which reads the file, fetches nothing from outside and limits entity expansion.
-        events = ElementTree.iterparse(opened, ("start", "end"))  # noqa: S314
-        body = None
-        for event, element in events:
-            tag = element.tag.rpartition("}")[2]
-            if event == "start" and tag == "body":
-                body = element
-            if event == "start" or tag != "tu":
-                continue
-            source, target = (_tmx_segment(element, language) for language in languages)
-            yield source, target, "" if source or target else "columns"
-            if body is not None:
-                body.clear()  # so that memory does not grow with the file
-
-
-def _tmx_segment(unit: ElementTree.Element, language: str) -> str:
-    """Return the first text of a translation unit in a language, or an empty one."""
-    for variant in unit.findall(".//{*}tuv"):
-        code = variant.get("{http://www.w3.org/XML/1998/namespace}lang") or variant.get("lang")
-        segment = variant.find("{*}seg")
-        if find_code(language, (code or "",)) and segment is not None:
-            text = "".join(segment.itertext())
-            if text:
-                return text
-    return ""
+    yield from _tables_of_rows(read_units(file, source.languages, origin.label))
 
 
 def read_po(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
@@ -373,31 +358,38 @@ class Format:
     """A source format: its reader, and how its files are recognised."""
 
     read: Reader
+    title: str  # in messages
     suffixes: tuple[str, ...] = ()  # of file names, in lower case, with the dot
     # Whether the first bytes of a file, without byte order mark and white space, are of the format.
     matches: Callable[[bytes], bool] | None = None
     overrides_suffix: bool = False  # whether `matches` also counts if the suffix is another one's
-    splittable: bool = (
-        False  # whether lines are rows, so that tasks can read ranges of a plain file
-    )
+    # Whether the lines of a file are rows, so that tasks can read ranges of it.
+    has_rows_of_lines: Callable[[Path], bool] | None = None
 
+
+_JSON = re.compile(rb'\{\s*"|\[\s*\{')
 
 FORMATS: dict[str, Format] = {
-    "tsv": Format(read_tsv, (".txt", ".tsv", ".tab"), splittable=True),
-    "csv": Format(read_csv, (".csv",)),
+    "tsv": Format(
+        read_tsv, "tab-separated", (".txt", ".tsv", ".tab"), has_rows_of_lines=lambda path: True
+    ),
+    "csv": Format(read_csv, "CSV", (".csv",)),
     "jsonl": Format(
-        read_jsonl, (".jsonl", ".ndjson", ".json"), lambda head: head.startswith(b'{"'),
-        splittable=True,
+        read_jsonl, "JSON", (".jsonl", ".ndjson", ".json"),
+        lambda head: _JSON.match(head) is not None, has_rows_of_lines=has_json_lines,
     ),
     "parquet": Format(
-        read_parquet, (".parquet",), lambda head: head.startswith(b"PAR1"), overrides_suffix=True
+        read_parquet, "Parquet", (".parquet",), lambda head: head.startswith(b"PAR1"),
+        overrides_suffix=True,
     ),
-    "moses": Format(read_moses),  # recognised by its two files, NAME.SOURCE and NAME.TARGET
-    "tmx": Format(read_tmx, (".tmx",), lambda head: b"<tmx" in head, overrides_suffix=True),
-    "po": Format(read_po, (".po",), lambda head: b"\nmsgid " in b"\n" + head),
-    "saved": Format(read_saved),  # a directory
-    "hub": Format(read_hub),  # hub:NAME
-    "demo": Format(read_demo),
+    "moses": Format(read_moses, "parallel lines"),  # two files (`s2s.preparation.file_names`)
+    "tmx": Format(
+        read_tmx, "TMX", (".tmx",), lambda head: b"<tmx" in head, overrides_suffix=True
+    ),
+    "po": Format(read_po, "gettext", (".po",), lambda head: b"\nmsgid " in b"\n" + head),
+    "saved": Format(read_saved, "saved by datasets"),  # a directory
+    "hub": Format(read_hub, "dataset"),  # hub:NAME
+    "demo": Format(read_demo, "embedded"),
 }  # fmt: skip
 """All source formats by name.
 
@@ -409,8 +401,8 @@ To add a file format:
 3. add a form of it to `FORMS` in `tests/unit/test_sources.py`, which checks that all formats give
    the same pairs, and its name to the table in `docs/corpora.md`.
 
-Zip and gz are unpacked for all formats. A file has the first format that `matches` it and overrides
-the suffix, else the format of its suffix. If the suffix is one of `tsv`, or of no format, the first
-format that `matches` is taken, or else `tsv`. What is not a file, such as `hub`, is recognised in
-`s2s.preparation.discovery.find_origins`.
+Archives and compressed files are unpacked, and UTF-16 is decoded, for all formats. A file has the
+first format that `matches` it and overrides the suffix, else the format of its suffix. If the
+suffix is one of `tsv`, or of no format, the first format that `matches` is taken, or else `tsv`.
+What is not a file, such as `hub`, is recognised in `s2s.preparation.discovery.find_origins`.
 """

@@ -43,3 +43,5 @@ class Origin:
     members: tuple[str, ...] = ()  # of the archive at paths[0]
     byte_range: tuple[int, int] | None = None  # first byte, and the one after the last; None: all
     stamps: tuple[str, ...] = ()  # sizes and times of the files, by which a change is noticed
+    encoding: str = ""  # of its text files if it is not UTF-8, which is then made of it
+    hint: str = ""  # what is probably wrong with its files, and what to do

@@ -102,12 +102,15 @@ def _read(job: Job, number: int) -> ReadOutcome:
     origin = job.origins[number]
     limit = job.config.corpus.rows if not origin.split else None
     chunk_rows: list[int] = []
+    carriage_returns = 0
     with tempfile.TemporaryDirectory(prefix="unpacked-", dir=job.folder) as scratch:
         tables = read_origin(origin, job.source, Path(scratch))
         for chunk in rechunk(first_rows(tables, limit), job.chunk_rows):
             save_table(job.folder / "read" / f"{number:06}-{len(chunk_rows):06}.arrow", chunk)
             chunk_rows.append(chunk.num_rows)
-    return ReadOutcome(chunk_rows=chunk_rows)
+            held = pc.or_(*(pc.match_substring(chunk[side], "\r") for side in SIDES))
+            carriage_returns += pc.sum(held).as_py() or 0
+    return ReadOutcome(chunk_rows=chunk_rows, carriage_returns=carriage_returns)
 
 
 # ---- clean --------------------------------------------------------------------------------------

@@ -68,6 +68,8 @@ class Translatable:
         """Return whether a word has a letter of the language's script."""
         if self._script is None:
             return any(map(str.isalpha, word))
+        if not word.isascii():  # a letter of full width is one of its script
+            word = unicodedata.normalize("NFKC", word)
         return any(
             letter.isalpha() and unicodedata.name(letter, "").startswith(self._script)
             for letter in word

@@ -24,7 +24,7 @@ def drops(
     return broken
 
 
-READERS_RULES = ["columns", "malformed", "fuzzy"]  # which the readers check
+READERS_RULES = ["columns", "malformed", "variant", "fuzzy"]  # which the readers check
 FINE = [
     ("Go.", "Va !"),
     ("Hi", "Salut, comment allez-vous ce matin ?"),
@@ -35,11 +35,16 @@ FINE = [
     ("\u200fmarked", "marqué"),
     ("42 + 1", "42 + un"),
     ("OK", "D'accord"),
+    ("Of course!", "Bien sûr, l'été\u00a0! Ça y est…"),
+    ("MANHÃ", "«\u00a0Â\u00a0» é… à… ï’"),
 ]
 BROKEN = [
     ("", "vide", "empty"),
     ("   ", "vide", "empty"),
     ("caf\ufffd", "café", "encoding"),
+    ("Is it summer?", "C'est l'Ã©tÃ© ?", "encoding"),
+    ("Itâ€™s summer.", "C'est l'été.", "encoding"),
+    ("Summer", "Ð»ÐµÑ‚Ð¾", "encoding"),
     ("bell\x07", "cloche", "control"),
     ("nul", "\x00", "control"),
     ("over\u202eride", "x", "control"),

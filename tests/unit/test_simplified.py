@@ -195,8 +195,12 @@ def test_a_bare_mark_is_never_copied() -> None:
 def test_a_translation_does_not_depend_on_how_the_source_is_written() -> None:
     made = translator({})
     [plain] = made.translate(["my name is my name?"])
-    variants = ["\ufeffmy  name\u00a0is\tmy na\u00adme??", "My Name Is My Name ?"]
-    assert made.translate(variants) == [plain, plain]
+    variants = [
+        "\ufeffmy  name\u00a0is\tmy na\u00adme??",
+        "My Name Is My Name ?",
+        "ｍｙ ｎａｍｅ ｉｓ ｍｙ ｎａｍｅ？",
+    ]
+    assert made.translate(variants) == [plain] * 3
 
 
 def test_a_model_of_other_text_reads_lines_as_rows_of_its_corpus() -> None:

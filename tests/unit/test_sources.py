@@ -434,7 +434,7 @@ def test_a_hub_dataset_that_cannot_be_had_is_reported(
         ("a.tsv.gz", gzip.compress(b"a b\tc d\n" * 9_000)[:-20], "cannot be read"),
         ("a.csv", "x,y\n1,2\n", "no columns en and fr among x, y"),
         ("a.tmx", tmx(PAIRS)[:-40], "cannot be read"),
-        ("a.tmx", "<tmx><body>&bomb;</body></tmx>", "cannot be read"),
+        ("a.tmx", "<tmx><body><tu>&bomb;</tu></body></tmx>", "unit 1: undefined entity"),
         ("a.po", 'msgid "a"\nmsgstr "b"\nmsgid no quotes\n', "a.po"),
         ("a.parquet", b"PAR1 no parquet", "cannot be read"),
         ("a.en", "one\ntwo\n", "the other language"),
