@@ -78,7 +78,10 @@ class ParallelFiles:
         """Return the names of two parallel files, source first, if `name` is one of them."""
         for stem, side in _sides(name, self._languages):
             if others := self._names.get((stem, 1 - side)):
-                other = min(others, key=self._distance)
+                start = name.partition(".")[0]  # Train.EN may be there beside train.en
+                other = min(
+                    others, key=lambda each: (self._distance(each), not each.startswith(start))
+                )
                 return (other, name) if side else (name, other)
         return None
 

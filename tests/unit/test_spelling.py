@@ -13,6 +13,7 @@ from s2s.corpus.directory import SIDES
 from s2s.errors import BadInput
 from s2s.preparation import Source, prepare
 from s2s.preparation.execution import SilentProgress
+from s2s.preparation.file_names import ParallelFiles
 from s2s.preparation.spelling import LOSSY, find_lost_letters
 from s2s.presets import PRESETS
 from s2s.text.normalise import WordSplitter
@@ -198,6 +199,14 @@ def test_files_are_found_by_any_spelling_of_a_code(
     assert (config.source_language, config.target_language) == stored
     assert (manifest.read, manifest.drops) == (59, {})
     assert Corpus.open(out).split("train")["source"][0].startswith("cat")
+
+
+def test_the_file_of_the_same_case_is_the_other_one() -> None:
+    names = ["Train.EN", "Train.FR", "train.en", "train.pt-BR"]
+    portuguese, french = ParallelFiles(names, ("en", "pt-BR")), ParallelFiles(names, ("en", "fr"))
+    assert portuguese.pair("train.en") == ("train.en", "train.pt-BR")
+    assert portuguese.pair("train.pt-BR") == ("train.en", "train.pt-BR")
+    assert french.pair("Train.EN") == french.pair("Train.FR") == ("Train.EN", "Train.FR")
 
 
 @pytest.mark.parametrize("keys", [("pt-BR", "EN"), ("pt_br", "eng"), ("pt", "en-US")])
