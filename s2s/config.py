@@ -104,8 +104,8 @@ class CleanConfig(Section):
     """Leave out rows with HTML or XML tags or character entities."""
 
     script: bool = True
-    """Leave out rows in which less than half of a side's letters are in the script of its
-    language."""
+    """Leave out rows in which less than half of a side's letters are in the script of its language,
+    or in one of them if it has several and its code names none."""
 
     identical: bool = True
     """Leave out rows whose source and target differ only in case, punctuation and spaces, or not at
@@ -116,8 +116,8 @@ class CleanConfig(Section):
 
     max_ratio: float | None = Field(default=4.0, ge=1)
     """Leave out rows with one side more than this many times as long as the other (rule
-    `length_ratio`), after adding 15 characters to both to spare short sentences. None sets no
-    limit."""
+    `length_ratio`), after adding 15 characters to both to spare short sentences. A character of
+    Chinese, Japanese or Korean counts as three. None sets no limit."""
 
     duplicate: bool = True
     """Leave out rows that are equal to an earlier row."""

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
 import tyro
@@ -47,11 +47,19 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
             parsed: Verb = tyro.cli(
                 kind, prog=program, args=arguments, default=default, config=(FlagCreatePairsOff,)
             )
+            if is_dataclass(parsed) and "given" in hints:
+                return replace(parsed, given=_names(arguments))
             return parsed
     except SystemExit as stop:
         if stop.code:
             raise BadInput(f"{_one_line(errors.getvalue())} (see {program} --help)") from None
         raise
+
+
+def _names(arguments: list[str]) -> frozenset[str]:
+    """Return the names of the options among some arguments, without their dashes."""
+    options = (each for each in arguments if each.startswith("--"))
+    return frozenset(each[2:].partition("=")[0].replace("_", "-") for each in options)
 
 
 def _defaults(kind: Any, sections: Mapping[str, Section]) -> Any:

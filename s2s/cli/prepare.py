@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import tyro
 
 from s2s.cli.environment import allow_downloads
 from s2s.cli.output import print_dry_run
@@ -44,7 +46,8 @@ class Prepare:
     are held out for it."""
 
     languages: str = "en-fr"
-    """Codes of the source and target language, joined by a hyphen."""
+    """Codes of the source and target language (BCP 47) with a hyphen between them, or a colon where
+    a code has a hyphen itself: en-fr, en:pt-BR."""
 
     columns: tuple[str, str] | None = None
     """Names or numbers (from 1) of the source and target columns, if they cannot be told from the
@@ -68,6 +71,9 @@ class Prepare:
     wait: float = 600.0
     """Seconds to wait for an autoscaling cluster to grow to the tasks."""
 
+    given: Annotated[frozenset[str], tyro.conf.Fixed, tyro.conf.Suppress] = frozenset()
+    """Names of the options that the user gave, without their dashes."""
+
     # Bytes of source files from which starting Ray pays.
     LARGE: ClassVar[int] = 64_000_000
 
@@ -83,8 +89,10 @@ class Prepare:
         if self.out is None and not self.dry_run:
             raise BadInput("--out must name the corpus directory to create (or use --dry-run)")
         datasets.disable_progress_bars()
-        config, source = self._config(), self._sources()
+        (config, note), source = self._config(), self._sources()
         with interruptible(), StageBars() as bars, self._executor(source, bars.log) as execute:
+            if note:
+                bars.log(note)
             if self.out is None or self.dry_run:
                 scratch = None if self.out is None else self.out.resolve().parent
                 planned = dry_run(source, config, bars, execute, scratch)
@@ -108,24 +116,31 @@ class Prepare:
             bars.log(f"corpus directory: {self.out}")
 
     def _languages(self) -> tuple[str, str]:
-        codes = self.languages.split("-")
-        if len(codes) != 2 or not all(codes) or codes[0] == codes[1]:
-            raise BadInput(f"--languages {self.languages}: expected two codes, such as en-fr")
-        return codes[0], codes[1]
+        from s2s.text.languages import language_pair
 
-    def _config(self) -> DataConfig:
+        return language_pair(self.languages)
+
+    def _config(self) -> tuple[DataConfig, str]:
+        """Return the settings, and a word on what differs from the preset to suit the languages."""
+        from s2s.text.languages import canonical_code
+        from s2s.text.units import fit_units
+
         source, target = self._languages()
-        text = self.text
+        text, note = self.text, ""
         if self.vocabularies is not None:
             from s2s.model.directory import read_config
 
             model = read_config(self.vocabularies)
-            if (model.source_language, model.target_language) != (source, target):
+            codes = (model.source_language, model.target_language)
+            if tuple(map(canonical_code, codes)) != (source, target):
                 raise BadInput(f"{self.vocabularies} is not a model for {self.languages}")
             text = model.text
-        return DataConfig(
+        elif "text.units" not in self.given:
+            text, note = fit_units(text, (source, target))
+        config = DataConfig(
             source_language=source, target_language=target, text=text, corpus=self.corpus
         )
+        return config, note
 
     def _sources(self) -> "Source":
         from s2s.preparation.sources import Source

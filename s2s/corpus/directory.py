@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -49,6 +51,30 @@ class VocabularyCoverage(Section):
 
     frequent_unknown: dict[str, int]
     """The most frequent words that are encoded with `<unk>`, with their counts."""
+
+
+class LostLetters(Section):
+    """Letters of one side of a corpus that its normaliser loses."""
+
+    letters: int
+    """Letters of the sentences, as read."""
+
+    lost: dict[str, int]
+    """The letters that are in no word, the most frequent first, with their counts."""
+
+    @property
+    def share(self) -> float:
+        """Share of the letters that are lost."""
+        return sum(self.lost.values()) / self.letters if self.letters else 0.0
+
+    @classmethod
+    def merge(cls, parts: Iterable["LostLetters"]) -> Self:
+        """Return the sum of the numbers."""
+        letters, lost = 0, Counter[str]()
+        for part in parts:
+            letters += part.letters
+            lost.update(part.lost)
+        return cls(letters=letters, lost=dict(lost.most_common()))
 
 
 class Leak(Section):
@@ -111,6 +137,9 @@ class Manifest(Section):
 
     known: dict[str, dict[str, VocabularyCoverage]]
     """How much of the text the vocabularies cover, by split and side."""
+
+    lost_letters: dict[Side, LostLetters] = Field(default_factory=dict)
+    """The letters of each side that its normaliser loses, if it is one that loses any."""
 
     lengths: dict[str, dict[str, dict[int, int]]]
     """Numbers of rows by their length in tokens, by split and side; the target's `<eos>` counts."""

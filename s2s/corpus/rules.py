@@ -19,7 +19,7 @@ RULES: dict[str, str] = {
     "identical": "source and target differ in case, punctuation and spaces at most",
     "too_long": "a side has more characters than the limit",
     "length_ratio": "one side is too many times longer than the other",
-    "no_words": "normalising leaves no word of a side",
+    "no_words": "normalising leaves no letter of a side",
     "duplicate": "the row is equal to an earlier one",
     "target_leak": "the target is held out, too",
 }

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from operator import ne
 from pathlib import Path
 from types import MappingProxyType
 
@@ -10,7 +11,7 @@ from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.evaluation.references import References, check_languages
-from s2s.evaluation.scores import SAMPLES, Difference, paired_bootstrap
+from s2s.evaluation.scores import SAMPLES, Difference, composed, paired_bootstrap
 from s2s.text.lines import split_lines
 
 _NUMBERS_SHOWN = 10  # of rows in a message
@@ -90,7 +91,7 @@ def compare(
         b=b.name,
         split=references.split,
         sentences=len(references.sources),
-        different=sum(one != other for one, other in zip(first, second, strict=True)),
+        different=sum(map(ne, composed(first), composed(second))),
         samples=samples,
         differences=tuple(differences),
     )

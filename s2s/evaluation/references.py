@@ -6,7 +6,8 @@ from typing import Self
 from s2s.config import DataConfig
 from s2s.corpus import Corpus
 from s2s.errors import BadInput
-from s2s.evaluation.scores import Tokenize
+from s2s.evaluation.scores import Tokenize, tokenizer_of
+from s2s.text.languages import canonical_code
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,11 @@ class References:
         targets: list[list[str]] = [[] for _ in index]
         for source, target in zip(source_of_row, rows["target"][:], strict=True):
             targets[source].append(target)
-        tokenised = corpus.manifest.config.text.normaliser == "tokenised"
-        return cls(
-            split,
-            list(index),
-            targets,
-            source_of_row,
-            corpus.manifest.left_out.get(split, ()),
-            "none" if tokenised else "13a",
-        )
+        config = corpus.manifest.config
+        tokenised = config.text.normaliser == "tokenised"
+        tokenize = "none" if tokenised else tokenizer_of(config.target_language)
+        left_out = corpus.manifest.left_out.get(split, ())
+        return cls(split, list(index), targets, source_of_row, left_out, tokenize)
 
 
 def check_languages(model: DataConfig, corpus: Corpus, name: str = "the model") -> None:
@@ -55,7 +52,7 @@ def check_languages(model: DataConfig, corpus: Corpus, name: str = "the model") 
         BadInput: the languages differ.
     """
     translates, holds = (
-        f"{config.source_language}-{config.target_language}"
+        "-".join(map(canonical_code, (config.source_language, config.target_language)))
         for config in (model, corpus.manifest.config)
     )
     if translates != holds:

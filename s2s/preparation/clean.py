@@ -8,7 +8,6 @@ The rules are those of Moses' clean-corpus-n and of OpusFilter (Aulamo et al., 2
 that spare short sentences.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,24 +15,32 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from babel.core import get_global
 
 from s2s.config import CleanConfig
 from s2s.corpus.directory import SIDES
 from s2s.preparation.encodings import DOUBLE_ENCODED, is_double_encoded
 from s2s.preparation.sentence_keys import sentence_keys
+from s2s.text.languages import scripts
 
 # RE2 character classes of scripts, by their ISO 15924 code.
 _SCRIPTS = {
-    "Arab": r"\p{Arabic}", "Armn": r"\p{Armenian}", "Beng": r"\p{Bengali}",
-    "Cyrl": r"\p{Cyrillic}", "Deva": r"\p{Devanagari}", "Ethi": r"\p{Ethiopic}",
-    "Geor": r"\p{Georgian}", "Grek": r"\p{Greek}", "Gujr": r"\p{Gujarati}",
-    "Guru": r"\p{Gurmukhi}", "Hans": r"\p{Han}", "Hant": r"\p{Han}", "Hebr": r"\p{Hebrew}",
-    "Jpan": r"\p{Han}\p{Hiragana}\p{Katakana}", "Khmr": r"\p{Khmer}", "Knda": r"\p{Kannada}",
-    "Kore": r"\p{Hangul}\p{Han}", "Laoo": r"\p{Lao}", "Latn": r"\p{Latin}",
-    "Mlym": r"\p{Malayalam}", "Mymr": r"\p{Myanmar}", "Sinh": r"\p{Sinhala}",
-    "Taml": r"\p{Tamil}", "Telu": r"\p{Telugu}", "Thai": r"\p{Thai}", "Tibt": r"\p{Tibetan}",
+    "Adlm": r"\p{Adlam}", "Arab": r"\p{Arabic}", "Aran": r"\p{Arabic}", "Armn": r"\p{Armenian}",
+    "Beng": r"\p{Bengali}", "Bopo": r"\p{Bopomofo}", "Cans": r"\p{Canadian_Aboriginal}",
+    "Cher": r"\p{Cherokee}", "Cyrl": r"\p{Cyrillic}", "Deva": r"\p{Devanagari}",
+    "Ethi": r"\p{Ethiopic}", "Geor": r"\p{Georgian}", "Grek": r"\p{Greek}",
+    "Gujr": r"\p{Gujarati}", "Guru": r"\p{Gurmukhi}", "Hang": r"\p{Hangul}", "Hani": r"\p{Han}",
+    "Hans": r"\p{Han}", "Hant": r"\p{Han}", "Hebr": r"\p{Hebrew}", "Hira": r"\p{Hiragana}",
+    "Jpan": r"\p{Han}\p{Hiragana}\p{Katakana}", "Kana": r"\p{Katakana}", "Khmr": r"\p{Khmer}",
+    "Knda": r"\p{Kannada}", "Kore": r"\p{Hangul}\p{Han}", "Laoo": r"\p{Lao}",
+    "Latn": r"\p{Latin}", "Mlym": r"\p{Malayalam}", "Mong": r"\p{Mongolian}",
+    "Mtei": r"\p{Meetei_Mayek}", "Mymr": r"\p{Myanmar}", "Nkoo": r"\p{Nko}",
+    "Olck": r"\p{Ol_Chiki}", "Orya": r"\p{Oriya}", "Sinh": r"\p{Sinhala}",
+    "Syrc": r"\p{Syriac}", "Taml": r"\p{Tamil}", "Telu": r"\p{Telugu}",
+    "Tfng": r"\p{Tifinagh}", "Thaa": r"\p{Thaana}", "Thai": r"\p{Thai}", "Tibt": r"\p{Tibetan}",
+    "Vaii": r"\p{Vai}",
 }  # fmt: skip
+# Scripts in which a character says about as much as three letters.
+_DENSE = {"Bopo", "Hang", "Hani", "Hans", "Hant", "Hira", "Jpan", "Kana", "Kore"}
 _CONTROL = r"[\x00-\x1f\x7f-\x9f\x{202a}-\x{202e}\x{2066}-\x{2069}\x{feff}]"
 _MARKUP = r"</?[a-zA-Z][^<>]*>|<!--|&(?:[a-zA-Z]{2,8}|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
 
@@ -91,10 +98,9 @@ class Cleaner:
 
 
 def script_class(language: str) -> str | None:
-    """Return the RE2 character class of a language's script; None if the script is not known."""
-    likely = get_global("likely_subtags")
-    tag = likely.get(language.replace("-", "_")) or likely.get(re.split("[-_]", language)[0], "")
-    return next((_SCRIPTS[part] for part in tag.split("_") if part in _SCRIPTS), None)
+    """Return the RE2 character class of a language's scripts; None if one is not known."""
+    classes = [_SCRIPTS.get(script, "") for script in scripts(language)]
+    return "".join(dict.fromkeys(classes)) if classes and all(classes) else None
 
 
 # ---- checks: which rows break a rule, (rows,) bool; None if the rule is switched off -------------
@@ -154,7 +160,10 @@ def _has_length_ratio(cleaner: Cleaner, pairs: _Pairs) -> Any:
     limit = cleaner.config.max_ratio
     if limit is None:
         return None
-    lengths = [pc.add(length, _LENGTH_SLACK) for length in _lengths(pairs)]
+    lengths = [
+        pc.add(_weighted_length(side, language), _LENGTH_SLACK)
+        for side, language in zip(pairs.sides, cleaner.languages, strict=True)
+    ]
     longer, shorter = pc.max_element_wise(*lengths), pc.min_element_wise(*lengths)
     return pc.greater(pc.divide(longer.cast(pa.float64()), shorter), limit)
 
@@ -178,6 +187,13 @@ def _either_matches(pairs: _Pairs, pattern: str) -> Any:
 
 def _lengths(pairs: _Pairs) -> list[pa.Array]:
     return [pc.utf8_length(side) for side in pairs.sides]
+
+
+def _weighted_length(side: pa.StringArray, language: str) -> pa.Array:
+    """Return the length of each sentence in letters, of which a dense script counts several."""
+    if _DENSE.isdisjoint(scripts(language)[:1]):
+        return pc.utf8_length(side)
+    return pc.binary_length(side)  # three bytes a character of these scripts, one a Latin letter
 
 
 def _valid_text(column: pa.ChunkedArray) -> pa.StringArray:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from s2s.errors import BadInput
 from s2s.preparation.sources import Source
-from s2s.text.languages import language_names
+from s2s.text.languages import find_code, language_names
 
 # Names in use, beside those of the languages.
 _USUAL = (("source", "target"), ("src", "tgt"), ("src", "trg"))
@@ -15,9 +15,9 @@ _USUAL = (("source", "target"), ("src", "tgt"), ("src", "trg"))
 def named_columns(names: Sequence[str], source: Source, label: str) -> tuple[int, int]:
     """Return the positions of source and target among named columns.
 
-    They are the ones that the user names, or else those with the codes or names of the languages
-    (`en` or `English`, also as one word of a name: `text_en`), `source` and `target`, or `src` and
-    `tgt`.
+    They are the ones that the user names, or else those with the codes (in any spelling) or names
+    of the languages (`en` or `English`, also as one word of a name: `text_en`), `source` and
+    `target`, or `src` and `tgt`.
 
     Raises:
         BadInput: there are no such columns.
@@ -39,9 +39,11 @@ def _find_columns(
     folded = [name.strip().casefold() for name in names]
     if wanted is not None:
         return _exact(folded, ({wanted[0].casefold()}, {wanted[1].casefold()}))
-    codes = ({languages[0].casefold()}, {languages[1].casefold()})
+    one, two = (find_code(language, names) for language in languages)
+    if one is not None and two is not None and one != two:
+        return names.index(one), names.index(two)
     of_languages, usual = _names_of(languages), _usual_names()
-    for pair in (codes, of_languages, *usual):
+    for pair in (of_languages, *usual):
         if (found := _exact(folded, pair)) is not None:
             return found
     for pair in (of_languages, *usual):

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from s2s.preparation.archives import COMPRESSED_SUFFIXES
 from s2s.preparation.variants import side_of_code
-from s2s.text.languages import base_language
+from s2s.text.languages import base_language, canonical_code
 
 SPLIT_NAMES = {
     "train": "train", "training": "train", "trn": "train",
@@ -78,7 +78,10 @@ class ParallelFiles:
         """Return the names of two parallel files, source first, if `name` is one of them."""
         for stem, side in _sides(name, self._languages):
             if others := self._names.get((stem, 1 - side)):
-                other = min(others, key=self._distance)
+                start = name.partition(".")[0]  # Train.EN may be there beside train.en
+                other = min(
+                    others, key=lambda each: (self._distance(each), not each.startswith(start))
+                )
                 return (other, name) if side else (name, other)
         return None
 
@@ -114,9 +117,7 @@ def is_of_one_language(name: str, languages: tuple[str, str]) -> bool:
     """Return whether a name ends in the code of a language, as `train.fr` and `train.EN.gz` do."""
     bare = _without(name, COMPRESSED_SUFFIXES)
     code = PurePosixPath(bare).suffix.removeprefix(".")
-    return any(
-        code.lower().replace("_", "-") == each.lower().replace("_", "-") for each in languages
-    )
+    return canonical_code(code) in map(canonical_code, languages)
 
 
 def _sides(name: str, languages: tuple[str, str]) -> Iterator[tuple[str, int]]:

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from typing import Self
 
 from s2s.config import Section
-from s2s.corpus.directory import VocabularyCoverage
+from s2s.corpus.directory import LostLetters, VocabularyCoverage
 from s2s.preparation.table_layout import TableLayout
+from s2s.text.normalise import Side
 
 EXAMPLES = 10  # rows shown for each rule
 
@@ -57,6 +58,8 @@ class CleanOutcome(Section):
 
     unusable: list[int]
     """Places of the rows that are left out, in a chunk of a split that the user provides."""
+    lost_letters: dict[Side, LostLetters]
+    """Letters of each side that the normaliser loses, in rows that break no rule but `no_words`."""
 
 
 class GroupOutcome(Section):

@@ -27,6 +27,7 @@ from s2s.corpus.directory import (
     SPLITS,
     CorpusWarning,
     Leak,
+    LostLetters,
     Manifest,
     write_split_metadata,
 )
@@ -48,6 +49,7 @@ from s2s.preparation.outcomes import (
 from s2s.preparation.row_keys import HeldOutTargets, draw_random_splits, grouped_bounds
 from s2s.preparation.source_notes import SourceNotes, note_sources
 from s2s.preparation.sources import Source
+from s2s.preparation.spelling import LOSSY, check_spelling, spelling_warnings
 from s2s.preparation.stages import (
     CLEAN,
     ENCODE,
@@ -62,6 +64,8 @@ from s2s.preparation.stages import (
 )
 from s2s.preparation.tables import sum_histograms
 from s2s.runs import claim_folder
+from s2s.text.languages import canonical_code
+from s2s.text.normalise import Side
 
 # Version of the files in a run folder; a run of another one is refused.
 _RUN_LAYOUT = 4
@@ -111,6 +115,7 @@ def prepare(
     Raises:
         BadInput: a source is missing, unreadable or without a usable pair; `out` exists.
     """
+    source, config = _with_canonical_codes(source, config)
     run: dict[str, object] = {
         "layout": _RUN_LAYOUT,
         "source": source.model_dump(mode="json"),
@@ -156,6 +161,7 @@ def dry_run(
     Raises:
         BadInput: a source is missing or unreadable.
     """
+    source, config = _with_canonical_codes(source, config)
     with tempfile.TemporaryDirectory(prefix=".s2s-dry-run-", dir=scratch) as folder:
         job = _open_job(source, config, Path(folder), CHUNK_ROWS, progress)
         selection = _select_rows(job, _Runner(execute, progress), refuse_early=False)
@@ -166,6 +172,19 @@ def dry_run(
             selection.notes.warnings,
             selection.refusal,
         )
+
+
+def _with_canonical_codes(source: Source, config: DataConfig) -> tuple[Source, DataConfig]:
+    """Return both with the codes of the languages in the form that a corpus keeps."""
+
+    def codes(of: Source | DataConfig) -> dict[str, str]:
+        names = ("source_language", "target_language")
+        return {name: canonical_code(getattr(of, name)) for name in names}
+
+    return (
+        source.model_copy(update=codes(source)),
+        config.model_copy(update=codes(config)),
+    )
 
 
 @dataclass(frozen=True)
@@ -196,6 +215,7 @@ class _Selection:
     job: Job
     left_out: LeftOut
     cleaned: list[CleanOutcome]
+    lost_letters: dict[Side, LostLetters]
     grouped: list[GroupOutcome]
     selected: list[SelectOutcome]
     notes: SourceNotes
@@ -285,27 +305,29 @@ def _select_rows(job: Job, runner: _Runner, refuse_early: bool = True) -> _Selec
     read = runner.run(job, READ, len(job.origins))
     for empty in _origins_without_rows(job, read):
         runner.progress.log(f"no rows in {empty}")
-    if held := sum(outcome.carriage_returns for outcome in read):
-        runner.progress.log(
-            f"warning: {held:,} rows hold a carriage return, which ends no line: it is read as a "
-            "space"
-        )
-    for hint in dict.fromkeys(origin.hint for origin in job.origins if origin.hint):
-        runner.progress.log(f"warning: {hint}")
     job = replace(job, chunks=tuple(_chunks(job, read)))
     notes = note_sources(job, read)
     if refuse_early and notes.refusal:
         raise BadInput(notes.refusal)
     cleaned = runner.run(job, CLEAN, len(job.chunks))
+    lost_letters = {
+        side: LostLetters.merge(outcome.lost_letters[side] for outcome in cleaned)
+        for side in SIDES
+        if job.config.text.normaliser_of(side) in LOSSY
+    }
+    if refuse_early:
+        check_spelling(lost_letters, job.config)
     usable = sum(outcome.usable_rows for outcome in cleaned)
     rows = sum(chunk.rows for chunk in job.chunks)
     recognised = describe_origins(job.origins)
     runner.progress.log(f"read {rows:,} rows of {recognised}, {usable:,} of them usable")
+    warnings = (*notes.warnings, *spelling_warnings(lost_letters, job.config))
+    notes = replace(notes, warnings=warnings)
 
     job = replace(job, usable_rows=tuple(outcome.usable_rows for outcome in cleaned))
     if not usable:
         left_out = LeftOut.merge(outcome.left_out for outcome in cleaned)
-        return _Selection(job, left_out, cleaned, [], [], notes)
+        return _Selection(job, left_out, cleaned, lost_letters, [], [], notes)
     job = replace(job, buckets=-(-usable // BUCKET_ROWS))
     if job.config.corpus.split == "random":
         draw_random_splits(job)
@@ -317,7 +339,7 @@ def _select_rows(job: Job, runner: _Runner, refuse_early: bool = True) -> _Selec
     left_out = LeftOut.merge(
         [*(each.left_out for each in cleaned), *(each.left_out for each in selected)]
     )
-    return _Selection(job, left_out, cleaned, grouped, selected, notes)
+    return _Selection(job, left_out, cleaned, lost_letters, grouped, selected, notes)
 
 
 def _origins_without_rows(job: Job, read: list[ReadOutcome]) -> list[str]:
@@ -433,6 +455,7 @@ def _manifest(
             }
             for split in split_rows
         },
+        lost_letters=selection.lost_letters,
         lengths={
             split: {
                 side: sum_histograms(

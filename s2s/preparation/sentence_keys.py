@@ -17,10 +17,37 @@ from s2s.text.normalise import cached
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
 
 
+# Variation selectors, which choose the look of the character before them.
+_SELECTORS = frozenset(
+    map(chr, [*range(0xFE00, 0xFE10), *range(0x180B, 0x1810), *range(0xE0100, 0xE01F0)])
+)
+_JOINERS = "\u200c\u200d"
+_DOT_ABOVE = "\u0307"
+
+
 def sentence_key(sentence: str) -> str:
-    """Return a sentence in NFKC, case-folded, with spaces for punctuation and symbols."""
+    """Return a sentence in NFKC, case-folded, with spaces for punctuation and symbols.
+
+    Combining marks of a word stay, as another mark makes another word: vowel signs of Hindi or
+    Thai, tones of Yoruba. The dot that İ leaves above an i does not.
+    """
     folded = unicodedata.normalize("NFKC", sentence).casefold()
-    return re.sub(r"[\W_]+", " ", folded).strip()
+    space = " " if folded.isascii() else _marks_and_space
+    return re.sub(r"[\W_]+", space, folded).strip()
+
+
+def _marks_and_space(between: re.Match[str]) -> str:
+    """Return the combining marks of the word that ends here, and a space if it does end here."""
+    if not between.start():
+        return " "
+    letter, marks = between.string[between.start() - 1], ""
+    for character in between[0]:
+        if unicodedata.category(character) in ("Mn", "Mc"):
+            if character not in _SELECTORS and letter + character != "i" + _DOT_ABOVE:
+                marks += character
+        elif not (marks and character in _JOINERS):  # a joiner chooses a look, too
+            return f"{marks} "
+    return marks
 
 
 def sentence_keys(sentences: pa.StringArray) -> pa.StringArray:

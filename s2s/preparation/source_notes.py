@@ -51,6 +51,11 @@ def note_sources(job: Job, read: list[ReadOutcome]) -> SourceNotes:
     """Return what is odd about sources, given the outcomes of reading them."""
     notes = dict.fromkeys(each.layout.note for each in read if each.layout and each.layout.note)
     warnings = [CorpusWarning(kind="columns_found", text=note) for note in notes]
+    hints = dict.fromkeys(origin.hint for origin in job.origins if origin.hint)
+    warnings += [CorpusWarning(kind="encoding", text=hint) for hint in hints]
+    if held := sum(outcome.carriage_returns for outcome in read):
+        text = f"{held:,} rows hold a carriage return, which ends no line: it is read as a space"
+        warnings.append(CorpusWarning(kind="carriage_returns", text=text))
     if not job.config.corpus.check_languages:
         return SourceNotes(tuple(warnings))
     try:

@@ -46,6 +46,7 @@ from s2s.preparation.row_keys import (
     load_keys,
     splits_before_rules,
 )
+from s2s.preparation.spelling import LOSSY, find_lost_letters
 from s2s.preparation.table_layout import TableLayout
 from s2s.preparation.tables import (
     first_rows,
@@ -58,7 +59,7 @@ from s2s.preparation.tables import (
     words_column,
     words_of_column,
 )
-from s2s.text.normalise import Side, WordSplitter
+from s2s.text.normalise import Side, SplitWords, WordSplitter
 from s2s.text.ragged import Ragged
 from s2s.text.sentences import split_sentences
 from s2s.text.vocabulary import EOS, SPECIALS, UNK, Vocabulary
@@ -127,18 +128,34 @@ def _clean(job: Job, number: int) -> CleanOutcome:
     table = cleaner.check(rows, unusable_only=bool(chunk.split))
     words = {side: _splitter(text, side).split_many(table[side].combine_chunks()) for side in SIDES}
     drop = table["drop"].to_numpy().astype(object)
+    readable = np.flatnonzero(drop == "")
     for side in SIDES:
-        drop[(drop == "") & (words[side].indices.lengths == 0)] = "no_words"
+        has_words = words[side].indices.lengths > 0 if chunk.split else _has_letters(words[side])
+        drop[(drop == "") & ~has_words] = "no_words"
     usable = np.flatnonzero(drop == "")
     columns: dict[str, pa.Array] = {side: table[side].take(usable) for side in SIDES}
     columns |= {f"{side}_words": words_column(words[side], usable) for side in SIDES}
     save_table(job.file("clean", number, ".arrow"), pa.table(columns))
     keys = RowKeys.from_table(table.take(usable), job.config.corpus.seed)
     keys.save(job.file("clean", number, ".npy"))
-    unusable = np.flatnonzero(drop != "").tolist() if chunk.split else []
     return CleanOutcome(
-        usable_rows=len(usable), left_out=left_out_rows(table, drop), unusable=unusable
+        usable_rows=len(usable),
+        left_out=left_out_rows(table, drop),
+        unusable=np.flatnonzero(drop != "").tolist() if chunk.split else [],
+        lost_letters={
+            side: find_lost_letters(table[side].take(readable), _splitter(text, side).split)
+            for side in SIDES
+            if text.normaliser_of(side) in LOSSY
+        },
     )
+
+
+def _has_letters(words: SplitWords) -> Any:
+    """Return which sentences have a word with a letter, (sentences,) bool."""
+    has_letter = pc.match_substring_regex(pa.array(words.distinct, pa.string()), r"\p{L}")
+    of_words = has_letter.to_numpy(zero_copy_only=False)[words.indices.values]
+    before = np.concatenate([[0], np.cumsum(of_words)])[words.indices.offsets]
+    return before[1:] > before[:-1]
 
 
 @lru_cache(maxsize=2)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 
-from s2s.text.languages import matching_languages
+from s2s.text.languages import canonical_code, find_code, matching_languages
 
 Row = tuple[str, str, str]
 """Source, target, and the rule (`s2s.corpus.rules`) by which the row is left out, or empty."""
@@ -38,10 +38,12 @@ def rows_of_variants(variants: Iterable[tuple[str, str]], languages: tuple[str, 
 def _distance(variant: tuple[str, str], language: str) -> tuple[bool, bool]:
     """Return what sorts the variants of a language: those with a text first, then its own code."""
     code, text = variant
-    return not text, code.lower().replace("_", "-") != language.lower().replace("_", "-")
+    return not text, canonical_code(code) != canonical_code(language)
 
 
 def side_of_code(code: str, languages: tuple[str, str]) -> int | None:
     """Return 0 if a code means the source language, 1 if it means the target language."""
-    matching = matching_languages(code, languages)
-    return languages.index(matching[0]) if matching else None
+    if matching := matching_languages(code, languages):
+        return languages.index(matching[0])
+    # A corpus may name a language less closely than the user: `sr` for `sr-Latn`.
+    return next((side for side in (0, 1) if find_code(languages[side], (code,))), None)

@@ -1,21 +1,71 @@
-"""Codes of languages, however they are spelt, and English names."""
+"""Codes of languages (BCP 47), however people spell them; the scripts and names of languages.
 
-from collections.abc import Callable
+What is known of languages, scripts and regions is Unicode's CLDR, as babel has it.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 from babel import Locale, UnknownLocaleError
 from babel.core import get_global
+from babel.localedata import locale_identifiers
+
+from s2s.errors import BadInput
 
 # LibreTranslate's codes of Brazilian Portuguese and traditional Chinese; CLDR knows no such codes.
-_LIBRETRANSLATE = {"pb": "pt-br", "zt": "zh-hant"}
+_LIBRETRANSLATE = {"pb": "pt-BR", "zt": "zh-Hant"}
+
+# Scripts in the names of POSIX locales: sr_RS@latin.
+_POSIX_SCRIPTS = {"cyrillic": "Cyrl", "devanagari": "Deva", "iqtelif": "Latn", "latin": "Latn"}
+_POSIX = re.compile(r"(?P<tag>[A-Za-z0-9_-]+)(?:\.[A-Za-z0-9_-]+)?(?:@(?P<modifier>[A-Za-z0-9]+))?")
+_BCP_47 = re.compile(
+    r"(?P<language>[a-z]{2,3})(?:-(?P<script>[a-z]{4}))?(?:-(?P<region>[a-z]{2}|[0-9]{3}))?"
+    r"(?P<variants>(?:-(?:[a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*)"
+)
+
+# Scripts that CLDR has for a language in which its corpora are not written: inventions, and the
+# Latin letters of those who have no other keyboard.
+_UNUSUAL = {"en_Dsrt", "en_Shaw", "hi_Latn", "zh_Latn"}
+
+# Scripts that put no space between words.
+_SPACELESS = {
+    "Bopo", "Hani", "Hans", "Hant", "Hira", "Jpan", "Kana", "Khmr", "Lana", "Laoo", "Mymr", "Talu",
+    "Thai", "Tibt",
+}  # fmt: skip
 
 
-def language_name(code: str) -> str:
-    """Return the English name of a language, or its code if CLDR does not know it."""
-    try:
-        return Locale.parse(code, sep="-").get_display_name("en") or code
-    except (ValueError, UnknownLocaleError):
-        return code
+class _Code(NamedTuple):
+    """The parts of a code, each as BCP 47 writes it; empty if it is not given."""
+
+    language: str
+    script: str
+    region: str
+    variants: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, [self.language, self.script, self.region, *self.variants]))
+
+
+# ---- codes --------------------------------------------------------------------------------------
+
+
+@lru_cache(1024)
+def canonical_code(code: str) -> str:
+    """Return a code as BCP 47 writes it, with the shortest code of the language.
+
+    So `pt_br`, `PT-BR` and `por-BR` are `pt-BR`, `eng` is `en`, `sr_RS@latin` is `sr-Latn-RS`, and
+    `fra_Latn` is `fr`, as French has no other script. What is no such code is returned as it is.
+    """
+    parsed = _parse(code)
+    return code.strip() if parsed is None else str(parsed)
+
+
+@lru_cache(1024)
+def base_language(code: str) -> str:
+    """Return the language of a code in lower case, without script and region: `pt` of `pt-BR`."""
+    return _tag(code).split("-")[0]
 
 
 @lru_cache(1024)
@@ -38,18 +88,56 @@ def matching_languages(code: str, served: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(other for test in tests for other in served if test(other)))
 
 
-def base_language(code: str) -> str:
-    """Return the language of a code in lower case, without script and region: `pt` of `pt-BR`."""
-    return _tag(code).split("-")[0]
+@lru_cache(4096)
+def find_code(language: str, names: tuple[str, ...]) -> str | None:
+    """Return the one of some names that a corpus has for a language, or None.
+
+    It may be spelt in any way (`matching_languages`), or be the code of a region of the language,
+    such as `en-GB` for `en`.
+    """
+    codes = {
+        name: code
+        for name in names
+        if (code := _parse(name)) and not code.variants and _is_known(code)
+    }
+    same = [name for name in names if _tag(name) == _tag(language)]  # CLDR need not know it
+    if matching := (*same, *matching_languages(language, tuple(codes))):
+        return matching[0]
+    wanted = _parse(language)
+    for name, code in codes.items():
+        if (
+            wanted is not None
+            and code.language == wanted.language
+            and wanted.script in ("", code.script)
+            and wanted.region in ("", code.region)
+        ):
+            return name
+    return None
+
+
+def _parse(code: str) -> _Code | None:
+    """Return the parts of a code; None if it has no such form."""
+    tag = code.strip()
+    posix = _POSIX.fullmatch(_LIBRETRANSLATE.get(tag.lower(), tag))
+    form = posix and _BCP_47.fullmatch(posix["tag"].lower().replace("_", "-"))
+    if not posix or not form:
+        return None
+    alias = get_global("language_aliases").get(form["language"], form["language"])
+    language, *implied = alias.split("_")  # sh is sr_Latn
+    implied_script = next((part for part in implied if len(part) == 4), "")
+    implied_region = next((part for part in implied if len(part) < 4), "")
+    modifier = (posix["modifier"] or "").lower()
+    script = (form["script"] or _POSIX_SCRIPTS.get(modifier, implied_script)).title()
+    region = (form["region"] or implied_region).upper()
+    region = next(iter(get_global("territory_aliases").get(region, [region])))
+    if script and _scripts_of_language(language) == (script,):
+        script = ""
+    return _Code(language, script, region, tuple(filter(None, form["variants"].split("-"))))
 
 
 def _tag(code: str) -> str:
     """Return a code in lower case, with hyphens, and today's name of the language."""
-    tag = code.strip().lower().replace("_", "-")
-    tag = _LIBRETRANSLATE.get(tag, tag)
-    language, *rest = tag.split("-")
-    alias = get_global("language_aliases").get(language, language)
-    return "-".join([alias.lower().replace("_", "-"), *rest])
+    return canonical_code(code).lower().replace("_", "-")
 
 
 def _likely(tag: str) -> tuple[str, str, str]:
@@ -79,3 +167,203 @@ def language_names(code: str) -> frozenset[str]:
             continue
         names |= {locale.get_display_name("en") or "", locale.get_display_name() or ""}
     return frozenset(name.casefold() for name in names if name)
+
+
+# ---- two codes ----------------------------------------------------------------------------------
+
+_BETWEEN = re.compile(r"\s*(?:[:,;/]|->|→)\s*|\s+-\s+|\s+")
+_EXPECTED = "expected two codes, such as en-fr or en:pt-BR"
+
+
+class _Division(NamedTuple):
+    """A place where a text may be divided into two codes."""
+
+    left: str
+    mark: str
+    right: str
+
+
+def language_pair(text: str) -> tuple[str, str]:
+    """Return the canonical source and target language that a text such as `en-fr` names.
+
+    A colon, comma or space divides the codes in any case. A hyphen or underscore may also be a part
+    of a code, and divides where the codes on both sides are known; the case of letters
+    (`en-fr-CA`) and the languages of a region (`en-pt-br`) decide between several such places.
+
+    Raises:
+        BadInput: the text does not name two languages, or may name different ones.
+    """
+    where = f"--languages {text}"
+    if len(named := _codes_of_names(text)) == 2:
+        raise BadInput(f"{where}: {_EXPECTED}; write {':'.join(named)}")
+    sides = [side for side in _BETWEEN.split(text.strip()) if side]
+    if len(sides) == 1:
+        sides = _divide(sides[0], where)
+    if len(sides) != 2:
+        raise BadInput(f"{where}: {_EXPECTED}")
+    source, target = (_language(side, where) for side in sides)
+    if source == target:
+        raise BadInput(f"{where}: source and target are the same language; {_EXPECTED}")
+    return source, target
+
+
+def _codes_of_names(text: str) -> list[str]:
+    """Return the codes of the languages whose English names a text joins."""
+    codes = {name.casefold(): code for code, name in Locale("en").languages.items()}
+    names = re.findall(r"\w{4,}", text.replace("_", " ").casefold())
+    return [codes[name] for name in names if name in codes]
+
+
+def _language(text: str, where: str) -> str:
+    """Return the canonical form of a code.
+
+    Raises:
+        BadInput: it is not the code of a language.
+    """
+    code = _parse(text)
+    if code is None:
+        raise BadInput(f"{where}: {text} is no code of a language; {_EXPECTED}")
+    region = code.language.upper()
+    if region in _regions() and not _is_language(code.language):  # jp is Japan, ja is Japanese
+        meant = get_global("likely_subtags").get(f"und_{region}", "").split("_")[0]
+        advice = f"; {language_name(meant)} is {meant}" if meant else ""
+        raise BadInput(f"{where}: {text} is the code of a region, not of a language{advice}")
+    return str(code)
+
+
+def _divide(text: str, where: str) -> list[str]:
+    """Return the two codes that a hyphen or underscore joins, or the whole text if none does.
+
+    Raises:
+        BadInput: there are several places, and nothing decides between them.
+    """
+    divisions = list(_divisions(text))
+    if len(divisions) == 1 and text[:2].islower() and divisions[0].right in _regions():
+        raise BadInput(f"{where}: {text} is the code of one language; {_EXPECTED}")
+    tests: tuple[Callable[[_Division], bool], ...] = (
+        _has_usual_case,
+        _has_languages_of_regions,
+        lambda division: division.mark == "-",  # an underscore is more often part of a code
+    )
+    for test in tests:
+        if len(divisions) > 1:
+            divisions = list(filter(test, divisions)) or divisions
+    if len(divisions) > 1:
+        pairs = " or ".join(f"{division.left}:{division.right}" for division in divisions)
+        raise BadInput(f"{where} can be read in several ways; write {pairs}")
+    return [divisions[0].left, divisions[0].right] if divisions else [text]
+
+
+def _divisions(text: str) -> Iterator[_Division]:
+    """Yield the places where a text may be divided into two codes."""
+    places = [place.start() for place in re.finditer("[-_]", text)]
+    for place in places:
+        division = _Division(text[:place], text[place], text[place + 1 :])
+        codes = [code for side in (division.left, division.right) if (code := _parse(side))]
+        # Codes of one part each may be of languages that CLDR does not know.
+        if len(codes) == 2 and (
+            len(places) == 1 or all(_is_language(c.language) and _is_known(c) for c in codes)
+        ):
+            yield division
+
+
+def _has_usual_case(division: _Division) -> bool:
+    """Return whether languages are in lower and regions in upper case, or all in the same."""
+    parts = [re.split("[-_]", side) for side in (division.left, division.right)]
+    languages = [first for first, *_ in parts]
+    regions = [part for _, *rest in parts for part in rest if len(part) == 2]
+    if all(map(str.islower, languages + regions)) or all(map(str.isupper, languages + regions)):
+        return True
+    return not any(map(str.isupper, languages)) and all(map(str.isupper, regions))
+
+
+def _has_languages_of_regions(division: _Division) -> bool:
+    """Return whether each language is official in its region."""
+    for code in map(_parse, (division.left, division.right)):
+        if code is not None and code.region and not code.region.isdigit():
+            languages = get_global("territory_languages").get(code.region, {})
+            names = (code.language, f"{code.language}_{scripts(str(code))[0]}")
+            if not any(languages.get(name, {}).get("official_status") for name in names):
+                return False
+    return True
+
+
+def _is_known(code: _Code) -> bool:
+    """Return whether CLDR knows the script and the region of a code."""
+    return (not code.script or code.script in _scripts()) and (
+        not code.region or code.region.isdigit() or code.region in _regions()
+    )
+
+
+@lru_cache(1)
+def _regions() -> frozenset[str]:
+    return frozenset(get_global("territory_languages"))
+
+
+@lru_cache(1)
+def _scripts() -> frozenset[str]:
+    """Return the scripts in which some language is written."""
+    likely = get_global("likely_subtags").values()
+    return frozenset(
+        part
+        for tag in (*likely, *locale_identifiers())
+        for part in tag.split("_")[1:2]
+        if len(part) == 4
+    )
+
+
+def _is_language(subtag: str) -> bool:
+    return subtag in get_global("likely_subtags") or subtag in get_global("language_aliases")
+
+
+# ---- scripts and names --------------------------------------------------------------------------
+
+
+@lru_cache(1024)
+def scripts(code: str) -> tuple[str, ...]:
+    """Return the scripts (ISO 15924) in which text of a code may be, the likeliest first.
+
+    It is one if the code names it (`sr-Latn`), else all that are usual for the language: Serbian is
+    written in Cyrillic and Latin letters. There is none if CLDR does not know the language.
+    """
+    parsed = _parse(code)
+    if parsed is None:
+        return ()
+    if parsed.script:
+        return (parsed.script,)
+    likely = _likely(str(parsed).lower())[1].title()
+    usual = _scripts_of_language(parsed.language)
+    return tuple(dict.fromkeys(filter(None, (likely, *usual))))
+
+
+def is_spaceless(code: str) -> bool:
+    """Return whether a language is written without spaces between words, as Chinese and Thai."""
+    return bool(_SPACELESS.intersection(scripts(code)[:1]))
+
+
+def language_name(code: str) -> str:
+    """Return the English name of a language, or its code if CLDR does not know it."""
+    try:
+        return Locale.parse(code, sep="-").get_display_name("en") or code
+    except (ValueError, UnknownLocaleError):
+        return code
+
+
+@lru_cache(1024)
+def _scripts_of_language(language: str) -> tuple[str, ...]:
+    """Return the scripts that are usual for a language, the likeliest first."""
+    likely = get_global("likely_subtags").get(language, "").split("_")[1:2]
+    return tuple(dict.fromkeys([*likely, *_further_scripts().get(language, ())]))
+
+
+@lru_cache(1)
+def _further_scripts() -> dict[str, list[str]]:
+    """Return the scripts that CLDR names with a language, of those that have several."""
+    regions: Iterable[dict[str, object]] = get_global("territory_languages").values()
+    tags = sorted({*locale_identifiers(), *(tag for languages in regions for tag in languages)})
+    further: dict[str, list[str]] = {}
+    for tag in tags:
+        language, _, script = tag.partition("_")
+        if len(script) == 4 and script.isalpha() and tag not in _UNUSUAL:
+            further.setdefault(language, []).append(script)
+    return further

@@ -10,6 +10,7 @@ from math import ceil
 import sentencex
 
 from s2s.text.alignment import Alignment, Link
+from s2s.text.languages import base_language
 
 # Characters that end a line, or a paragraph, in any text: those of `str.splitlines`.
 _LINE_ENDS = r"\n\r\v\f\x1c-\x1e\x85\u2028\u2029"
@@ -90,9 +91,10 @@ def split_sentences(text: str, language: str) -> list[str]:
     abbreviations of many languages and treats one that it does not know as English.
     """
     sentences: list[str] = []
+    base = base_language(language)
     for line in _LINES.split(text):
         if line.strip():
-            sentences += _split_line(line, language.split("-")[0])
+            sentences += _split_line(line, base)
         elif line:
             sentences.append(line)
     return sentences
@@ -228,5 +230,5 @@ def most_sentences(text: str, language: str) -> int:
 @lru_cache
 def _ends(language: str) -> re.Pattern[str]:
     """Return what finds all places where sentences of a language may end."""
-    own = _OWN_MARKS.get(language.split("-")[0])
+    own = _OWN_MARKS.get(base_language(language))
     return re.compile(rf"[{_MARKS}]+\s*|[{_LINE_ENDS}]\s*" + (rf"|[{own}]\s*" if own else ""))

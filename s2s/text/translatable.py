@@ -7,15 +7,15 @@ every language, and a model that has never seen them makes something else of the
 import re
 import unicodedata
 
-from babel.core import get_global
+from s2s.text.languages import scripts
 
 # How `unicodedata` begins the names of a script's letters, by its ISO 15924 code.
-_SCRIPTS: dict[str, str | tuple[str, ...]] = {
+_SCRIPTS: dict[str, str] = {
     "Arab": "ARABIC", "Armn": "ARMENIAN", "Beng": "BENGALI", "Cyrl": "CYRILLIC",
     "Deva": "DEVANAGARI", "Ethi": "ETHIOPIC", "Geor": "GEORGIAN", "Grek": "GREEK",
     "Gujr": "GUJARATI", "Guru": "GURMUKHI", "Hans": "CJK", "Hant": "CJK", "Hebr": "HEBREW",
-    "Jpan": ("CJK", "HIRAGANA", "KATAKANA"), "Khmr": "KHMER", "Knda": "KANNADA",
-    "Kore": ("HANGUL", "CJK"), "Laoo": "LAO", "Latn": "LATIN", "Mlym": "MALAYALAM",
+    "Jpan": "CJK HIRAGANA KATAKANA", "Khmr": "KHMER", "Knda": "KANNADA",
+    "Kore": "HANGUL CJK", "Laoo": "LAO", "Latn": "LATIN", "Mlym": "MALAYALAM",
     "Mymr": "MYANMAR", "Sinh": "SINHALA", "Taml": "TAMIL", "Telu": "TELUGU", "Thai": "THAI",
     "Tibt": "TIBETAN",
 }  # fmt: skip
@@ -42,11 +42,10 @@ class Translatable:
     """
 
     def __init__(self, language: str, tokens: list[str], specials: int) -> None:
-        likely = get_global("likely_subtags")
-        code = language.replace("-", "_")
-        tag = likely.get(code) or likely.get(code.split("_")[0], "")
-        script = next((part for part in f"{code}_{tag}".split("_") if part in _SCRIPTS), None)
-        self._script = None if script is None else _SCRIPTS[script]
+        names = [_SCRIPTS.get(script, "") for script in scripts(language)]
+        # The beginnings of the names of its letters; None if they are not known.
+        known = bool(names) and all(names)
+        self._script = tuple(" ".join(names).split()) if known else None
         self._words = frozenset(
             place
             for place, token in enumerate(tokens)

@@ -101,6 +101,36 @@ def test_a_script_is_looked_for_in_its_own_language() -> None:
     assert script_class("xx") is None
 
 
+def test_serbian_may_be_in_either_script_unless_the_code_names_one() -> None:
+    rows = [("house", "кућа"), ("house", "kuća")]
+    for code, broken in {
+        "sr": ["", ""],
+        "srp": ["", ""],
+        "sr-Latn": ["script", ""],
+        "sr_Cyrl_RS": ["", "script"],
+        "hr": ["script", ""],
+    }.items():
+        assert drops(*rows, languages=("en", code)) == broken, code
+    assert drops(("namaste", "नमस्ते"), ("hello", "hello!"), languages=("hi-Latn", "hi")) == [
+        "",
+        "script",
+    ]
+
+
+def test_a_chinese_or_korean_character_is_as_long_as_three_letters() -> None:
+    english = "The recommendations of the sector on interference remain in force everywhere. " * 2
+    assert drops(
+        (english, "国际电联建议书仍在全境暂时适用并有约束力。"), languages=("en", "zh")
+    ) == [""]
+    assert drops((english, "勧告は引き続き全域で適用されます。"), languages=("en", "ja")) == [""]
+    assert drops((english, "권고는 계속 적용된다."), languages=("en", "ko")) == [""]
+    assert drops((english, "国际电联。"), languages=("en", "zh")) == ["length_ratio"]
+    assert drops(
+        ("Yes.", "国际电联建议书仍在全境暂时适用并有约束力。"), languages=("en", "zh")
+    ) == ["length_ratio"]
+    assert drops(("Go.", "go " * 40), languages=("en", "th"), script=False) == ["length_ratio"]
+
+
 def test_line_breaks_within_a_sentence_are_spaces() -> None:
     table = pa.table({"source": [" a\r\n b\t"], "target": ["c"], "drop": [""]})
     assert Cleaner(CleanConfig(), ("en", "fr")).check(table)["source"].to_pylist() == ["a  b"]
@@ -109,6 +139,38 @@ def test_line_breaks_within_a_sentence_are_spaces() -> None:
 def test_a_key_is_blind_to_case_marks_and_forms_of_a_letter() -> None:
     for spellings in (["Straße!", "« STRASSE »"], ["l'été", "L’E\u0301TE\u0301"], ["ﬁve", "Five."]):
         assert len({sentence_key(spelling) for spelling in spellings}) == 1
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("वह जाता है।", "वह जाती है।"),
+        ("কি", "কে"),
+        ("ผู้", "ผี"),
+        ("ẹ̀", "ẹ"),
+        ("כָּתַב", "כֻּתַּב"),
+        ("كَتَبَ", "كُتِبَ"),
+    ],
+)
+def test_another_combining_mark_is_another_sentence(one: str, other: str) -> None:
+    assert sentence_key(one) != sentence_key(other)
+    assert " " not in sentence_key(one.replace(" ", ""))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("वह जाता है।", "«वह जाता है»"),
+        ("क्‍ष", "क्ष"),  # a joiner after the virama changes its look alone
+        ("İstanbul", "istanbul"),
+        ("1️⃣", "1"),
+        ("I ❤️ it", "I ❤ it"),
+        ("e\u0301te\u0301", "été"),
+        ("می‌خواهم", "می خواهم"),
+    ],
+)
+def test_what_only_changes_the_look_is_the_same_sentence(one: str, other: str) -> None:
+    assert sentence_key(one) == sentence_key(other)
 
 
 @given(st.lists(st.text(max_size=12), max_size=20))

@@ -266,10 +266,10 @@ def test_json_has_the_fields_by_their_names(evaluation: Evaluation, breakdowns: 
 def test_a_sentence_without_a_word_is_in_no_group(
     pairs: Pairs, prepared: Prepare, tiny: Config, tmp_path: Path
 ) -> None:
-    # A model that keeps only letters, and a corpus with numbers prepared for one that keeps all.
+    # A model that keeps the letters a to z, and a corpus with others too.
     model = trained_for_an_epoch(prepared(pairs, text="tutorial"), tiny, tmp_path)
-    numbers = prepared([*pairs, *((f"{n}", f"{n} {n + 1}") for n in range(200))])
-    evaluation = evaluate(model, numbers, "test", breakdowns=True)
+    others = prepared([*pairs, *((f"ß {n}", f"œ {n} {n + 1}") for n in range(200))])
+    evaluation = evaluate(model, others, "test", breakdowns=True)
     assert evaluation.wordless > 0
     assert evaluation.breakdowns is not None
     assert len(evaluation.breakdowns.sentences) == 3
@@ -284,9 +284,9 @@ def test_a_split_without_a_word_for_the_model_is_bad_input(
     pairs: Pairs, prepared: Prepare, tiny: Config, tmp_path: Path
 ) -> None:
     model = trained_for_an_epoch(prepared(pairs, text="tutorial"), tiny, tmp_path)
-    numbers = prepared([(f"{n}", f"{n} {n + 1}") for n in range(200)])
+    others = prepared([(f"ß {n}", f"œ {n} {n + 1}") for n in range(200)])
     with pytest.raises(BadInput, match="no source of 'test' has a word that the model reads"):
-        evaluate(model, numbers, "test")
+        evaluate(model, others, "test")
 
 
 def test_a_model_of_other_languages_and_an_absent_split_are_bad_input(

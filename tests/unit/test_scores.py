@@ -1,9 +1,19 @@
 """Scores are sacreBLEU's and those computed by hand, and tests tell chance from skill."""
 
+from importlib.util import find_spec
+from unicodedata import normalize
+
 import pytest
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-from s2s.evaluation.scores import Difference, paired_bootstrap, score, sentence_scores
+from s2s.evaluation.scores import (
+    Difference,
+    Tokenize,
+    paired_bootstrap,
+    score,
+    sentence_scores,
+    tokenizer_of,
+)
 
 HYPOTHESES = ["the cat sat on the mat", "a dog barks loudly at night .", "it rains again today"]
 REFERENCES = [
@@ -138,3 +148,78 @@ def test_one_sentence_of_many_is_chance() -> None:
         assert row.difference != 0
         assert row.p_value > 0.05
         assert row.better is None
+
+
+# ---- languages and forms of text ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("language", "tokenizer"),
+    [
+        *(("en", "13a"), ("pt-BR", "13a"), ("hi", "13a"), ("x", "13a"), ("zh-Latn", "13a")),
+        *(("zh", "zh"), ("zh-Hant-TW", "zh"), ("yue", "zh"), ("cmn", "zh")),
+        *(("th", "char"), ("lo", "char"), ("km", "char"), ("my", "char"), ("bo", "char")),
+    ],
+)
+def test_bleu_splits_words_as_the_language_is_written(language: str, tokenizer: str) -> None:
+    assert tokenizer_of(language) == tokenizer
+
+
+@pytest.mark.parametrize(("language", "package"), [("ja", "MeCab"), ("ko", "mecab_ko")])
+def test_a_tokenizer_that_is_not_installed_gives_way_to_characters(
+    language: str, package: str
+) -> None:
+    installed = find_spec(package) is not None
+    assert tokenizer_of(language) == (f"{language}-mecab" if installed else "char")
+
+
+@pytest.mark.parametrize(
+    ("language", "reference"),
+    [
+        ("zh", "那只红色的猫看见了那只绿色的狗。"),
+        ("ja", "赤い猫が緑の犬を見ました。"),
+        ("th", "แมวสีแดงเห็นสุนัขสีเขียว "),
+        ("my", "ခွေးနီသည်ကြောင်စိမ်းကိုမြင်သည်။"),
+    ],
+)
+def test_one_other_mark_leaves_a_high_score_without_spaces(language: str, reference: str) -> None:
+    how = tokenizer_of(language)
+    bleu, chrf2, ter = score([reference[:-1] + "！"], [[reference]], "", tokenize=how)
+    assert 80 < bleu.score < 100
+    assert 80 < chrf2.score < 100
+    assert 0 < ter.score < 20
+    assert f"tok:{how}" in bleu.signature
+    assert ("asian:yes" in ter.signature) == (how in ("zh", "ja-mecab"))
+    assert ("tok:char|" in ter.signature) == ("shifts:no" in ter.signature) == (how == "char")
+
+
+def test_both_unicode_forms_of_an_accent_are_the_same_text() -> None:
+    composed = [f"l'élève n° {n} a été très gêné ." for n in range(5)]
+    decomposed = [normalize("NFD", text) for text in composed]
+    references = [[text] for text in decomposed]
+    bleu, chrf2, ter = score(composed, references, "")
+    assert (bleu.score, chrf2.score, ter.score) == (pytest.approx(100), pytest.approx(100), 0)
+    assert sentence_scores(composed, references) == pytest.approx([100] * 5)
+    for row in paired_bootstrap(composed, decomposed, references, samples=20):
+        assert row.a == row.b == pytest.approx(0 if row.name == "TER" else 100)
+
+
+@pytest.mark.parametrize("tokenize", ["13a", "char", "none", "zh"])
+def test_empty_translations_and_references_are_scored(tokenize: Tokenize) -> None:
+    for translations, references in [
+        (["", ""], [["a b c d"], ["e f g h"]]),
+        (["a b c d", "e"], [[""], [""]]),
+        (["", ""], [[""], ["", ""]]),
+    ]:
+        bleu, chrf2, ter = score(translations, references, "", tokenize=tokenize, samples=10)
+        assert bleu.score == chrf2.score == 0
+        assert ter.score >= 0
+        assert sentence_scores(translations, references) == [0, 0]
+        for row in paired_bootstrap(translations, translations, references, samples=10):
+            assert row.difference == 0
+
+
+def test_the_edits_of_characters_are_counted_and_the_nearest_reference_is_taken() -> None:
+    translations, references = ["กขคงจ", "กข คง"], [["กขคงฉ", "จงคขก"], ["กขคง"]]
+    [ter] = score(translations, references, "", measures=["TER"], tokenize="char")
+    assert ter.score == pytest.approx(100 * 1 / 9)  # one character of five and four

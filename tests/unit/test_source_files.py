@@ -228,9 +228,10 @@ def test_odd_files_are_told(tmp_path: Path) -> None:
     lines = [f"the {n} cats\tles {n} été\n".encode("cp1252") for n in range(40)]
     lines += [f"a\r{n} b\tc {n}\n".encode() for n in range(60)]
     config = DataConfig(corpus=CorpusConfig(valid=0.2, test=0.2))
-    prepare_file(
+    manifest = prepare_file(
         write(tmp_path / "p.tsv", b"".join(lines)), config, tmp_path / "out", progress=Listening()
     )
-    assert any("60 rows hold a carriage return" in line for line in log)
-    assert any("probably windows-1252" in line for line in log)
+    warnings = {warning.kind: warning.text for warning in manifest.warnings}
+    assert "60 rows hold a carriage return" in warnings["carriage_returns"]
+    assert "probably windows-1252" in warnings["encoding"]
     assert any(line.startswith("read 100 rows of") and "(tab-separated)" in line for line in log)
