@@ -347,8 +347,8 @@ class DecodeConfig(Section):
 
     max_source: int = Field(default=50, gt=0)
     """Maximum length of a line in source tokens; a longer one is always split into sentences, which
-    are translated separately. A longer sentence is cut after a comma, semicolon or colon, else at a
-    space, and its parts are translated separately."""
+    are translated separately. A sentence that is longer, and longer than `max_length`, is cut into
+    parts of this length after a comma, semicolon or colon, else at a space."""
 
     split_sentences: bool | None = None
     """Translate each sentence of a line separately, as a model that was trained on sentences needs.

@@ -174,27 +174,32 @@ class Translator:
                 pieces = split_sentences(text, language)
                 if len(pieces) > 1:
                     sentences = self._encode(pieces)
-            if any(len(each.ids) > longest for each in sentences):
+            if any(len(each.ids) > self._longest_whole for each in sentences):
                 sentences = [part for each in sentences for part in self._cut(each)]
             split.append(sentences)
         return split
 
     def _cut(self, sentence: Sentence) -> list[Sentence]:
-        """Cut a sentence of more than `decode.max_source` tokens into parts that are not longer.
-
-        The parts are short enough that their translations are not cut at `decode.max_length`.
-        """
-        longest = self._settings.max_source
-        if len(sentence.ids) <= longest or not self._translatable(sentence.text, sentence.ids):
+        """Cut a sentence that is too long to be translated as a whole into parts that are not."""
+        too_long = len(sentence.ids) > self._longest_whole
+        if not too_long or not self._translatable(sentence.text, sentence.ids):
             return [sentence]
-        room = self._settings.max_length * _TARGET_ROOM
+        room = int(self._settings.max_length * _TARGET_ROOM)
         return self._encode(
             cut_to_length(
                 sentence.text,
-                max(1, min(longest, int(room))),
+                max(1, min(self._settings.max_source, room)),
                 lambda pieces: [len(each.ids) for each in self._encode(pieces)],
             )
         )
+
+    @property
+    def _longest_whole(self) -> int:
+        """Source tokens of the longest sentence that is translated as a whole.
+
+        It may have as many as its translation: that of a longer one would be cut off.
+        """
+        return max(self._settings.max_source, self._settings.max_length)
 
     def _encode(self, pieces: list[str]) -> list[Sentence]:
         """Return pieces of a text as sentences."""
