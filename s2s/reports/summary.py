@@ -68,8 +68,8 @@ def _settings(manifest: Manifest) -> Table:
     rows = [
         ("languages", f"{config.source_language} → {config.target_language}"),
         *(("source", source) for source in manifest.sources),
-        ("sources", f"{config.text.normaliser_of('source')}, of {config.text.units} tokens"),
-        ("targets", f"{config.text.normaliser_of('target')}, of {config.text.units} tokens"),
+        ("text of sources", f"{config.text.normaliser_of('source')}, of {config.text.units} tokens"),
+        ("text of targets", f"{config.text.normaliser_of('target')}, of {config.text.units} tokens"),
         ("split", f"{config.corpus.split}, seed {config.corpus.seed}"),
         *((f"{side} vocabulary", f"{manifest.vocabulary[side]:,}") for side in SIDES),
     ]
