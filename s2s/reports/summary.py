@@ -68,8 +68,13 @@ def _settings(manifest: Manifest) -> Table:
     rows = [
         ("languages", f"{config.source_language} → {config.target_language}"),
         *(("source", source) for source in manifest.sources),
-        ("text of sources", f"{config.text.normaliser_of('source')}, of {config.text.units} tokens"),
-        ("text of targets", f"{config.text.normaliser_of('target')}, of {config.text.units} tokens"),
+        *(
+            (
+                f"text of {side}s",
+                f"{config.text.normaliser_of(side)}, of {config.text.units} tokens",
+            )
+            for side in SIDES
+        ),
         ("split", f"{config.corpus.split}, seed {config.corpus.seed}"),
         *((f"{side} vocabulary", f"{manifest.vocabulary[side]:,}") for side in SIDES),
     ]
