@@ -141,6 +141,6 @@ class Translate:
         with file:
             for number, line in enumerate(raw_lines(file), start=1):
                 try:
-                    yield line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+                    yield line.decode("utf-8").strip()
                 except UnicodeDecodeError:
                     raise BadInput(f"{name}: line {number} is not UTF-8") from None

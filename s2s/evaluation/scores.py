@@ -172,7 +172,8 @@ class _CharacterTERSignature(TERSignature):
 class _CharacterTER(TER):
     """Rate of characters to insert, delete or replace, for text without spaces between words.
 
-    TER also counts moves of words; to search for those of characters takes seconds a sentence.
+    TER also counts moves of words. Moves of characters are left out: finding them takes seconds for
+    each sentence.
     """
 
     _SIGNATURE_TYPE = _CharacterTERSignature

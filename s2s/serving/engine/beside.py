@@ -164,8 +164,11 @@ class BesideSlots:
         ]
         if sentences:
             self._put(_Job(request, sentences, settings, deliver))
-        else:
+            return
+        try:
             deliver([])
+        except BaseException as error:
+            self._pending.fail(request, error)
 
     def _next_batch(self) -> list[_Part]:
         """Take a batch of the next job and those that share it, if there are any.
