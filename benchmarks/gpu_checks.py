@@ -38,7 +38,7 @@ from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
 from s2s.errors import Failed
 from s2s.model.directory import ModelDirectory
-from s2s.text.vocabulary import PAD
+from s2s.text.vocabulary import EOS, PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.host import SilentHost
 from s2s.training.loop import Training
@@ -360,6 +360,30 @@ def decoding(report: Report) -> None:
     expected = on_gpu.with_settings(beam=1).translate(sentences)
     report.add("decoding", "48 slots, admitted as they free up, against batches",
                *_agreement(translations, expected))  # fmt: skip
+    for beam in (1, 5):
+        _loops(report, path, sentences, beam)
+
+
+def _loops(report: Report, path: Path, sentences: list[str], beam: int) -> None:
+    """Check that a model that hardly ends a translation is stopped alike on GPU and CPU."""
+    cpu, gpu = (_reluctant(path, device).with_settings(beam=beam, max_length=60)
+                for device in ("cpu", DEVICE))  # fmt: skip
+    expected = [(best.text, best.finish_reason) for [best] in cpu.hypotheses(sentences)]
+    for _ in range(3):  # launched kernel by kernel, recorded, replayed
+        found = [(best.text, best.finish_reason) for [best] in gpu.hypotheses(sentences)]
+    looped = sum(reason == "repetition" for _, reason in expected)
+    same = sum(a == b for a, b in zip(found, expected, strict=True)) / len(expected)
+    report.add("decoding", f"repetition, {'greedy' if beam == 1 else f'beam {beam}'}",
+               f"{looped} translations end in a loop, {same:.2%} identical",
+               "at least 99 %", bool(looped) and same >= 0.99)  # fmt: skip
+
+
+def _reluctant(path: Path, device: torch.device | str) -> Translator:
+    """Return a translator that hardly ever ends a translation."""
+    directory = ModelDirectory.load(path, device)
+    with torch.no_grad():
+        directory.model.decoder.output.bias[EOS] -= 12
+    return Translator(directory, device)
 
 
 def _agreement(translations: list[str], expected: list[str]) -> tuple[str, str, bool]:

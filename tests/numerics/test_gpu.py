@@ -15,12 +15,13 @@ from s2s.decoding.slots import Slots
 from s2s.devices import allow_tf32
 from s2s.gpu.graphs import GraphCache
 from s2s.model.loss import cross_entropy
+from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.device_batches import DeviceCorpus
 from s2s.training.loop import Training
 from tests.support.corpora import Pairs, Prepare
-from tests.support.networks import KINDS, made, some_sources
+from tests.support.networks import KINDS, made, reluctant, some_sources
 from tests.support.rows import rows_of
 from tests.support.training import CPU, facts, looking, settings, trained
 
@@ -134,3 +135,21 @@ def test_slots_of_a_gpu_are_those_of_a_cpu(name: str) -> None:
             found.update((slot.owner, (slot.ids, slot.alignment)) for slot in slots.step())
         results.append(found)
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("beam", [1, 3])
+def test_loops_end_on_a_gpu_as_on_a_cpu(name: str, beam: int) -> None:
+    allow_tf32(False)
+    how = DecodeConfig(max_length=60, beam=beam)
+    source, lengths = some_sources(24)
+
+    def ended(model: Seq2Seq, source: torch.Tensor) -> list[tuple[list[int], str]]:
+        found = decode(model, source, lengths, how)
+        return [(best.ids, best.finish_reason) for [best] in found]
+
+    wanted = ended(reluctant(name), source)
+    assert "repetition" in {reason for _, reason in wanted}
+    model = reluctant(name).to(CUDA)
+    for _ in range(3):  # started, recorded, replayed
+        assert ended(model, source.to(CUDA)) == wanted

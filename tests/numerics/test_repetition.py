@@ -21,7 +21,7 @@ from s2s.decoding.slots import Slots
 from s2s.decoding.translator import Translator
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import EOS, UNK
-from tests.support.networks import KINDS, made, some_sources
+from tests.support.networks import KINDS, made, reluctant, some_sources
 
 CPU = torch.device("cpu")
 PLAIN = [4, 5, 6]  # a source that does not repeat itself
@@ -151,14 +151,6 @@ def test_a_beam_sees_a_loop_when_the_plain_rule_does(kind: str, ids: Ids, source
 # ---- the same end in every way of decoding ------------------------------------------------------
 
 LONG = DecodeConfig(max_length=60)
-
-
-def reluctant(name: str) -> Seq2Seq:
-    """A model of a kind that seldom ends a translation, and so often loops."""
-    model = made(name)
-    with torch.no_grad():
-        model.decoder.output.bias[EOS] -= 12
-    return model
 
 
 def ended(hypotheses: list[Hypothesis]) -> list[tuple[Ids, str]]:

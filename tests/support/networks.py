@@ -4,6 +4,7 @@ import torch
 
 from s2s.config import ModelConfig
 from s2s.model.seq2seq import Seq2Seq
+from s2s.text.vocabulary import EOS
 
 KINDS: dict[str, dict[str, object]] = {
     "none": {},
@@ -23,6 +24,14 @@ def made(name: str, words: int = 12, sharpness: float = 4.0) -> Seq2Seq:
         model.decoder.output.bias.normal_()
         for weight in model.parameters():
             weight *= sharpness
+    return model
+
+
+def reluctant(name: str) -> Seq2Seq:
+    """A model of a kind that seldom ends a translation, and so often loops."""
+    model = made(name)
+    with torch.no_grad():
+        model.decoder.output.bias[EOS] -= 12
     return model
 
 
