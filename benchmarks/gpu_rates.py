@@ -285,7 +285,8 @@ def _profile(report: Report, training: Training, name: str) -> float:
             stepper.step(step, number, 1e-3, NO_SIGNALS).read()
     events = profiler.key_averages()
     kernels = [event for event in events if event.self_device_time_total > 0
-               and event.device_type == torch.autograd.DeviceType.CUDA]  # fmt: skip
+               and event.device_type == torch.autograd.DeviceType.CUDA
+               and not event.is_user_annotation]  # fmt: skip
     kernels.sort(key=lambda event: -event.self_device_time_total)
     total = sum(event.self_device_time_total for event in kernels) / 20
     count = sum(event.count for event in kernels) / 20

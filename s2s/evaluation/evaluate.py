@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+import pyarrow as pa
 import torch
 from datasets import Dataset
 
@@ -141,16 +142,16 @@ def evaluate(
 def _encode(corpus: Corpus, split: str, model: ModelDirectory) -> Batches:
     """Return the rows of a split as the model's tokens, without those of wordless sources."""
     rows = corpus.split(split)
-    encoded = Dataset.from_dict(
-        {
-            "source_ids": model.source.encode(rows["source"][:]),
-            "target_ids": [[*ids, EOS] for ids in model.target.encode(rows["target"][:])],
-        }
-    )
-    with_words = [row for row, ids in enumerate(encoded["source_ids"]) if ids]
+    sources = model.source.encode(rows["source"][:])
+    targets = [[*ids, EOS] for ids in model.target.encode(rows["target"][:])]
+    with_words = [row for row in zip(sources, targets, strict=True) if row[0]]
     if not with_words:
         raise BadInput(f"{corpus.path}: no source of {split!r} has a word that the model reads")
-    return Batches(encoded.select(with_words), model.config.train.batch_size)
+    columns = map(list, zip(*with_words, strict=True))
+    table = pa.table(dict(zip(("source_ids", "target_ids"), columns, strict=True)))
+    # Without a fingerprint, `datasets` pickles the table, and with it pyarrow itself where that is
+    # not in `site-packages`.
+    return Batches(Dataset(table, fingerprint=split), model.config.train.batch_size)
 
 
 def _scores(

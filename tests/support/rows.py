@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
 from s2s.text.vocabulary import EOS
@@ -16,9 +17,10 @@ def rows_of(count: int, seed: int = 0) -> Dataset:
     def words(row: int) -> list[int]:
         return [row + 4, *random.integers(4, 99, random.integers(0, 7)).tolist()]
 
-    return Dataset.from_dict(
+    table = pa.table(
         {
             "source_ids": [words(row) for row in range(count)],
             "target_ids": [[*words(row), EOS] for row in range(count)],
         }
     )
+    return Dataset(table, fingerprint=f"{count}-{seed}")
