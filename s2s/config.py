@@ -69,8 +69,10 @@ class TextConfig(Section):
     """Number of most frequent words, or of subwords, to keep for each language; all others are read
     as `<unk>`. None keeps all words."""
 
-    min_frequency: int = Field(default=1, gt=0)
-    """Minimum number of times that a word must occur to be in the vocabulary."""
+    min_frequency: int | None = Field(default=None, gt=0)
+    """Minimum number of times that a word must occur to be in the vocabulary, or a subword of
+    `bpe`. None is 1 for words and 10 for subwords: a rarer one is left in pieces, so that a model
+    has seen each piece often enough."""
 
     shared: bool = False
     """Use one vocabulary for both languages."""
@@ -79,6 +81,11 @@ class TextConfig(Section):
         """Return the name of a side's normaliser."""
         simplified = side == "source" and self.source_normaliser == "simplified"
         return "simplified" if simplified else self.normaliser
+
+    @property
+    def lowest_frequency(self) -> int:
+        """Times that a word or subword must occur to be in the vocabulary."""
+        return self.min_frequency or (1 if self.units == "word" else 10)
 
     @model_validator(mode="after")
     def _check_size(self) -> Self:
@@ -149,8 +156,16 @@ class CorpusConfig(Section):
     vocabulary_from: Literal["train", "all"] = "train"
     """Rows to learn the vocabulary from; `all`, as in the tutorial, includes held-out rows."""
 
+    typos: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rows of `train` whose source is read with a typo in a word, so that a model of
+    subwords learns to read words with typos."""
+
+    unknown_words: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rows of `train` in which a word that both sides have, such as a name, is read as
+    `<unk>` on both, so that a model of subwords learns to copy words that it cannot spell."""
+
     seed: int = Field(default=0, ge=0)
-    """Random seed that decides which rows are held out."""
+    """Random seed that decides which rows are held out, and which words are read otherwise."""
 
 
 class ModelConfig(Section):

@@ -51,9 +51,10 @@ def demo() -> Config:
 
 
 def base() -> Config:
-    """Configure a start for a corpus of your own: lossless text, 16,000 words a language."""
+    """Configure a start for a corpus of your own: lossless text, 8,000 subwords a language."""
     return Config(
-        text=TextConfig(source_normaliser="simplified", vocabulary_size=16_000),
+        text=TextConfig(source_normaliser="simplified", units="bpe", vocabulary_size=8_000),
+        corpus=CorpusConfig(typos=0.1, unknown_words=0.1),
         model=ModelConfig(
             embedding_size=256,
             hidden_size=512,
@@ -71,7 +72,7 @@ def base() -> Config:
             clip_norm=1.0,
             label_smoothing=0.1,
         ),
-        decode=DecodeConfig(beam=5, max_length=100, unknown="copy"),
+        decode=DecodeConfig(beam=5, max_length=100, max_source=100, unknown="copy"),
     )
 
 

@@ -20,6 +20,8 @@ from s2s.text.vocabulary import Vocabulary
 MANIFEST = "corpus.json"
 SPLITS = ("train", "valid", "test")
 SIDES: tuple[Side, ...] = ("source", "target")
+Noise = Literal["typos", "unknown_words"]
+NOISES: tuple[Noise, ...] = ("typos", "unknown_words")
 
 COLUMNS = Features(
     {
@@ -121,6 +123,9 @@ class Manifest(Section):
 
     several_sentences: dict[str, int] = Field(default_factory=dict)
     """Rows of each split whose source holds more than one sentence; empty in older corpora."""
+
+    noise: dict[Noise, int] = Field(default_factory=dict)
+    """Rows of `train` with a word that is read otherwise, by the setting that asks for it."""
 
     warnings: tuple[CorpusWarning, ...] = ()
     """What is probably wrong; empty in older corpora."""

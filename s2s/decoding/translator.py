@@ -258,7 +258,7 @@ class Translator:
         sentence = _as_in_corpora(sentence)
         return word_links(
             sentence,
-            self._directory.source.surface_tokens(sentence),
+            [token.text for token in self._directory.source.written_tokens(sentence)],
             translation,
             [self._directory.target.surface(token) for token in ids],
             alignment,
@@ -274,7 +274,7 @@ class Translator:
         by_sentence = self._search(ids, lambda translated: None, details=True)
         translations = []
         for sentence, hypotheses in zip(sentences, by_sentence, strict=True):
-            source_words = self._directory.source.surface_tokens(sentence)
+            source_words = [token.text for token in self._directory.source.written_tokens(sentence)]
             translations.append(
                 [
                     Translation(
@@ -312,11 +312,11 @@ class Translator:
         A bare mark is never copied: where the model looked at one, the nearest unknown word is, if
         there is one that was not copied yet. An unknown word without anything to copy is left out.
         """
-        sentence = _as_in_corpora(sentence)
-        words = self._directory.source.surface_words(sentence)
-        [source] = self._directory.source.encode([sentence])
-        wordlike = {place for place, word in enumerate(words) if any(map(str.isalnum, word))}
-        unknown = [place for place in sorted(wordlike) if source[place] == UNK]
+        source = self._directory.source.written_tokens(_as_in_corpora(sentence))
+        wordlike = {
+            place for place, token in enumerate(source) if any(map(str.isalnum, token.word))
+        }
+        unknown = [place for place in sorted(wordlike) if source[place].id == UNK]
         kept: list[int] = []
         copied: dict[int, str] = {}
         for place, token in enumerate(ids):
@@ -327,7 +327,7 @@ class Translator:
                 if attended is None:
                     continue
                 unknown = [place for place in unknown if place != attended]
-                copied[len(kept)] = words[attended]
+                copied[len(kept)] = source[attended].word
             kept.append(token)
         return self._directory.target.decode(kept, copied)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Self
 
 from s2s.config import Section
-from s2s.corpus.directory import LostLetters, VocabularyCoverage
+from s2s.corpus.directory import LostLetters, Noise, VocabularyCoverage
 from s2s.preparation.table_layout import TableLayout
 from s2s.text.normalise import Side
 
@@ -105,6 +105,9 @@ class EncodeOutcome(Section):
 
     several_sentences: dict[str, int]
     """Rows whose source holds more than one sentence, by split."""
+
+    noise: dict[Noise, int]
+    """Rows of `train` in which a word is read otherwise, by kind of noise."""
 
 
 class JoinOutcome(Section):

@@ -23,12 +23,14 @@ from s2s import __version__
 from s2s.config import DataConfig
 from s2s.corpus.directory import (
     MANIFEST,
+    NOISES,
     SIDES,
     SPLITS,
     CorpusWarning,
     Leak,
     LostLetters,
     Manifest,
+    Noise,
     write_split_metadata,
 )
 from s2s.corpus.warnings import corpus_warnings, drops_in_words
@@ -387,6 +389,12 @@ def _write_corpus(selection: _Selection, vocabularies: Path | None, runner: _Run
     runner.progress.log(
         "wrote " + ", ".join(f"{rows:,} {split} pairs" for split, rows in split_rows.items())
     )
+    noise = _noise(job.config, encoded)
+    if noise:
+        runner.progress.log(
+            "of the train pairs, "
+            + ", ".join(f"{rows:,} {_OF_NOISE[kind]}" for kind, rows in noise.items())
+        )
     hashes = {shard.path: outcome.sha256 for shard, outcome in zip(job.shards, joined, strict=True)}
     hashes |= {f"{side}.json": sha256(job.corpus_folder / f"{side}.json") for side in SIDES}
     manifest = _manifest(selection, vocabulary, learned, encoded, hashes)
@@ -434,6 +442,7 @@ def _manifest(
             split: sum(each.several_sentences.get(split, 0) for each in encoded)
             for split in split_rows
         },
+        noise=_noise(config, encoded),
         leak={
             split: Leak(
                 shared_sources=sum(each.shared_sources[split] for each in selection.grouped),
@@ -470,6 +479,21 @@ def _manifest(
         # Of a whole `Config`, the data half alone.
         config=DataConfig(**{name: getattr(config, name) for name in DataConfig.model_fields}),
     )
+
+
+_OF_NOISE: dict[Noise, str] = {
+    "typos": "have a typo in the source",
+    "unknown_words": "have a word in common that is read as unknown",
+}
+
+
+def _noise(config: DataConfig, encoded: list[EncodeOutcome]) -> dict[Noise, int]:
+    """Return how many rows of `train` each kind of noise changed that the settings ask for."""
+    return {
+        kind: sum(each.noise.get(kind, 0) for each in encoded)
+        for kind in NOISES
+        if getattr(config.corpus, kind)
+    }
 
 
 def _origins_file(folder: Path) -> Path:

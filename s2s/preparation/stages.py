@@ -21,11 +21,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2s.config import Section, TextConfig
-from s2s.corpus.directory import COLUMNS, SIDES, SPLITS, VocabularyCoverage
+from s2s.corpus.directory import COLUMNS, SIDES, SPLITS, Noise, VocabularyCoverage
 from s2s.errors import BadInput
 from s2s.files import new_file, sha256, write_text
 from s2s.preparation.clean import Cleaner
 from s2s.preparation.job import Job
+from s2s.preparation.noise import NoisyWords
 from s2s.preparation.outcomes import (
     CleanOutcome,
     EncodeOutcome,
@@ -60,7 +61,7 @@ from s2s.preparation.tables import (
     words_of_column,
 )
 from s2s.text.normalise import Side, SplitWords, WordSplitter
-from s2s.text.ragged import Ragged
+from s2s.text.ragged import Ints, Ragged
 from s2s.text.sentences import split_sentences
 from s2s.text.vocabulary import EOS, SPECIALS, UNK, Vocabulary
 
@@ -329,10 +330,10 @@ def _require_a_word(
     marks = " ".join(token for token in tokens[:10] if token.isprintable())
     holds = f"has no word, only {marks}" if tokens else "is empty"
     most = max(counts.values(), default=0)
-    if most < config.min_frequency:
+    if most < config.lowest_frequency:
         reason = (
-            f"no word occurs {config.min_frequency:,} times, the most frequent one {most:,} times: "
-            "lower --text.min-frequency"
+            f"no word occurs {config.lowest_frequency:,} times, the most frequent one {most:,} "
+            "times: lower --text.min-frequency"
         )
     elif config.vocabulary_size is not None and config.vocabulary_size < len(counts):
         reason = f"raise --text.vocabulary-size {config.vocabulary_size}"
@@ -393,13 +394,13 @@ def _encode(job: Job, number: int) -> EncodeOutcome:
     """Write the rows of a chunk as they will be in the shards, split by split."""
     table = load_table(job.file("clean", number, ".arrow"))
     codes = np.load(job.file("select", number, ".npy"))
+    words, noise = _with_noise(job, number, table, np.flatnonzero(codes == TRAIN))
     ids = {}
     for side in SIDES:
-        words = words_of_column(table[f"{side}_words"])
         ids_of_word = Ragged.from_lists(
-            _vocabulary(job.corpus_folder / f"{side}.json").encode_words(words.distinct)
+            _vocabulary(job.corpus_folder / f"{side}.json").encode_words(words[side].distinct)
         )
-        ids[side] = words.indices.substitute(ids_of_word)
+        ids[side] = words[side].indices.substitute(ids_of_word)
     ids["target"] = ids["target"].append_to_each(EOS)
     file_bytes, lengths, several = {}, {}, {}
     language = job.source.languages[0]
@@ -419,7 +420,26 @@ def _encode(job: Job, number: int) -> EncodeOutcome:
         several[split] = sum(
             len(split_sentences(text, language)) > 1 for text in columns["source"].to_pylist()
         )
-    return EncodeOutcome(file_bytes=file_bytes, lengths=lengths, several_sentences=several)
+    return EncodeOutcome(
+        file_bytes=file_bytes, lengths=lengths, several_sentences=several, noise=noise
+    )
+
+
+def _with_noise(
+    job: Job, number: int, table: pa.Table, train: Ints
+) -> tuple[dict[Side, SplitWords], dict[Noise, int]]:
+    """Return the words of a chunk, and how many rows of `train` each kind of noise changed."""
+    words: dict[Side, SplitWords] = {
+        side: words_of_column(table[f"{side}_words"]) for side in SIDES
+    }
+    settings = job.config.corpus
+    if not settings.typos and not settings.unknown_words:
+        return words, {}
+    # The same rows whatever the number of tasks.
+    random = np.random.default_rng((settings.seed, number))
+    noisy = NoisyWords(words["source"], words["target"], random)
+    changed = noisy.add(train, settings)
+    return noisy.words, changed
 
 
 def _vocabulary(path: Path) -> Vocabulary:

@@ -53,6 +53,7 @@ def manifest_tables(manifest: Manifest) -> list[Table]:
         *_warnings(manifest),
         _rows(manifest),
         _several_sentences(manifest),
+        *_noise(manifest),
         Table(
             "Leak: rows whose sentence is in train, too",
             ("part", "shared sources", "shared targets"),
@@ -107,6 +108,15 @@ def _several_sentences(manifest: Manifest) -> Table:
         for split, rows in manifest.several_sentences.items()
     ]
     return Table("Sources of several sentences", ("part", "rows", "share"), rows)
+
+
+def _noise(manifest: Manifest) -> list[Table]:
+    """Return how many rows of `train` have a word that is read otherwise, if any have."""
+    rows = [
+        (kind, rows, f"{rows / max(manifest.rows['train'], 1):.2%}")
+        for kind, rows in manifest.noise.items()
+    ]
+    return [Table("Rows of train with noise", ("noise", "rows", "share"), rows)] if rows else []
 
 
 def _references(manifest: Manifest) -> Table:

@@ -27,7 +27,7 @@ def fit_units(text: TextConfig, languages: tuple[str, str]) -> tuple[TextConfig,
     if not spaceless or text.normaliser != "lossless" or text.units == "unigram":
         return text, ""
     size = text.vocabulary_size or _VOCABULARY_SIZE
-    frequency = max(text.min_frequency, _MIN_FREQUENCY)
+    frequency = text.min_frequency or _MIN_FREQUENCY
     fitting = text.model_copy(
         update={"units": "bpe", "vocabulary_size": size, "min_frequency": frequency}
     )

@@ -2,16 +2,17 @@
 
 A sentence is normalised and split into words; a word is one token, or is split into several
 subwords. A `Vocabulary` wraps one tokenizer whose JSON file contains all of this and the way back,
-so the tokenizers library alone can read it.
+so the tokenizers library alone can read it. Only where a word has a character that no subword has,
+`Vocabulary` makes one unknown token of its subwords, so that the word can be copied as a whole.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from tokenizers import Tokenizer, models, trainers
+from tokenizers import Encoding, Tokenizer, models, trainers
 
 from s2s.config import TextConfig
 from s2s.errors import BadInput
@@ -25,6 +26,17 @@ _RESERVED = {PAD, SOS, EOS}  # ids that no text encodes to, even if it contains 
 _MAX_TRAINER_WORDS = 50_000_000
 
 
+class WrittenToken(NamedTuple):
+    """A token of a sentence, and the text that it stands for there."""
+
+    id: int
+    word: str
+    """The whole word that it belongs to, as it is written. In lossless text the word keeps the
+    characters that encode its spacing, so it can be copied into another sentence."""
+    text: str
+    """The token itself, as it is written, without those characters."""
+
+
 class Vocabulary:
     """The tokens of a language, with encoding of text to their ids and decoding."""
 
@@ -34,6 +46,8 @@ class Vocabulary:
         self.tokens = sorted(ids, key=ids.__getitem__)  # in the order of their ids
         (first_chunk, _), *_ = tokenizer.pre_tokenizer.pre_tokenize_str("a")
         self._word_start = first_chunk[:-1]  # START if words are split into subwords, else ""
+        self._spellings = list(self.tokens)  # of each id, what decoding writes
+        self._spellings[UNK] = self._word_start + SPECIALS[UNK]
         self.folds_case = tokenizer.normalizer.normalize_str("A") == "a"
         # Whether words are not as they are written, so that they are looked up in the text.
         self._rewrites = "\u00ad" not in tokenizer.normalizer.normalize_str("\u00ada")
@@ -104,14 +118,21 @@ class Vocabulary:
     def encode(self, sentences: list[str]) -> list[list[int]]:
         """Return the token ids of each sentence, without `<sos>` and `<eos>`.
 
-        An unknown token has the id `UNK`.
+        An unknown word has the id `UNK`.
         """
         return [
-            [UNK if i in _RESERVED else i for i in encoded.ids] if "<" in sentence else encoded.ids
+            self._known_ids(encoded, sentence)
             for sentence, encoded in zip(
                 sentences, self._tokenizer.encode_batch_fast(sentences), strict=True
             )
         ]
+
+    def _known_ids(self, encoded: Encoding, sentence: str) -> list[int]:
+        """Return the ids of a sentence, of which each unknown word has one."""
+        ids: list[int] = encoded.ids
+        if self._word_start and UNK in ids:
+            return [token.id for token in self.written_tokens(sentence)]
+        return [UNK if i in _RESERVED else i for i in ids] if "<" in sentence else ids
 
     def encode_words(self, words: list[str]) -> list[list[int]]:
         """Return the token ids of each word.
@@ -120,13 +141,8 @@ class Vocabulary:
             words: words as a `WordSplitter` of the same settings returns them.
         """
         tokenize = self._tokenizer.model.tokenize
-        return [
-            [
-                UNK if token.id in _RESERVED else token.id
-                for token in tokenize(self._word_start + word)
-            ]
-            for word in words
-        ]
+        by_word = [[token.id for token in tokenize(self._word_start + word)] for word in words]
+        return [[UNK] if not _RESERVED.isdisjoint(ids) or UNK in ids else ids for ids in by_word]
 
     def decode(self, ids: list[int], replacements: Mapping[int, str] = MappingProxyType({})) -> str:
         """Return the sentence that token ids spell; an unknown token is spelled `<unk>`.
@@ -135,7 +151,7 @@ class Vocabulary:
             replacements: words to write instead of some tokens, by the position of the token in
                 `ids`, from 0.
         """
-        tokens = [self.tokens[i] for i in ids]
+        tokens = [self._spellings[i] for i in ids]
         for position, word in replacements.items():
             tokens[position] = self._word_start + word
         return self._detokenise(tokens)
@@ -144,39 +160,42 @@ class Vocabulary:
         """Return a token as readers see it: without the characters that encode its spacing."""
         return _without_spacing(self.tokens[token_id])
 
-    def surface_tokens(self, sentence: str) -> list[str]:
-        """Return the text in a sentence that each of its tokens stands for, as it is written there.
-
-        Each lacks the characters that encode its spacing; for an unknown subword, it is the whole
-        word.
-        """
+    def written_tokens(self, sentence: str) -> list[WrittenToken]:
+        """Return the tokens of a sentence, and the text that each of them stands for there."""
         encoded = self._tokenizer.encode(sentence)
-        words = self.surface_words(sentence)
-        if self._rewrites:
-            return [
-                word if i == UNK else sentence[begin:end]
-                for i, word, (begin, end) in zip(encoded.ids, words, encoded.offsets, strict=True)
-            ]
-        return [
-            _without_spacing(word if i == UNK else self.tokens[i])
-            for i, word in zip(encoded.ids, words, strict=True)
-        ]
+        ids = [UNK if i in _RESERVED else i for i in encoded.ids]
+        numbers = [number or 0 for number in encoded.word_ids]
+        words = self._written_words(sentence, numbers, encoded.offsets)
+        unknown = {number for i, number in zip(ids, numbers, strict=True) if i == UNK}
+        tokens: list[WrittenToken] = []
+        previous = None
+        for i, number, span in zip(ids, numbers, encoded.offsets, strict=True):
+            word = words[number]
+            if number not in unknown:
+                text = sentence[slice(*span)] if self._rewrites else self.tokens[i]
+                tokens.append(WrittenToken(i, word, _without_spacing(text)))
+            elif number != previous:
+                tokens.append(WrittenToken(UNK, word, _without_spacing(word)))
+            previous = number
+        return tokens
 
-    def surface_words(self, sentence: str) -> list[str]:
-        """Return, for each token of a sentence, the whole word it belongs to, as it is written.
+    def _written_words(
+        self, sentence: str, numbers: list[int], offsets: list[tuple[int, int]]
+    ) -> dict[int, str]:
+        """Return the words of a sentence by their numbers, as they are written there.
 
-        A word keeps the characters that encode its spacing, so it can be copied into another
-        sentence.
+        Args:
+            numbers: of each token, that of its word.
+            offsets: of each token, where it begins and ends in the sentence.
         """
-        encoded = self._tokenizer.encode(sentence)
-        if self._rewrites:
-            spans: dict[int | None, tuple[int, int]] = {}
-            for word_id, (start, end) in zip(encoded.word_ids, encoded.offsets, strict=True):
-                first, last = spans.get(word_id, (start, end))
-                spans[word_id] = (min(first, start), max(last, end))
-            return [sentence[slice(*spans[word_id])] for word_id in encoded.word_ids]
-        words = self._pre_tokenize(sentence)
-        return [words[word_id or 0].removeprefix(self._word_start) for word_id in encoded.word_ids]
+        if not self._rewrites:
+            words = [word.removeprefix(self._word_start) for word in self._pre_tokenize(sentence)]
+            return dict(enumerate(words))
+        spans: dict[int, tuple[int, int]] = {}
+        for number, (start, end) in zip(numbers, offsets, strict=True):
+            first, last = spans.get(number, (start, end))
+            spans[number] = (min(first, start), max(last, end))
+        return {number: sentence[slice(*span)] for number, span in spans.items()}
 
     def normalise(self, sentence: str) -> str:
         """Return the sentence as decoding would give it back if every token of it were known."""
@@ -200,7 +219,7 @@ def _word_model(ranked: list[tuple[str, int]], config: TextConfig) -> models.Wor
     words = [
         word
         for word, count in ranked[: config.vocabulary_size]
-        if count >= config.min_frequency and word not in SPECIALS
+        if count >= config.lowest_frequency and word not in SPECIALS
     ]
     # The specials are plain entries, never "added tokens": the library looks for those in raw text,
     # and a user who writes <eos> would end the sentence.
@@ -220,7 +239,7 @@ def _train_subword_model(
         "show_progress": False,
     }
     trainer = (
-        trainers.BpeTrainer(min_frequency=config.min_frequency, **common)
+        trainers.BpeTrainer(min_frequency=config.lowest_frequency, **common)
         if config.units == "bpe"
         else trainers.UnigramTrainer(unk_token="<unk>", **common)
     )

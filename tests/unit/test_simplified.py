@@ -94,14 +94,14 @@ def test_words_are_told_as_they_were_written(units: dict[str, object]) -> None:
     vocabulary = Vocabulary.learn(["the cat's here"] * 5, text, "source")
     sentence = "\ufeffTHE\u00a0 Cat’s ‘Zbig\u00adniew’ ﬁn"
     [ids] = vocabulary.encode([sentence])
-    written = list(dict.fromkeys(vocabulary.surface_words(sentence)))
+    tokens = vocabulary.written_tokens(sentence)
+    assert [token.id for token in tokens] == ids
+    written = list(dict.fromkeys(token.word for token in tokens))
     assert written == ["THE", "Cat", "’s", "‘", "Zbig\u00adniew", "’", "ﬁn"]
-    surfaces = vocabulary.surface_tokens(sentence)
-    assert len(surfaces) == len(ids)
     place = 0
-    for number, surface in zip(ids, surfaces, strict=True):
-        if number != UNK:
-            place = sentence.index(surface, place)  # two letters may be written as one
+    for token in tokens:
+        if token.id != UNK:
+            place = sentence.index(token.text, place)  # two letters may be written as one
 
 
 def test_both_sides_can_share_a_vocabulary_of_subwords() -> None:

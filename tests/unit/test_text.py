@@ -258,21 +258,21 @@ def test_every_token_tells_the_word_that_it_is_of(
     vocabulary = Vocabulary.learn(known, config)
     sentence = "the Zoé sees cats !"
     [ids] = vocabulary.encode([sentence])
-    written, surfaces = vocabulary.surface_words(sentence), vocabulary.surface_tokens(sentence)
-    assert len(written) == len(surfaces) == len(ids)
-    assert list(dict.fromkeys(written)) == sentence.split()
-    for number, word, surface in zip(ids, written, surfaces, strict=True):
-        assert surface in word
-        if number == UNK:
-            assert surface == word
+    tokens = vocabulary.written_tokens(sentence)
+    assert [token.id for token in tokens] == ids
+    assert list(dict.fromkeys(token.word for token in tokens)) == sentence.split()
+    for token in tokens:
+        assert token.text in token.word
+        if token.id == UNK:
+            assert token.text == token.word
 
 
 def test_a_mark_that_is_copied_keeps_its_spacing() -> None:
     vocabulary = Vocabulary.learn(["Bonjour", "."], TextConfig())
     [bonjour] = vocabulary.encode(["Bonjour"])[0]
-    written = vocabulary.surface_words("Hello…")
-    assert vocabulary.decode([bonjour, UNK], {1: written[1]}) == "Bonjour…"
-    assert vocabulary.surface_tokens("Hello…") == ["Hello", "…"]
+    written = vocabulary.written_tokens("Hello…")
+    assert vocabulary.decode([bonjour, UNK], {1: written[1].word}) == "Bonjour…"
+    assert [token.text for token in written] == ["Hello", "…"]
 
 
 def test_specials_in_text_that_is_split_already_are_unknown_words() -> None:
@@ -281,3 +281,24 @@ def test_specials_in_text_that_is_split_already_are_unknown_words() -> None:
     assert vocabulary.tokens == [*SPECIALS, "a", "b"]
     assert vocabulary.encode(["<pad> a <eos> <sos> <unk>"]) == [[UNK, 4, UNK, UNK, UNK]]
     assert vocabulary.encode_words(["<pad>", "a"]) == [[UNK], [4]]
+
+
+@pytest.mark.parametrize("units", UNITS[1:], ids=["bpe", "unigram"])
+@pytest.mark.parametrize("source_normaliser", ["same", "simplified"])
+def test_a_word_that_cannot_be_spelled_is_one_unknown_token(
+    source_normaliser: str, units: dict[str, object]
+) -> None:
+    config = TextConfig.model_validate({**units, "source_normaliser": source_normaliser})
+    known = ["the dogs see the cat .", "a cat sees dogs !"] * 5
+    vocabulary = Vocabulary.learn(known, config, "source")
+    sentence = "the Иван sees 猫猫 Žoé, dogs"
+    [ids] = vocabulary.encode([sentence])
+    tokens = vocabulary.written_tokens(sentence)
+    assert [token.id for token in tokens] == ids
+    unknown = [token.word for token in tokens if token.id == UNK]
+    assert [word.strip("\ue000") for word in unknown] == ["Иван", "猫猫", "Žoé", ","]
+    assert vocabulary.encode_words(["Иван", "dogs"])[0] == [UNK]
+    spoken = vocabulary.decode(ids)
+    assert spoken.split() == ["the", "<unk>", "sees", "<unk>", "<unk>", "<unk>", "dogs"]
+    copied = {place: token.word for place, token in enumerate(tokens) if token.id == UNK}
+    assert vocabulary.decode(ids, copied).replace(" ,", ",") == sentence
