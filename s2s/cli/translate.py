@@ -74,7 +74,8 @@ class Translate:
             size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
             # Files and pipes get every character as it is.
             shown = printable if output.isatty() else str
-            lines, first = self._lines(), 1
+            config = translator.config
+            lines, first = self._lines((config.source_language, config.target_language)), 1
             incomplete: list[int] = []  # numbers of lines
             while chunk := list(islice(lines, size)):
                 if detailed:
@@ -129,7 +130,9 @@ class Translate:
         }
         return shown(json.dumps(record, ensure_ascii=False)) + "\n"
 
-    def _lines(self) -> Iterator[str]:
+    def _lines(self, languages: tuple[str, str]) -> Iterator[str]:
+        from s2s.text.encodings import probable_encoding
+
         if self.sentence is not None:
             yield self.sentence
             return
@@ -143,4 +146,9 @@ class Translate:
                 try:
                     yield line.decode("utf-8").strip()
                 except UnicodeDecodeError:
-                    raise BadInput(f"{name}: line {number} is not UTF-8") from None
+                    encoding = probable_encoding(line + b"\n", languages)
+                    hint = encoding and (
+                        f" but probably {encoding}; convert it with: "
+                        f"iconv -f {encoding} -t UTF-8 FILE > NEW"
+                    )
+                    raise BadInput(f"{name}: line {number} is not UTF-8{hint}") from None

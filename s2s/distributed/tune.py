@@ -15,6 +15,7 @@ from ray.tune.schedulers import ASHAScheduler
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig, describe
 from s2s.console import SweepTable, TrialProgress
 from s2s.corpus import Corpus
+from s2s.corpus.warnings import decoding_warnings
 from s2s.distributed import ray_internals
 from s2s.distributed.cluster import WorkerResources, cluster
 from s2s.distributed.sweep import Sweep, Trial
@@ -88,7 +89,10 @@ def tune(
         "config": config.model_dump(mode="json"),
         "sizes": tried,
     }
+    warnings = (*opened.manifest.warnings, *decoding_warnings(opened.manifest, config.decode))
     with cluster(), SweepTable() as table:
+        for warning in warnings:
+            table.log(f"warning: {warning.text}")
         workers.require(table.log)
         folder = claim_folder(out, "sweep.json", description, options.restart)
         out = out.resolve()
@@ -102,6 +106,8 @@ def tune(
         sweep = _export(grid, setup, out, time.perf_counter() - begin)
     best = sweep.trials[sweep.best]
     table.log(f"best: hidden {best.hidden_size}, embedding {best.embedding_size}")
+    for warning in warnings:
+        table.log(f"warning: {warning.text}")
     table.log(f"model directory: {out / 'best'}")
 
 

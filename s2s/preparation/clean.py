@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 
 from s2s.config import CleanConfig
 from s2s.corpus.directory import SIDES
-from s2s.preparation.encodings import DOUBLE_ENCODED, is_double_encoded
 from s2s.preparation.sentence_keys import sentence_keys
+from s2s.text.encodings import DOUBLE_ENCODED, is_double_encoded
 from s2s.text.languages import scripts
 
 # RE2 character classes of scripts, by their ISO 15924 code.

@@ -21,12 +21,6 @@ from s2s.preparation.archives import (
     open_plain,
     refuse_unreadable,
 )
-from s2s.preparation.encodings import (
-    SAMPLE_BYTES,
-    legacy_encoding,
-    mistaken_encoding,
-    wide_encoding,
-)
 from s2s.preparation.file_names import (
     SPLIT_NAMES,
     ParallelFiles,
@@ -37,6 +31,12 @@ from s2s.preparation.file_names import (
 )
 from s2s.preparation.readers import FORMATS, root_cause
 from s2s.preparation.sources import Origin, Source
+from s2s.text.encodings import (
+    SAMPLE_BYTES,
+    legacy_encoding,
+    mistaken_encoding,
+    wide_encoding,
+)
 
 # Bytes of a plain file of lines that are one origin. The result depends on it: no setting.
 RANGE_BYTES = 16 << 20

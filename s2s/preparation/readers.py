@@ -198,11 +198,16 @@ def read_csv(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]
     yield from _tables_of_rows(_csv_rows(file, source, origin.label, folder))
 
 
+# Stands for a carriage return, at which the parser would end a row. No text has this character.
+_CARRIAGE_RETURN = "\uffff"
+
+
 def _csv_rows(file: Path, source: Source, label: str, folder: Path) -> Iterator[Row]:
     csv.field_size_limit(1 << 30)
-    # The parser would end a row at a carriage return; to cleaning, both are white space.
     lines = (
-        line.replace("\r", "\v") + "\n" for batch in _lines(file) for line in batch.to_pylist()
+        line.replace("\r", _CARRIAGE_RETURN) + "\n"
+        for batch in _lines(file)
+        for line in batch.to_pylist()
     )
     first_lines = list(islice(lines, _DIALECT_LINES))
     delimiter, is_hint = find_delimiter(first_lines)
@@ -232,7 +237,8 @@ def _csv_rows(file: Path, source: Source, label: str, folder: Path) -> Iterator[
         elif len(cells) != layout.width:
             yield "", "", "columns"
         else:
-            yield cells[layout.positions[0]], cells[layout.positions[1]], ""
+            one, two = (cells[each].replace(_CARRIAGE_RETURN, "\r") for each in layout.positions)
+            yield one, two, ""
 
 
 def read_jsonl(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
@@ -324,6 +330,14 @@ def read_tmx(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]
     yield from _tables_of_rows(read_units(file, source.languages, origin.label))
 
 
+def read_xliff(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
+    """Refuse XLIFF, with the way to a format that is read."""
+    raise BadInput(
+        f"{origin.label}: XLIFF is not read; convert it to gettext with: xliff2po FILE NEW.po "
+        "(of the Translate Toolkit)"
+    )
+
+
 def read_po(origin: Origin, source: Source, folder: Path) -> Iterator[pa.Table]:
     """Read the messages of a gettext catalogue as sources, and their translations as targets."""
     (file,) = unpack(origin, folder)
@@ -393,6 +407,10 @@ FORMATS: dict[str, Format] = {
     "moses": Format(read_moses, "parallel lines"),  # two files (`s2s.preparation.file_names`)
     "tmx": Format(
         read_tmx, "TMX", (".tmx",), lambda head: b"<tmx" in head, overrides_suffix=True
+    ),
+    "xliff": Format(
+        read_xliff, "XLIFF", (".xlf", ".xliff", ".sdlxliff", ".mxliff"),
+        lambda head: b"<xliff" in head, overrides_suffix=True,
     ),
     "po": Format(read_po, "gettext", (".po",), lambda head: b"\nmsgid " in b"\n" + head),
     "saved": Format(read_saved, "saved by datasets"),  # a directory

@@ -54,7 +54,8 @@ def note_sources(job: Job, read: list[ReadOutcome]) -> SourceNotes:
     hints = dict.fromkeys(origin.hint for origin in job.origins if origin.hint)
     warnings += [CorpusWarning(kind="encoding", text=hint) for hint in hints]
     if held := sum(outcome.carriage_returns for outcome in read):
-        text = f"{held:,} rows hold a carriage return, which ends no line: it is read as a space"
+        rows = "1 row holds" if held == 1 else f"{held:,} rows hold"
+        text = f"{rows} a carriage return, which ends no line: it is read as a space"
         warnings.append(CorpusWarning(kind="carriage_returns", text=text))
     if not job.config.corpus.check_languages:
         return SourceNotes(tuple(warnings))

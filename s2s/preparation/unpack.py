@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from s2s.preparation.archives import is_compressed, open_member, open_plain
-from s2s.preparation.encodings import SAMPLE_BYTES, wide_encoding
 from s2s.preparation.sources import Origin
+from s2s.text.encodings import SAMPLE_BYTES, wide_encoding
 
 
 def unpack(origin: Origin, folder: Path, text: bool = True) -> list[Path]:

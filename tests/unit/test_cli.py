@@ -299,10 +299,16 @@ def test_a_file_longer_than_a_chunk_keeps_its_order(
 def test_a_line_that_is_not_utf8_is_named(
     model_dir: Path, capsys: Captured, tmp_path: Path
 ) -> None:
-    (tmp_path / "in.txt").write_bytes(b"I see trees.\n\ncaf\xe9\nyou see trees.\n")
     flags = ["--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")]
-    assert main(["translate", str(model_dir), *flags]) == 2
-    assert "line 3" in complaint(capsys)
+    for text, where, encoding in (
+        (b"I see trees.\n\ncaf\xe9\nyou see trees.\n", "line 3", "windows-1252"),
+        ("I see trees.\nyou see trees.\n".encode("utf-16"), "line 1", "utf-16"),
+    ):
+        (tmp_path / "in.txt").write_bytes(text)
+        assert main(["translate", str(model_dir), *flags]) == 2
+        said = complaint(capsys)
+        assert where in said
+        assert f"iconv -f {encoding} -t UTF-8" in said
 
 
 def test_input_that_is_not_there_is_bad_input_and_spares_the_output(

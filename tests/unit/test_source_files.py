@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from s2s.config import CorpusConfig, DataConfig
+from s2s.corpus import Corpus
 from s2s.errors import BadInput
 from s2s.preparation.discovery import describe_origins
 from s2s.preparation.execution import SilentProgress
@@ -235,3 +236,25 @@ def test_odd_files_are_told(tmp_path: Path) -> None:
     assert "60 rows hold a carriage return" in warnings["carriage_returns"]
     assert "probably windows-1252" in warnings["encoding"]
     assert any(line.startswith("read 100 rows of") and "(tab-separated)" in line for line in log)
+
+
+def test_a_carriage_return_in_csv_is_told(tmp_path: Path) -> None:
+    rows = [f'the {n} cats,"les {n}, chats"\n' for n in range(60)]
+    rows[7], rows[9] = "the seven\rcats,les sept chats\n", '"the nine\rcats",les neuf chats\n'
+    file = write(tmp_path / "p.csv", "".join(["english,french\n", *rows]).encode())
+    manifest = prepare_file(file, DataConfig(), tmp_path / "out")
+    [told] = [each.text for each in manifest.warnings if each.kind == "carriage_returns"]
+    assert told.startswith("2 rows hold a carriage return")
+    corpus = Corpus.open(tmp_path / "out")
+    sources = {text for split in manifest.rows for text in corpus.split(split)["source"][:]}
+    assert {"the seven cats", "the nine cats"} < sources
+
+
+@pytest.mark.parametrize("name", ["pairs.xlf", "pairs.xml"])
+def test_xliff_is_refused_by_its_name(name: str, tmp_path: Path) -> None:
+    text = (
+        '<?xml version="1.0"?>\n<xliff version="1.2"><file source-language="en"></file></xliff>\n'
+    )
+    file = write(tmp_path / name, text.encode())
+    with pytest.raises(BadInput, match=r"XLIFF is not read; convert it to gettext.*xliff2po"):
+        prepare_file(file, DataConfig(), tmp_path / "out")

@@ -61,6 +61,14 @@ def legacy_encoding(head: bytes, languages: tuple[str, str]) -> str:
     return "windows-1252" if _decodes(head, "windows-1252") else "latin-1"
 
 
+def probable_encoding(head: bytes, languages: tuple[str, str]) -> str:
+    """Return the encoding that text beginning with `head`, which is not UTF-8, is probably in.
+
+    Empty if it is unclear.
+    """
+    return wide_encoding(head) or legacy_encoding(head, languages)
+
+
 def is_double_encoded(text: str) -> bool:
     """Return whether a text is UTF-8 that was read as Windows-1252 or Latin-1: `Ã©` for `é`."""
     return not text.isascii() and any(_was_read_as(encoding, text) for encoding in _MISTAKEN)
