@@ -2,11 +2,12 @@
 
 import fcntl
 import json
-import os
 import re
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,17 +81,54 @@ def lock(folder: Path) -> Iterator[None]:
 def interruptible() -> Iterator[None]:
     """Let Ctrl-C, or SIGTERM as `ray job stop` sends it, end the block as an exception.
 
+    In another thread than the main one, which alone gets signals, neither is looked for.
+
     Raises:
         Stopped: one of the two was sent.
     """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # A shell starts commands in the background with SIGINT ignored; here it always counts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    with _handled(lambda: signal.default_int_handler(signal.SIGINT, None)):
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):  # Ray ends its workers on SIGINT, and then exits
+            raise Stopped("stopped; run the same command again to resume") from None
+
+
+@contextmanager
+def requests_to_stop() -> Iterator[list[float]]:
+    """Collect Ctrl-C and SIGTERM, so that the block can save first: when each of them came.
+
+    The second one ends the block. In another thread than the main one, none are collected.
+
+    Raises:
+        Stopped: at the second one.
+    """
+    requests: list[float] = []
+
+    def collect() -> None:
+        requests.append(time.monotonic())
+        if len(requests) > 1:
+            raise Stopped(
+                "stopped without saving; run the same command again to resume from the last "
+                "checkpoint"
+            )
+
+    with _handled(collect):
+        yield requests
+
+
+@contextmanager
+def _handled(handle: Callable[[], None]) -> Iterator[None]:
+    """Call `handle` at every SIGINT and SIGTERM within the block, if this is the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        signal.signal(number, lambda *_: handle())
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):  # Ray ends its workers on SIGINT, and then exits
-        raise Stopped("stopped; run the same command again to resume") from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

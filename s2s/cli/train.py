@@ -1,14 +1,16 @@
 """`s2s train`."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from s2s.config import DecodeConfig, ModelConfig, TrainConfig
+from s2s.errors import BadInput
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a model on a corpus directory, on Ray."""
+    """Train a model on a corpus directory, in this process or on Ray."""
 
     corpus: Path
     """Corpus directory to train on."""
@@ -20,19 +22,21 @@ class Train:
     train: TrainConfig
     decode: DecodeConfig
 
-    workers: str = "1"
-    """Ray workers that share each batch: a number, or MIN:MAX to grow and shrink with the
-    cluster."""
+    workers: str | None = None
+    """Ray workers that share each batch: a number, or MIN:MAX to grow and shrink with the cluster.
+    Without it, and without a cluster at RAY_ADDRESS, this process trains alone."""
 
     resize: float = 30.0
     """Seconds between two checks whether an elastic run can grow. Growing restarts all workers from
     a checkpoint."""
 
-    cpus: int = 1
-    """CPUs of each worker, and therefore the threads that it computes with."""
+    cpus: int | None = None
+    """Threads to compute with: of each Ray worker, which gets as many CPUs (1 by default), or of
+    this process (all of its CPUs by default)."""
 
     gpu: bool = False
-    """Give each worker a GPU."""
+    """Give each Ray worker a GPU. This process takes one by itself if there is one, and with this
+    flag fails if there is none."""
 
     init_from: Path | None = None
     """Model directory whose weights to start from. Its model settings apply, and the corpus must
@@ -55,17 +59,9 @@ class Train:
 
     def run(self) -> None:
         """Train and write the model directory."""
-        from s2s.distributed.cluster import WorkerResources, parse_workers
-        from s2s.distributed.train import train
         from s2s.training.run import TrainOptions
+        from s2s.training.train import Plan, train_in_process
 
-        workers = WorkerResources(
-            *parse_workers(self.workers, self.cpus),
-            cpus=self.cpus,
-            gpu=self.gpu,
-            wait=self.wait,
-            resize=self.resize,
-        )
         options = TrainOptions(
             init_from=self.init_from,
             checkpoints=self.checkpoints,
@@ -73,4 +69,21 @@ class Train:
             profile=self.profile,
             restart=self.restart,
         )
-        train(self.corpus, self.out, self.model, self.train, self.decode, workers, options)
+        plan = Plan.of(self.corpus, self.out, self.model, self.train, self.decode, options)
+        if self.workers is None and not os.environ.get("RAY_ADDRESS"):
+            if self.cpus is not None and self.cpus < 1:
+                raise BadInput(f"--cpus {self.cpus}: at least 1 is needed")
+            train_in_process(plan, "cuda" if self.gpu else "auto", self.cpus)
+            return
+        from s2s.distributed.cluster import WorkerResources, parse_workers
+        from s2s.distributed.train import train_on_ray
+
+        cpus = 1 if self.cpus is None else self.cpus
+        workers = WorkerResources(
+            *parse_workers(self.workers or "1", cpus),
+            cpus=cpus,
+            gpu=self.gpu,
+            wait=self.wait,
+            resize=self.resize,
+        )
+        train_on_ray(plan, workers)

@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from s2s.console import EpochBar
-from s2s.training.host import Progress
+from s2s.training.host import Progress, progress_line
 from s2s.training.signals import Signals
 
 _POLL_SECONDS = 0.5
@@ -111,9 +111,7 @@ def display(bar: EpochBar, epochs: int) -> Iterator[Any]:
         for line in lines:
             bar.log(line)
         if progress is not None:
-            loss = f"epoch {progress.epoch}/{epochs}  loss {progress.loss:.4f}"
-            rate = f"{progress.pairs_per_second:,.0f} pairs/s"
-            bar.show(f"{loss}  {rate}", progress.step, progress.steps)
+            bar.show(progress_line(progress, epochs), progress.step, progress.steps)
 
     def watch() -> None:
         while not ended.wait(_POLL_SECONDS):

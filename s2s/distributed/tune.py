@@ -20,13 +20,13 @@ from s2s.distributed import ray_internals
 from s2s.distributed.cluster import WorkerResources, cluster
 from s2s.distributed.sweep import Sweep, Trial
 from s2s.distributed.train import make_trainer
-from s2s.distributed.worker import Job, RunFailed, RunRefused
 from s2s.errors import BadInput, Failed, last_line
 from s2s.files import new_directory
 from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.runs import claim_folder, interruptible, lock
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
+from s2s.training.job import Job, RunFailed, RunRefused
 from s2s.training.run import run_checkpoints, run_config
 
 Sizes = tuple[int, int]  # hidden, embedding

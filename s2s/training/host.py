@@ -55,3 +55,21 @@ class SilentHost:
 
     def checkpoint_saved(self) -> None:
         """Do nothing."""
+
+
+def progress_line(progress: Progress, epochs: int) -> str:
+    """Return the progress of an epoch as a line, for a run of so many epochs."""
+    return (
+        f"epoch {progress.epoch}/{epochs}  loss {progress.loss:.4f}  "
+        f"{progress.pairs_per_second:,.0f} pairs/s"
+    )
+
+
+def epoch_line(record: EpochRecord, epochs: int) -> str:
+    """Return the results of an epoch as a line, for a run of so many epochs."""
+    return (
+        f"epoch {record.epoch}/{epochs}  train loss {record.train_loss:.4f}  "
+        f"valid loss {record.valid_loss:.4f}  token accuracy {record.valid_token_accuracy:.4f}  "
+        f"padded accuracy {record.valid_padded_accuracy:.4f}  "
+        f"{record.pairs_per_second:,.0f} pairs/s  {record.seconds:.1f} s"
+    )

@@ -10,9 +10,9 @@ from s2s.config import Config, ModelConfig
 from s2s.distributed.cluster import WorkerResources, parse_workers
 from s2s.distributed.sweep import Sweep, Trial
 from s2s.distributed.tune import SweepOptions, _drawn
-from s2s.distributed.worker import RunFailed, RunFinished, RunOutcome, RunRefused, RunStopped
 from s2s.errors import BadInput
 from s2s.model.metrics import EpochRecord
+from s2s.training.job import RunFailed, RunFinished, RunOutcome, RunRefused, RunStopped
 
 RECORD = EpochRecord(2, 40, 1.5, 1e-05, 0.5, 0.75, 900.5, 9000.0, 1.25, 0.5, 0.125)
 

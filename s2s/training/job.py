@@ -1,0 +1,148 @@
+"""A training run as its workers get it, and how one of them takes part in it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from s2s.collectives import all_or_raise
+from s2s.config import Config
+from s2s.corpus import Corpus
+from s2s.errors import BadInput, Failed
+from s2s.model.directory import ModelDirectory
+from s2s.model.metrics import RunMetrics
+from s2s.training.failures import out_of_memory
+from s2s.training.host import Host
+from s2s.training.loop import Training
+from s2s.training.profiler import StepProfiler
+from s2s.training.run import TrainOptions, run_checkpoints
+from s2s.training.trackers import JsonLines, MLflow, TensorBoard, Tracker, Trackers
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as its workers get it. All paths are absolute, on storage that all workers share."""
+
+    corpus: Path
+    config: Config
+    folder: Path  # of the run
+    threads: int  # of each worker
+    options: TrainOptions = field(default_factory=TrainOptions)
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """The outcome of a run that has trained to its end."""
+
+    metrics: RunMetrics
+
+
+@dataclass(frozen=True)
+class RunStopped:
+    """The outcome of a run that was stopped on request, and has saved a checkpoint."""
+
+    steps: int  # that are done
+
+
+@dataclass(frozen=True)
+class RunFailed:
+    """The outcome of a run that ended early, as every other try would."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunRefused:
+    """The outcome of a run whose input cannot be used."""
+
+    reason: str
+
+
+RunOutcome = RunFinished | RunStopped | RunFailed | RunRefused
+
+
+def take_part(
+    job: Job,
+    device: torch.device,
+    host: Host,
+    *,
+    make_trackers: Callable[[int], list[Tracker]] = lambda resumed_from: [],
+    background: bool = True,
+) -> RunOutcome:
+    """Take part in a run, and return its outcome, the same in all workers.
+
+    Errors that every other try would end with are outcomes.
+
+    Args:
+        make_trackers: makes trackers beside those of the run folder, in the first worker alone,
+            given the step that the run resumes from.
+        background: whether checkpoints may be written while training goes on.
+    """
+    torch.set_num_threads(job.threads)
+    is_first = not dist.is_initialized() or dist.get_rank() == 0
+    profiled = job.options.profile and is_first
+    profile = StepProfiler(job.folder / "profile", host.log) if profiled else None
+    start = job.options.init_from
+
+    def make_tracker(resumed_from: int) -> Tracker:
+        further = make_trackers(resumed_from)
+        return Trackers([*_trackers(job, resumed_from, host.log), *further], host.log)
+
+    try:
+        result = Training(
+            all_or_raise(lambda: Corpus.open(job.corpus)),
+            job.config,
+            device,
+            run_checkpoints(
+                job.folder,
+                job.config.train,
+                job.options.checkpoints,
+                host.log,
+                background=background,
+            ),
+            job.folder,
+            host=host,
+            start=all_or_raise(lambda: ModelDirectory.load(start) if start else None),
+            make_tracker=make_tracker,
+            after_step=profile.step if profile else lambda: None,
+        ).run()
+    except BadInput as error:
+        return RunRefused(str(error))
+    except Failed as error:
+        return RunFailed(str(error))
+    except torch.OutOfMemoryError:  # of a run that had not begun
+        if dist.is_initialized() and dist.get_world_size() > 1:  # the others would wait for this
+            raise
+        return RunFailed(str(out_of_memory("before the first step")))
+    if profile is not None:
+        profile.close()
+    if result.stopped_at is not None:
+        return RunStopped(result.stopped_at)
+    return RunFinished(result.metrics)
+
+
+def _trackers(job: Job, resumed_from: int, log: Callable[[str], None]) -> list[Tracker]:
+    """Return the trackers of a run that is resumed from a step."""
+    trackers: list[Tracker] = [
+        JsonLines(job.folder / "metrics.jsonl", resumed_from),
+        TensorBoard(job.folder / "tensorboard", resumed_from),
+    ]
+    if uri := job.options.mlflow:
+        parameters = _flatten(json.loads(job.config.to_json()))
+        memory = job.folder / "mlflow-run"
+        trackers.append(MLflow(uri, "s2s", job.folder.name, parameters, memory, log))
+    return trackers
+
+
+def _flatten(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
+    """Return nested settings by dotted names."""
+    flat: dict[str, object] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

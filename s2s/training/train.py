@@ -1,0 +1,238 @@
+"""Training from a corpus directory to a model directory, whoever runs the workers."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
+from s2s.console import EpochBar
+from s2s.corpus import Corpus
+from s2s.corpus.warnings import decoding_warnings
+from s2s.devices import find_device
+from s2s.errors import BadInput, Failed, Stopped
+from s2s.model.metrics import EpochRecord, RunMetrics
+from s2s.runs import claim_folder, interruptible, lock, requests_to_stop, run_folder
+from s2s.training.checkpoints import Checkpoints
+from s2s.training.export import export
+from s2s.training.host import Progress, SilentHost, epoch_line, progress_line
+from s2s.training.job import (
+    Job,
+    RunFailed,
+    RunFinished,
+    RunOutcome,
+    RunRefused,
+    RunStopped,
+    take_part,
+)
+from s2s.training.run import TrainOptions, initial_model_config, run_checkpoints, run_config
+from s2s.training.signals import Signals
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model directory that a run has made, and what its `metrics.json` says."""
+
+    path: Path
+    metrics: RunMetrics
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run whose settings and corpus are checked, and of which nothing is made yet."""
+
+    corpus: Corpus
+    config: Config
+    out: Path
+    options: TrainOptions
+    begin: float  # when it was planned, by the clock of `time.perf_counter`
+
+    @classmethod
+    def of(
+        cls,
+        corpus: Path,
+        out: Path,
+        model: ModelConfig,
+        settings: TrainConfig,
+        decode: DecodeConfig,
+        options: TrainOptions,
+    ) -> "Plan":
+        """Return the plan of a run.
+
+        Args:
+            out: model directory to make. The run is in the folder `OUT.run` beside it.
+            model: settings of the network; those of `options.init_from` take precedence.
+
+        Raises:
+            BadInput: the corpus is broken, or does not fit the settings.
+        """
+        begin = time.perf_counter()
+        opened = Corpus.open(corpus.resolve())
+        if options.init_from is not None:
+            model = initial_model_config(options.init_from, opened)
+        config = run_config(opened, model, settings, decode)
+        return cls(opened, config, out, options, begin)
+
+    def carry_out(
+        self,
+        run: Callable[[Job], RunOutcome],
+        threads: int,
+        log: Callable[[str], None],
+        versions: Mapping[str, str] | None = None,
+    ) -> TrainedModel:
+        """Train and make the model directory. If `OUT.run` holds the same run already, it goes on.
+
+        Args:
+            run: trains a job to its end.
+            threads: of each worker.
+            log: called with each line for the user.
+            versions: of what ran the workers, beside those of torch and s2s.
+
+        Raises:
+            BadInput: `out` is there already, or `OUT.run` holds another run.
+            Failed: training ended early by an error.
+            Stopped: training was interrupted and can go on.
+        """
+        options, settings = self.options, self.config.train
+        manifest = self.corpus.manifest
+        warnings = (*manifest.warnings, *decoding_warnings(manifest, self.config.decode))
+        for warning in warnings:
+            log(f"warning: {warning.text}")
+        # A place that cannot be used is reported before anything is made or dropped.
+        store = run_checkpoints(run_folder(self.out), settings, options.checkpoints, log)
+        store.all()
+        start = options.init_from and options.init_from.resolve()
+        description = {
+            "corpus": self.corpus.sha256,
+            "config": self.config.model_dump(mode="json"),
+            "start": start and str(start),
+            "checkpoints": options.checkpoints,
+        }
+        folder = claim_folder(self.out, "model.safetensors", description, options.restart)
+        out = self.out.resolve()
+        with lock(folder):
+            if options.restart:
+                store.clear()
+            log(f"checkpoints: {store.root}")
+            root = options.checkpoints and store.root
+            options = replace(options, init_from=start, checkpoints=root)
+            job = Job(self.corpus.path, self.config, folder, threads, options)
+            finished = _finished(run(job), store, folder)
+            log("scoring the model on valid")
+            metrics = export(
+                store, finished.metrics, settings, self.corpus.path, out,
+                time.perf_counter() - self.begin, versions=versions, log=log,
+            )  # fmt: skip
+        scores = ", ".join(
+            f"{score.name} {score.score:.2f} (references {score.references})"
+            for score in metrics.scores
+        )
+        loss = f"valid loss {metrics.valid.valid_loss:.4f}" if metrics.valid else ""
+        log(f"{metrics.weights}: {loss}, {metrics.decoding}: {scores}")
+        for warning in warnings:
+            log(f"warning: {warning.text}")
+        log(f"model directory: {out}")
+        return TrainedModel(out, metrics)
+
+
+def _finished(outcome: RunOutcome, store: Checkpoints, folder: Path) -> RunFinished:
+    """Return the outcome of a run that has finished.
+
+    Raises:
+        BadInput: the run was refused; its folder is removed if it has nothing to go on from.
+        Failed: it failed.
+        Stopped: it was stopped.
+    """
+    match outcome:
+        case RunRefused(reason):
+            if not store.all():
+                shutil.rmtree(folder, ignore_errors=True)  # the same input will fail again
+            raise BadInput(reason)
+        case RunFailed(reason):
+            raise Failed(reason)
+        case RunStopped(steps):
+            raise Stopped(
+                f"stopped after step {steps:,}, which is saved; "
+                "run the same command again to resume"
+            )
+        case RunFinished():
+            return outcome
+
+
+# ---- in this process ----------------------------------------------------------------------------
+
+
+def train_in_process(plan: Plan, device: str = "auto", threads: int | None = None) -> TrainedModel:
+    """Carry out a plan in this process, with a bar on a terminal.
+
+    Ctrl-C, or SIGTERM, lets the run save and then stop; a second one stops it at once. In another
+    thread than the main one the run cannot be interrupted.
+
+    Args:
+        device: as `s2s.devices.find_device` takes it; `auto` is a GPU if there is one.
+        threads: that torch computes with; None is all CPUs that the process may use.
+
+    Raises:
+        BadInput: as `Plan.carry_out`, or there is no such device.
+        Failed: as `Plan.carry_out`.
+        Stopped: as `Plan.carry_out`.
+    """
+    chosen = find_device(device)
+    before = torch.get_num_threads()
+    try:
+        with interruptible(), EpochBar() as bar:
+            run = partial(_run, device=chosen, bar=bar)
+            return plan.carry_out(run, threads or available_cpus(), bar.log)
+    finally:
+        torch.set_num_threads(before)
+
+
+def available_cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _run(job: Job, device: torch.device, bar: EpochBar) -> RunOutcome:
+    """Run a job to its end, its progress shown on the bar."""
+    devices = [device] if device.type == "cuda" else []
+    # The random numbers of a program that trains are its own.
+    with torch.random.fork_rng(devices), requests_to_stop() as requests:
+        return take_part(job, device, _Host(bar, job.config.train.epochs, requests))
+
+
+class _Host(SilentHost):
+    """A terminal, as the training loop sees it.
+
+    Args:
+        epochs: of the run.
+        requests: when each request to stop came, so far.
+    """
+
+    def __init__(self, bar: EpochBar, epochs: int, requests: list[float]) -> None:
+        self._bar, self._epochs, self._requests = bar, epochs, requests
+        self._announced = False
+
+    def log(self, line: str) -> None:
+        """Print the line above the bar."""
+        self._bar.log(line)
+
+    def report_progress(self, progress: Progress) -> None:
+        """Show the progress on the bar."""
+        line = progress_line(progress, self._epochs)
+        self._bar.show(line, progress.step, progress.steps)
+
+    def report_epoch(self, record: EpochRecord) -> None:
+        """Print a line with the results of the epoch."""
+        self._bar.log(epoch_line(record, self._epochs))
+
+    def signals(self) -> Signals:
+        """Return whether the user wants the run to stop."""
+        if self._requests and not self._announced:
+            self.log("stopping: saving a checkpoint first (again to stop at once)")
+            self._announced = True
+        return Signals(stop=bool(self._requests))
