@@ -135,8 +135,9 @@ class Prepare:
             if tuple(map(canonical_code, codes)) != (source, target):
                 raise BadInput(f"{self.vocabularies} is not a model for {self.languages}")
             text = model.text
-        elif "text.units" not in self.given:
-            text, note = fit_units(text, (source, target))
+        else:
+            is_chosen = "text.units" in self.given
+            text, note = fit_units(text, (source, target), is_chosen=is_chosen)
         config = DataConfig(
             source_language=source, target_language=target, text=text, corpus=self.corpus
         )

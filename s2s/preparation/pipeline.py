@@ -483,7 +483,7 @@ def _manifest(
 
 _OF_NOISE: dict[Noise, str] = {
     "typos": "have a typo in the source",
-    "unknown_words": "have a word in common that is read as unknown",
+    "unknown_words": "share a word that is read as unknown",
 }
 
 

@@ -330,7 +330,7 @@ def _require_a_word(
     marks = " ".join(token for token in tokens[:10] if token.isprintable())
     holds = f"has no word, only {marks}" if tokens else "is empty"
     most = max(counts.values(), default=0)
-    if most < config.lowest_frequency:
+    if config.units == "word" and most < config.lowest_frequency:
         reason = (
             f"no word occurs {config.lowest_frequency:,} times, the most frequent one {most:,} "
             "times: lower --text.min-frequency"

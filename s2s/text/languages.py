@@ -4,6 +4,7 @@ What is known of languages, scripts and regions is Unicode's CLDR, as babel has 
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
@@ -34,6 +35,10 @@ _SPACELESS = {
     "Bopo", "Hani", "Hans", "Hant", "Hira", "Jpan", "Kana", "Khmr", "Lana", "Laoo", "Mymr", "Talu",
     "Thai", "Tibt",
 }  # fmt: skip
+_SPACELESS_NAMES = (  # with which Unicode's names of their letters begin
+    "BOPOMOFO", "CJK", "HIRAGANA", "KATAKANA", "KHMER", "LAO", "MYANMAR", "NEW TAI LUE", "TAI THAM",
+    "THAI", "TIBETAN",
+)  # fmt: skip
 
 
 class _Code(NamedTuple):
@@ -339,6 +344,11 @@ def scripts(code: str) -> tuple[str, ...]:
 def is_spaceless(code: str) -> bool:
     """Return whether a language is written without spaces between words, as Chinese and Thai."""
     return bool(_SPACELESS.intersection(scripts(code)[:1]))
+
+
+def has_spaceless_letters(text: str) -> bool:
+    """Return whether a text has letters of a script without spaces between words."""
+    return any(unicodedata.name(letter, "").startswith(_SPACELESS_NAMES) for letter in text)
 
 
 def language_name(code: str) -> str:
