@@ -10,20 +10,20 @@ What the stage `learn` does is in `s2s.preparation.vocabularies`.
 """
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s2s.config import Section, TextConfig
+from s2s.config import TextConfig
 from s2s.corpus.directory import COLUMNS, SIDES, SPLITS, Noise
-from s2s.files import new_file, sha256, write_text
+from s2s.files import new_file, sha256
 from s2s.preparation.clean import Cleaner
+from s2s.preparation.execution import Stage
 from s2s.preparation.job import Job
 from s2s.preparation.noise import NoisyWords
 from s2s.preparation.outcomes import (
@@ -64,39 +64,6 @@ from s2s.text.normalise import Side, SplitWords, WordSplitter
 from s2s.text.ragged import Ints, Ragged
 from s2s.text.sentences import split_sentences
 from s2s.text.vocabulary import EOS, Vocabulary
-
-OutcomeT = TypeVar("OutcomeT", bound=Section)
-
-
-@dataclass(frozen=True)
-class Stage(Generic[OutcomeT]):
-    """A stage, and how its outcomes are kept in the run folder."""
-
-    name: str
-    work: Callable[[Job, int], OutcomeT]
-    outcome: type[OutcomeT]
-
-    def run_item(self, job: Job, item: int) -> None:
-        """Work on an item, and write its outcome last, which marks the item as done."""
-        outcome = self.work(job, item)
-        write_text(self._outcome_file(job, item), outcome.to_json())
-
-    def is_done(self, job: Job, item: int) -> bool:
-        """Return whether an item is done."""
-        return self._outcome_file(job, item).exists()
-
-    def load_outcome(self, job: Job, item: int) -> OutcomeT:
-        """Return the outcome of an item that is done.
-
-        Raises:
-            BadInput: its file is broken.
-        """
-        file = self._outcome_file(job, item)
-        return self.outcome.from_json(file.read_bytes(), str(file))
-
-    def _outcome_file(self, job: Job, item: int) -> Path:
-        return job.file(self.name, item, ".json")
-
 
 # ---- read ---------------------------------------------------------------------------------------
 
