@@ -116,7 +116,7 @@ class Prepare:
             bars.log(f"corpus directory: {self.out}")
 
     def _languages(self) -> tuple[str, str]:
-        from s2s.text.languages import language_pair
+        from s2s.text.language_pairs import language_pair
 
         return language_pair(self.languages)
 
