@@ -4,7 +4,6 @@ What is known of languages, scripts and regions is Unicode's CLDR, as babel has 
 """
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,6 +11,8 @@ from typing import NamedTuple
 from babel import Locale, UnknownLocaleError
 from babel.core import get_global
 from babel.localedata import locale_identifiers
+
+from s2s.text.scripts import SPACELESS_SCRIPTS
 
 # LibreTranslate's codes of Brazilian Portuguese and traditional Chinese; CLDR knows no such codes.
 _LIBRETRANSLATE = {"pb": "pt-BR", "zt": "zh-Hant"}
@@ -27,16 +28,6 @@ _BCP_47 = re.compile(
 # Scripts that CLDR has for a language in which its corpora are not written: inventions, and the
 # Latin letters of those who have no other keyboard.
 _UNUSUAL = {"en_Dsrt", "en_Shaw", "hi_Latn", "zh_Latn"}
-
-# Scripts that put no space between words.
-_SPACELESS = {
-    "Bopo", "Hani", "Hans", "Hant", "Hira", "Jpan", "Kana", "Khmr", "Lana", "Laoo", "Mymr", "Talu",
-    "Thai", "Tibt",
-}  # fmt: skip
-_SPACELESS_NAMES = (  # with which Unicode's names of their letters begin
-    "BOPOMOFO", "CJK", "HIRAGANA", "KATAKANA", "KHMER", "LAO", "MYANMAR", "NEW TAI LUE", "TAI THAM",
-    "THAI", "TIBETAN",
-)  # fmt: skip
 
 
 class Code(NamedTuple):
@@ -219,12 +210,7 @@ def scripts(code: str) -> tuple[str, ...]:
 
 def is_spaceless(code: str) -> bool:
     """Return whether a language is written without spaces between words, as Chinese and Thai."""
-    return bool(_SPACELESS.intersection(scripts(code)[:1]))
-
-
-def has_spaceless_letters(text: str) -> bool:
-    """Return whether a text has letters of a script without spaces between words."""
-    return any(unicodedata.name(letter, "").startswith(_SPACELESS_NAMES) for letter in text)
+    return bool(SPACELESS_SCRIPTS.intersection(scripts(code)[:1]))
 
 
 def language_name(code: str) -> str:

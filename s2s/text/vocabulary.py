@@ -18,8 +18,8 @@ from tokenizers import Encoding, Tokenizer, models, trainers
 
 from s2s.config import TextConfig
 from s2s.errors import BadInput
-from s2s.text.languages import has_spaceless_letters
 from s2s.text.normalise import JOIN, SPACE, START, Side, WordSplitter, untrained_tokenizer
+from s2s.text.scripts import has_spaceless_letters
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<sos>", "<eos>")
