@@ -7,7 +7,8 @@ writes a configuration, and trains. The words of CORPUS have to be separated by 
 
     s2s prepare base --source $S2S_DATA/multi30k/train.lc.norm.tok.en.gz \
         --valid-source $S2S_DATA/multi30k/val.lc.norm.tok.en.gz --languages en-fr \
-        --text.normaliser tokenised --text.min-frequency 2 --text.vocabulary-size None \
+        --text.units word --text.normaliser tokenised --text.min-frequency 2 \
+        --text.vocabulary-size None --corpus.typos 0 --corpus.unknown-words 0 \
         --corpus.clean.no-markup --corpus.clean.no-duplicate --corpus.clean.no-script --out CORPUS
 
 The network is as close as possible to that of `s2s` with `--model.embedding-size 256
@@ -77,7 +78,7 @@ def train(arguments: argparse.Namespace) -> None:
         split: _write_split(corpus / split, folder / split, languages)
         for split in ("train", "valid")
     }
-    config = _config(folder, languages, settings["text"]["min_frequency"], rows, arguments)
+    config = _config(folder, languages, settings["text"]["min_frequency"] or 1, rows, arguments)
     (folder / "config.yaml").write_text(json.dumps(config, indent=2) + "\n")  # JSON is YAML, too
     command = [python, "-m", "joeynmt", "train", folder / "config.yaml", "--skip-test"]
     threads = {"OMP_NUM_THREADS": str(arguments.threads)}

@@ -66,13 +66,13 @@ class TextConfig(Section):
     or from a unigram language model (Kudo, 2018)."""
 
     vocabulary_size: int | None = Field(default=None, gt=0)
-    """Number of most frequent words, or of subwords, to keep for each language; all others are read
-    as `<unk>`. None keeps all words."""
+    """Maximum number of words, the most frequent ones, or of subwords for each language. Other
+    words are read as `<unk>`. None keeps all words; subwords need a number."""
 
     min_frequency: int | None = Field(default=None, gt=0)
-    """Minimum number of times that a word must occur to be in the vocabulary, or a subword of
-    `bpe`. None is 1 for words and 10 for subwords: a rarer one is left in pieces, so that a model
-    has seen each piece often enough."""
+    """Minimum number of times that a word must occur to be in the vocabulary, or two subwords of
+    `bpe` side by side to become one. None is 1 for words and 10 for subwords. Single characters
+    are always kept."""
 
     shared: bool = False
     """Use one vocabulary for both languages."""
@@ -84,7 +84,7 @@ class TextConfig(Section):
 
     @property
     def lowest_frequency(self) -> int:
-        """Times that a word or subword must occur to be in the vocabulary."""
+        """Number of times that a word, or a pair of subwords, must occur."""
         return self.min_frequency or (1 if self.units == "word" else 10)
 
     @model_validator(mode="after")
@@ -157,15 +157,16 @@ class CorpusConfig(Section):
     """Rows to learn the vocabulary from; `all`, as in the tutorial, includes held-out rows."""
 
     typos: float = Field(default=0.0, ge=0, le=1)
-    """Share of the rows of `train` whose source is read with a typo in a word, so that a model of
+    """Share of the rows of `train` in which a word of the source gets a typo, so that a model of
     subwords learns to read words with typos."""
 
     unknown_words: float = Field(default=0.0, ge=0, le=1)
-    """Share of the rows of `train` in which a word that both sides have, such as a name, is read as
-    `<unk>` on both, so that a model of subwords learns to copy words that it cannot spell."""
+    """Share of the rows of `train` in which a word that both sides share, such as a name, becomes
+    `<unk>` on both, so that a model of subwords learns to copy words that it cannot spell. Rows
+    that share no word stay as they are."""
 
     seed: int = Field(default=0, ge=0)
-    """Random seed that decides which rows are held out, and which words are read otherwise."""
+    """Random seed that decides which rows are held out, and which get noise."""
 
 
 class ModelConfig(Section):

@@ -51,7 +51,7 @@ def demo() -> Config:
 
 
 def base() -> Config:
-    """Configure a start for a corpus of your own: lossless text, 8,000 subwords a language."""
+    """Configure a start for a corpus of your own: lossless text, at most 8,000 subwords."""
     return Config(
         text=TextConfig(source_normaliser="simplified", units="bpe", vocabulary_size=8_000),
         corpus=CorpusConfig(typos=0.1, unknown_words=0.1),

@@ -116,7 +116,7 @@ class Prepare:
             bars.log(f"corpus directory: {self.out}")
 
     def _languages(self) -> tuple[str, str]:
-        from s2s.text.languages import language_pair
+        from s2s.text.language_pairs import language_pair
 
         return language_pair(self.languages)
 
@@ -135,8 +135,9 @@ class Prepare:
             if tuple(map(canonical_code, codes)) != (source, target):
                 raise BadInput(f"{self.vocabularies} is not a model for {self.languages}")
             text = model.text
-        elif "text.units" not in self.given:
-            text, note = fit_units(text, (source, target))
+        else:
+            is_chosen = "text.units" in self.given
+            text, note = fit_units(text, (source, target), is_chosen=is_chosen)
         config = DataConfig(
             source_language=source, target_language=target, text=text, corpus=self.corpus
         )

@@ -74,8 +74,7 @@ class Translate:
             size = 1 if self.input is None and sys.stdin.isatty() else self.CHUNK
             # Files and pipes get every character as it is.
             shown = printable if output.isatty() else str
-            config = translator.config
-            lines, first = self._lines((config.source_language, config.target_language)), 1
+            lines, first = self._lines(translator.config.source_language), 1
             incomplete: list[int] = []  # numbers of lines
             while chunk := list(islice(lines, size)):
                 if detailed:
@@ -130,7 +129,7 @@ class Translate:
         }
         return shown(json.dumps(record, ensure_ascii=False)) + "\n"
 
-    def _lines(self, languages: tuple[str, str]) -> Iterator[str]:
+    def _lines(self, language: str) -> Iterator[str]:
         from s2s.text.encodings import probable_encoding
 
         if self.sentence is not None:
@@ -146,7 +145,7 @@ class Translate:
                 try:
                     yield line.decode("utf-8").strip()
                 except UnicodeDecodeError:
-                    encoding = probable_encoding(line + b"\n", languages)
+                    encoding = probable_encoding(line + b"\n", (language,))
                     hint = encoding and (
                         f" but probably {encoding}; convert it with: "
                         f"iconv -f {encoding} -t UTF-8 FILE > NEW"

@@ -125,7 +125,7 @@ class Manifest(Section):
     """Rows of each split whose source holds more than one sentence; empty in older corpora."""
 
     noise: dict[Noise, int] = Field(default_factory=dict)
-    """Rows of `train` with a word that is read otherwise, by the setting that asks for it."""
+    """Rows of `train` with noise, by the setting that asks for it."""
 
     warnings: tuple[CorpusWarning, ...] = ()
     """What is probably wrong; empty in older corpora."""

@@ -1,6 +1,5 @@
-"""Discovery of sources: which files and datasets the user means, and what format each has."""
+"""Discovery of sources: which files and datasets the user means, and what is to be read of them."""
 
-import codecs
 import hashlib
 import json
 import shutil
@@ -13,12 +12,9 @@ import fsspec
 from s2s.errors import BadInput
 from s2s.files import new_file
 from s2s.preparation.archives import (
-    ARCHIVE_SUFFIXES,
-    COMPRESSED_SUFFIXES,
     is_archive,
     is_compressed,
     list_members,
-    open_plain,
     refuse_unreadable,
 )
 from s2s.preparation.file_names import (
@@ -30,11 +26,17 @@ from s2s.preparation.file_names import (
     split_of_name,
 )
 from s2s.preparation.readers import FORMATS, root_cause
+from s2s.preparation.recognition import (
+    detect_format,
+    encoding_hint,
+    format_of_name,
+    is_archive_name,
+    known_suffixes,
+    plain_head,
+    refuse_carriage_returns,
+)
 from s2s.preparation.sources import Origin, Source
 from s2s.text.encodings import (
-    SAMPLE_BYTES,
-    legacy_encoding,
-    mistaken_encoding,
     wide_encoding,
 )
 
@@ -165,16 +167,16 @@ def _files_of_folder(folder: Path, languages: tuple[str, str]) -> list[_File]:
         for name in names
         if is_data(name)
         and (
-            _format_of_name(name)
-            or _is_archive_name(name)
+            format_of_name(name)
+            or is_archive_name(name)
             or parallel.pair(name)
             or is_of_one_language(name, languages)
         )
     ]
     if not known:
         raise BadInput(
-            f"{folder}: no file of a known format ({_suffixes()}) in the directory; it contains "
-            f"{_some(names)}"
+            f"{folder}: no file of a known format ({known_suffixes()}) in the directory; it "
+            f"contains {_some(names)}"
         )
     return [_File(folder / name, name) for name in known]
 
@@ -296,7 +298,7 @@ def _origins_of_files(files: list[_File], source: Source, named_split: str) -> I
             yield _Found(_moses_origin(pair, languages), split)
         elif not path.stat().st_size:
             raise BadInput(f"{path}: the file is empty")
-        elif is_archive(path, head := _plain_head(path)):
+        elif is_archive(path, head := plain_head(path)):
             for found in _archive_origins(path, source):
                 yield found if found.split else replace(found, split=split)
         else:
@@ -318,7 +320,7 @@ def _parallel_files(
         if pair is None:
             other = path.with_name(parallel.missing(path.name) or "")
             raise BadInput(f"{path}: the file of the other language, {other}, is missing")
-    elif pair is None or b"\t" in _plain_head(path).partition(b"\n")[0]:
+    elif pair is None or b"\t" in plain_head(path).partition(b"\n")[0]:
         return None
     return path.with_name(pair[0]), path.with_name(pair[1])
 
@@ -326,12 +328,12 @@ def _parallel_files(
 def _file_origins(
     path: Path, head: bytes, languages: tuple[str, str], neighbours: _Neighbours
 ) -> Iterator[Origin]:
-    name, encoding = _detect_format(path.name, head), wide_encoding(head)
+    name, encoding = detect_format(path.name, head), wide_encoding(head)
     _refuse_one_language(path, name, head, neighbours)
-    _refuse_carriage_returns(path, name, head)
+    refuse_carriage_returns(path, name, head)
     origin = Origin(
         "", name, str(path), (str(path),), stamps=(_stamp(path),),
-        encoding=encoding or "", hint=_encoding_hint(str(path), name, head, languages),
+        encoding=encoding or "", hint=encoding_hint(str(path), name, head, languages),
     )  # fmt: skip
     has_rows_of_lines = FORMATS[name].has_rows_of_lines
     is_plain = encoding is None and not is_compressed(_head(path, 16))
@@ -355,40 +357,6 @@ def _refuse_one_language(path: Path, name: str, head: bytes, neighbours: _Neighb
         )
 
 
-def _refuse_carriage_returns(path: Path, name: str, head: bytes) -> None:
-    """Refuse a file of lines in which nothing ends a line but carriage returns.
-
-    Raises:
-        BadInput: it is such a file.
-    """
-    if name not in ("tsv", "csv", "moses") or b"\r" not in head.rstrip() or b"\n" in head:
-        return
-    with open_plain(path) as file:
-        is_one_line = not any(b"\n" in block for block in iter(lambda: file.read(1 << 20), b""))
-    if is_one_line:
-        raise BadInput(
-            f"{path}: its lines end in carriage returns alone, as on old Macs; convert them with: "
-            "tr '\\r' '\\n' < FILE > NEW"
-        )
-
-
-def _encoding_hint(label: str, name: str, head: bytes, languages: tuple[str, str]) -> str:
-    """Return what is wrong with the encoding of a file of lines, or an empty string."""
-    if name not in ("tsv", "csv", "moses", "jsonl") or wide_encoding(head) is not None:
-        return ""
-    if legacy := legacy_encoding(head, languages):
-        return (
-            f"{label} is not UTF-8 but probably {legacy}; convert it with: "
-            f"iconv -f {legacy} -t UTF-8 FILE > NEW"
-        )
-    if mistaken := mistaken_encoding(head):
-        return (
-            f"{label} is UTF-8 that was read as {mistaken} and encoded again; mend it with: "
-            f"iconv -f UTF-8 -t {mistaken} FILE > NEW"
-        )
-    return ""
-
-
 def _byte_ranges(path: Path) -> Iterator[tuple[int, int]]:
     """Yield ranges of whole lines of a file, which tasks can read at the same time."""
     size, begin = path.stat().st_size, 0
@@ -399,14 +367,19 @@ def _byte_ranges(path: Path) -> Iterator[tuple[int, int]]:
             yield begin, (begin := file.tell())
 
 
+def _head(path: Path, size: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(size)
+
+
 def _moses_origin(pair: tuple[Path, Path], languages: tuple[str, str]) -> Origin:
-    heads = [_plain_head(file) for file in pair]
+    heads = [plain_head(file) for file in pair]
     hints = [
-        _encoding_hint(str(file), "moses", head, languages)
+        encoding_hint(str(file), "moses", head, languages)
         for file, head in zip(pair, heads, strict=True)
     ]
     for file, head in zip(pair, heads, strict=True):
-        _refuse_carriage_returns(file, "moses", head)
+        refuse_carriage_returns(file, "moses", head)
     return Origin(
         "", "moses", f"{pair[0]} and {pair[1].name}", tuple(map(str, pair)),
         stamps=tuple(map(_stamp, pair)), hint="; ".join(filter(None, hints)),
@@ -430,19 +403,20 @@ def _archive_origins(path: Path, source: Source) -> Iterator[_Found]:
         if pair is not None and not (name.endswith(".txt") and b"\t" in head.partition(b"\n")[0]):
             used.update(pair)
             found = Origin("", "moses", label, (str(path),), pair, stamps=stamps)
-        elif _format_of_name(name) is not None:
+        elif format_of_name(name) is not None:
             refuse_unreadable(Path(label), head)
-            known = _detect_format(name, head)
-            hint = _encoding_hint(label, known, head, source.languages)
+            known = detect_format(name, head)
+            hint = encoding_hint(label, known, head, source.languages)
             found = Origin("", known, label, (str(path),), (name,), stamps=stamps, hint=hint)
         else:
             continue
         is_empty = False
         yield _Found(found, split_of_name(name, source.languages))
     if is_empty:
-        inner = next((name for name in names if _is_archive_name(name)), None)
+        inner = next((name for name in names if is_archive_name(name)), None)
         raise BadInput(
-            f"{path}: no file of a known format ({_suffixes()}) in the archive; it contains "
+            f"{path}: no file of a known format ({known_suffixes()}) in the archive; it "
+            "contains "
             + (f"the archive {inner}: unpack it first" if inner else _some(list(members)))
         )
 
@@ -479,71 +453,11 @@ def _hub_origin(name: str, split: str) -> Origin:
     return Origin(split, "hub", name, (dataset, config, hub_split or default))
 
 
-# ---- formats ------------------------------------------------------------------------------------
-
-
-def _detect_format(name: str, head: bytes) -> str:
-    """Return the format of a file: by its first bytes where they are clear, else by its name.
-
-    Args:
-        head: its first bytes, decompressed.
-    """
-    if (encoding := wide_encoding(head)) is not None:
-        head = codecs.decode(head, encoding, "replace").encode("utf-8", "replace")
-    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    matching = [known for known, each in FORMATS.items() if each.matches and each.matches(head)]
-    for known in matching:
-        if FORMATS[known].overrides_suffix:
-            return known
-    named = _format_of_name(name) or "tsv"
-    return matching[0] if matching and named == "tsv" else named
-
-
-def _format_of_name(name: str) -> str | None:
-    suffix = Path(_without_compression(name)).suffix.lower()
-    return next((known for known, each in FORMATS.items() if suffix in each.suffixes), None)
-
-
-def _is_archive_name(name: str) -> bool:
-    return _without_compression(name).lower().endswith(ARCHIVE_SUFFIXES)
-
-
-def _without_compression(name: str) -> str:
-    lower = name.lower()
-    suffix = next((each for each in COMPRESSED_SUFFIXES if lower.endswith(each)), "")
-    return name[: len(name) - len(suffix)]
-
-
-def _suffixes() -> str:
-    known = [suffix for each in FORMATS.values() for suffix in each.suffixes]
-    return " ".join([*known, *ARCHIVE_SUFFIXES, *COMPRESSED_SUFFIXES])
+def _stamp(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _some(names: list[str]) -> str:
     """Return the first of some names, for a message."""
     return ", ".join([*names[:_SHOWN], *(["…"] if len(names) > _SHOWN else [])]) or "nothing"
-
-
-def _plain_head(path: Path) -> bytes:
-    """Return the first bytes of a file, decompressed.
-
-    Raises:
-        BadInput: it cannot be decompressed, or is of a kind that holds no rows.
-    """
-    try:
-        with open_plain(path) as file:
-            head: bytes = file.read(SAMPLE_BYTES)
-    except (OSError, EOFError, ValueError) as error:
-        raise BadInput(f"{path} cannot be read: {error}") from None
-    refuse_unreadable(path, head)
-    return head
-
-
-def _head(path: Path, size: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(size)
-
-
-def _stamp(path: Path) -> str:
-    stat = path.stat()
-    return f"{stat.st_size} {stat.st_mtime_ns}"

@@ -107,7 +107,7 @@ class EncodeOutcome(Section):
     """Rows whose source holds more than one sentence, by split."""
 
     noise: dict[Noise, int]
-    """Rows of `train` in which a word is read otherwise, by kind of noise."""
+    """Rows of `train` with noise, by kind."""
 
 
 class JoinOutcome(Section):

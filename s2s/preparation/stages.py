@@ -5,26 +5,25 @@
 An item is an origin, a chunk of rows, a range of source hashes, a side or a shard. A stage leaves
 files in the job's folder and returns an outcome. Nothing but counts and hashes of held-out rows is
 known beyond a chunk, so memory does not grow with the corpus.
+
+What the stage `learn` does is in `s2s.preparation.vocabularies`.
 """
 
 import tempfile
-import unicodedata
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s2s.config import Section, TextConfig
-from s2s.corpus.directory import COLUMNS, SIDES, SPLITS, Noise, VocabularyCoverage
-from s2s.errors import BadInput
-from s2s.files import new_file, sha256, write_text
+from s2s.config import TextConfig
+from s2s.corpus.directory import COLUMNS, SIDES, SPLITS, Noise
+from s2s.files import new_file, sha256
 from s2s.preparation.clean import Cleaner
+from s2s.preparation.execution import Stage
 from s2s.preparation.job import Job
 from s2s.preparation.noise import NoisyWords
 from s2s.preparation.outcomes import (
@@ -60,43 +59,11 @@ from s2s.preparation.tables import (
     words_column,
     words_of_column,
 )
+from s2s.preparation.vocabularies import learn_vocabulary
 from s2s.text.normalise import Side, SplitWords, WordSplitter
 from s2s.text.ragged import Ints, Ragged
 from s2s.text.sentences import split_sentences
-from s2s.text.vocabulary import EOS, SPECIALS, UNK, Vocabulary
-
-OutcomeT = TypeVar("OutcomeT", bound=Section)
-
-
-@dataclass(frozen=True)
-class Stage(Generic[OutcomeT]):
-    """A stage, and how its outcomes are kept in the run folder."""
-
-    name: str
-    work: Callable[[Job, int], OutcomeT]
-    outcome: type[OutcomeT]
-
-    def run_item(self, job: Job, item: int) -> None:
-        """Work on an item, and write its outcome last, which marks the item as done."""
-        outcome = self.work(job, item)
-        write_text(self._outcome_file(job, item), outcome.to_json())
-
-    def is_done(self, job: Job, item: int) -> bool:
-        """Return whether an item is done."""
-        return self._outcome_file(job, item).exists()
-
-    def load_outcome(self, job: Job, item: int) -> OutcomeT:
-        """Return the outcome of an item that is done.
-
-        Raises:
-            BadInput: its file is broken.
-        """
-        file = self._outcome_file(job, item)
-        return self.outcome.from_json(file.read_bytes(), str(file))
-
-    def _outcome_file(self, job: Job, item: int) -> Path:
-        return job.file(self.name, item, ".json")
-
+from s2s.text.vocabulary import EOS, Vocabulary
 
 # ---- read ---------------------------------------------------------------------------------------
 
@@ -284,109 +251,6 @@ def _late_drops(job: Job, number: int, rows: int) -> Any:
     return drop
 
 
-# ---- learn --------------------------------------------------------------------------------------
-
-
-def _learn(job: Job, number: int) -> LearnOutcome:
-    """Write the vocabulary of a side, or of both, and measure its coverage of each split."""
-    sides = SIDES if job.config.text.shared else (SIDES[number],)
-    counts = {side: _word_counts(job, side) for side in sides}
-    text = job.config.text
-    if job.vocabularies is not None:
-        vocabulary = Vocabulary.load(job.vocabularies / f"{sides[0]}.json")
-    else:
-        splits = SPLITS if job.config.corpus.vocabulary_from == "all" else ("train",)
-        total: Counter[str] = Counter()
-        for table in counts.values():
-            total.update(_counts_in(table, splits))
-        vocabulary = Vocabulary.from_counts(total, text)
-        _require_a_word(vocabulary, total, text, " and ".join(sides))
-    for side in sides:
-        with new_file(job.corpus_folder / f"{side}.json") as file:
-            vocabulary.of_side(text, side).save(file)
-    return LearnOutcome(
-        vocabulary=dict.fromkeys(sides, len(vocabulary) - len(SPECIALS)),
-        coverage={
-            split: {
-                side: _coverage(vocabulary, _counts_in(table, (split,)))
-                for side, table in counts.items()
-            }
-            for split in SPLITS
-        },
-    )
-
-
-def _require_a_word(
-    vocabulary: Vocabulary, counts: Counter[str], config: TextConfig, sides: str
-) -> None:
-    """Refuse a vocabulary with nothing but marks.
-
-    Raises:
-        BadInput: it is one.
-    """
-    tokens = [vocabulary.surface(i) for i in range(len(SPECIALS), len(vocabulary))]
-    if any(unicodedata.category(character)[0] not in "PZC" for character in "".join(tokens)):
-        return
-    marks = " ".join(token for token in tokens[:10] if token.isprintable())
-    holds = f"has no word, only {marks}" if tokens else "is empty"
-    most = max(counts.values(), default=0)
-    if most < config.lowest_frequency:
-        reason = (
-            f"no word occurs {config.lowest_frequency:,} times, the most frequent one {most:,} "
-            "times: lower --text.min-frequency"
-        )
-    elif config.vocabulary_size is not None and config.vocabulary_size < len(counts):
-        reason = f"raise --text.vocabulary-size {config.vocabulary_size}"
-    else:
-        reason = (
-            f"the normaliser {config.normaliser!r} keeps no letter of it: use --text.normaliser "
-            "lossless"
-        )
-    raise BadInput(f"the {sides} vocabulary {holds}: {reason}")
-
-
-def _word_counts(job: Job, side: str) -> pa.Table:
-    """Return how often each word of a side occurs: columns `word`, and one for each split."""
-    merged = None
-    for first in range(0, len(job.chunks), 16):
-        numbers = range(first, min(first + 16, len(job.chunks)))
-        tables = [load_table(job.file("select", number, f".{side}.arrow")) for number in numbers]
-        grouped = pa.concat_tables([*([merged] if merged else []), *tables]).group_by("word")
-        sums = grouped.aggregate([(split, "sum") for split in SPLITS])
-        sums = sums.select(["word", *(f"{split}_sum" for split in SPLITS)])
-        merged = sums.rename_columns(["word", *SPLITS])
-    return merged
-
-
-def _counts_in(word_counts: pa.Table, splits: tuple[str, ...]) -> dict[str, int]:
-    """Return how often each word occurs in some splits, without words that do not occur there."""
-    times = sum(word_counts[split].to_numpy() for split in splits)
-    occurring = np.flatnonzero(times)
-    words = word_counts["word"].take(occurring).to_pylist()
-    return dict(zip(words, times[occurring].tolist(), strict=True))
-
-
-_FREQUENT_UNKNOWN = 20  # words shown
-
-
-def _coverage(vocabulary: Vocabulary, counts: dict[str, int]) -> VocabularyCoverage:
-    """Measure how much of some words a vocabulary covers, by how often each occurs."""
-    words, times = list(counts), np.array(list(counts.values()), np.int64)
-    ids = Ragged.from_lists(vocabulary.encode_words(words))
-    unknown = np.zeros(len(words), bool)
-    unknown[np.repeat(np.arange(len(ids)), ids.lengths)[ids.values == UNK]] = True
-    total = int(times.sum())
-    frequent = sorted((-int(times[i]), words[i]) for i in np.flatnonzero(unknown))
-    return VocabularyCoverage(
-        tokens=int((times * ids.lengths).sum()),
-        words=total,
-        distinct=len(words),
-        coverage=1 - float(unknown.mean()) if len(words) else 1.0,
-        unknown_rate=float(times[unknown].sum()) / total if total else 0.0,
-        frequent_unknown={word: -count for count, word in frequent[:_FREQUENT_UNKNOWN]},
-    )
-
-
 # ---- encode -------------------------------------------------------------------------------------
 
 
@@ -475,7 +339,7 @@ READ = Stage("read", _read, ReadOutcome)
 CLEAN = Stage("clean", _clean, CleanOutcome)
 GROUP = Stage("group", _group, GroupOutcome)
 SELECT = Stage("select", _select, SelectOutcome)
-LEARN = Stage("learn", _learn, LearnOutcome)
+LEARN = Stage("learn", learn_vocabulary, LearnOutcome)
 ENCODE = Stage("encode", _encode, EncodeOutcome)
 JOIN = Stage("join", _join, JoinOutcome)
 STAGES: tuple[Stage[Any], ...] = (READ, CLEAN, GROUP, SELECT, LEARN, ENCODE, JOIN)

@@ -111,7 +111,7 @@ def _several_sentences(manifest: Manifest) -> Table:
 
 
 def _noise(manifest: Manifest) -> list[Table]:
-    """Return how many rows of `train` have a word that is read otherwise, if any have."""
+    """Return how many rows of `train` have noise, if any have."""
     rows = [
         (kind, rows, f"{rows / max(manifest.rows['train'], 1):.2%}")
         for kind, rows in manifest.noise.items()

@@ -12,7 +12,7 @@ _MARKS = {
 }  # fmt: skip
 
 # As which UTF-8 is read by mistake.
-_MISTAKEN = ("windows-1252", "latin-1")
+_MISTAKEN = ("windows-1252", "iso-8859-1")
 
 # Encodings of 8 bits, or of one or two bytes a character, that files of a language may have.
 _LEGACY = {
@@ -29,7 +29,9 @@ DOUBLE_ENCODED = rf"[Â-ß]{_CONTINUATION}|[à-ï]{_CONTINUATION}{{2}}|[ð-ô]{_
 
 
 def wide_encoding(head: bytes) -> str | None:
-    """Return Python's name of the UTF-16 or UTF-32 that a file is in if it begins with `head`.
+    """Return the UTF-16 or UTF-32 that a file is in if it begins with `head`.
+
+    Python and iconv know it by this name.
 
     Zeros tell it: in UTF-16, half of the bytes of a line end, a space or a Latin letter are 0.
     """
@@ -41,10 +43,10 @@ def wide_encoding(head: bytes) -> str | None:
     # Of Chinese, hardly more than the line ends have zeros, but then a mark is there, too.
     if max(even, odd) * (100 if marked else 10) < units or max(even, odd) <= 10 * min(even, odd):
         return None
-    return marked or ("utf-16-le" if odd > even else "utf-16-be")
+    return marked or ("utf-16le" if odd > even else "utf-16be")
 
 
-def legacy_encoding(head: bytes, languages: tuple[str, str]) -> str:
+def legacy_encoding(head: bytes, languages: tuple[str, ...]) -> str:
     """Return the encoding that a file is probably in if it begins with `head` and is not UTF-8.
 
     Otherwise it is empty: also of a file with characters in UTF-8 and bytes that are none, which is
@@ -58,10 +60,10 @@ def legacy_encoding(head: bytes, languages: tuple[str, str]) -> str:
         for name, spoken in _LEGACY.items():
             if base_language(language) in spoken.split() and _decodes(head, name):
                 return name
-    return "windows-1252" if _decodes(head, "windows-1252") else "latin-1"
+    return "windows-1252" if _decodes(head, "windows-1252") else "iso-8859-1"
 
 
-def probable_encoding(head: bytes, languages: tuple[str, str]) -> str:
+def probable_encoding(head: bytes, languages: tuple[str, ...]) -> str:
     """Return the encoding that text beginning with `head`, which is not UTF-8, is probably in.
 
     Empty if it is unclear.

@@ -4,7 +4,7 @@ What is known of languages, scripts and regions is Unicode's CLDR, as babel has 
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from babel import Locale, UnknownLocaleError
 from babel.core import get_global
 from babel.localedata import locale_identifiers
 
-from s2s.errors import BadInput
+from s2s.text.scripts import SPACELESS_SCRIPTS
 
 # LibreTranslate's codes of Brazilian Portuguese and traditional Chinese; CLDR knows no such codes.
 _LIBRETRANSLATE = {"pb": "pt-BR", "zt": "zh-Hant"}
@@ -29,14 +29,8 @@ _BCP_47 = re.compile(
 # Latin letters of those who have no other keyboard.
 _UNUSUAL = {"en_Dsrt", "en_Shaw", "hi_Latn", "zh_Latn"}
 
-# Scripts that put no space between words.
-_SPACELESS = {
-    "Bopo", "Hani", "Hans", "Hant", "Hira", "Jpan", "Kana", "Khmr", "Lana", "Laoo", "Mymr", "Talu",
-    "Thai", "Tibt",
-}  # fmt: skip
 
-
-class _Code(NamedTuple):
+class Code(NamedTuple):
     """The parts of a code, each as BCP 47 writes it; empty if it is not given."""
 
     language: str
@@ -58,7 +52,7 @@ def canonical_code(code: str) -> str:
     So `pt_br`, `PT-BR` and `por-BR` are `pt-BR`, `eng` is `en`, `sr_RS@latin` is `sr-Latn-RS`, and
     `fra_Latn` is `fr`, as French has no other script. What is no such code is returned as it is.
     """
-    parsed = _parse(code)
+    parsed = parse_code(code)
     return code.strip() if parsed is None else str(parsed)
 
 
@@ -98,12 +92,12 @@ def find_code(language: str, names: tuple[str, ...]) -> str | None:
     codes = {
         name: code
         for name in names
-        if (code := _parse(name)) and not code.variants and _is_known(code)
+        if (code := parse_code(name)) and not code.variants and has_known_script_and_region(code)
     }
     same = [name for name in names if _tag(name) == _tag(language)]  # CLDR need not know it
     if matching := (*same, *matching_languages(language, tuple(codes))):
         return matching[0]
-    wanted = _parse(language)
+    wanted = parse_code(language)
     for name, code in codes.items():
         if (
             wanted is not None
@@ -115,8 +109,8 @@ def find_code(language: str, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _parse(code: str) -> _Code | None:
-    """Return the parts of a code; None if it has no such form."""
+def parse_code(code: str) -> Code | None:
+    """Return the parts of a code, however it is spelt; None if it has the form of none."""
     tag = code.strip()
     posix = _POSIX.fullmatch(_LIBRETRANSLATE.get(tag.lower(), tag))
     form = posix and _BCP_47.fullmatch(posix["tag"].lower().replace("_", "-"))
@@ -132,7 +126,7 @@ def _parse(code: str) -> _Code | None:
     region = next(iter(get_global("territory_aliases").get(region, [region])))
     if script and _scripts_of_language(language) == (script,):
         script = ""
-    return _Code(language, script, region, tuple(filter(None, form["variants"].split("-"))))
+    return Code(language, script, region, tuple(filter(None, form["variants"].split("-"))))
 
 
 def _tag(code: str) -> str:
@@ -154,6 +148,31 @@ def _likely(tag: str) -> tuple[str, str, str]:
     return language, script.lower(), region.lower()
 
 
+def has_known_script_and_region(code: Code) -> bool:
+    """Return whether CLDR knows the script and the region of a code, if it has them."""
+    return (not code.script or code.script in _known_scripts()) and (
+        not code.region or code.region.isdigit() or code.region in known_regions()
+    )
+
+
+@lru_cache(1)
+def known_regions() -> frozenset[str]:
+    """Return the codes of the regions that CLDR knows, in upper case."""
+    return frozenset(get_global("territory_languages"))
+
+
+@lru_cache(1)
+def _known_scripts() -> frozenset[str]:
+    """Return the scripts in which some language is written."""
+    likely = get_global("likely_subtags").values()
+    return frozenset(
+        part
+        for tag in (*likely, *locale_identifiers())
+        for part in tag.split("_")[1:2]
+        if len(part) == 4
+    )
+
+
 @lru_cache(64)
 def language_names(code: str) -> frozenset[str]:
     """Return what people call a language, case-folded: its codes, and its English and own name."""
@@ -169,153 +188,6 @@ def language_names(code: str) -> frozenset[str]:
     return frozenset(name.casefold() for name in names if name)
 
 
-# ---- two codes ----------------------------------------------------------------------------------
-
-_BETWEEN = re.compile(r"\s*(?:[:,;/]|->|→)\s*|\s+-\s+|\s+")
-_EXPECTED = "expected two codes, such as en-fr or en:pt-BR"
-
-
-class _Division(NamedTuple):
-    """A place where a text may be divided into two codes."""
-
-    left: str
-    mark: str
-    right: str
-
-
-def language_pair(text: str) -> tuple[str, str]:
-    """Return the canonical source and target language that a text such as `en-fr` names.
-
-    A colon, comma or space divides the codes in any case. A hyphen or underscore may also be a part
-    of a code, and divides where the codes on both sides are known; the case of letters
-    (`en-fr-CA`) and the languages of a region (`en-pt-br`) decide between several such places.
-
-    Raises:
-        BadInput: the text does not name two languages, or may name different ones.
-    """
-    where = f"--languages {text}"
-    if len(named := _codes_of_names(text)) == 2:
-        raise BadInput(f"{where}: {_EXPECTED}; write {':'.join(named)}")
-    sides = [side for side in _BETWEEN.split(text.strip()) if side]
-    if len(sides) == 1:
-        sides = _divide(sides[0], where)
-    if len(sides) != 2:
-        raise BadInput(f"{where}: {_EXPECTED}")
-    source, target = (_language(side, where) for side in sides)
-    if source == target:
-        raise BadInput(f"{where}: source and target are the same language; {_EXPECTED}")
-    return source, target
-
-
-def _codes_of_names(text: str) -> list[str]:
-    """Return the codes of the languages whose English names a text joins."""
-    codes = {name.casefold(): code for code, name in Locale("en").languages.items()}
-    names = re.findall(r"\w{4,}", text.replace("_", " ").casefold())
-    return [codes[name] for name in names if name in codes]
-
-
-def _language(text: str, where: str) -> str:
-    """Return the canonical form of a code.
-
-    Raises:
-        BadInput: it is not the code of a language.
-    """
-    code = _parse(text)
-    if code is None:
-        raise BadInput(f"{where}: {text} is no code of a language; {_EXPECTED}")
-    region = code.language.upper()
-    if region in _regions() and not _is_language(code.language):  # jp is Japan, ja is Japanese
-        meant = get_global("likely_subtags").get(f"und_{region}", "").split("_")[0]
-        advice = f"; {language_name(meant)} is {meant}" if meant else ""
-        raise BadInput(f"{where}: {text} is the code of a region, not of a language{advice}")
-    return str(code)
-
-
-def _divide(text: str, where: str) -> list[str]:
-    """Return the two codes that a hyphen or underscore joins, or the whole text if none does.
-
-    Raises:
-        BadInput: there are several places, and nothing decides between them.
-    """
-    divisions = list(_divisions(text))
-    if len(divisions) == 1 and text[:2].islower() and divisions[0].right in _regions():
-        raise BadInput(f"{where}: {text} is the code of one language; {_EXPECTED}")
-    tests: tuple[Callable[[_Division], bool], ...] = (
-        _has_usual_case,
-        _has_languages_of_regions,
-        lambda division: division.mark == "-",  # an underscore is more often part of a code
-    )
-    for test in tests:
-        if len(divisions) > 1:
-            divisions = list(filter(test, divisions)) or divisions
-    if len(divisions) > 1:
-        pairs = " or ".join(f"{division.left}:{division.right}" for division in divisions)
-        raise BadInput(f"{where} can be read in several ways; write {pairs}")
-    return [divisions[0].left, divisions[0].right] if divisions else [text]
-
-
-def _divisions(text: str) -> Iterator[_Division]:
-    """Yield the places where a text may be divided into two codes."""
-    places = [place.start() for place in re.finditer("[-_]", text)]
-    for place in places:
-        division = _Division(text[:place], text[place], text[place + 1 :])
-        codes = [code for side in (division.left, division.right) if (code := _parse(side))]
-        # Codes of one part each may be of languages that CLDR does not know.
-        if len(codes) == 2 and (
-            len(places) == 1 or all(_is_language(c.language) and _is_known(c) for c in codes)
-        ):
-            yield division
-
-
-def _has_usual_case(division: _Division) -> bool:
-    """Return whether languages are in lower and regions in upper case, or all in the same."""
-    parts = [re.split("[-_]", side) for side in (division.left, division.right)]
-    languages = [first for first, *_ in parts]
-    regions = [part for _, *rest in parts for part in rest if len(part) == 2]
-    if all(map(str.islower, languages + regions)) or all(map(str.isupper, languages + regions)):
-        return True
-    return not any(map(str.isupper, languages)) and all(map(str.isupper, regions))
-
-
-def _has_languages_of_regions(division: _Division) -> bool:
-    """Return whether each language is official in its region."""
-    for code in map(_parse, (division.left, division.right)):
-        if code is not None and code.region and not code.region.isdigit():
-            languages = get_global("territory_languages").get(code.region, {})
-            names = (code.language, f"{code.language}_{scripts(str(code))[0]}")
-            if not any(languages.get(name, {}).get("official_status") for name in names):
-                return False
-    return True
-
-
-def _is_known(code: _Code) -> bool:
-    """Return whether CLDR knows the script and the region of a code."""
-    return (not code.script or code.script in _scripts()) and (
-        not code.region or code.region.isdigit() or code.region in _regions()
-    )
-
-
-@lru_cache(1)
-def _regions() -> frozenset[str]:
-    return frozenset(get_global("territory_languages"))
-
-
-@lru_cache(1)
-def _scripts() -> frozenset[str]:
-    """Return the scripts in which some language is written."""
-    likely = get_global("likely_subtags").values()
-    return frozenset(
-        part
-        for tag in (*likely, *locale_identifiers())
-        for part in tag.split("_")[1:2]
-        if len(part) == 4
-    )
-
-
-def _is_language(subtag: str) -> bool:
-    return subtag in get_global("likely_subtags") or subtag in get_global("language_aliases")
-
-
 # ---- scripts and names --------------------------------------------------------------------------
 
 
@@ -326,7 +198,7 @@ def scripts(code: str) -> tuple[str, ...]:
     It is one if the code names it (`sr-Latn`), else all that are usual for the language: Serbian is
     written in Cyrillic and Latin letters. There is none if CLDR does not know the language.
     """
-    parsed = _parse(code)
+    parsed = parse_code(code)
     if parsed is None:
         return ()
     if parsed.script:
@@ -338,7 +210,7 @@ def scripts(code: str) -> tuple[str, ...]:
 
 def is_spaceless(code: str) -> bool:
     """Return whether a language is written without spaces between words, as Chinese and Thai."""
-    return bool(_SPACELESS.intersection(scripts(code)[:1]))
+    return bool(SPACELESS_SCRIPTS.intersection(scripts(code)[:1]))
 
 
 def language_name(code: str) -> str:

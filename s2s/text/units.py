@@ -10,21 +10,25 @@ _MIN_FREQUENCY = 50
 _VOCABULARY_SIZE = 16_000
 
 
-def fit_units(text: TextConfig, languages: tuple[str, str]) -> tuple[TextConfig, str]:
+def fit_units(
+    text: TextConfig, languages: tuple[str, str], *, is_chosen: bool = False
+) -> tuple[TextConfig, str]:
     """Return settings with subwords if a language has no spaces between words, and why.
 
     A word of lossless text is what stands between spaces and punctuation marks: in Chinese a whole
     clause, and nearly every one of a new text is unknown.
 
     Args:
-        text: settings whose units the user has not chosen.
         languages: codes of source and target.
+        is_chosen: whether the user has chosen the units, which then stay.
 
     Returns:
         The settings, and a message for the user, which is empty if they stay as they are.
     """
     spaceless = [language_name(base_language(code)) for code in languages if is_spaceless(code)]
     if not spaceless or text.normaliser != "lossless" or text.units == "unigram":
+        return text, ""
+    if is_chosen and text.units == "word":
         return text, ""
     size = text.vocabulary_size or _VOCABULARY_SIZE
     frequency = text.min_frequency or _MIN_FREQUENCY

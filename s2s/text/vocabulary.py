@@ -3,7 +3,9 @@
 A sentence is normalised and split into words; a word is one token, or is split into several
 subwords. A `Vocabulary` wraps one tokenizer whose JSON file contains all of this and the way back,
 so the tokenizers library alone can read it. Only where a word has a character that no subword has,
-`Vocabulary` makes one unknown token of its subwords, so that the word can be copied as a whole.
+`Vocabulary` makes one unknown token of its subwords, so that the word can be copied as a whole. In
+scripts without spaces between words, where what stands between spaces is a clause, the character
+alone is unknown.
 """
 
 from collections import Counter
@@ -17,10 +19,12 @@ from tokenizers import Encoding, Tokenizer, models, trainers
 from s2s.config import TextConfig
 from s2s.errors import BadInput
 from s2s.text.normalise import JOIN, SPACE, START, Side, WordSplitter, untrained_tokenizer
+from s2s.text.scripts import has_spaceless_letters
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 SPECIALS = ("<pad>", "<unk>", "<sos>", "<eos>")
 _RESERVED = {PAD, SOS, EOS}  # ids that no text encodes to, even if it contains "<eos>"
+_UNKNOWN = {*_RESERVED, UNK}  # ids of what is encoded as unknown
 
 # Running words that a subword trainer sees at most; the counts of a larger corpus are scaled down.
 _MAX_TRAINER_WORDS = 50_000_000
@@ -130,7 +134,9 @@ class Vocabulary:
     def _known_ids(self, encoded: Encoding, sentence: str) -> list[int]:
         """Return the ids of a sentence, of which each unknown word has one."""
         ids: list[int] = encoded.ids
-        if self._word_start and UNK in ids:
+        if self._word_start:
+            if _UNKNOWN.isdisjoint(ids):
+                return ids
             return [token.id for token in self.written_tokens(sentence)]
         return [UNK if i in _RESERVED else i for i in ids] if "<" in sentence else ids
 
@@ -141,8 +147,14 @@ class Vocabulary:
             words: words as a `WordSplitter` of the same settings returns them.
         """
         tokenize = self._tokenizer.model.tokenize
-        by_word = [[token.id for token in tokenize(self._word_start + word)] for word in words]
-        return [[UNK] if not _RESERVED.isdisjoint(ids) or UNK in ids else ids for ids in by_word]
+        ids_of_words = []
+        for word in words:
+            ids = [token.id for token in tokenize(self._word_start + word)]
+            if not _UNKNOWN.isdisjoint(ids):
+                in_pieces = has_spaceless_letters(word)
+                ids = [UNK if i in _RESERVED else i for i in ids] if in_pieces else [UNK]
+            ids_of_words.append(ids)
+        return ids_of_words
 
     def decode(self, ids: list[int], replacements: Mapping[int, str] = MappingProxyType({})) -> str:
         """Return the sentence that token ids spell; an unknown token is spelled `<unk>`.
@@ -153,7 +165,7 @@ class Vocabulary:
         """
         tokens = [self._spellings[i] for i in ids]
         for position, word in replacements.items():
-            tokens[position] = self._word_start + word
+            tokens[position] = word if has_spaceless_letters(word) else self._word_start + word
         return self._detokenise(tokens)
 
     def surface(self, token_id: int) -> str:
@@ -167,17 +179,27 @@ class Vocabulary:
         numbers = [number or 0 for number in encoded.word_ids]
         words = self._written_words(sentence, numbers, encoded.offsets)
         unknown = {number for i, number in zip(ids, numbers, strict=True) if i == UNK}
+        whole = {number for number in unknown if not has_spaceless_letters(words[number])}
         tokens: list[WrittenToken] = []
         previous = None
         for i, number, span in zip(ids, numbers, encoded.offsets, strict=True):
-            word = words[number]
-            if number not in unknown:
-                text = sentence[slice(*span)] if self._rewrites else self.tokens[i]
-                tokens.append(WrittenToken(i, word, _without_spacing(text)))
-            elif number != previous:
-                tokens.append(WrittenToken(UNK, word, _without_spacing(word)))
+            word, written = words[number], sentence[slice(*span)]
+            if number in whole:
+                if number != previous:
+                    tokens.append(WrittenToken(UNK, word, self._shown(word)))
+            elif i == UNK:
+                tokens.append(WrittenToken(UNK, written, written))
+            elif self.tokens[i] == START:
+                tokens.append(WrittenToken(i, word, ""))
+            else:
+                shown = written if self._rewrites else _without_spacing(self.tokens[i])
+                tokens.append(WrittenToken(i, word, shown))
             previous = number
         return tokens
+
+    def _shown(self, word: str) -> str:
+        """Return a written word without the characters that encode its spacing."""
+        return word if self._rewrites else _without_spacing(word)
 
     def _written_words(
         self, sentence: str, numbers: list[int], offsets: list[tuple[int, int]]
@@ -233,27 +255,36 @@ def _train_subword_model(
     trained = Tokenizer(tokenizer.model)  # without the normaliser: the words are normalised already
     trained.pre_tokenizer = tokenizer.pre_tokenizer
     size = config.vocabulary_size or len(ranked)
+    scale = _scale(ranked)
     common: dict[str, Any] = {
         "vocab_size": size + len(SPECIALS),
         "special_tokens": list(SPECIALS),
         "show_progress": False,
     }
     trainer = (
-        trainers.BpeTrainer(min_frequency=config.lowest_frequency, **common)
+        trainers.BpeTrainer(min_frequency=round(config.lowest_frequency / scale), **common)
         if config.units == "bpe"
         else trainers.UnigramTrainer(unk_token="<unk>", **common)
     )
     try:
-        trained.train_from_iterator(_repeated(ranked), trainer)
+        trained.train_from_iterator(_repeated(ranked, scale), trainer)
     except Exception as error:  # the library raises bare Exception for all its faults
         raise BadInput(f"text.vocabulary_size {size}: {error}") from None
     model: models.BPE | models.Unigram = trained.model
     return model
 
 
-def _repeated(ranked: list[tuple[str, int]]) -> Iterator[str]:
-    """Yield each word as often as it occurs, the only form in which a trainer takes counts."""
-    scale = max(1.0, sum(count for _, count in ranked) / _MAX_TRAINER_WORDS)
+def _scale(ranked: list[tuple[str, int]]) -> float:
+    """Return by what the counts of words are divided for a trainer."""
+    return max(1.0, sum(count for _, count in ranked) / _MAX_TRAINER_WORDS)
+
+
+def _repeated(ranked: list[tuple[str, int]], scale: float) -> Iterator[str]:
+    """Yield each word as often as it occurs, the only form in which a trainer takes counts.
+
+    Args:
+        scale: what the counts are divided by.
+    """
     for word, count in ranked:
         times = max(1, round(count / scale))
         for done in range(0, times, 1000):

@@ -6,11 +6,11 @@ import pytest
 
 from s2s.errors import BadInput
 from s2s.text.detection import language_probabilities
+from s2s.text.language_pairs import language_pair
 from s2s.text.languages import (
     canonical_code,
     find_code,
     is_spaceless,
-    language_pair,
     matching_languages,
     scripts,
 )

@@ -66,7 +66,7 @@ def test_a_typo_changes_a_word_of_the_source_alone(
             assert sum((Counter(word) - Counter(typo)).values()) <= 1
         changed += bool(pairs)
     rows = noisy.manifest.rows["train"]
-    assert share * 0.4 * rows < changed <= noisy.manifest.noise["typos"] <= rows
+    assert share * 0.4 * rows < changed == noisy.manifest.noise["typos"] <= rows
     for split, column in (("train", "target_ids"), ("train", "source"), ("valid", "source_ids")):
         assert plain.split(split)[column][:] == noisy.split(split)[column][:]
 
@@ -87,6 +87,18 @@ def test_noise_is_drawn_from_the_seed(file: Path, tmp_path: Path) -> None:
         for name, seed in (("d", 0), ("e", 0), ("f", 1))
     )
     assert one.manifest.sha256 == same.manifest.sha256 != other.manifest.sha256
+    # The two kinds are drawn independently.
+    assert 0 < one.manifest.noise["unknown_words"] < one.manifest.rows["train"]
+    assert 0 < one.manifest.noise["typos"] < one.manifest.rows["train"]
+
+
+def test_a_word_that_occurs_twice_is_unknown_in_all_its_places(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    rows = [f"{name} and {name} again\t{name} et {name} encore\n" for name in NAMES]
+    path.write_text("".join(rows * 2))
+    noisy = corpus(path, tmp_path / "out", unknown_words=1.0)
+    for words in read_words(noisy, "train", "source"):
+        assert words == ["<unk>", "and", "<unk>", "again"]
 
 
 def test_noise_is_told(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

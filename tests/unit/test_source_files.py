@@ -161,7 +161,7 @@ def test_utf_16_of_other_scripts_is_read(tmp_path: Path) -> None:
     ("encoding", "languages", "text", "name"),
     [
         ("cp1252", "en fr", "l'été “là”", "windows-1252"),
-        ("latin-1", "en fr", "l'été", "windows-1252"),
+        ("iso-8859-1", "en fr", "l'été", "windows-1252"),
         ("cp1251", "en ru", "до завтра", "windows-1251"),
         ("cp1250", "pl en", "źdźbło", "windows-1250"),
         ("shift-jis", "ja en", "また明日", "shift-jis"),
@@ -178,9 +178,9 @@ def test_another_encoding_is_named(
     assert "\ufffd" in rows_of(path, languages=languages)[0][0]
 
 
-@pytest.mark.parametrize("encoding", ["windows-1252", "latin-1"])
+@pytest.mark.parametrize("encoding", ["windows-1252", "iso-8859-1"])
 def test_utf_8_that_was_encoded_twice_is_named(encoding: str, tmp_path: Path) -> None:
-    rows = [("plain", "plain"), ("a", "l'été"), ("b", "œuf" if encoding == "latin-1" else "là…")]
+    rows = [("plain", "plain"), ("a", "l'été"), ("b", "œuf" if encoding == "iso-8859-1" else "là…")]
     text = "".join(f"{s}\t{t}\n" for s, t in rows)
     path = write(tmp_path / "p.tsv", text.encode().decode(encoding).encode())
     (origin,) = origins_of(source_of(path))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from s2s.config import CleanConfig, CorpusConfig, DataConfig, TextConfig
 from s2s.corpus import Corpus
 from s2s.errors import BadInput
-from s2s.preparation import pipeline, tables
+from s2s.preparation import selection, tables, writing
 from s2s.preparation.sentence_keys import hash_texts, held_out_bounds, sentence_key
 from s2s.preparation.tables import rechunk
 from s2s.text.vocabulary import EOS, UNK, Vocabulary
@@ -25,7 +25,7 @@ FILLING = [(f"Filling {n} is n° {n // 3}.", f"Remplissage {n}, l'été !") for 
 
 @pytest.fixture(autouse=True)
 def _small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "BUCKET_ROWS", 40)
+    monkeypatch.setattr(selection, "BUCKET_ROWS", 40)
 
 
 def write(rows: Pairs, folder: Path) -> Path:
@@ -236,7 +236,7 @@ def test_a_broken_outcome_is_refused_in_a_line(content: str, tmp_path: Path) -> 
 def test_shards_are_bounded_and_keep_the_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "SHARD_BYTES", 6_000)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 6_000)
     config = DataConfig(corpus=CorpusConfig(valid=0.1, test=0.1))
     prepare_file(write(FILLING, tmp_path), config, tmp_path / "out", chunk_rows=10)
     shards = sorted((tmp_path / "out" / "train").glob("*.arrow"))

@@ -275,12 +275,19 @@ def test_a_mark_that_is_copied_keeps_its_spacing() -> None:
     assert [token.text for token in written] == ["Hello", "…"]
 
 
-def test_specials_in_text_that_is_split_already_are_unknown_words() -> None:
-    config = TextConfig(normaliser="tokenised")
-    vocabulary = Vocabulary.learn(["a <unk> <pad> b <eos>"], config)
-    assert vocabulary.tokens == [*SPECIALS, "a", "b"]
-    assert vocabulary.encode(["<pad> a <eos> <sos> <unk>"]) == [[UNK, 4, UNK, UNK, UNK]]
-    assert vocabulary.encode_words(["<pad>", "a"]) == [[UNK], [4]]
+@pytest.mark.parametrize("units", UNITS, ids=["word", "bpe", "unigram"])
+def test_specials_in_text_that_is_split_already_are_unknown_words(units: dict[str, object]) -> None:
+    config = TextConfig.model_validate({**units, "normaliser": "tokenised"})
+    vocabulary = Vocabulary.learn(["a <unk> <pad> b <eos>", "a<eos> b<pad> <unk>x"], config)
+    for sentence in ("<pad> a <eos> <sos> <unk>", "a<eos> <sos>b", "<unk>x b<pad>"):
+        [ids] = vocabulary.encode([sentence])
+        assert ids == [token.id for token in vocabulary.written_tokens(sentence)]
+        words = vocabulary.encode_words(sentence.split())
+        assert ids == [token for word in words for token in word]
+        assert not {0, 2, 3}.intersection(ids)
+    assert vocabulary.tokens[:4] == [*SPECIALS]
+    if not units:
+        assert vocabulary.encode(["<pad> a <unk>"]) == [[UNK, vocabulary.tokens.index("a"), UNK]]
 
 
 @pytest.mark.parametrize("units", UNITS[1:], ids=["bpe", "unigram"])
@@ -291,14 +298,31 @@ def test_a_word_that_cannot_be_spelled_is_one_unknown_token(
     config = TextConfig.model_validate({**units, "source_normaliser": source_normaliser})
     known = ["the dogs see the cat .", "a cat sees dogs !"] * 5
     vocabulary = Vocabulary.learn(known, config, "source")
-    sentence = "the Иван sees 猫猫 Žoé, dogs"
+    sentence = "the Иван sees Žoé, dogs"
     [ids] = vocabulary.encode([sentence])
     tokens = vocabulary.written_tokens(sentence)
     assert [token.id for token in tokens] == ids
     unknown = [token.word for token in tokens if token.id == UNK]
-    assert [word.strip("\ue000") for word in unknown] == ["Иван", "猫猫", "Žoé", ","]
+    assert [word.strip("\ue000") for word in unknown] == ["Иван", "Žoé", ","]
     assert vocabulary.encode_words(["Иван", "dogs"])[0] == [UNK]
     spoken = vocabulary.decode(ids)
-    assert spoken.split() == ["the", "<unk>", "sees", "<unk>", "<unk>", "<unk>", "dogs"]
+    assert spoken.split() == ["the", "<unk>", "sees", "<unk>", "<unk>", "dogs"]
     copied = {place: token.word for place, token in enumerate(tokens) if token.id == UNK}
     assert vocabulary.decode(ids, copied).replace(" ,", ",") == sentence
+
+
+@pytest.mark.parametrize("source_normaliser", ["same", "simplified"])
+def test_an_unknown_character_of_a_clause_without_spaces_is_one_token(
+    source_normaliser: str,
+) -> None:
+    units = {"units": "bpe", "vocabulary_size": 60, "source_normaliser": source_normaliser}
+    config = TextConfig.model_validate(units)
+    vocabulary = Vocabulary.learn(["我喜欢吃苹果。", "他喜欢吃梨。"] * 5, config, "source")
+    sentence = "我喜欢吃囍苹果。"
+    [ids] = vocabulary.encode([sentence])
+    tokens = vocabulary.written_tokens(sentence)
+    assert ids == [token.id for token in tokens]
+    assert [token.word for token in tokens if token.id == UNK] == ["囍"]
+    assert vocabulary.encode_words(["我喜欢吃囍苹果"])[0] == ids[:-1]
+    copied = {place: token.word for place, token in enumerate(tokens) if token.id == UNK}
+    assert vocabulary.decode(ids, copied).replace(" ", "") == sentence

@@ -157,12 +157,12 @@ class StreamRequest(_Request):
 
 
 class Word(BaseModel):
-    """A word (a token) of a translation."""
+    """A token of a translation: a word, or a part of one."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     text: str = Field(examples=["froid"])
-    """The word as the model generated it; `<eos>` ends the translation."""
+    """The token as the model generated it; `<eos>` ends the translation."""
 
     score: float = Field(examples=[-0.12])
     """Log-probability, in nats."""
