@@ -2,18 +2,19 @@
 
     import s2s
 
-    translator = s2s.load("models/demo")
-    translator.translate(["Who are you?"])
+    corpus = s2s.prepare("pairs.tsv", "corpus", "en-fr")
+    model = s2s.train(corpus, "model")
+    s2s.load("model").translate("Who are you?")
 
 The names below are imported when they are first used, so `import s2s` alone loads neither torch nor
 Ray.
 """
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from s2s.api import evaluate, load, prepare, train
     from s2s.config import Config
     from s2s.corpus import Corpus
     from s2s.decoding.translator import Translator
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["PRESETS", "Config", "Corpus", "ModelDirectory", "Translator", "__version__", "load"]
+__all__ = [
+    "PRESETS",
+    "Config",
+    "Corpus",
+    "ModelDirectory",
+    "Translator",
+    "__version__",
+    "evaluate",
+    "load",
+    "prepare",
+    "train",
+]
 
 _MODULES = {
     "Config": "s2s.config",
@@ -30,17 +42,11 @@ _MODULES = {
     "ModelDirectory": "s2s.model.directory",
     "PRESETS": "s2s.presets",
     "Translator": "s2s.decoding.translator",
+    "evaluate": "s2s.api",
+    "load": "s2s.api",
+    "prepare": "s2s.api",
+    "train": "s2s.api",
 }
-
-
-def load(directory: str | Path) -> "Translator":
-    """Return the translator of a model directory, on the CPU.
-
-    Raises:
-        s2s.errors.BadInput: `directory` is not a complete model directory.
-    """
-    translator: type[Translator] = __getattr__("Translator")
-    return translator.load(Path(directory))
 
 
 def __getattr__(name: str) -> Any:

@@ -386,6 +386,13 @@ class DecodeConfig(Section):
         """Return the settings for readers who must not see `<unk>`: `copy` instead of `mark`."""
         return self.changed(unknown="copy") if self.unknown == "mark" else self
 
+    @property
+    def method(self) -> str:
+        """How translations are found, in words."""
+        if self.temperature is not None:
+            return f"drawn at temperature {self.temperature}"
+        return "greedy" if self.beam == 1 else f"beam {self.beam}"
+
     def changed(self, **settings: object) -> "DecodeConfig":
         """Return a copy with these settings; None leaves a setting as it is.
 

@@ -64,10 +64,14 @@ def counting(what: str) -> Iterator[Callable[[int], None]]:
 
 
 class EpochBar:
-    """A bar over the steps of an epoch, above it a line for each finished epoch."""
+    """A bar over the steps of an epoch, above it a line for each finished epoch.
 
-    def __init__(self) -> None:
-        console = Console(highlight=False, soft_wrap=True)
+    Args:
+        quiet: show nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        console = Console(highlight=False, soft_wrap=True, quiet=quiet)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -98,10 +102,14 @@ class EpochBar:
 
 
 class StageBars:
-    """A bar for the stage that runs, above it lines that stay."""
+    """A bar for the stage that runs, above it lines that stay.
 
-    def __init__(self) -> None:
-        console = Console(highlight=False, soft_wrap=True)
+    Args:
+        quiet: show nothing.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        console = Console(highlight=False, soft_wrap=True, quiet=quiet)
         self._bars = Progress(
             TextColumn("{task.description:<6}"),
             BarColumn(),

@@ -6,7 +6,7 @@ Shapes: B sentences, S source tokens.
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Self, overload
 
 import numpy as np
 import torch
@@ -98,6 +98,11 @@ class Translator:
         return self._model
 
     @property
+    def directory(self) -> ModelDirectory:
+        """The model directory, as it was loaded."""
+        return self._directory
+
+    @property
     def device(self) -> torch.device:
         """The device that the model is on."""
         return self._device
@@ -107,17 +112,48 @@ class Translator:
         """The model's config, with the settings that are used."""
         return self._directory.config.model_copy(update={"decode": self._settings})
 
+    def __reduce__(self) -> tuple[type[Self], tuple[ModelDirectory, torch.device, DecodeConfig]]:
+        """Pickle what the translator is made of: packed weights cannot be pickled."""
+        return type(self), (self._directory, self._device, self._settings)
+
+    def __repr__(self) -> str:
+        """Return what the translator translates, and with which model."""
+        config = self.config
+        weights = sum(weight.numel() for weight in self._model.named_weights().values())
+        return (
+            f"<Translator {config.source_language} to {config.target_language}: "
+            f"{weights:,} weights on {self._device}, {config.decode.method}>"
+        )
+
+    @overload
+    def translate(self, texts: str, on_batch: Callable[[int], None] = ...) -> str: ...
+
+    @overload
     def translate(
-        self, texts: list[str], on_batch: Callable[[int], None] = lambda done: None
-    ) -> Translations:
-        """Translate texts sentence by sentence, as `split` has them.
+        self, texts: list[str], on_batch: Callable[[int], None] = ...
+    ) -> Translations: ...
+
+    def translate(
+        self, texts: str | list[str], on_batch: Callable[[int], None] = lambda done: None
+    ) -> str | Translations:
+        """Translate a text, or several, sentence by sentence, as `split` has them.
 
         Translations stand where the sentences stood, with the white space between them. What has
         nothing to translate stays as it is.
 
         Args:
             on_batch: called after each batch with the number of texts that it completed.
+
+        Returns:
+            The translation of a text, or the list of those of several.
+
+        Raises:
+            TypeError: `texts` is neither.
         """
+        if isinstance(texts, str):
+            return self._translate(self.split([texts]), on_batch)[0]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("translate takes a str or a list of str")
         return self._translate(self.split(texts), on_batch)
 
     def translate_rows(

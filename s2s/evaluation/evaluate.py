@@ -130,7 +130,7 @@ def evaluate(
         loss=sums.mean_loss,
         token_accuracy=sums.token_accuracy,
         padded_accuracy=sums.padded_accuracy(longest),
-        decoding=_describe_decoding(translator.config.decode),
+        decoding=translator.config.decode.method,
         scores=_scores(model, references, translations, samples),
         breakdowns=(
             break_down(model, corpus, references, translations, batches) if breakdowns else None
@@ -173,9 +173,3 @@ def _scores(
             translations, groups, kind, tokenize=references.tokenize, samples=samples
         )
     )
-
-
-def _describe_decoding(settings: DecodeConfig) -> str:
-    if settings.temperature is not None:
-        return f"drawn at temperature {settings.temperature}"
-    return "greedy" if settings.beam == 1 else f"beam {settings.beam}"

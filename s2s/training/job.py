@@ -1,5 +1,6 @@
 """A training run as its workers get it, and how one of them takes part in it."""
 
+import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -126,10 +127,9 @@ def take_part(
 
 def _trackers(job: Job, resumed_from: int, log: Callable[[str], None]) -> list[Tracker]:
     """Return the trackers of a run that is resumed from a step."""
-    trackers: list[Tracker] = [
-        JsonLines(job.folder / "metrics.jsonl", resumed_from),
-        TensorBoard(job.folder / "tensorboard", resumed_from),
-    ]
+    trackers: list[Tracker] = [JsonLines(job.folder / "metrics.jsonl", resumed_from)]
+    if importlib.util.find_spec("tensorboardX") is not None:
+        trackers.append(TensorBoard(job.folder / "tensorboard", resumed_from))
     if uri := job.options.mlflow:
         parameters = _flatten(json.loads(job.config.to_json()))
         memory = job.folder / "mlflow-run"

@@ -167,7 +167,9 @@ def _finished(outcome: RunOutcome, store: Checkpoints, folder: Path) -> RunFinis
 # ---- in this process ----------------------------------------------------------------------------
 
 
-def train_in_process(plan: Plan, device: str = "auto", threads: int | None = None) -> TrainedModel:
+def train_in_process(
+    plan: Plan, device: str = "auto", threads: int | None = None, *, quiet: bool = False
+) -> TrainedModel:
     """Carry out a plan in this process, with a bar on a terminal.
 
     Ctrl-C, or SIGTERM, lets the run save and then stop; a second one stops it at once. In another
@@ -176,6 +178,7 @@ def train_in_process(plan: Plan, device: str = "auto", threads: int | None = Non
     Args:
         device: as `s2s.devices.find_device` takes it; `auto` is a GPU if there is one.
         threads: that torch computes with; None is all CPUs that the process may use.
+        quiet: print nothing.
 
     Raises:
         BadInput: as `Plan.carry_out`, or there is no such device.
@@ -184,8 +187,10 @@ def train_in_process(plan: Plan, device: str = "auto", threads: int | None = Non
     """
     chosen = find_device(device)
     before = torch.get_num_threads()
+    devices = [chosen] if chosen.type == "cuda" else []
     try:
-        with interruptible(), EpochBar() as bar:
+        # The random numbers of a program that trains are its own.
+        with interruptible(), torch.random.fork_rng(devices), EpochBar(quiet=quiet) as bar:
             run = partial(_run, device=chosen, bar=bar)
             return plan.carry_out(run, threads or available_cpus(), bar.log)
     finally:
@@ -199,9 +204,7 @@ def available_cpus() -> int:
 
 def _run(job: Job, device: torch.device, bar: EpochBar) -> RunOutcome:
     """Run a job to its end, its progress shown on the bar."""
-    devices = [device] if device.type == "cuda" else []
-    # The random numbers of a program that trains are its own.
-    with torch.random.fork_rng(devices), requests_to_stop() as requests:
+    with requests_to_stop() as requests:
         return take_part(job, device, _Host(bar, job.config.train.epochs, requests))
 
 

@@ -64,6 +64,18 @@ def test_the_core_needs_no_extra(
         ["prepare", "demo", "--source", pairs_file, "--out", out],
         ["inspect", out],
         ["compare", model_dir, model_dir, "--corpus", corpus.path, "--samples", "5"],
+        [
+            "train",
+            "demo",
+            "--corpus",
+            corpus.path,
+            "--out",
+            tmp_path / "model",
+            "--train.epochs",
+            "1",
+            "--model.hidden-size",
+            "8",
+        ],
         ["key", "me"],
     )
     assert {done["code"] for done in (translated, evaluated, *others)} == {0}, others
@@ -77,7 +89,8 @@ def test_a_verb_says_which_extra_it_needs(
 ) -> None:
     out = tmp_path / "out"
     cases: list[tuple[list[object], str]] = [
-        (["train", "demo", "--corpus", corpus.path, "--out", out], "needs Ray: … 's2s[ray]'"),
+        (["train", "demo", "--corpus", corpus.path, "--out", out, "--workers", 2],
+         "needs Ray: … 's2s[ray]'"),
         (["tune", "demo", "--corpus", corpus.path, "--out", out], "needs Ray: … 's2s[ray]'"),
         (["serve", model_dir], "needs FastAPI: … 's2s[serve]'"),
         (["prepare", "demo", "--source", pairs_file, "--out", out, "--tasks", 2],

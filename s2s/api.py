@@ -1,0 +1,239 @@
+"""The Python interface: what the verbs of the `s2s` command do, as functions.
+
+Settings are those of the command line by the same names, with underscores: `{"train.epochs": 3}` is
+`--train.epochs 3`. The functions run in this process, and print the lines that the command prints
+unless they are `quiet`. All their errors are those of `s2s.errors`.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from s2s.config import Config, DecodeConfig, Section, describe
+from s2s.errors import BadInput
+from s2s.presets import PRESETS
+
+if TYPE_CHECKING:
+    from s2s.corpus import Corpus
+    from s2s.decoding.translator import Translator
+    from s2s.evaluation.evaluate import Evaluation
+    from s2s.training.train import TrainedModel
+
+Settings = Mapping[str, object]
+
+
+def load(model: str | Path, device: str = "cpu") -> "Translator":
+    """Return the translator of a model directory.
+
+    Args:
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+
+    Raises:
+        BadInput: `model` is not a complete model directory, or there is no such device.
+    """
+    from s2s.decoding.translator import Translator
+    from s2s.devices import find_device
+
+    return Translator.load(Path(model), find_device(device))
+
+
+def prepare(
+    source: str | Path | list[str | Path],
+    out: str | Path,
+    languages: str,
+    preset: str = "base",
+    settings: Settings | None = None,
+    *,
+    columns: tuple[str, str] | None = None,
+    restart: bool = False,
+    quiet: bool = False,
+) -> "Corpus":
+    """Make a corpus directory of sentence pairs, as `s2s prepare` does, and return it.
+
+    Args:
+        source: files, directories or patterns of pairs, or `demo` for the embedded corpus.
+        out: corpus directory to create.
+        languages: codes of the source and target language, such as `en-fr`.
+        preset: `seed`, `demo`, `base` or `multi30k`, whose settings apply but for `settings`.
+        settings: of `text` and `corpus`, such as `{"corpus.rows": 1000}`.
+        columns: names or numbers (from 1) of the columns, if they cannot be told from the file.
+        restart: start over, and replace `out` if it exists.
+        quiet: print nothing.
+
+    Raises:
+        BadInput: a source cannot be used, a setting is wrong, or `out` exists.
+        Stopped: Ctrl-C was pressed; the same call resumes.
+    """
+    import datasets
+
+    from s2s.console import StageBars
+    from s2s.corpus import Corpus
+    from s2s.preparation.pipeline import prepare
+    from s2s.preparation.sources import Source
+    from s2s.runs import interruptible
+    from s2s.text.language_pairs import language_pair
+    from s2s.text.units import fit_units
+
+    datasets.disable_progress_bars()
+    config = configured(preset, settings, ("text", "corpus"))
+    pair = language_pair(languages)
+    text, note = fit_units(config.text, pair, is_chosen="text.units" in (settings or {}))
+    languages_and_text = {"source_language": pair[0], "target_language": pair[1], "text": text}
+    names = [source] if isinstance(source, str | Path) else source
+    with interruptible(), StageBars(quiet=quiet) as bars:
+        if note:
+            bars.log(note)
+        prepare(
+            Source(
+                source=tuple(map(str, names)),
+                source_language=pair[0],
+                target_language=pair[1],
+                columns=columns,
+            ),
+            config.model_copy(update=languages_and_text),
+            Path(out),
+            bars,
+            restart=restart,
+        )
+    return Corpus.open(Path(out))
+
+
+def train(
+    corpus: "str | Path | Corpus",
+    out: str | Path,
+    preset: str = "base",
+    settings: Settings | None = None,
+    *,
+    init_from: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    restart: bool = False,
+    quiet: bool = False,
+) -> "TrainedModel":
+    """Train a model in this process, as `s2s train` does without `--workers`.
+
+    The run is in the folder `OUT.run`: the same call resumes a run that was interrupted.
+
+    Args:
+        corpus: corpus directory.
+        out: model directory to create.
+        preset: as for `prepare`.
+        settings: of `model`, `train` and `decode`, such as `{"train.epochs": 3}`.
+        init_from: model directory whose weights to start from.
+        device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+        threads: to compute with; None takes all CPUs of this process.
+        restart: start over, and replace `out` if it exists.
+        quiet: print nothing.
+
+    Returns:
+        The path of the model directory and its metrics.
+
+    Raises:
+        BadInput: the corpus or a setting cannot be used, or `out` exists.
+        Failed: training ended early by an error.
+        Stopped: Ctrl-C was pressed; the same call resumes.
+    """
+    from s2s.training.run import TrainOptions
+    from s2s.training.train import Plan, train_in_process
+
+    config = configured(preset, settings, ("model", "train", "decode"))
+    options = TrainOptions(init_from=None if init_from is None else Path(init_from),
+                           restart=restart)  # fmt: skip
+    path = corpus if isinstance(corpus, str | Path) else corpus.path
+    plan = Plan.of(Path(path), Path(out), config.model, config.train, config.decode, options)
+    return train_in_process(plan, device, threads, quiet=quiet)
+
+
+def evaluate(
+    model: "str | Path | Translator",
+    corpus: "str | Path | Corpus",
+    split: str = "test",
+    settings: Settings | None = None,
+    *,
+    intervals: bool = False,
+) -> "Evaluation":
+    """Score a model on a held-out split, as `s2s evaluate` does.
+
+    Args:
+        model: model directory, or its translator.
+        settings: of decoding, such as `{"beam": 5}`.
+        intervals: add 95 % confidence intervals to the scores.
+
+    Raises:
+        BadInput: the model or the corpus cannot be used, or has no such split.
+    """
+    from s2s.corpus import Corpus
+    from s2s.evaluation.evaluate import evaluate
+    from s2s.evaluation.scores import SAMPLES
+    from s2s.model.directory import ModelDirectory
+
+    if isinstance(model, str | Path):
+        directory = ModelDirectory.load(Path(model))
+        decode = directory.config.decode
+    else:
+        directory, decode = model.directory, model.config.decode
+    opened = Corpus.open(Path(corpus)) if isinstance(corpus, str | Path) else corpus
+    if settings:
+        _require_known(settings, set(DecodeConfig.model_fields))
+        decode = decode.changed(**settings)
+    return evaluate(directory, opened, split, decode=decode, samples=SAMPLES if intervals else 0)
+
+
+def configured(preset: str, settings: Settings | None, sections: tuple[str, ...]) -> Config:
+    """Return a preset with some settings changed.
+
+    Args:
+        settings: by dotted names.
+        sections: those to which the settings may belong.
+
+    Raises:
+        BadInput: there is no such preset or setting, or a value is out of range.
+    """
+    if preset not in PRESETS:
+        raise BadInput(f"unknown preset {preset!r}{_nearest(preset, set(PRESETS))}")
+    config = PRESETS[preset]()
+    if not settings:
+        return config
+    _require_known(settings, {name for each in sections for name in _names(config, each)})
+    tree: dict[str, Any] = config.model_dump()
+    for name, value in settings.items():
+        *parents, key = name.split(".")
+        section = tree
+        for parent in parents:
+            section = section[parent]
+        section[key] = value
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise BadInput(describe(error)) from None
+
+
+def _names(section: Section, name: str) -> Iterator[str]:
+    """Yield the dotted names of all settings of a section."""
+    value = getattr(section, name)
+    if not isinstance(value, Section):
+        yield name
+        return
+    for field in type(value).model_fields:
+        for inner in _names(value, field):
+            yield f"{name}.{inner}"
+
+
+def _require_known(settings: Settings, known: set[str]) -> None:
+    """Check the names of settings.
+
+    Raises:
+        BadInput: one of them is unknown.
+    """
+    for name in settings:
+        if name not in known:
+            raise BadInput(f"unknown setting {name!r}{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    """Return what to add to an error about an unknown name: the known one that is most alike."""
+    found = difflib.get_close_matches(name, sorted(known), 1, 0.4)
+    return f"; did you mean {found[0]!r}?" if found else f"; known are {', '.join(sorted(known))}"
