@@ -5,7 +5,6 @@ Settings are those of the command line by the same names, with underscores: `{"t
 unless they are `quiet`. All their errors are those of `s2s.errors`.
 """
 
-import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from s2s.config import Config, DecodeConfig, Section, describe
 from s2s.errors import BadInput
 from s2s.presets import PRESETS
+from s2s.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from s2s.corpus import Corpus
@@ -193,7 +193,7 @@ def configured(preset: str, settings: Settings | None, sections: tuple[str, ...]
         BadInput: there is no such preset or setting, or a value is out of range.
     """
     if preset not in PRESETS:
-        raise BadInput(f"unknown preset {preset!r}{_nearest(preset, set(PRESETS))}")
+        raise BadInput(f"unknown preset {preset!r}{did_you_mean(preset, PRESETS)}")
     config = PRESETS[preset]()
     if not settings:
         return config
@@ -230,10 +230,4 @@ def _require_known(settings: Settings, known: set[str]) -> None:
     """
     for name in settings:
         if name not in known:
-            raise BadInput(f"unknown setting {name!r}{_nearest(name, known)}")
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    """Return what to add to an error about an unknown name: the known one that is most alike."""
-    found = difflib.get_close_matches(name, sorted(known), 1, 0.4)
-    return f"; did you mean {found[0]!r}?" if found else f"; known are {', '.join(sorted(known))}"
+            raise BadInput(f"unknown setting {name!r}{did_you_mean(name, known)}")

@@ -49,3 +49,22 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of the content of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_DIRECTORIES = {"corpus.json": "corpus", "config.json": "model", "run.json": "run"}
+
+
+def describe_directory(path: Path, marker: str) -> str:
+    """Return why a directory cannot be opened whose file `marker` could not be read."""
+    try:
+        if not path.exists():
+            return "it does not exist"
+        if not path.is_dir():
+            return "it is a file"
+        names = {file.name for file in path.iterdir()}
+        if marker in names:
+            (path / marker).read_bytes()
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    kinds = [kind for name, kind in _DIRECTORIES.items() if name in names and name != marker]
+    return f"it is a {kinds[0]} directory" if kinds else f"it has no {marker}"

@@ -4,7 +4,7 @@ import io
 import re
 import warnings
 from collections.abc import Mapping
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
@@ -15,6 +15,7 @@ from s2s.cli.verb import Verb
 from s2s.config import Section
 from s2s.errors import BadInput
 from s2s.presets import PRESETS
+from s2s.suggestions import did_you_mean
 
 
 def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
@@ -35,9 +36,15 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
     if sections:
         if arguments[:1] in (["-h"], ["--help"]):
             arguments = ["seed", *arguments]
-        if not arguments or arguments[0] not in PRESETS:
-            instead = f", not {arguments[0]!r}" if arguments else ""
-            raise BadInput(f"{program}: a preset comes first: {' or '.join(PRESETS)}{instead}")
+        if not arguments or arguments[0].startswith("-"):
+            raise BadInput(
+                f"{program}: a preset comes first: {' or '.join(PRESETS)} "
+                "(base for a corpus of your own, seed for the tutorial's model)"
+            )
+        if arguments[0] not in PRESETS:
+            raise BadInput(
+                f"{program}: unknown preset {arguments[0]!r}{did_you_mean(arguments[0], PRESETS)}"
+            )
         program, preset = f"{program} {arguments[0]}", PRESETS[arguments[0]]()
         default = _defaults(kind, {name: getattr(preset, name) for name in sections})
         arguments = arguments[1:]
@@ -52,7 +59,8 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
             return parsed
     except SystemExit as stop:
         if stop.code:
-            raise BadInput(f"{_one_line(errors.getvalue())} (see {program} --help)") from None
+            reason = _reason(_one_line(errors.getvalue()), arguments, kind, default)
+            raise BadInput(f"{reason} (see {program} --help)") from None
         raise
 
 
@@ -70,6 +78,48 @@ def _defaults(kind: Any, sections: Mapping[str, Section]) -> Any:
 
 def _is_required(field: Any) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
+
+
+def _reason(message: str, arguments: list[str], kind: type[Verb], default: Any) -> str:
+    """Return what is wrong with arguments, in plain words.
+
+    Args:
+        message: what tyro says of them.
+        kind: class of the verb.
+        default: of the verb, as tyro takes it.
+    """
+    if message.startswith("Unrecognized options: "):
+        known = _option_names(kind, default)
+        given = (each.partition("=")[0].replace("_", "-") for each in arguments)
+        for name in given:
+            if name.startswith("--") and name not in known:
+                return f"unknown option {name}{did_you_mean(name, known)}"
+        [extra] = re.findall(r"Unrecognized options: (.*?)(?: Perhaps you meant.*)?$", message)
+        return f"unexpected {extra!r}; text with spaces must be in quotation marks"
+    if message.startswith("Missing from"):
+        names = re.findall(r"(--[\w.-]+) [A-Z\[]", message)
+        if names:
+            return f"missing: {', '.join(dict.fromkeys(names))}"
+        positional = re.search(r": [A-Z]+ (.+?)\.? \(required\)", message)
+        return f"missing: {positional[1].lower()}" if positional else message
+    if fault := re.match(r"Error parsing (\S+): (.*)", message):
+        [given] = re.findall(r"'([^']*)'\]?$|$", fault[2])[:1]
+        kinds = [word for sign, word in _KINDS.items() if re.search(sign, fault[2])]
+        if len(kinds) == 1:
+            return f"{fault[1]}: {kinds[0]} is needed, not {given!r}"
+    return message
+
+
+# By what tyro's errors tell the kinds of values, and what people call them.
+_KINDS = {r"\bINT\b|for int\(\)": "a whole number", r"\bFLOAT\b|to float": "a number"}
+
+
+def _option_names(kind: type[Verb], default: Any) -> set[str]:
+    """Return the options of a verb, as its help has them."""
+    text = io.StringIO()
+    with suppress(SystemExit), redirect_stdout(text), warnings.catch_warnings(action="ignore"):
+        tyro.cli(kind, args=["--help"], default=default, config=(FlagCreatePairsOff,))
+    return set(re.findall(r"--[a-z][\w.-]*", text.getvalue()))
 
 
 def _one_line(box: str) -> str:

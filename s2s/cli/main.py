@@ -6,23 +6,29 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 stopped but resumable.
 import os
 import sys
 
-from s2s import extras
+from s2s import __version__, extras
 from s2s.cli.arguments import parse
 from s2s.cli.environment import set_defaults
 from s2s.cli.verbs import VERBS
 from s2s.console import printable
 from s2s.errors import BadInput, Failed, Stopped
 from s2s.presets import PRESETS
+from s2s.suggestions import did_you_mean
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `s2s VERB …` and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        print(f"s2s {__version__}")
+        return 0
     if arguments[0] not in VERBS:
-        return _complain(f"unknown verb {arguments[0]!r}; expected one of {', '.join(VERBS)}", 2)
+        return _complain(f"unknown verb {arguments[0]!r}{did_you_mean(arguments[0], VERBS)}", 2)
     return run(arguments[0], arguments[1:])
 
 
@@ -66,8 +72,9 @@ def usage() -> str:
             "Train and serve LSTM sequence-to-sequence translators, on a laptop or on Ray.\n",
             "usage: s2s VERB [-h] [OPTIONS]\n",
             *(f"  s2s {verb:<10} {summary}" for verb, summary in summaries),
-            "\n`s2s VERB --help` explains a verb. Verbs with settings take a preset first "
-            f"({', '.join(PRESETS)}):\n`s2s VERB PRESET --help` shows its values.\n",
+            "\n`s2s help VERB` explains a verb. Verbs with settings take a preset first "
+            f"({', '.join(PRESETS)}):\n`s2s help VERB PRESET` shows its values. "
+            "`s2s --version` prints the version.\n",
             "Exit codes: 0 done, 1 failed, 2 bad input, 3 stopped but resumable.",
         ]
     )

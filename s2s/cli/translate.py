@@ -66,6 +66,14 @@ class Translate:
             raise BadInput("give a sentence or --input, not both")
         if self.input is not None and not self.input.is_file():
             raise BadInput(f"{self.input}: no such file")
+        if (
+            self.input is not None
+            and self.output is not None
+            and (self.input.resolve() == self.output.resolve())
+        ):
+            raise BadInput(f"--output {self.output} is the input; name another file")
+        if self.sentence is None and self.input is None and sys.stdin.isatty():
+            print("type sentences, one a line; Ctrl-D ends", file=sys.stderr)
         translator = Translator.load(self.model, find_device(self.device))
         translator = translator.with_settings(**self.decoding.settings())
         detailed = self.json or translator.config.decode.n_best > 1

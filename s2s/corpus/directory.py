@@ -14,6 +14,7 @@ from pydantic import Field
 
 from s2s.config import DataConfig, Section
 from s2s.errors import BadInput
+from s2s.files import describe_directory
 from s2s.text.normalise import Side
 from s2s.text.vocabulary import Vocabulary
 
@@ -190,7 +191,8 @@ class Corpus:
         try:
             text = (path / MANIFEST).read_bytes()
         except OSError:
-            raise BadInput(f"{path} is not a corpus directory: it has no {MANIFEST}") from None
+            reason = describe_directory(path, MANIFEST)
+            raise BadInput(f"{path} is not a corpus directory: {reason}") from None
         manifest = Manifest.from_json(text, str(path / MANIFEST))
         source = Vocabulary.load(path / "source.json")
         return cls(path, manifest, source, Vocabulary.load(path / "target.json"))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from s2s.config import Config
 from s2s.errors import BadInput
+from s2s.files import describe_directory
 from s2s.model.card import model_card
 from s2s.model.metrics import METRICS, RunMetrics
 from s2s.model.seq2seq import Seq2Seq
@@ -108,7 +109,9 @@ def read_config(path: Path) -> Config:
     try:
         text = (path / "config.json").read_bytes()
     except OSError:
-        raise BadInput(f"{path} is no model directory: it has no config.json") from None
+        raise BadInput(
+            f"{path} is no model directory: {describe_directory(path, 'config.json')}"
+        ) from None
     file = _ConfigFile.from_json(text, str(path / "config.json"))
     return Config(**{key: getattr(file, key) for key in Config.model_fields})
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from sacrebleu.metrics import BLEU
 from safetensors.torch import load_file, save_file
 
+from s2s import __version__
 from s2s.cli.main import main, run
 from s2s.cli.verbs import VERBS
 from s2s.config import Config, ModelConfig, TrainConfig
@@ -42,10 +44,32 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["dance"], "unknown verb 'dance'"),
+        (["dance"], "unknown verb 'dance'; expected one of"),
+        (["trian"], "unknown verb 'trian'; did you mean train?"),
         (["--colour"], "unknown verb '--colour'"),
         (["prepare"], "a preset comes first: seed or demo"),
-        (["prepare", "huge"], "not 'huge'"),
+        (["prepare", "huge"], "unknown preset 'huge'; expected one of base, demo"),
+        (["train", "bsae", "--corpus", "c"], "unknown preset 'bsae'; did you mean base?"),
+        (["train", "demo"], "missing: --corpus, --out (see s2s train demo --help)"),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--train.lr", "3"],
+            "did you mean --train.learning-rate?",
+        ),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--epochs", "3"],
+            "option --epochs; did you mean --train.epochs?",
+        ),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--model.hidden", "3"],
+            "did you mean --model.hidden-size?",
+        ),
+        (["evaluate", "m", "--corpus", "c", "--splt", "test"], "did you mean --split?"),
+        (["translate", "m", "a", "--beam", "five"], "--beam: a whole number is needed, not 'five'"),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--train.learning-rate", "x"],
+            "a number is needed, not 'x'",
+        ),
+        (["translate", "m", "a", "b"], "unexpected 'b'; text with spaces must be in quotation"),
         (["train", "--corpus", "c", "--out", "m"], "a preset comes first"),
         (["tune", "--out", "m"], "a preset comes first"),
         (["prepare", "demo", "--source", "demo"], "--out"),
@@ -62,7 +86,7 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
             "more than 0",
         ),
         (["tune", "demo", "--corpus", "c", "--out", "m", "--gpu-share", "0.5"], "--gpu and one"),
-        (["translate"], "Model directory"),
+        (["translate"], "missing: model directory"),
         (["translate", "/no/such/model", "a", "--device", "tpu"], "tpu"),
         (["translate", "/no/such/model"], "no model directory"),
         (["translate", "/no/such/model", "a", "b"], "b"),
@@ -84,6 +108,48 @@ def test_bad_arguments_are_told_in_one_line(
     arguments = [arg.replace("/no/c", str(tmp_path / "c")) for arg in arguments]
     assert main(arguments) == 2
     assert said in complaint(capsys)
+
+
+def test_the_version_is_told(capsys: Captured) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"s2s {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["help"], ["help", "train"], ["help", "prepare", "base"]])
+def test_help_is_a_verb_too(arguments: list[str], capsys: Captured) -> None:
+    with suppress(SystemExit):
+        main(arguments)
+    said = capsys.readouterr().out
+    with suppress(SystemExit):
+        main([*arguments[1:], "--help"])
+    assert said == capsys.readouterr().out
+    assert "usage: s2s" in said
+
+
+def test_a_directory_of_the_wrong_kind_is_called_by_its_name(
+    model_dir: Path, corpus: Corpus, tmp_path: Path, capsys: Captured
+) -> None:
+    for model, reason in (
+        (corpus.path, "it is a corpus directory"),
+        (tmp_path, "it has no config.json"),
+        (tmp_path / "absent", "it does not exist"),
+        (model_dir / "config.json", "it is a file"),
+    ):
+        assert main(["translate", str(model), "hello"]) == 2
+        assert complaint(capsys) == f"s2s: {model} is no model directory: {reason}"
+    flags = ["--corpus", str(model_dir), "--out", str(tmp_path / "out")]
+    assert main(["train", "demo", *flags]) == 2
+    assert "is not a corpus directory: it is a model directory" in complaint(capsys)
+
+
+def test_the_output_is_not_written_over_the_input(
+    model_dir: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    file = tmp_path / "in.txt"
+    file.write_text("I see trees.\n")
+    assert main(["translate", str(model_dir), "--input", str(file), "--output", str(file)]) == 2
+    assert "is the input; name another file" in complaint(capsys)
+    assert file.read_text() == "I see trees.\n"
 
 
 def test_no_verb_at_all_shows_the_usage_and_is_bad_input(capsys: Captured) -> None:
@@ -319,16 +385,6 @@ def test_input_that_is_not_there_is_bad_input_and_spares_the_output(
     assert main(["translate", str(model_dir), *flags]) == 2
     assert "absent.txt" in complaint(capsys)
     assert (tmp_path / "out.txt").read_text() == "precious"
-
-
-def test_a_file_is_not_translated_onto_itself(
-    model_dir: Path, capsys: Captured, tmp_path: Path
-) -> None:
-    (tmp_path / "both.txt").write_text("I see trees.\nyou want bread?\n")
-    flags = ["--input", str(tmp_path / "both.txt"), "--output", str(tmp_path / "both.txt")]
-    assert main(["translate", str(model_dir), *flags]) == 0
-    wanted = Translator.load(model_dir).translate(["I see trees.", "you want bread?"])
-    assert (tmp_path / "both.txt").read_text() == "".join(f"{line}\n" for line in wanted)
 
 
 def test_a_place_that_cannot_be_written_is_bad_input(
