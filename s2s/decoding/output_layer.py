@@ -3,6 +3,8 @@
 Shapes: N hypotheses, R features of a hidden vector, V target vocabulary.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,10 +37,23 @@ class OutputLayer(nn.Module):
             missing = -exact.out_features % _VOCAB_MULTIPLE
             self.weight = nn.functional.pad(self.weight, (0, 0, 0, missing))  # (V + …, R)
         self.bias = exact.bias.detach().float()  # (V,)
+        self._pack(packs)
+
+    def _pack(self, packs: bool) -> None:
+        """Bring the weights into oneDNN's order, if `packs`."""
         self._packed = None
         if packs:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
             self._product = torch.ops.mkldnn._linear_pointwise.default
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: packed weights cannot be, and are packed again."""
+        packs = self._packed is not None
+        return {**self.__dict__, "_packed": packs, "_product": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._pack(state["_packed"])
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return logits (N, V), float32, of hidden vectors (N, R)."""

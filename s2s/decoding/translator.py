@@ -112,10 +112,6 @@ class Translator:
         """The model's config, with the settings that are used."""
         return self._directory.config.model_copy(update={"decode": self._settings})
 
-    def __reduce__(self) -> tuple[type[Self], tuple[ModelDirectory, torch.device, DecodeConfig]]:
-        """Pickle what the translator is made of: packed weights cannot be pickled."""
-        return type(self), (self._directory, self._device, self._settings)
-
     def __repr__(self) -> str:
         """Return what the translator translates, and with which model."""
         config = self.config
