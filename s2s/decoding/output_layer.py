@@ -52,7 +52,7 @@ class OutputLayer(nn.Module):
         return {**self.__dict__, "_packed": packs, "_product": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._pack(state["_packed"])
 
     def forward(self, hidden: Tensor) -> Tensor:
