@@ -16,12 +16,15 @@ from s2s.errors import BadInput, Failed
 
 
 @contextmanager
-def cluster(*, dashboard: bool = True) -> Iterator[None]:
+def cluster(
+    log: Callable[[str], None] = lambda line: None, *, dashboard: bool = True
+) -> Iterator[None]:
     """Connect to the cluster of RAY_ADDRESS, or else start a local one and end it.
 
     A connection that the process has already is used and left as it is.
 
     Args:
+        log: called with a line at once, as Ray takes its time.
         dashboard: start a local cluster with one; tasks alone do without.
 
     Raises:
@@ -32,8 +35,10 @@ def cluster(*, dashboard: bool = True) -> Iterator[None]:
     if ray.is_initialized():
         connection = nullcontext()
     elif address and address != "local":
+        log(f"connecting to the Ray cluster at {address}")
         connection = _connected(address)
     else:
+        log("starting Ray on this machine")
         # Ray's clean-up of ended trials asks the dashboard which have ended: without one, a sweep
         # stands still once the first trials have taken all CPUs.
         connection = local_cluster(dashboard=dashboard)

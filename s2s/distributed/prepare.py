@@ -28,7 +28,7 @@ def tasks(number: int | None, wait: float, log: Callable[[str], None]) -> Iterat
         Failed: it did not grow in time, or no cluster answers.
     """
     begin = time.perf_counter()
-    with cluster(dashboard=False):
+    with cluster(log, dashboard=False):
         at_once = number or int(ray.cluster_resources().get("CPU", 1))
         WorkerResources(at_once, wait=wait).require(log)
         # The first task of a process imports libraries, some of them only as it reads. Done here,

@@ -37,7 +37,7 @@ def serve_until_stopped(
         Failed: no replica came up.
     """
     require_free(host, port)
-    with cluster():
+    with cluster(log):
         WorkerResources(replicas).require(log)
         if serve.status().applications:
             raise BadInput("this cluster serves applications already; `serve deploy` adds one")

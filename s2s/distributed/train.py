@@ -42,7 +42,7 @@ def train_on_ray(plan: Plan, workers: WorkerResources) -> TrainedModel:
         Failed: as `Plan.carry_out`.
         Stopped: as `Plan.carry_out`.
     """
-    with interruptible(), cluster(), EpochBar() as bar:
+    with interruptible(), EpochBar() as bar, cluster(bar.log):
         workers.require(bar.log)
         run = partial(_run, workers=workers, bar=bar)
         return plan.carry_out(run, workers.cpus, bar.log, {"ray": ray.__version__})

@@ -90,7 +90,7 @@ def tune(
         "sizes": tried,
     }
     warnings = (*opened.manifest.warnings, *decoding_warnings(opened.manifest, config.decode))
-    with cluster(), SweepTable() as table:
+    with SweepTable() as table, cluster(table.log):
         for warning in warnings:
             table.log(f"warning: {warning.text}")
         workers.require(table.log)
