@@ -1,8 +1,8 @@
 """The Python interface: what the verbs of the `s2s` command do, as functions.
 
-Settings are those of the command line by the same names, with underscores: `{"train.epochs": 3}` is
+Settings have the names of the command line's options, with underscores: `{"train.epochs": 3}` is
 `--train.epochs 3`. The functions run in this process, and print the lines that the command prints
-unless they are `quiet`. All their errors are those of `s2s.errors`.
+unless they are `quiet`. Errors are exceptions of `s2s.errors`.
 """
 
 from collections.abc import Iterator, Mapping

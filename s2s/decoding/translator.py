@@ -141,7 +141,7 @@ class Translator:
             on_batch: called after each batch with the number of texts that it completed.
 
         Returns:
-            The translation of a text, or the list of those of several.
+            A string for a string, a list of translations for a list.
 
         Raises:
             TypeError: `texts` is neither.

@@ -262,7 +262,7 @@ def _train_subword_model(
         "show_progress": False,
     }
     trainer = (
-        trainers.BpeTrainer(min_frequency=round(config.lowest_frequency / scale), **common)
+        trainers.BpeTrainer(min_frequency=max(1, round(config.lowest_frequency / scale)), **common)
         if config.units == "bpe"
         else trainers.UnigramTrainer(unk_token="<unk>", **common)
     )

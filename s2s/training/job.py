@@ -78,8 +78,8 @@ def take_part(
     Errors that every other try would end with are outcomes.
 
     Args:
-        make_trackers: makes trackers beside those of the run folder, in the first worker alone,
-            given the step that the run resumes from.
+        make_trackers: makes further trackers, given the step that the run resumes from. The first
+            worker alone calls it.
         background: whether checkpoints may be written while training goes on.
     """
     torch.set_num_threads(job.threads)

@@ -85,13 +85,13 @@ class Plan:
         log: Callable[[str], None],
         versions: Mapping[str, str] | None = None,
     ) -> TrainedModel:
-        """Train and make the model directory. If `OUT.run` holds the same run already, it goes on.
+        """Train and make the model directory. A run that `OUT.run` holds already is resumed.
 
         Args:
             run: trains a job to its end.
             threads: of each worker.
             log: called with each line for the user.
-            versions: of what ran the workers, beside those of torch and s2s.
+            versions: versions of further libraries, which ran the workers.
 
         Raises:
             BadInput: `out` is there already, or `OUT.run` holds another run.
@@ -144,7 +144,7 @@ def _finished(outcome: RunOutcome, store: Checkpoints, folder: Path) -> RunFinis
     """Return the outcome of a run that has finished.
 
     Raises:
-        BadInput: the run was refused; its folder is removed if it has nothing to go on from.
+        BadInput: the run was refused; its folder is removed unless it has a checkpoint.
         Failed: it failed.
         Stopped: it was stopped.
     """
