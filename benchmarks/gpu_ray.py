@@ -26,6 +26,8 @@ def ray_commands(report: Report) -> None:
         flag = ["--gpu"] if GPU else []
         small = ["--train.epochs", "2", "--model.hidden-size", "64"]
         begin = time.perf_counter()
+        _command(report, "train --gpu, in its process", "train", "demo", "--corpus", corpus,
+                 "--out", folder / "alone", *flag, *small)  # fmt: skip
         _command(report, "train --gpu --workers 1", "train", "demo", "--corpus", corpus,
                  "--out", folder / "model", "--workers", 1, *flag, *small)  # fmt: skip
         if GPU and (folder / "model" / "metrics.json").exists():
