@@ -383,7 +383,7 @@ def _reluctant(path: Path, device: torch.device | str) -> Translator:
     directory = ModelDirectory.load(path, device)
     with torch.no_grad():
         directory.model.decoder.output.bias[EOS] -= 12
-    return Translator(directory, device)
+    return Translator(directory)
 
 
 def _agreement(translations: list[str], expected: list[str]) -> tuple[str, str, bool]:

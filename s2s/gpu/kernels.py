@@ -141,7 +141,8 @@ if triton is not None:
         first = tl.load(numbers).to(tl.int64)
         end = tl.load(numbers + 1).to(tl.int64)
         counts = first + sentence < end
-        at = tl.minimum(first + sentence, end - 1)
+        # Rows that fill the batch up repeat its first row.
+        at = tl.where(counts, first + sentence, tl.minimum(first, end - 1))
         row = tl.load(rows + at)
 
         begin = tl.load(source_starts + row)

@@ -77,7 +77,7 @@ class Training:
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
         settings = self._settings = config.train
-        self._corpus, self._device, self._checkpoints = corpus, device, checkpoints
+        self._corpus, self._checkpoints = corpus, checkpoints
         self._host: Host = host or SilentHost()
         self._after_step = after_step
         self._precision = choose_precision(settings.precision, device)
@@ -211,7 +211,7 @@ class Training:
     def _end_epoch(self) -> None:
         """Validate, record the epoch, and begin to write a checkpoint."""
         begin = time.perf_counter()
-        sums = validate(self.model, self._valid_batches, self._device)
+        sums = validate(self.model, self._valid_batches)
         seconds, longest = time.perf_counter() - begin, self._corpus.manifest.longest["target"]
         record = _epoch_record(self._cursor, self.batches, sums, longest, seconds)
         self._guard.check_valid(record.valid_loss, record.steps, record.epoch)

@@ -1,5 +1,6 @@
 """What only a GPU can show; everything else of it is tested on CPUs (`test_card`)."""
 
+import pickle
 from itertools import islice
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import s2s
 from s2s.config import DecodeConfig
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batches
 from s2s.decoding.search import decode
 from s2s.decoding.slots import Slots
+from s2s.decoding.translator import Translator
 from s2s.devices import allow_tf32
 from s2s.gpu.graphs import GraphCache
 from s2s.model.loss import cross_entropy
@@ -153,3 +156,14 @@ def test_loops_end_on_a_gpu_as_on_a_cpu(name: str, beam: int) -> None:
     model = reluctant(name).to(CUDA)
     for _ in range(3):  # started, recorded, replayed
         assert ended(model, source.to(CUDA)) == wanted
+
+
+def test_a_gpu_evaluates_as_a_cpu_does(odd: Corpus, model_dir: Path) -> None:
+    allow_tf32(False)
+    expected = s2s.evaluate(s2s.load(model_dir), odd, "valid")
+    translator = pickle.loads(pickle.dumps(s2s.load(model_dir, "cuda")))  # noqa: S301
+    assert isinstance(translator, Translator)
+    assert translator.device.type == "cuda"
+    found = s2s.evaluate(translator, odd, "valid")
+    assert found.translations == expected.translations
+    assert found.loss == pytest.approx(expected.loss, rel=1e-4)
