@@ -25,19 +25,22 @@ if TYPE_CHECKING:
 Settings = Mapping[str, object]
 
 
-def load(model: str | Path, device: str = "cpu") -> "Translator":
+def load(model: str | Path, device: str = "cpu", *, checkpoint: str | None = None) -> "Translator":
     """Return the translator of a model directory.
 
     Args:
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+        checkpoint: `best`, `newest` or a step, of the run that makes `model`.
 
     Raises:
         BadInput: `model` is not a complete model directory, or there is no such device.
     """
     from s2s.decoding.translator import Translator
     from s2s.devices import find_device
+    from s2s.training.run_checkpoint import model_path
 
-    return Translator.load(Path(model), find_device(device))
+    with model_path(Path(model), checkpoint) as path:
+        return Translator.load(path, find_device(device))
 
 
 def prepare(

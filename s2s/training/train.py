@@ -113,7 +113,13 @@ class Plan:
             "start": start and str(start),
             "checkpoints": options.checkpoints,
         }
-        folder = claim_folder(self.out, "model.safetensors", description, options.restart)
+        folder = claim_folder(
+            self.out,
+            "model.safetensors",
+            description,
+            options.restart,
+            extensible="config.train.epochs",
+        )
         out = self.out.resolve()
         with lock(folder):
             if options.restart:
