@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from s2s.cli.output import opened, print_evaluation, tell_incomplete
-from s2s.cli.verb import DecodingOptions, decoding_options
+from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
 from s2s.overrides import MODEL_OVERRIDES
@@ -18,7 +18,7 @@ _LINE_ENDS = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Verb):
     """Score a model on a held-out split of a corpus."""
 
     model: Annotated[Path, tyro.conf.Positional]
@@ -27,7 +27,7 @@ class Evaluate:
     corpus: Path
     """Corpus directory."""
 
-    decoding: Annotated[DecodingOptions, decoding_options(MODEL_OVERRIDES)]
+    decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
 
     split: Literal["train", "valid", "test"] = "valid"
     """Split of the corpus."""

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 import tyro
 
 from s2s.cli.output import opened
+from s2s.cli.verb import Verb
 from s2s.console import counting
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Verb):
     """Write an HTML page about a model: what it is, how it learned and how good it is."""
 
     model: Annotated[Path, tyro.conf.Positional]

@@ -3,13 +3,20 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from s2s.cli.config_file import config_text
+from s2s.cli.verb import Verb
 from s2s.config import DecodeConfig, ModelConfig, TrainConfig
 from s2s.errors import BadInput
+from s2s.provenance import Invocation
+
+if TYPE_CHECKING:
+    from s2s.training.train import Plan
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Verb):
     """Train a model on a corpus directory, in this process or on Ray."""
 
     corpus: Path
@@ -57,10 +64,14 @@ class Train:
     wait: float = 600.0
     """Seconds to wait for an autoscaling cluster to grow to the workers."""
 
-    def run(self) -> None:
-        """Train and write the model directory."""
+    def plan(self) -> "Plan":
+        """Return the plan of the run.
+
+        Raises:
+            BadInput: as `Plan.of`.
+        """
         from s2s.training.run import TrainOptions
-        from s2s.training.train import Plan, train_in_process
+        from s2s.training.train import Plan
 
         options = TrainOptions(
             init_from=self.init_from,
@@ -69,7 +80,16 @@ class Train:
             profile=self.profile,
             restart=self.restart,
         )
-        plan = Plan.of(self.corpus, self.out, self.model, self.train, self.decode, options)
+        invocation = Invocation(config_text(self))
+        return Plan.of(
+            self.corpus, self.out, self.model, self.train, self.decode, options, invocation
+        )
+
+    def run(self) -> None:
+        """Train and write the model directory."""
+        from s2s.training.train import train_in_process
+
+        plan = self.plan()
         if self.workers is None and not os.environ.get("RAY_ADDRESS"):
             if self.cpus is not None and self.cpus < 1:
                 raise BadInput(f"--cpus {self.cpus}: at least 1 is needed")

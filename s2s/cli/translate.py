@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import tyro
 
 from s2s.cli.output import opened, tell_incomplete
-from s2s.cli.verb import DecodingOptions, decoding_options
+from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting, printable
 from s2s.errors import BadInput
 from s2s.overrides import COMMAND_OVERRIDES
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Translate:
+class Translate(Verb):
     """Translate a text, a file or standard input: a line in, a line out.
 
     Each sentence of a line is translated separately. What has no word to translate, such as a
@@ -36,7 +36,7 @@ class Translate:
     model: Annotated[Path, tyro.conf.Positional]
     """Model directory."""
 
-    decoding: Annotated[DecodingOptions, decoding_options(COMMAND_OVERRIDES)]
+    decoding: Annotated[DecodingOptions, *decoding_options(COMMAND_OVERRIDES)]
 
     sentence: Annotated[str | None, tyro.conf.Positional] = None
     """A single sentence to translate."""

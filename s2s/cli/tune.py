@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2s.cli.verb import Verb
 from s2s.config import DecodeConfig, ModelConfig, TrainConfig
 
 
 @dataclass(frozen=True)
-class Tune:
+class Tune(Verb):
     """Sweep hidden and embedding sizes on Ray Tune; OUT/best is the best model."""
 
     corpus: Path

@@ -42,10 +42,12 @@ def train_on_ray(plan: Plan, workers: WorkerResources) -> TrainedModel:
         Failed: as `Plan.carry_out`.
         Stopped: as `Plan.carry_out`.
     """
-    with interruptible(), EpochBar() as bar, cluster(bar.log):
-        workers.require(bar.log)
-        run = partial(_run, workers=workers, bar=bar)
-        return plan.carry_out(run, workers.cpus, bar.log, {"ray": ray.__version__})
+    with interruptible(), EpochBar() as bar:
+        bar.log(f"from {plan.direction}")
+        with cluster(bar.log):
+            workers.require(bar.log)
+            run = partial(_run, workers=workers, bar=bar)
+            return plan.carry_out(run, workers.cpus, bar.log, {"ray": ray.__version__})
 
 
 def make_trainer(

@@ -17,7 +17,9 @@ from s2s.corpus.warnings import decoding_warnings
 from s2s.devices import find_device
 from s2s.errors import BadInput, Failed, Stopped
 from s2s.model.metrics import EpochRecord, RunMetrics
+from s2s.provenance import Invocation
 from s2s.runs import claim_folder, interruptible, lock, requests_to_stop, run_folder
+from s2s.text.language_pairs import describe_direction
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
 from s2s.training.host import Progress, SilentHost, epoch_line, progress_line
@@ -50,6 +52,7 @@ class Plan:
     config: Config
     out: Path
     options: TrainOptions
+    invocation: Invocation
     begin: float  # when it was planned, by the clock of `time.perf_counter`
 
     @classmethod
@@ -61,12 +64,14 @@ class Plan:
         settings: TrainConfig,
         decode: DecodeConfig,
         options: TrainOptions,
+        invocation: Invocation,
     ) -> "Plan":
         """Return the plan of a run.
 
         Args:
             out: model directory to make. The run is in the folder `OUT.run` beside it.
             model: settings of the network; those of `options.init_from` take precedence.
+            invocation: kept in the folder of the run.
 
         Raises:
             BadInput: the corpus is broken, or does not fit the settings.
@@ -76,7 +81,13 @@ class Plan:
         if options.init_from is not None:
             model = initial_model_config(options.init_from, opened)
         config = run_config(opened, model, settings, decode)
-        return cls(opened, config, out, options, begin)
+        return cls(opened, config, out, options, invocation, begin)
+
+    @property
+    def direction(self) -> str:
+        """The direction of translation, in words and codes."""
+        config = self.config
+        return describe_direction(config.source_language, config.target_language)
 
     def carry_out(
         self,
@@ -124,6 +135,8 @@ class Plan:
         with lock(folder):
             if options.restart:
                 store.clear()
+            corpus = {"path": str(self.corpus.path), "sha256": self.corpus.sha256}
+            self.invocation.record(folder, corpus)
             log(f"checkpoints: {store.root}")
             root = options.checkpoints and store.root
             options = replace(options, init_from=start, checkpoints=root)
@@ -197,6 +210,7 @@ def train_in_process(
     try:
         # The random numbers of a program that trains are its own.
         with interruptible(), torch.random.fork_rng(devices), EpochBar(quiet=quiet) as bar:
+            bar.log(f"from {plan.direction}")
             run = partial(_run, device=chosen, bar=bar)
             return plan.carry_out(run, threads or available_cpus(), bar.log)
     finally:

@@ -46,7 +46,17 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.write_text("".join(pairs), encoding="utf-8")
     # The losses that tests expect are those of lossless sources.
     same = ("--text.source-normaliser", "same")
-    done = s2s("prepare", "demo", "--source", source, "--out", folder / "corpus", *same)
+    done = s2s(
+        "prepare",
+        "demo",
+        "--languages",
+        "en-fr",
+        "--source",
+        source,
+        "--out",
+        folder / "corpus",
+        *same,
+    )
     assert done.code == 0, done.err
     return folder / "corpus"
 

@@ -111,7 +111,8 @@ def test_a_model_is_tuned_further_on_another_corpus_until_its_loss_is_no_number(
         "".join(f"The {a} {b} dog.\tLe dog {b} {a}.\n" for a in WORDS for b in WORDS)
     )
     prepare = (
-        "prepare", "demo", "--source", tmp_path / "more.txt", "--out", tmp_path / "corpus",
+        "prepare", "demo", "--languages", "en-fr", "--source", tmp_path / "more.txt",
+        "--out", tmp_path / "corpus",
         "--text.source-normaliser", "same",
     )  # fmt: skip
     done = cluster.s2s(*prepare)

@@ -71,8 +71,9 @@ def test_no_sentence_of_a_corpus_controls_the_terminal(
     both[0].write_text(both[2].read_text("utf-8") + held_out, "utf-8")
     shown = []
     for command in (
-        ["prepare", "base", "--source", str(both[0]), "--dry-run"],
-        ["prepare", "base", "--source", str(both[2]), "--valid-source", str(both[1]),
+        ["prepare", "base", "--languages", "en-fr", "--source", str(both[0]), "--dry-run"],
+        ["prepare", "base", "--languages", "en-fr", "--source", str(both[2]),
+         "--valid-source", str(both[1]),
          "--out", str(tmp_path / "c")],
         ["inspect", str(tmp_path / "c")],
         ["evaluate", str(model_dir), "--corpus", str(tmp_path / "c")],
