@@ -146,8 +146,9 @@ def cross_entropy(
     Gradients equal those of `F.cross_entropy` of all logits, `F.linear(hidden, weight, bias)`, with
     `reduction="sum"`. So does the value (up to 87 nats a token), but for label smoothing, which is
     in the gradients alone: the value compares with the loss on held-out data. The logits are made a
-    chunk at a time, in the dtype of autocast where that is on, and a chunk's gradients are taken at once,
-    while its logits exist (as in Liger Kernel, Hsu et al., 2024, https://arxiv.org/abs/2410.10989).
+    chunk at a time, in the dtype of autocast where that is on, and a chunk's gradients are taken at
+    once, while its logits exist (as in Liger Kernel, Hsu et al., 2024,
+    https://arxiv.org/abs/2410.10989).
 
     Args:
         hidden: (N, H) hidden vectors of the decoder.

@@ -33,7 +33,6 @@ from s2s.training.state import STATE
 from s2s.training.trackers import JsonLines
 from tests.support.corpora import Prepare
 from tests.support.training import (
-    CPU,
     Weights,
     facts,
     looking,
@@ -152,7 +151,7 @@ def test_the_train_loss_is_the_mean_over_all_tokens_of_all_rows(
     weights, metrics = trained(odd, config, tmp_path)
     directory = ModelDirectory.new(config, odd.source, odd.target)
     directory.model.load_state_dict(weights)
-    sums = validate(directory.model, Batches(odd.split("train"), 16), CPU)
+    sums = validate(directory.model, Batches(odd.split("train"), 16))
     assert metrics.epochs[0].train_loss == pytest.approx(sums.mean_loss, rel=1e-5)
     assert metrics.epochs[0].steps in steps
 
@@ -469,9 +468,9 @@ def test_sums_are_the_same_however_the_rows_are_batched(
     directory: ModelDirectory, corpus: Corpus
 ) -> None:
     rows = corpus.split("train")
-    whole = validate(directory.model, Batches(rows, len(rows)), CPU)
+    whole = validate(directory.model, Batches(rows, len(rows)))
     for size in (1, 7, 16):
-        sums = validate(directory.model, Batches(rows, size), CPU)
+        sums = validate(directory.model, Batches(rows, size))
         assert sums.loss == pytest.approx(whole.loss, rel=1e-5)
         assert replace(sums, loss=0.0) == replace(whole, loss=0.0)
 
@@ -480,10 +479,9 @@ def test_sums_of_the_parts_add_up_to_the_sums_of_all(
     directory: ModelDirectory, corpus: Corpus
 ) -> None:
     rows = corpus.split("train")
-    whole = validate(directory.model, Batches(rows, 16), CPU)
+    whole = validate(directory.model, Batches(rows, 16))
     shares = [
-        validate(directory.model, Batches(rows, 16, rank=rank, world_size=3), CPU)
-        for rank in range(3)
+        validate(directory.model, Batches(rows, 16, rank=rank, world_size=3)) for rank in range(3)
     ]
     assert sum(share.loss for share in shares) == pytest.approx(whole.loss, rel=1e-5)
     assert sum(share.correct for share in shares) == whole.correct
@@ -499,7 +497,7 @@ def test_the_loss_is_the_mean_over_real_tokens(directory: ModelDirectory, corpus
         surprise = -predictions(directory, batch).log_softmax(dim=-1)
         for row, target in zip(surprise, batch.target_out.tolist(), strict=True):
             losses += [float(row[i, word]) for i, word in enumerate(target) if word != PAD]
-    sums = validate(directory.model, Batches(rows, 4), CPU)
+    sums = validate(directory.model, Batches(rows, 4))
     assert sums.mean_loss == pytest.approx(math.fsum(losses) / len(losses), rel=1e-5)
 
 
@@ -515,7 +513,7 @@ def test_both_accuracies_equal_a_count_over_the_whole_padded_matrix(
     predicted = torch.full_like(target, PAD)
     predicted[:, :width] = predictions(directory, batch).argmax(dim=-1)
     predicted[target == PAD] = PAD  # decoding has stopped
-    sums = validate(directory.model, Batches(rows, 4), CPU)
+    sums = validate(directory.model, Batches(rows, 4))
     assert sums.padded_accuracy(longest) == pytest.approx(
         float((predicted == target).double().mean())
     )
