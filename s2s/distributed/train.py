@@ -93,7 +93,7 @@ def make_trainer(
 
 def _run(job: Job, workers: WorkerResources, bar: EpochBar) -> RunOutcome:
     """Run a job to its end, its progress shown on the bar."""
-    with display(bar, job.config.train.epochs) as board:
+    with display(bar) as board:
         trainer = make_trainer(job, workers, board=board)
         with _reservation_cancelled(trainer, job.folder):
             return _fit(trainer, board, bar.log)

@@ -219,7 +219,7 @@ class Training:
         self._state.cursor = Cursor(epoch=record.epoch + 1, steps=record.steps)
         self._save(record)
         self._tracker.log(record.steps, epoch_values(record))
-        self._host.report_epoch(record)
+        self._host.report_epoch(record, is_best=record == self._state.metrics.best)
 
     def _save(self, ended: EpochRecord | None = None) -> None:
         """Copy the state and begin to write it as a checkpoint.

@@ -26,6 +26,7 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.loss import TokenSums
 from s2s.model.metrics import EpochRecord
 from s2s.text.vocabulary import PAD
+from s2s.training import step_log
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints, FileHash
 from s2s.training.host import Progress, SilentHost
 from s2s.training.signals import Signals
@@ -60,7 +61,7 @@ class Recorder(SilentHost):
     def report_progress(self, progress: Progress) -> None:
         self.reports.append(progress)
 
-    def report_epoch(self, record: EpochRecord) -> None:
+    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
         self.epochs.append(record)
 
     def signals(self) -> Signals:
@@ -156,13 +157,16 @@ def test_the_train_loss_is_the_mean_over_all_tokens_of_all_rows(
     assert metrics.epochs[0].steps in steps
 
 
-def test_steps_are_reported_and_logged(odd: Corpus, tmp_path: Path) -> None:
+def test_steps_are_reported_and_logged(
+    odd: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_log, "_REPORT_SECONDS", 0)
     host, file = Recorder(), tmp_path / "metrics.jsonl"
     config = settings(log_steps=3, clip_norm=0.5)
     trained(odd, config, tmp_path, host=host, make_tracker=lambda step: JsonLines(file, step))
     assert [(p.epoch, p.step, p.steps) for p in host.reports] == [
-        (1, 3, 7), (1, 6, 7), (2, 2, 7), (2, 5, 7),
-    ]  # fmt: skip
+        (epoch, step, 7) for epoch in (1, 2) for step in range(1, 8)
+    ]
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6, 7, 9, 12, 14]
     assert lines[0]["train/learning_rate"] == 1e-2

@@ -61,7 +61,7 @@ def test_a_run_is_watched_in_files_and_by_prometheus(hurt_run: HurtRun) -> None:
 
 def test_a_profile_tells_where_a_step_goes(hurt_run: HurtRun) -> None:
     said = hurt_run.finished.out
-    assert f"epoch {EPOCHS}/{EPOCHS}" in said
+    assert f" {EPOCHS}/{EPOCHS} " in said
     assert said.count(" pairs to train on: enough to try") == 2  # at the start and at the end
     assert "\x1b[" not in said  # no terminal, so plain lines
     for phase in ("forward", "backward", "exchange", "optimizer", "aten::"):
@@ -75,7 +75,7 @@ def test_the_weights_are_the_mean_of_the_last_checkpoints_at_a_place_of_their_ow
     hurt_run: HurtRun,
 ) -> None:
     told = json.loads((hurt_run.model / "metrics.json").read_text())
-    assert told["weights"] == f"the mean of epoch {EPOCHS - 1}, {EPOCHS}"
+    assert told["weights"] == f"the mean of epochs {EPOCHS - 1}, {EPOCHS}"
     kept = [hurt_run.checkpoints / f"step-{114 * (EPOCHS - back):09}" for back in (1, 0)]
     weights = [load_file(folder / "model.safetensors") for folder in kept]
     for name, weight in load_file(hurt_run.model / "model.safetensors").items():

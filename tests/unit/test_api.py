@@ -34,7 +34,7 @@ def test_pairs_become_a_translator(
     assert [epoch.epoch for epoch in trained.metrics.epochs] == [1, 2]
     assert trained.path == tmp_path / "model"
     said = capsys.readouterr().out
-    assert "epoch 2/2" in said
+    assert "  2/2  " in said
     assert "model directory:" in said
 
     translator = s2s.load(str(trained.path))

@@ -243,7 +243,7 @@ def test_every_setting_is_in_the_page(page: str, attentive: Path) -> None:
 def test_the_report_of_a_finished_run_shows_its_scores(attentive: Path, tmp_path: Path) -> None:
     metrics = RunMetrics.load(attentive).model_copy(
         update={
-            "weights": "the mean of epoch 3, 4",
+            "weights": "the mean of epochs 3, 4",
             "valid": ValidScores(
                 valid_loss=1.25, valid_token_accuracy=0.125, valid_padded_accuracy=0.75
             ),
@@ -256,9 +256,9 @@ def test_the_report_of_a_finished_run_shows_its_scores(attentive: Path, tmp_path
     cells = [cell.text for cell in section(page, "Scores").find("td")]
     assert cells[:3] == ["BLEU", "61.23", "as read"]
     assert cells[cells.index("loss") + 1] == "1.250"
-    assert "the mean of epoch 3, 4" in read(page).find("header")[0].text
+    assert "the mean of epochs 3, 4" in read(page).find("header")[0].text
     cells = [cell.text for cell in section(page, "Run and versions").find("td")]
-    assert cells[cells.index("weights") + 1] == "the mean of epoch 3, 4"
+    assert cells[cells.index("weights") + 1] == "the mean of epochs 3, 4"
     assert "3,457" in cells
 
 
