@@ -26,15 +26,17 @@ class Inspect(Verb):
 
     def run(self) -> None:
         """Print the tables, or write the page."""
-        from s2s.reports.page import as_html, as_json, show
-        from s2s.reports.summary import inspect
-
-        page = inspect(self.directory)
         if self.html is not None:
+            from s2s.reports.inspection import inspect_as_html
+
             with opened(self.html) as file:
-                file.write(as_html(page))
+                file.write(inspect_as_html(self.directory))
             print(f"page: {self.html}")
-        elif self.json:
-            print(as_json(page))
+            return
+        from s2s.reports.summary import as_json, show, summarise
+
+        summary = summarise(self.directory)
+        if self.json:
+            print(as_json(summary))
         else:
-            show(page, Console(highlight=False, markup=False, emoji=False))
+            show(summary, Console(highlight=False, markup=False, emoji=False))

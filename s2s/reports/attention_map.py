@@ -4,7 +4,10 @@ import math
 
 from s2s.config import Config
 from s2s.decoding.translation import Translation
-from s2s.reports.elements import Html, element, join
+from s2s.reports.elements import Html, element, join, scrollable
+
+# Weight from which the text of a cell is in the other colour: either has enough contrast there.
+STRONG = 0.83
 
 
 def attention_section(config: Config, translated: list[tuple[str, Translation]]) -> Html:
@@ -14,7 +17,8 @@ def attention_section(config: Config, translated: list[tuple[str, Translation]])
             "p", "This model has no attention: it translates from one vector for the whole source."
         )
     if not translated:
-        return element("p", "No sentence to show: give --sentence or --corpus.")
+        note = "No sentence to show: s2s report shows some here with --sentence or --corpus."
+        return element("p", note)
     note = (
         "Attention of each token of the translation (row) to each token of the source (column), in "
         "percent; each row adds up to 100. Values below 10 are shown by the shade alone. The last "
@@ -55,7 +59,7 @@ def attention_map(config: Config, source: str, translation: Translation) -> Html
         element("b", source, lang=source_language, dir="auto"),
         element("span", translation.text, lang=target_language, dir="auto"),
     )
-    return element("figure", caption, element("div", table, class_="scroll"))
+    return element("figure", caption, scrollable(table, f"attention of {translation.text}"))
 
 
 def _cells(target: str, sources: list[str], weights: list[float]) -> list[Html]:
@@ -65,7 +69,7 @@ def _cells(target: str, sources: list[str], weights: list[float]) -> list[Html]:
             round(100 * weight) if weight >= 0.095 else "",
             style=f"--weight: {weight:.4f}",
             title=f"{target} ← {source}: {weight:.1%}",
-            class_="strong" if weight > 0.7 else None,
+            class_="strong" if weight > STRONG else None,
         )
         for source, weight in zip(sources, weights, strict=True)
     ]

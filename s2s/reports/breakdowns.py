@@ -5,8 +5,7 @@ from collections import Counter
 from s2s.evaluation.evaluate import Evaluation
 from s2s.model.directory import ModelDirectory
 from s2s.reports.blocks import Histogram, Table, titled
-from s2s.reports.elements import Html, element, join
-from s2s.reports.scores import bar
+from s2s.reports.elements import Html, element, join, value_bar
 from s2s.text.vocabulary import Vocabulary
 
 # Headings of the groups where the name of the criterion does not fit.
@@ -54,10 +53,7 @@ def breakdowns_section(evaluation: Evaluation) -> Html:
         Table(
             f"By {criterion}",
             (_HEADINGS.get(criterion, criterion), "sentences", "BLEU", "chrF2"),
-            [
-                (_label(g.label), g.sentences, _value_bar(g.bleu), _value_bar(g.chrf2))
-                for g in groups
-            ],
+            [(_label(g.label), g.sentences, value_bar(g.bleu), value_bar(g.chrf2)) for g in groups],
         )
         for criterion, groups in breakdowns.sentences.items()
     ]
@@ -65,7 +61,7 @@ def breakdowns_section(evaluation: Evaluation) -> Html:
         Table(
             "By how often the target token occurs",
             ("occurrences in train", "tokens", "token accuracy, %"),
-            [(_label(g.label), g.tokens, _value_bar(100 * g.accuracy)) for g in breakdowns.tokens],
+            [(_label(g.label), g.tokens, value_bar(100 * g.accuracy)) for g in breakdowns.tokens],
         )
     )
     note = (
@@ -78,8 +74,3 @@ def breakdowns_section(evaluation: Evaluation) -> Html:
 
 def _label(label: str) -> Html:
     return element("span", label.replace("-", "–"))
-
-
-def _value_bar(value: float) -> Html:
-    """Return a value from 0 to 100 as text and as a bar."""
-    return join([f"{value:.1f}", bar(0, value)])

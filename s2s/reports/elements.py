@@ -1,6 +1,7 @@
 """Elements and documents of HTML, in which all text is escaped."""
 
 import html
+import re
 from collections.abc import Iterable
 from importlib import resources
 
@@ -37,18 +38,42 @@ def as_text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def bar(low: float, high: float) -> Html:
+    """Return a line from 0 to 100 with a mark from `low` to `high`."""
+    low, high = (min(max(end, 0.0), 100.0) for end in (low, high))
+    mark = element("i", style=f"left: {low:.2f}%; width: {high - low:.2f}%")
+    return element("span", mark if high > low else "", class_="line", aria_hidden="true")
+
+
+def value_bar(value: float, text: str | None = None) -> Html:
+    """Return a value from 0 to 100 as text, with one decimal unless it is given, and as a bar."""
+    return join([f"{value:.1f}" if text is None else text, bar(0, value)])
+
+
 def section(title: str, *content: object, anchor: str | None = None) -> Html:
     """Return content under a heading that `anchor` links to."""
     return element("section", element("h2", title), *content, id=anchor)
 
 
-def document(title: str, *content: Html, styles: tuple[str, ...] = ()) -> str:
-    """Return a whole HTML file, which lets browsers load nothing and run no script.
+def with_options(text: str) -> Html:
+    """Return text whose options, such as `--beam`, stay on one line each."""
+    parts = re.split(r"(--[a-z][a-z0-9.-]*[a-z0-9])", text)
+    return join(element("code", p, class_="option") if p.startswith("--") else p for p in parts)
+
+
+def scrollable(content: Html, label: str) -> Html:
+    """Return content that scrolls by itself where the window is too narrow for it.
 
     Args:
-        styles: names of the style sheets in this package that the file has beside `page.css`.
+        label: what the content is, for a reader who only hears the page.
     """
-    css = "".join("\n" + _read_style(name) for name in ("page.css", *styles))
+    # The keyboard scrolls what has the focus.
+    return element("div", content, class_="scroll", tabindex="0", role="group", aria_label=label)
+
+
+def document(title: str, *content: Html) -> str:
+    """Return a whole HTML file, which lets browsers load nothing and run no script."""
+    css = resources.files("s2s.reports").joinpath("page.css").read_text("utf-8")
     head = join(
         [
             Html('<meta charset="utf-8">'),
@@ -56,15 +81,11 @@ def document(title: str, *content: Html, styles: tuple[str, ...] = ()) -> str:
             Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
             Html('<meta name="color-scheme" content="light dark">'),
             element("title", title),
-            element("style", Html(css)),
+            element("style", Html("\n" + css)),
         ]
     )
     page = element("html", element("head", head), element("body", *content), lang="en")
     return f"<!doctype html>\n{page}\n"
-
-
-def _read_style(name: str) -> str:
-    return resources.files("s2s.reports").joinpath(name).read_text("utf-8")
 
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

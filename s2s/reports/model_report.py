@@ -14,8 +14,8 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
 from s2s.reports.attention_map import attention_section
 from s2s.reports.breakdowns import breakdowns_section, lengths_section
-from s2s.reports.elements import document, element, section
-from s2s.reports.header import header, language_pair
+from s2s.reports.model_header import model_header
+from s2s.reports.page import page
 from s2s.reports.samples import Sample, choose_samples, samples_section, worst_section
 from s2s.reports.scores import scores_section
 from s2s.reports.settings import data_section, run_section, settings_section
@@ -76,15 +76,7 @@ def report(
     sections["Settings"] = settings_section(config)
     sections["Run and versions"] = run_section(metrics)
 
-    shown = {title: content for title, content in sections.items() if content}
-    links = element("nav", *(element("a", t, href=f"#{_anchor(t)}") for t in shown))
-    main = (section(t, content, anchor=_anchor(t)) for t, content in shown.items())
-    return document(
-        f"{language_pair(config)}: {name}",
-        header(name, model, metrics, evaluation, corpus, links),
-        element("main", *main),
-        styles=("model_report.css",),
-    )
+    return page(model_header(name, model, metrics, evaluation, corpus), sections)
 
 
 def _translate(model: ModelDirectory, sentences: list[str]) -> list[tuple[str, Translation]]:
@@ -93,7 +85,3 @@ def _translate(model: ModelDirectory, sentences: list[str]) -> list[tuple[str, T
         return []
     hypotheses = Translator(model).hypotheses(sentences)
     return [(source, best) for source, (best, *_) in zip(sentences, hypotheses, strict=True)]
-
-
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")

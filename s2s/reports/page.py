@@ -1,45 +1,69 @@
-"""Pages of blocks: on a terminal, as JSON, or as one HTML file that needs no other file."""
+"""The HTML page of a directory: a header with its most important numbers, links and sections.
 
-import json
-from dataclasses import dataclass, field
+A page is one file that needs no other file. `page.css` is the style of all pages.
+"""
 
-from rich.console import Console
-from rich.table import Table as RichTable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from s2s.console import printable
-from s2s.reports.blocks import Block, Table
-from s2s.reports.elements import as_text, document, element, section
+from s2s.config import DataConfig
+from s2s.reports.elements import Html, document, element, section
+from s2s.text.language_pairs import describe_direction
 
 
 @dataclass(frozen=True)
-class Page:
-    """A title and the blocks under it, in order."""
+class Tile:
+    """An important number, which the header shows large."""
 
-    title: str
-    blocks: list[Block] = field(default_factory=list)
-
-
-def show(page: Page, console: Console) -> None:
-    """Print a page on a terminal."""
-    console.rule(printable(page.title))
-    for block in page.blocks:
-        table = RichTable(title=block.title, title_justify="left", title_style="bold")
-        rows = block.lines()
-        for number, heading in enumerate(block.headings):
-            numeric = isinstance(block, Table) and all(isinstance(row[number], int) for row in rows)
-            table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(printable(as_text(value)) for value in row))
-        console.print(table)
+    name: str
+    value: str
+    note: str = ""
 
 
-def as_json(page: Page) -> str:
-    """Return a page as JSON: its blocks by their titles."""
-    blocks = {block.title: block.plain() for block in page.blocks}
-    return json.dumps({"path": page.title, **blocks}, indent=2, ensure_ascii=False)
+@dataclass(frozen=True)
+class Header:
+    """The top of a page."""
+
+    kind: str  # of directory: "Model" or "Corpus"
+    name: str  # of the directory
+    config: DataConfig  # has the languages
+    lead: str  # what the directory holds, in a sentence or two
+    tiles: Sequence[Tile]
+    note: str = ""  # where the numbers come from
 
 
-def as_html(page: Page) -> str:
-    """Return a page as one HTML file that needs no other file."""
-    sections = (section(block.title, block.html()) for block in page.blocks)
-    return document(page.title, element("header", element("h1", page.title)), *sections)
+def page(header: Header, sections: Mapping[str, Html]) -> str:
+    """Return a page as an HTML file.
+
+    Args:
+        sections: content by title, in order; those without content are left out.
+    """
+    shown = {title: content for title, content in sections.items() if content}
+    links = element("nav", *(element("a", title, href=f"#{_anchor(title)}") for title in shown))
+    main = (section(title, content, anchor=_anchor(title)) for title, content in shown.items())
+    title = describe_direction(header.config.source_language, header.config.target_language)
+    return document(
+        f"{title} · {header.kind.lower()} {header.name}",
+        _header(title, header, links),
+        element("main", *main),
+    )
+
+
+def _header(title: str, header: Header, links: Html) -> Html:
+    tiles = (
+        element("div", element("dt", t.name), element("dd", t.value, element("small", t.note)))
+        for t in header.tiles
+    )
+    return element(
+        "header",
+        element("h1", title),
+        element("p", f"{header.kind} · {header.name}", class_="name"),
+        element("p", header.lead, class_="lead"),
+        element("dl", *tiles, class_="tiles"),
+        element("p", header.note, class_="note") if header.note else Html(""),
+        links,
+    )
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")

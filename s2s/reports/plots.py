@@ -21,8 +21,9 @@ _VARIABLES = {_MUTED: "--muted", _LINE: "--line"} | {
 }
 # A print may have no colours: lines differ in their dashes, too.
 _DASHES = ["-", (0, (4, 1.6)), (0, (1, 1.2)), "-.", "-", "-"]
+_STEPS = [1, 2, 2.5, 5, 10]  # between ticks of the vertical axis, times a power of ten
 _STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 11,
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 12,
     "text.color": _MUTED, "axes.labelcolor": _MUTED, "axes.edgecolor": _LINE,
     "xtick.color": _LINE, "ytick.color": _LINE, "grid.color": _LINE, "grid.linewidth": 0.6,
     "xtick.labelcolor": _MUTED, "ytick.labelcolor": _MUTED, "xtick.major.size": 0,
@@ -33,32 +34,40 @@ _STYLE: dict[Any, Any] = {
 
 
 def plot_shares(
-    title: str, unit: str, edges: Sequence[int], counts: Mapping[str, Sequence[int]]
+    title: str, unit: str, edges: Sequence[int], shares: Mapping[str, Sequence[float]], note: str
 ) -> Html:
     """Return histograms of the shares of rows, so that series of different sizes compare.
 
     Args:
         unit: of the horizontal axis.
         edges: of the bins, one more than there are bins.
-        counts: rows in each bin, by the name of the series.
+        shares: of the rows in each bin, by the name of the series.
+        note: for the legend.
     """
 
     def draw(axes: "Axes") -> None:
-        for number, rows in enumerate(counts.values()):
-            shares = [n / (sum(rows) or 1) for n in rows]
-            axes.stairs(shares, edges, fill=True, color=_COLOURS[number], alpha=0.12)
-            axes.stairs(shares, edges, color=_COLOURS[number], linewidth=1.6)
+        from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+        for number, heights in enumerate(shares.values()):
+            colour = _COLOURS[number]
+            if number == 0:  # several areas on top of each other would be grey
+                axes.stairs(heights, edges, fill=True, color=colour, alpha=0.14)
+            axes.stairs(heights, edges, color=colour, linewidth=1.6, linestyle=_DASHES[number])
         axes.set_xlim(0, edges[-1])
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+        decimals = 0 if axes.get_ylim()[1] > 0.04 else None  # None is as many as are needed
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals))
         axes.set_xlabel(unit)
         axes.set_ylabel("share of rows")
 
-    return _plot(title, list(counts), draw)
+    return _plot(title, list(shares), draw, note)
 
 
 def plot_curves(
     title: str,
+    unit: str,
     epochs: Sequence[int],
     series: Mapping[str, Sequence[float]],
     *,
@@ -68,6 +77,7 @@ def plot_curves(
     """Return lines over the epochs, one for each series.
 
     Args:
+        unit: of the vertical axis.
         best: epoch to mark.
         from_zero: whether the vertical axis begins at zero.
     """
@@ -85,7 +95,11 @@ def plot_curves(
         if from_zero:
             axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=_STEPS))
+        if axes.get_ylim()[1] >= 1000:
+            axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("epoch")
+        axes.set_ylabel(unit)
 
     names = [name.replace("_", " ") for name in series]
     return _plot(title, names, draw, "" if best is None else f"best epoch: {best} (dotted)")
@@ -98,7 +112,7 @@ def _plot(title: str, names: list[str], draw: Callable[["Axes"], None], note: st
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+        figure = Figure(figsize=(5.2, 3), layout="constrained")
         draw(figure.add_subplot())
         file = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))

@@ -1,13 +1,13 @@
 """The sections of a model report that show sentences: samples, and the worst ones."""
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from s2s.evaluation.evaluate import Evaluation
 from s2s.model.directory import ModelDirectory
+from s2s.reports.cards import card, cards
 from s2s.reports.elements import Html, element, join
 from s2s.text.vocabulary import Vocabulary
 
@@ -43,7 +43,7 @@ def samples_section(model: ModelDirectory, samples: list[Sample]) -> Html:
         return Html("")
     note = "Words of a translation that are in none of its references are underlined."
     legend = element("p", note, class_="note") if any(s.references for s in samples) else Html("")
-    return join([legend, _cards(_card(model, sample) for sample in samples)])
+    return join([legend, cards(_card(model, sample) for sample in samples)])
 
 
 def worst_section(model: ModelDirectory, evaluation: Evaluation) -> Html:
@@ -51,7 +51,7 @@ def worst_section(model: ModelDirectory, evaluation: Evaluation) -> Html:
     if not evaluation.worst:
         return Html("")
     note = "The sentences of the split with the lowest chrF, the worst first."
-    cards = _cards(
+    worst = cards(
         _card(
             model,
             Sample(sentence.source, sentence.translation, sentence.references),
@@ -59,28 +59,20 @@ def worst_section(model: ModelDirectory, evaluation: Evaluation) -> Html:
         )
         for sentence in evaluation.worst
     )
-    return join([element("p", note, class_="note"), cards])
-
-
-def _cards(cards: Iterable[Html]) -> Html:
-    return element("div", *cards, class_="cards")
+    return join([element("p", note, class_="note"), worst])
 
 
 def _card(model: ModelDirectory, sample: Sample, note: str = "") -> Html:
     source_language, target_language = model.config.source_language, model.config.target_language
     # As the model spells them, too: it may know no case and no accents.
     spellings = [*sample.references, *map(model.target.normalise, sample.references)]
-    translation = _underline(sample.translation, spellings)
+    translation = join(_underline(sample.translation, spellings))
     lines = [
-        ("source", element("dd", sample.source, lang=source_language, dir="auto")),
-        ("translation", element("dd", *translation, lang=target_language, dir="auto")),
-        *(
-            ("reference", element("dd", text, lang=target_language, dir="auto"))
-            for text in sample.references
-        ),
+        ("source", sample.source, source_language),
+        ("translation", translation, target_language),
+        *(("reference", text, target_language) for text in sample.references),
     ]
-    terms = (join([element("dt", name), line]) for name, line in lines)
-    return element("article", element("dl", *terms), element("p", note) if note else Html(""))
+    return card(lines, note)
 
 
 def _underline(translation: str, references: list[str]) -> list[object]:

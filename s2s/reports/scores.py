@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from s2s.evaluation.evaluate import Evaluation
 from s2s.model.metrics import RunMetrics, Score
 from s2s.reports.blocks import Table
-from s2s.reports.elements import Html, element, join
+from s2s.reports.elements import Html, bar, element, join
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,14 @@ def scores_section(evaluation: Evaluation | None, metrics: RunMetrics) -> Html:
             for score in scores
         ]
         spread = ["95 % interval"] if intervals else []
-        tables.append(Table("", ("score", "value", *spread, "references"), rows).html())
+        tables.append(
+            Table("Scores of translations", ("score", "value", *spread, "references"), rows).html()
+        )
     if measured := measures(evaluation, metrics):
         definitions = [(measure.name, measure.value, measure.definition) for measure in measured]
-        tables.append(Table("", ("measure", "value", "definition"), definitions).html())
+        tables.append(
+            Table("Under teacher forcing", ("measure", "value", "definition"), definitions).html()
+        )
     return join([element("div", *tables, class_="grid"), _signatures(scores)])
 
 
@@ -81,13 +85,6 @@ def measures(evaluation: Evaluation | None, metrics: RunMetrics) -> list[Measure
 def interval(score: Score) -> str:
     """Return the confidence interval of a score as text, which is empty if there is none."""
     return "" if score.low is None or score.high is None else f"{score.low:.1f}–{score.high:.1f}"
-
-
-def bar(low: float, high: float) -> Html:
-    """Return a line from 0 to 100 with a mark from `low` to `high`."""
-    low, high = (min(max(end, 0.0), 100.0) for end in (low, high))
-    mark = element("i", style=f"left: {low:.2f}%; width: {high - low:.2f}%")
-    return element("span", mark if high > low else "", class_="line", aria_hidden="true")
 
 
 def _interval_bar(score: Score) -> Html:

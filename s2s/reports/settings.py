@@ -1,11 +1,11 @@
-"""The sections of a model report on its data, its settings and its training run."""
+"""The sections of a page on data, settings and the training run."""
 
-from s2s.config import Config, Section
+from s2s.config import DataConfig, Section
 from s2s.corpus import Corpus
 from s2s.model.metrics import RunMetrics
 from s2s.reports.blocks import Table, titled
+from s2s.reports.corpus_tables import coverage_table, leak_table, left_out_table, splits_table
 from s2s.reports.elements import Html, element, join
-from s2s.reports.summary import manifest_tables
 
 Row = tuple[object, ...]
 
@@ -20,13 +20,14 @@ def data_section(metrics: RunMetrics, corpus: Corpus | None) -> Html:
         rows.append(("training pairs", f"{trained.pairs:,}"))
     tables = [Table("Training", ("what", "value"), rows)]
     if corpus is not None:
-        tables += manifest_tables(corpus.manifest)
+        of_corpus = (splits_table, left_out_table, coverage_table, leak_table)
+        tables += [table(corpus.manifest) for table in of_corpus]
     blocks = [titled(table) for table in tables if table.rows]
-    return element("div", *blocks, class_="grid") if blocks else Html("")
+    return element("div", *blocks, class_="grid bars") if blocks else Html("")
 
 
-def settings_section(config: Config) -> Html:
-    """Return tables of all settings of a model."""
+def settings_section(config: DataConfig) -> Html:
+    """Return tables of all settings of a model or of a corpus."""
     languages = [
         ("source language", config.source_language),
         ("target language", config.target_language),

@@ -1,9 +1,15 @@
-"""Summaries of corpus and model directories, as pages."""
+"""Summaries of corpus and model directories: on a terminal, or as JSON."""
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table as RichTable
 
+from s2s.console import printable
 from s2s.corpus import Corpus, Manifest
 from s2s.corpus.directory import MANIFEST, SIDES
 from s2s.corpus.rules import RULES
@@ -11,42 +17,87 @@ from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
 from s2s.reports.blocks import Block, Curves, Histogram, Table
-from s2s.reports.page import Page
-from s2s.text.vocabulary import SPECIALS
+from s2s.reports.elements import as_text
+from s2s.text.vocabulary import SPECIALS, without_spacing
 
 SAMPLES = 5  # rows shown of each split
 
 
-def inspect(path: Path) -> Page:
+@dataclass(frozen=True)
+class Summary:
+    """What a directory holds: blocks in order."""
+
+    path: str
+    blocks: list[Block] = field(default_factory=list)
+
+
+def summarise(path: Path) -> Summary:
     """Return the summary of a corpus directory or a model directory.
 
     Raises:
         BadInput: `path` is neither, or broken.
     """
+    if is_corpus(path):
+        return Summary(str(path), _corpus_blocks(Corpus.open(path)))
+    return Summary(str(path), _model_blocks(ModelDirectory.load(path), RunMetrics.load(path)))
+
+
+def is_corpus(path: Path) -> bool:
+    """Return whether a directory is that of a corpus, and not that of a model.
+
+    Raises:
+        BadInput: it is neither.
+    """
     if (path / MANIFEST).is_file():
-        return Page(str(path), _corpus_blocks(Corpus.open(path)))
+        return True
     if (path / "config.json").is_file():
-        return Page(str(path), _model_blocks(ModelDirectory.load(path), RunMetrics.load(path)))
+        return False
     raise BadInput(f"{path} is neither a corpus directory ({MANIFEST}) nor a model directory")
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Print a summary on a terminal."""
+    console.rule(printable(summary.path))
+    for block in summary.blocks:
+        table = RichTable(title=block.title, title_justify="left", title_style="bold")
+        rows = block.lines()
+        for number, heading in enumerate(block.headings):
+            numeric = isinstance(block, Table) and all(isinstance(row[number], int) for row in rows)
+            table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(printable(as_text(value)) for value in row))
+        console.print(table)
+
+
+def as_json(summary: Summary) -> str:
+    """Return a summary as JSON: its blocks by their titles."""
+    blocks = {block.title: block.plain() for block in summary.blocks}
+    return json.dumps({"path": summary.path, **blocks}, indent=2, ensure_ascii=False)
 
 
 def _corpus_blocks(corpus: Corpus) -> list[Block]:
     """Return the tables of a manifest, histograms of the lengths, and samples of each split."""
     manifest = corpus.manifest
-    blocks: list[Block] = [*manifest_tables(manifest)]
+    blocks: list[Block] = [*_manifest_tables(manifest)]
     for side in SIDES:
         series = {split: sides[side] for split, sides in manifest.lengths.items()}
         blocks.append(Histogram(f"Lengths of the {side}", "tokens", series))
-    for split, count in manifest.rows.items():
-        chosen = np.linspace(0, count - 1, min(count, SAMPLES), dtype=int)
-        rows = corpus.split(split).select(chosen)
-        samples = list(zip(rows["source"][:], rows["target"][:], strict=True))
-        blocks.append(Table(f"Samples of {split}", SIDES, samples))
-    return blocks
+    samples = (
+        Table(f"Samples of {split}", SIDES, spread_pairs(corpus, split, SAMPLES))
+        for split in manifest.rows
+    )
+    return [*blocks, *samples]
+
+
+def spread_pairs(corpus: Corpus, split: str, most: int) -> list[tuple[str, str]]:
+    """Return at most so many pairs of a split, from its first row to its last, evenly spaced."""
+    count = corpus.manifest.rows[split]
+    rows = corpus.split(split).select(np.linspace(0, count - 1, min(count, most), dtype=int))
+    return list(zip(rows["source"][:], rows["target"][:], strict=True))
 
 
 # Titles and headings are also keys of `s2s inspect --json`: they stay as they are.
-def manifest_tables(manifest: Manifest) -> list[Table]:
+def _manifest_tables(manifest: Manifest) -> list[Table]:
     """Return tables of what `corpus.json` says of a corpus directory."""
     return [
         _settings(manifest),
@@ -156,12 +207,17 @@ def _known_words(manifest: Manifest) -> list[Table]:
                 (
                     split,
                     side,
-                    ", ".join(f"{w} {n}" for w, n in k.frequent_unknown.items()) or "none",
+                    ", ".join(f"{without_spacing(w)} {n}" for w, n in k.frequent_unknown.items())
+                    or "none",
                 )
                 for split, side, k in known
             ],
         ),
     ]
+
+
+def _counted(words: Mapping[str, int]) -> str:
+    return ", ".join(f"{without_spacing(word)} {number}" for word, number in words.items())
 
 
 def _model_blocks(directory: ModelDirectory, metrics: RunMetrics) -> list[Block]:

@@ -19,12 +19,15 @@ def training_section(config: Config, metrics: RunMetrics) -> Html:
 
 
 def _curves(epochs: tuple[EpochRecord, ...], rates: list[float], best: int | None) -> list[Curves]:
-    def curves(title: str, series: dict[str, list[float]], *, from_zero: bool = False) -> Curves:
-        return Curves(title, [epoch.epoch for epoch in epochs], series, best, from_zero)
+    def curves(
+        title: str, unit: str, series: dict[str, list[float]], *, from_zero: bool = False
+    ) -> Curves:
+        return Curves(title, [epoch.epoch for epoch in epochs], series, best, from_zero, unit)
 
     return [
         curves(
-            "Loss, nats per token",
+            "Loss",
+            "nats per token",
             {
                 "train": [epoch.train_loss for epoch in epochs],
                 "valid": [epoch.valid_loss for epoch in epochs],
@@ -32,15 +35,22 @@ def _curves(epochs: tuple[EpochRecord, ...], rates: list[float], best: int | Non
         ),
         curves(
             "Accuracy on valid, teacher forcing",
+            "share of tokens",
             {
                 "real tokens": [epoch.valid_token_accuracy for epoch in epochs],
                 "padded (Keras)": [epoch.valid_padded_accuracy for epoch in epochs],
             },
         ),
-        curves("Learning rate at the end of the epoch", {"learning rate": rates}, from_zero=True),
         curves(
-            "Speed",
-            {"target tokens per second": [epoch.target_tokens_per_second for epoch in epochs]},
+            "Learning rate at the end of the epoch",
+            "learning rate",
+            {"learning rate": rates},
+            from_zero=True,
+        ),
+        curves(
+            "Speed of training",
+            "tokens per second",
+            {"target tokens": [epoch.target_tokens_per_second for epoch in epochs]},
             from_zero=True,
         ),
     ]
@@ -48,12 +58,10 @@ def _curves(epochs: tuple[EpochRecord, ...], rates: list[float], best: int | Non
 
 def _note(config: Config) -> Html:
     """Return what makes the loss on `train` and on `valid` differ, if anything does."""
-    notes = []
-    if config.train.label_smoothing:
-        notes.append("The loss on train includes label smoothing, the loss on valid does not.")
-    if config.model.word_dropout:
-        notes.append("Word dropout hides some of the words in training, and none in validation.")
-    return element("p", " ".join(notes), class_="note") if notes else Html("")
+    if not config.model.word_dropout:
+        return Html("")
+    note = "Word dropout hides some of the words in training, and none in validation."
+    return element("p", note, class_="note")
 
 
 def _numbers(epochs: tuple[EpochRecord, ...], rates: list[float], best: int | None) -> Html:

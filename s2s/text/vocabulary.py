@@ -170,7 +170,7 @@ class Vocabulary:
 
     def surface(self, token_id: int) -> str:
         """Return a token as readers see it: without the characters that encode its spacing."""
-        return _without_spacing(self.tokens[token_id])
+        return without_spacing(self.tokens[token_id])
 
     def written_tokens(self, sentence: str) -> list[WrittenToken]:
         """Return the tokens of a sentence, and the text that each of them stands for there."""
@@ -192,14 +192,14 @@ class Vocabulary:
             elif self.tokens[i] == START:
                 tokens.append(WrittenToken(i, word, ""))
             else:
-                shown = written if self._rewrites else _without_spacing(self.tokens[i])
+                shown = written if self._rewrites else without_spacing(self.tokens[i])
                 tokens.append(WrittenToken(i, word, shown))
             previous = number
         return tokens
 
     def _shown(self, word: str) -> str:
         """Return a written word without the characters that encode its spacing."""
-        return word if self._rewrites else _without_spacing(word)
+        return word if self._rewrites else without_spacing(word)
 
     def _written_words(
         self, sentence: str, numbers: list[int], offsets: list[tuple[int, int]]
@@ -232,7 +232,7 @@ class Vocabulary:
         return text.removesuffix(JOIN)  # which ends a translation that was cut off there
 
 
-def _without_spacing(token: str) -> str:
+def without_spacing(token: str) -> str:
     """Return a token without the characters that encode its spacing; SPACE becomes a space."""
     return token.replace(JOIN, "").replace(START, "").replace(SPACE, " ")
 

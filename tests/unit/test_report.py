@@ -7,8 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,12 @@ from s2s.decoding.translator import Translator
 from s2s.evaluation.evaluate import evaluate
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics, Score, ValidScores
+from s2s.reports.attention_map import STRONG
 from s2s.reports.model_report import MAPS, WORST, report
 from s2s.reports.samples import SAMPLES
+from tests.support.browser import BROWSER, require_readable
 from tests.support.corpora import Prepare, train_model
+from tests.support.html import read, section, titles
 
 HOSTILE = "<script>alert(1)</script> & \"quotes\" 'and' <img src=x onerror=alert(2)>"
 ALWAYS = ["Scores", "Training", "Attention", "Data", "Settings", "Run and versions"]
@@ -33,69 +34,6 @@ ALL = [
     "Scores", "Training", "Lengths", "Breakdowns", "Attention", "Samples", "Worst sentences",
     "Data", "Settings", "Run and versions",
 ]  # fmt: skip
-VOID = {"meta", "link", "img", "br", "hr", "input", "base"}
-
-
-@dataclass
-class Element:
-    """An element of the page, as a browser would find it."""
-
-    name: str
-    attributes: dict[str, str]
-    children: list["Element | str"] = field(default_factory=list)
-
-    @property
-    def text(self) -> str:
-        return "".join(c if isinstance(c, str) else c.text for c in self.children)
-
-    def find(self, name: str, class_: str = "") -> list["Element"]:
-        """All elements of a name, and a class, inside this one."""
-        found = []
-        for child in self.children:
-            if isinstance(child, Element):
-                fits = class_ in child.attributes.get("class", "").split() or not class_
-                found += [child] * (fits and name in (child.name, "*")) + child.find(name, class_)
-        return found
-
-
-class Tree(HTMLParser):
-    """Reads a page, and finds tags that are not closed in their order."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.root = Element("", {})
-        self._open = [self.root]
-        self.feed(page)
-        self.close()
-        assert self._open == [self.root]
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = Element(tag, {name: value or "" for name, value in attrs})
-        self._open[-1].children.append(found)
-        if tag not in VOID:
-            self._open.append(found)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._open[-1].children.append(Element(tag, {n: v or "" for n, v in attrs}))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop().name == tag
-
-    def handle_data(self, data: str) -> None:
-        self._open[-1].children.append(data)
-
-
-def read(page: str) -> Element:
-    return Tree(page).root
-
-
-def titles(page: str) -> list[str]:
-    return [heading.text for heading in read(page).find("h2")]
-
-
-def section(page: str, title: str) -> Element:
-    [found] = [s for s in read(page).find("section") if s.find("h2")[0].text == title]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +78,7 @@ def test_a_page_has_all_its_sections_and_links_to_them(page: str) -> None:
     [links] = read(page).find("nav")
     anchors = {s.attributes["id"] for s in read(page).find("section")}
     assert {link.attributes["href"] for link in links.find("a")} == {f"#{to}" for to in anchors}
-    assert read(page).find("h1")[0].text == "English → French"
+    assert read(page).find("h1")[0].text == "English to French (en-fr)"
     assert len(section(page, "Training").find("svg")) == 4
     assert len(section(page, "Lengths").find("svg")) == 2
     assert len(section(page, "Attention").find("table", "map")) == MAPS
@@ -383,8 +321,6 @@ def test_bad_directories_give_one_line_and_leave_no_page(
 
 # ---- in a browser -------------------------------------------------------------------------------
 
-BROWSER = shutil.which("chromium")
-
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on the path")
 @pytest.mark.parametrize(("scheme", "width"), [("light", 390), ("dark", 1280)])
@@ -416,6 +352,31 @@ def test_a_browser_shows_the_page(page: str, scheme: str, width: int, tmp_path: 
     assert not inked[:, -3:].any()  # nothing runs out of a narrow window
 
 
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on the path")
+def test_anybody_can_read_the_page(page: str, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page, "utf-8")
+    require_readable(tmp_path / "page.html")
+
+
+def test_numbers_of_a_map_have_contrast_at_every_weight(page: str) -> None:
+    [style] = read(page).find("style")
+    schemes = re.findall(r":root \{(.*?)\}", style.text, re.DOTALL)
+    for colours in schemes:
+        found = dict(re.findall(r"--(page|heat|on-shade|on-heat): ([^;]+);", colours))
+        ground, heat = _channels(found["page"]), list(map(int, found["heat"].split()))
+        for percent in range(101):
+            weight = percent / 100
+            shade = [g + (h - g) * weight for g, h in zip(ground, heat, strict=True)]
+            cell = "#" + "".join(f"{round(channel):02x}" for channel in shade)
+            text = found["on-heat" if weight > STRONG else "on-shade"]
+            assert contrast(text, cell) >= 4.5, (percent, colours)
+
+
+def _channels(colour: str) -> list[int]:
+    digits = colour[1:] if len(colour) == 7 else "".join(2 * d for d in colour[1:])
+    return [int(digits[n : n + 2], 16) for n in (0, 2, 4)]
+
+
 def test_colours_of_text_have_contrast_in_both_schemes(page: str) -> None:
     [style] = read(page).find("style")
     schemes = [dict(re.findall(r"(--[a-z]+(?:-\d)?): (#[0-9a-f]+)", block))
@@ -435,7 +396,6 @@ def contrast(one: str, other: str) -> float:
 
 
 def _luminance(colour: str) -> float:
-    digits = colour[1:] if len(colour) == 7 else "".join(2 * d for d in colour[1:])
-    parts = [int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4)]
+    parts = [channel / 255 for channel in _channels(colour)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

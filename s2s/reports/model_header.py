@@ -1,57 +1,39 @@
 """The header of a model report: what the model is, and its most important numbers."""
 
-from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.evaluation.evaluate import Evaluation
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
-from s2s.reports.elements import Html, element
+from s2s.reports.page import Header, Tile
 from s2s.reports.scores import interval, measures, scores_of
-from s2s.text.languages import language_name
 from s2s.text.vocabulary import SPECIALS
 
 
-def header(
+def model_header(
     name: str,
     model: ModelDirectory,
     metrics: RunMetrics,
     evaluation: Evaluation | None,
     corpus: Corpus | None,
-    links: Html,
-) -> Html:
-    """Return the header of a report, with links to its sections."""
+) -> Header:
+    """Return the header of a report.
+
+    Args:
+        evaluation: of the model on a split of `corpus`, if there is one.
+    """
     parameters = sum(weights.numel() for weights in model.model.parameters())
     scores = scores_of(evaluation, metrics)
     tiles = [
         *(
-            (score.name, f"{score.score:.1f}", interval(score))
+            Tile(score.name, f"{score.score:.1f}", interval(score))
             for score in scores
             if score.references == scores[0].references
         ),
-        *((measure.name, measure.value, measure.unit) for measure in measures(evaluation, metrics)),
-        ("parameters", _abbreviate(parameters), f"{parameters:,}"),
+        *(Tile(each.name, each.value, each.unit) for each in measures(evaluation, metrics)),
+        Tile("parameters", _abbreviate(parameters), f"{parameters:,}"),
     ]
-    return element(
-        "header",
-        element("p", f"Model report · {name}", class_="eyebrow"),
-        element("h1", language_pair(model.config)),
-        element("p", _describe_model(model), class_="lead"),
-        element(
-            "dl",
-            *(
-                element("div", element("dt", name), element("dd", value, element("small", note)))
-                for name, value, note in tiles
-            ),
-            class_="tiles",
-        ),
-        element("p", _describe_measurement(evaluation, corpus, metrics), class_="note"),
-        links,
-    )
-
-
-def language_pair(config: Config) -> str:
-    """Return the names of the languages that a model translates between."""
-    return f"{language_name(config.source_language)} → {language_name(config.target_language)}"
+    note = _describe_measurement(evaluation, corpus, metrics)
+    return Header("Model", name, model.config, _describe_model(model), tiles, note)
 
 
 def _describe_model(directory: ModelDirectory) -> str:

@@ -1,0 +1,22 @@
+"""The HTML page that `s2s inspect` writes of a directory."""
+
+from pathlib import Path
+
+from s2s.corpus import Corpus
+from s2s.model.directory import ModelDirectory
+from s2s.model.metrics import RunMetrics
+from s2s.reports.corpus_page import corpus_page
+from s2s.reports.model_report import report
+from s2s.reports.summary import is_corpus
+
+
+def inspect_as_html(path: Path) -> str:
+    """Return the page of a corpus directory, or the report of a model directory.
+
+    Raises:
+        BadInput: `path` is neither, or broken, or matplotlib is not installed.
+    """
+    name = path.resolve().name
+    if is_corpus(path):
+        return corpus_page(Corpus.open(path), name)
+    return report(ModelDirectory.load(path), RunMetrics.load(path), name=name)

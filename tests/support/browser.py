@@ -1,0 +1,34 @@
+"""Pages in a real browser."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+BROWSER = shutil.which("chromium")
+
+
+def require_readable(page: Path) -> None:
+    """Check a page on a phone in dark, and in a wide window in light.
+
+    Nobody is shut out by what axe can find, nothing runs out of the window, and the page asks for
+    no other file.
+    """
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
+    heard: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        for width, scheme in ((390, "dark"), (1280, "light")):
+            shown = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+            shown.on("request", lambda request: heard.append(request.url))
+            shown.on("console", lambda message: heard.append(message.text))
+            shown.goto(page.as_uri())
+            assert axe.Axe().run(shown).response["violations"] == []
+            assert shown.evaluate("document.documentElement.scrollWidth") <= width
+            boxes = [plot.bounding_box() for plot in shown.locator("svg").all()]
+            assert boxes
+            assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+            shown.close()
+        browser.close()
+    assert set(heard) == {page.as_uri()}
