@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from s2s.cli.output import print_comparison
+from s2s.cli.output import print_comparison, tell_warnings
 from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
@@ -57,3 +57,4 @@ class Compare(Verb):
             print(comparison.to_json())
         else:
             print_comparison(comparison)
+        tell_warnings(comparison.warnings(corpus.manifest))

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from s2s.cli.output import opened, print_evaluation, tell_incomplete
+from s2s.cli.output import opened, print_evaluation, tell_incomplete, tell_warnings
 from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
@@ -66,9 +66,10 @@ class Evaluate(Verb):
             path = stack.enter_context(model_path(self.model, self.checkpoint))
             model = ModelDirectory.load(path)
             decode = model.config.decode.changed(**self.decoding.settings())
+            corpus = Corpus.open(self.corpus)
             evaluation = evaluate(
                 model,
-                Corpus.open(self.corpus),
+                corpus,
                 self.split,
                 decode=decode,
                 samples=SAMPLES if self.intervals else 0,
@@ -86,5 +87,6 @@ class Evaluate(Verb):
             print(evaluation.to_json())
         else:
             print_evaluation(str(self.model), evaluation)
+        tell_warnings(evaluation.warnings(corpus.manifest))
         lines = [place + 1 for place in evaluation.translations.incomplete]
         tell_incomplete(lines, decode.max_length)

@@ -15,6 +15,7 @@ from s2s.console import printable
 from s2s.files import new_file
 
 if TYPE_CHECKING:
+    from s2s.corpus.directory import CorpusWarning
     from s2s.evaluation.compare import Comparison
     from s2s.evaluation.evaluate import Evaluation
     from s2s.preparation.pipeline import DryRun
@@ -47,6 +48,12 @@ def tell_incomplete(lines: Sequence[int], max_length: int) -> None:
         f"repeating the same words; {'line' if len(lines) == 1 else 'lines'}: {numbers}{more}",
         file=sys.stderr,
     )
+
+
+def tell_warnings(warnings: "Sequence[CorpusWarning]") -> None:
+    """Print warnings on standard error, a line for each."""
+    for warning in warnings:
+        print(f"warning: {printable(warning.text)}", file=sys.stderr)
 
 
 def print_dry_run(planned: "DryRun") -> None:

@@ -15,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig, describe
 from s2s.console import SweepTable, TrialProgress
 from s2s.corpus import Corpus
-from s2s.corpus.warnings import decoding_warnings
+from s2s.corpus.warnings import run_warnings
 from s2s.distributed import ray_internals
 from s2s.distributed.cluster import WorkerResources, cluster
 from s2s.distributed.sweep import Sweep, Trial
@@ -89,7 +89,7 @@ def tune(
         "config": config.model_dump(mode="json"),
         "sizes": tried,
     }
-    warnings = (*opened.manifest.warnings, *decoding_warnings(opened.manifest, config.decode))
+    warnings = (*opened.manifest.warnings, *run_warnings(opened.manifest, config))
     with SweepTable() as table, cluster(table.log):
         for warning in warnings:
             table.log(f"warning: {warning.text}")

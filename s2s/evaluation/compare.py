@@ -7,7 +7,9 @@ from operator import ne
 from pathlib import Path
 from types import MappingProxyType
 
-from s2s.corpus import Corpus
+from s2s.corpus import Corpus, Manifest
+from s2s.corpus.directory import CorpusWarning
+from s2s.corpus.warnings import score_warnings
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.evaluation.references import References, check_languages
@@ -42,6 +44,15 @@ class Comparison:
     different: int  # of them, those that the systems translate differently
     samples: int  # bootstrap resamples
     differences: tuple[Difference, ...]  # of BLEU, chrF and TER
+
+    def warnings(self, manifest: Manifest) -> tuple[CorpusWarning, ...]:
+        """Return a warning if the split is so small that its scores are uncertain.
+
+        Args:
+            manifest: of the corpus that the split is of.
+        """
+        bleu = next(each for each in self.differences if each.name == "BLEU")
+        return score_warnings(manifest, self.split, self.sentences, max(bleu.a, bleu.b))
 
     def to_json(self) -> str:
         """Return the comparison as JSON text."""

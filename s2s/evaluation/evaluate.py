@@ -9,8 +9,10 @@ import pyarrow as pa
 from datasets import Dataset
 
 from s2s.config import DecodeConfig
-from s2s.corpus import Corpus
+from s2s.corpus import Corpus, Manifest
 from s2s.corpus.batches import Batches
+from s2s.corpus.directory import CorpusWarning
+from s2s.corpus.warnings import score_warnings
 from s2s.decoding.translation import Translations
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
@@ -52,6 +54,16 @@ class Evaluation:
     def sentences(self) -> int:
         """Number of distinct sources, each of which was translated once."""
         return len(self.references.sources)
+
+    def warnings(self, manifest: Manifest) -> tuple[CorpusWarning, ...]:
+        """Return a warning if the split is so small that its scores are uncertain.
+
+        Args:
+            manifest: of the corpus that the split is of.
+        """
+        bleu = next(score for score in self.scores if score.name == "BLEU")
+        margin = None if bleu.low is None or bleu.high is None else (bleu.high - bleu.low) / 2
+        return score_warnings(manifest, self.split, self.sentences, bleu.score, margin)
 
     @property
     def perplexity(self) -> float:

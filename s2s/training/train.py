@@ -13,7 +13,7 @@ import torch
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.console import EpochBar
 from s2s.corpus import Corpus
-from s2s.corpus.warnings import decoding_warnings
+from s2s.corpus.warnings import run_warnings, score_warnings
 from s2s.devices import find_device
 from s2s.errors import BadInput, Failed, Stopped
 from s2s.model.metrics import EpochRecord, RunMetrics, Score
@@ -111,7 +111,7 @@ class Plan:
         """
         options, settings = self.options, self.config.train
         manifest = self.corpus.manifest
-        warnings = (*manifest.warnings, *decoding_warnings(manifest, self.config.decode))
+        warnings = (*manifest.warnings, *run_warnings(manifest, self.config))
         for warning in warnings:
             log(f"warning: {warning.text}")
         # A place that cannot be used is reported before anything is made or dropped.
@@ -148,7 +148,9 @@ class Plan:
                 time.perf_counter() - self.begin, versions=versions, log=log,
             )  # fmt: skip
         log(f"weights {metrics.weights}; on valid, {metrics.decoding}: {_describe(metrics.scores)}")
-        for warning in warnings:
+        sentences = sum(manifest.references["valid"].values())
+        bleu = next(score.score for score in metrics.scores if score.name == "BLEU")
+        for warning in (*warnings, *score_warnings(manifest, "valid", sentences, bleu)):
             log(f"warning: {warning.text}")
         log(f"model directory: {out}")
         return TrainedModel(out, metrics)

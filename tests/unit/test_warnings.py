@@ -1,15 +1,18 @@
-"""Warnings of a corpus: each follows from its numbers, is kept in the manifest and shown."""
+"""Warnings: each follows from the numbers of a corpus, a run or an evaluation, and is shown."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from s2s.cli.main import main
-from s2s.config import DataConfig, DecodeConfig
+from s2s.config import Config, DataConfig, DecodeConfig, TrainConfig
 from s2s.corpus import Corpus, Manifest
+from s2s.corpus.directory import SIDES
 from s2s.corpus.rules import REMEDIES, RULES
-from s2s.corpus.warnings import corpus_warnings, decoding_warnings, drops_in_words
+from s2s.corpus.warnings import corpus_warnings, drops_in_words, run_warnings, score_warnings
+from s2s.evaluation.scores import score
 from tests.support.corpora import Pairs
 
 Captured = pytest.CaptureFixture[str]
@@ -93,14 +96,123 @@ def test_words_that_occur_once_are_told(usual: Manifest) -> None:
     assert changed(usual, **known, known__train__source__words=1_300) == []
 
 
-def test_targets_longer_than_what_a_model_may_write_are_told(usual: Manifest) -> None:
-    lengths = {"valid": {"source": {5: 100}, "target": {5: 98, 16: 1, 17: 2}}}
-    manifest = usual.model_copy(update={"lengths": lengths})
-    assert decoding_warnings(manifest, DecodeConfig(max_length=17)) == ()
-    assert decoding_warnings(manifest, DecodeConfig(max_length=16))[0].text == (
-        "2% of the targets of valid are longer than --decode.max-length 16: such translations "
-        "will be cut"
+def test_how_few_pairs_are_useless_is_told(usual: Manifest) -> None:
+    def said(rows: int) -> str:
+        [warning] = corpus_warnings(
+            usual.model_copy(update={"rows": {**usual.rows, "train": rows}})
+        )
+        return warning.text
+
+    assert said(20) == (
+        "20 pairs to train on: too few to learn anything from, they only serve to try the "
+        "commands; a model that translates needs tens of thousands"
     )
+    assert "enough to try the commands" in said(100)
+
+
+# ---- settings of a run --------------------------------------------------------------------------
+
+
+def run_texts(manifest: Manifest, rows: int, **settings: object) -> dict[str, str]:
+    """The warnings of training on so many pairs of ten target tokens, by their kinds."""
+    lengths = {**manifest.lengths, "train": {side: {10: rows} for side in SIDES}}
+    changes = {"rows": {**manifest.rows, "train": rows}, "lengths": lengths}
+    config = Config(train=TrainConfig.model_validate(settings))
+    found = run_warnings(manifest.model_copy(update=changes), config)
+    return {warning.kind: warning.text for warning in found}
+
+
+def test_usual_settings_have_no_warning(usual: Manifest) -> None:
+    assert run_texts(usual, 90_000, warmup_steps=400) == {}
+    assert run_texts(usual, 90_000, warmup_steps=400, batch_tokens=4_000) == {}
+
+
+def test_a_warm_up_longer_than_the_run_is_told(usual: Manifest) -> None:
+    settings = {"epochs": 6, "batch_size": 128, "warmup_steps": 400, "log_steps": 10}
+    assert run_texts(usual, 2_944, **settings) == {
+        "long_warm_up": "138 steps in all, but the warm-up is 400 steps: set "
+        "--train.warmup-steps 14 or so, or train longer"
+    }
+    assert run_texts(usual, 2_944, **{**settings, "warmup_steps": 70}).keys() == {"long_warm_up"}
+    assert run_texts(usual, 2_944, **{**settings, "warmup_steps": 69}) == {}
+    assert run_texts(usual, 2_944, **{**settings, "warmup_steps": 14}) == {}
+    assert (
+        "23 steps in all"
+        in run_texts(usual, 2_300, batch_tokens=1_000, epochs=1, warmup_steps=12, log_steps=1)[
+            "long_warm_up"
+        ]
+    )
+
+
+def test_a_batch_that_holds_the_corpus_is_told(usual: Manifest) -> None:
+    assert run_texts(usual, 66, batch_size=66) == {
+        "one_step_per_epoch": "an epoch is one step, as one batch holds all 66 pairs to train on: "
+        "set --train.batch-size 8 or so"
+    }
+    assert run_texts(usual, 66, batch_tokens=4_000)["one_step_per_epoch"].endswith(
+        "set --train.batch-tokens 82 or so"
+    )
+    assert run_texts(usual, 67, batch_size=66, log_steps=2) == {}
+    assert run_texts(usual, 1, batch_size=66) == {}
+
+
+def test_a_loss_that_is_logged_less_than_once_an_epoch_is_told(usual: Manifest) -> None:
+    assert run_texts(usual, 3_000, batch_size=128, log_steps=50) == {
+        "rare_logs": "an epoch has 24 steps, but the loss of training is logged only every 50 "
+        "steps: set --train.log-steps 4 or so"
+    }
+    assert run_texts(usual, 3_000, batch_size=128, log_steps=24) == {}
+
+
+def test_targets_longer_than_what_a_model_may_write_are_told(usual: Manifest) -> None:
+    lengths = {**usual.lengths, "valid": {"source": {5: 100}, "target": {5: 98, 16: 1, 17: 2}}}
+    manifest = usual.model_copy(update={"lengths": lengths})
+
+    def said(max_length: int) -> list[str]:
+        config = Config(decode=DecodeConfig(max_length=max_length))
+        return [warning.text for warning in run_warnings(manifest, config)]
+
+    assert said(17) == []
+    assert said(16) == [
+        "2% of the targets of valid are longer than --decode.max-length 16, and such translations "
+        "will be cut: set --decode.max-length 17"
+    ]
+
+
+# ---- scores -------------------------------------------------------------------------------------
+
+
+def test_scores_of_few_sentences_are_told_with_what_makes_them_surer(usual: Manifest) -> None:
+    def said(split: str, sentences: int, bleu: float = 40.0, margin: float | None = None) -> str:
+        return "".join(
+            warning.text for warning in score_warnings(config, split, sentences, bleu, margin)
+        )
+
+    corpus = usual.config.corpus.model_copy(update={"valid": 0.02, "test": 0.1})
+    config = usual.model_copy(update={"config": usual.config.model_copy(update={"corpus": corpus})})
+    assert said("valid", 66) == (
+        "66 sentences of valid: BLEU is uncertain by about ± 8 points; hold out more, as s2s "
+        "prepare does with --corpus.valid 0.1"
+    )
+    assert said("test", 66).endswith("points; a larger split would say more")
+    assert "± 2 points" not in said("valid", 1_000)
+    assert said("valid", 1_000) == said("valid", 470) == ""
+    assert said("valid", 469)
+    assert said("valid", 66, bleu=2.1) == ""
+    assert "± 5 points" in said("valid", 66, margin=4.6)  # what was measured counts
+    assert said("valid", 66, margin=2.0) == ""
+
+
+def test_the_rule_of_thumb_is_about_what_the_bootstrap_gives(usual: Manifest) -> None:
+    """For 100 sentences of which each has a wrong word in the middle, or none."""
+    words = [f"the sentence number {n} has a few words in it" for n in range(100)]
+    wrong = [s.replace("has a few", "had few") if n % 2 else s for n, s in enumerate(words)]
+    [bleu] = score(wrong, [[s] for s in words], "", measures=("BLEU",), samples=200)
+    assert bleu.low is not None
+    assert bleu.high is not None
+    [thumb] = score_warnings(usual, "valid", 100, bleu.score)
+    told = float(re.findall(r"± (\d+)", thumb.text)[0])
+    assert told / 2 < (bleu.high - bleu.low) / 2 < told * 2
 
 
 def test_every_rule_has_a_remedy() -> None:
@@ -149,6 +261,44 @@ def test_warnings_are_kept_and_shown(pairs_file: Path, tmp_path: Path, capsys: C
     assert "few_pairs" in capsys.readouterr().out
     assert main(["inspect", str(out), "--html", str(tmp_path / "page.html")]) == 0
     assert "to train on: enough to try the commands" in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_training_begins_and_ends_with_what_does_not_fit(
+    corpus: Corpus, tmp_path: Path, capsys: Captured
+) -> None:
+    flags = ["--corpus", str(corpus.path), "--out", str(tmp_path / "model"), "--train.epochs", "1"]
+    flags += ["--train.warmup-steps", "3", "--train.batch-size", "500", "--model.hidden-size", "8"]
+    assert main(["train", "demo", *flags]) == 0
+    said = capsys.readouterr().out.splitlines()
+    told = [
+        *(f"warning: {warning.text}" for warning in corpus.manifest.warnings),
+        "warning: 1 step in all, but the warm-up is 3 steps: set --train.warmup-steps 1 or so, or "
+        "train longer",
+        f"warning: an epoch is one step, as one batch holds all {corpus.manifest.rows['train']} "
+        f"pairs to train on: set --train.batch-size {corpus.manifest.rows['train'] // 8} or so",
+    ]
+    begin = said.index(told[0])
+    assert said[begin : begin + len(told)] == told
+    assert said[-1 - len(told) : -1] == told
+
+
+def test_evaluate_and_compare_tell_how_sure_their_scores_are(
+    model_dir: Path, corpus: Corpus, capsys: Captured
+) -> None:
+    with_corpus = ["--corpus", str(corpus.path), "--split", "test", "--json"]
+    assert main(["evaluate", str(model_dir), *with_corpus]) == 0
+    evaluated = capsys.readouterr()
+    sentences = json.loads(evaluated.out)["sentences"]
+    start = f"warning: {sentences} sentences of test: BLEU is uncertain by about ± "
+    assert evaluated.err.startswith(start)
+    assert main(["compare", str(model_dir), str(model_dir), *with_corpus, "--samples", "5"]) == 0
+    compared = capsys.readouterr()
+    assert json.loads(compared.out)["sentences"] == sentences
+    assert compared.err == evaluated.err
+    assert main(["evaluate", str(model_dir), *with_corpus, "--intervals"]) == 0
+    measured = capsys.readouterr()
+    bleu = json.loads(measured.out)["scores"][0]
+    assert measured.err.startswith(f"{start}{(bleu['high'] - bleu['low']) / 2:.0f} points")
 
 
 # ---- vocabularies -------------------------------------------------------------------------------
