@@ -67,9 +67,10 @@ def progress_line(progress: Progress, epochs: int) -> str:
 
 def epoch_line(record: EpochRecord, epochs: int) -> str:
     """Return the results of an epoch as a line, for a run of so many epochs."""
+    bleu = "" if record.valid_bleu is None else f"  BLEU {record.valid_bleu:.2f}"
     return (
         f"epoch {record.epoch}/{epochs}  train loss {record.train_loss:.4f}  "
         f"valid loss {record.valid_loss:.4f}  token accuracy {record.valid_token_accuracy:.4f}  "
         f"padded accuracy {record.valid_padded_accuracy:.4f}  "
-        f"{record.pairs_per_second:,.0f} pairs/s  {record.seconds:.1f} s"
+        f"{record.pairs_per_second:,.0f} pairs/s  {record.seconds:.1f} s{bleu}"
     )

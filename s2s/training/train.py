@@ -69,8 +69,9 @@ class Plan:
             model: settings of the network; those of `options.init_from` take precedence.
 
         Raises:
-            BadInput: the corpus is broken, or does not fit the settings.
+            BadInput: the corpus is broken, or does not fit the settings, or a tracker is unknown.
         """
+        options.watch.check()
         begin = time.perf_counter()
         opened = Corpus.open(corpus.resolve())
         if options.init_from is not None:
