@@ -30,7 +30,8 @@ from s2s.training.checkpoints import CheckpointManifest, Checkpoints, FileHash
 from s2s.training.host import Progress, SilentHost
 from s2s.training.signals import Signals
 from s2s.training.state import STATE
-from s2s.training.trackers import JsonLines
+from s2s.training.trackers.json_lines import JsonLines
+from s2s.training.trackers.tracker import TrackedRun
 from tests.support.corpora import Prepare
 from tests.support.training import (
     CPU,
@@ -160,7 +161,13 @@ def test_the_train_loss_is_the_mean_over_all_tokens_of_all_rows(
 def test_steps_are_reported_and_logged(odd: Corpus, tmp_path: Path) -> None:
     host, file = Recorder(), tmp_path / "metrics.jsonl"
     config = settings(log_steps=3, clip_norm=0.5)
-    trained(odd, config, tmp_path, host=host, make_tracker=lambda step: JsonLines(file, step))
+    trained(
+        odd,
+        config,
+        tmp_path,
+        host=host,
+        make_tracker=lambda step: JsonLines(TrackedRun("run", tmp_path, {}, step)),
+    )
     assert [(p.epoch, p.step, p.steps) for p in host.reports] == [
         (1, 3, 7), (1, 6, 7), (2, 2, 7), (2, 5, 7),
     ]  # fmt: skip

@@ -60,9 +60,10 @@ class Wandb:
             settings=wandb.Settings(silent=True, console="off", **timeouts),
         )
         self._run.define_metric("*", step_metric="step")
-        files = Path(self._run.dir).parent
-        offline = f"offline; to upload the run: wandb sync {files}"
-        log(f"wandb: {offline if self._run.offline else self._run.url}")
+        if self._run.offline:
+            log(f"wandb: offline; to upload the run: wandb sync {Path(self._run.dir).parent}")
+        elif self._run.url:
+            log(f"wandb: {self._run.url}")
         self._closed = False
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
