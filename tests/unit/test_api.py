@@ -1,17 +1,21 @@
 """The Python interface: from pairs to a translator, in this process."""
 
+import json
 import os
 import pickle
 import signal
 import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import s2s
 from s2s.errors import BadInput, Stopped
+from s2s.training.trackers.tracker import TrackedRun, ValidSample
 
 SMALL = {"train.epochs": 2, "model.hidden_size": 16, "model.embedding_size": 16,
          "train.batch_size": 32, "decode.max_length": 12}  # fmt: skip
@@ -51,6 +55,58 @@ def test_pairs_become_a_translator(
     evaluation = s2s.evaluate(trained.path, prepared_corpus.path, settings={"beam": 2})
     assert (evaluation.split, evaluation.decoding) == ("test", "beam 2")
     assert s2s.evaluate(translator, prepared_corpus).loss == evaluation.loss
+
+
+def test_a_run_is_tracked_as_wanted_and_stays_the_same_run(
+    prepared_corpus: s2s.Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = s2s.train(
+        prepared_corpus, tmp_path / "model", "demo", SMALL, threads=1,
+        track="tests.unit.test_api:Notes", samples=2, print_samples=True, bleu_every=1,
+    )  # fmt: skip
+    run = tmp_path / "model.run"
+    assert not (run / "tensorboard").exists()
+    assert json.loads((run / "notes.json").read_text()) == ["model", 2, 4, True]
+    assert len((run / "samples.jsonl").read_text().splitlines()) == 4
+    best = trained.metrics.best
+    assert best is not None
+    assert best.valid_bleu == pytest.approx(trained.metrics.scores[0].score)
+    said = capsys.readouterr().out
+    assert f"BLEU {best.valid_bleu:.2f}" in said
+    assert said.count("  translation  ") == 4
+    # Another way to watch a run does not make another run of it.
+    assert set(json.loads((run / "run.json").read_text())) == {
+        "corpus", "config", "start", "checkpoints"
+    }  # fmt: skip
+
+
+class Notes:
+    """A tracker of one's own, which counts."""
+
+    def __init__(self, run: TrackedRun) -> None:
+        self.file, self.name = run.folder / "notes.json", run.name
+        self.epochs = self.samples = 0
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.epochs += "valid/bleu" in values
+
+    def log_samples(self, step: int, samples: Sequence[ValidSample]) -> None:
+        self.samples += len(samples)
+
+    def close(self, finished: bool) -> None:
+        self.file.write_text(json.dumps([self.name, self.epochs, self.samples, finished]))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"track": "tensorbord"}, {"samples": -1}, {"bleu_every": 0}], ids=str
+)
+def test_a_wrong_way_to_watch_is_found_before_anything_is_made(
+    prepared_corpus: s2s.Corpus, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    [name] = wrong
+    with pytest.raises(BadInput, match=rf"tensorboard|--{name.replace('_', '-')}"):
+        s2s.train(prepared_corpus, tmp_path / "model", "demo", SMALL, **wrong)
+    assert not any(tmp_path.iterdir())
 
 
 def test_training_works_in_a_thread_and_prints_nothing_if_quiet(
