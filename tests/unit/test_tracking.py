@@ -582,6 +582,7 @@ def test_a_run_that_is_resumed_is_the_same_in_wandb(tmp_path: Path) -> None:
     ] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_wandb_never_asks_for_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE")
