@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import MISSING, fields, is_dataclass, replace
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -33,6 +33,7 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
     hints = get_type_hints(kind)
     sections = [n for n, h in hints.items() if isinstance(h, type) and issubclass(h, Section)]
     program, default = f"s2s {name}", tyro.MISSING_NONPROP
+    _require_lists_once(kind, arguments)
     if sections:
         if arguments[:1] in (["-h"], ["--help"]):
             arguments = ["seed", *arguments]
@@ -62,6 +63,19 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
             reason = _reason(_one_line(errors.getvalue()), arguments, kind, default)
             raise BadInput(f"{reason} (see {program} --help)") from None
         raise
+
+
+def _require_lists_once(kind: type[Verb], arguments: list[str]) -> None:
+    """Check that an option whose values follow it is given once: only the last one would count.
+
+    Raises:
+        BadInput: one is given twice.
+    """
+    given = [each.partition("=")[0].replace("_", "-") for each in arguments]
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        option = f"--{name.replace('_', '-')}"
+        if get_origin(hint) is tuple and given.count(option) > 1:
+            raise BadInput(f"{option} is given twice; all values follow one {option}")
 
 
 def _names(arguments: list[str]) -> frozenset[str]:

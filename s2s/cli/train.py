@@ -46,9 +46,9 @@ class Train:
     """Folder or URI (of an object store, say) for the checkpoints, instead of OUT.run."""
 
     track: tuple[str, ...] = ("tensorboard",)
-    """Trackers to record the run with, besides OUT.run/metrics.jsonl: tensorboard; wandb or
-    wandb:PROJECT; mlflow:URI, or mlflow for the server at MLFLOW_TRACKING_URI; a class of your own
-    as package.module:Class. Several follow one --track; none after it turns all of them off."""
+    """Trackers that record the run, besides OUT.run/metrics.jsonl: tensorboard; wandb or
+    wandb:PROJECT; mlflow:URI (mlflow alone uses MLFLOW_TRACKING_URI); or your own class as
+    package.module:Class. Give several after one --track; with none after it, all are off."""
 
     samples: int = 4
     """Sentences of `valid` to translate after each epoch, for the trackers and

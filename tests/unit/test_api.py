@@ -5,7 +5,6 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import torch
 
 import s2s
 from s2s.errors import BadInput, Stopped
-from s2s.training.trackers.tracker import TrackedRun, ValidSample
 
 SMALL = {"train.epochs": 2, "model.hidden_size": 16, "model.embedding_size": 16,
          "train.batch_size": 32, "decode.max_length": 12}  # fmt: skip
@@ -62,11 +60,16 @@ def test_a_run_is_tracked_as_wanted_and_stays_the_same_run(
 ) -> None:
     trained = s2s.train(
         prepared_corpus, tmp_path / "model", "demo", SMALL, threads=1,
-        track="tests.unit.test_api:Notes", samples=2, print_samples=True, bleu_every=1,
+        track="tests.support.trackers:Lines", samples=2, print_samples=True, bleu_every=1,
     )  # fmt: skip
     run = tmp_path / "model.run"
     assert not (run / "tensorboard").exists()
-    assert json.loads((run / "notes.json").read_text()) == ["model", 2, 4, True]
+    told = (run / "lines.txt").read_text().splitlines()
+    assert (told[0], told[1].split()[1:], told[-1]) == (
+        "model 2 0",
+        ["valid/loss", "valid/bleu"],
+        "True",
+    )
     assert len((run / "samples.jsonl").read_text().splitlines()) == 4
     best = trained.metrics.best
     assert best is not None
@@ -78,23 +81,6 @@ def test_a_run_is_tracked_as_wanted_and_stays_the_same_run(
     assert set(json.loads((run / "run.json").read_text())) == {
         "corpus", "config", "start", "checkpoints"
     }  # fmt: skip
-
-
-class Notes:
-    """A tracker of one's own, which counts."""
-
-    def __init__(self, run: TrackedRun) -> None:
-        self.file, self.name = run.folder / "notes.json", run.name
-        self.epochs = self.samples = 0
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        self.epochs += "valid/bleu" in values
-
-    def log_samples(self, step: int, samples: Sequence[ValidSample]) -> None:
-        self.samples += len(samples)
-
-    def close(self, finished: bool) -> None:
-        self.file.write_text(json.dumps([self.name, self.epochs, self.samples, finished]))
 
 
 @pytest.mark.parametrize(

@@ -272,19 +272,7 @@ def test_a_tracker_that_cannot_write_is_logged_once_and_left_out() -> None:
 # ---- the choice -----------------------------------------------------------------------------
 
 MODULE = """
-class Lines:
-    def __init__(self, run):
-        self.path = run.folder / "lines.txt"
-        self.write(run.name, run.parameters["train.epochs"], run.resumed_from)
-    def log(self, step, values):
-        self.write(step, values["train/loss"])
-    def log_samples(self, step, samples):
-        self.write(step, samples[0].source, samples[0].reference, samples[0].translation)
-    def close(self, finished):
-        self.write(finished)
-    def write(self, *words):
-        with self.path.open("a") as file:
-            print(*words, file=file)
+from tests.support.trackers import Lines
 
 class Gone(Lines):
     def __init__(self, run):
@@ -310,11 +298,11 @@ def test_a_class_of_one_s_own_records_a_run(tmp_path: Path) -> None:
     names = ["trackers_of_mine:Gone", "trackers_of_mine:Lines"]
     logged: list[str] = []
     trackers = begin_trackers(names, run(tmp_path / "run", 7), logged.append)
-    trackers.log(8, {"train/loss": 2.5})
+    trackers.log(8, {"valid/loss": 2.5})
     trackers.log_samples(8, SAMPLES[:1])
     trackers.close(False)
     told = (tmp_path / "run" / "lines.txt").read_text().splitlines()
-    assert told == ["demo 3 7", "8 2.5", "8 Go! Va ! Va | vas !", "False"]
+    assert told == ["demo 3 7", "8 valid/loss", "8 1 Go!", "False"]
     assert [line["step"] for line in lines(tmp_path / "run" / "metrics.jsonl")] == [8]
     assert logged == ["trackers_of_mine:Gone: the server is gone; training continues without it"]
 
