@@ -6,7 +6,7 @@ import warnings
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -35,6 +35,7 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
     hints = get_type_hints(kind)
     sections = [n for n, h in hints.items() if isinstance(h, type) and issubclass(h, Section)]
     program, default = f"s2s {name}", tyro.MISSING_NONPROP
+    _require_lists_once(kind, arguments)
     file = _config_file(arguments)
     content = {} if file is None else read_config_file(file)
     preset, start = "", {}
@@ -86,6 +87,19 @@ def _config_file(arguments: list[str]) -> Path | None:
                 raise BadInput("--config: name a TOML or YAML file")
             return Path(arguments[number + 1])
     return None
+
+
+def _require_lists_once(kind: type[Verb], arguments: list[str]) -> None:
+    """Check that an option whose values follow it is given once: only the last one would count.
+
+    Raises:
+        BadInput: one is given twice.
+    """
+    given = [each.partition("=")[0].replace("_", "-") for each in arguments]
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        option = f"--{name.replace('_', '-')}"
+        if get_origin(hint) is tuple and given.count(option) > 1:
+            raise BadInput(f"{option} is given twice; all values follow one {option}")
 
 
 def _names(arguments: list[str]) -> frozenset[str]:

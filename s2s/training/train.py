@@ -74,8 +74,9 @@ class Plan:
             invocation: kept in the folder of the run.
 
         Raises:
-            BadInput: the corpus is broken, or does not fit the settings.
+            BadInput: the corpus is broken, or does not fit the settings, or a tracker is unknown.
         """
+        options.watch.check()
         begin = time.perf_counter()
         opened = Corpus.open(corpus.resolve())
         if options.init_from is not None:

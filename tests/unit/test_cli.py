@@ -70,6 +70,10 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
             ["train", "demo", "--corpus", "c", "--out", "m", "--train.learning-rate", "x"],
             "a number is needed, not 'x'",
         ),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--track", "wandb", "--track=mlflow"],
+            "--track is given twice; all values follow one --track",
+        ),
         (["translate", "m", "a", "b"], "unexpected 'b'; text with spaces must be in quotation"),
         (["train", "--corpus", "c", "--out", "m"], "a preset comes first"),
         (["tune", "--out", "m"], "a preset comes first"),
