@@ -4,13 +4,14 @@ import io
 import re
 import warnings
 from collections.abc import Mapping
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
 import tyro
-from tyro.conf import FlagCreatePairsOff
 
+from s2s.cli.help import EXAMPLE, explain
+from s2s.cli.options import groups, sections_of
 from s2s.cli.verb import Verb
 from s2s.config import Section
 from s2s.errors import BadInput
@@ -30,12 +31,10 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
         BadInput: an option is unknown or missing, or has a bad value.
         SystemExit: help was asked for, and printed.
     """
-    hints = get_type_hints(kind)
-    sections = [n for n, h in hints.items() if isinstance(h, type) and issubclass(h, Section)]
     program, default = f"s2s {name}", tyro.MISSING_NONPROP
-    if sections:
-        if arguments[:1] in (["-h"], ["--help"]):
-            arguments = ["seed", *arguments]
+    sections = sections_of(kind, EXAMPLE)
+    preset = None
+    if sections and arguments[:1] not in (["-h"], ["--help"]):
         if not arguments or arguments[0].startswith("-"):
             raise BadInput(
                 f"{program}: a preset comes first: {' or '.join(PRESETS)} "
@@ -45,21 +44,24 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
             raise BadInput(
                 f"{program}: unknown preset {arguments[0]!r}{did_you_mean(arguments[0], PRESETS)}"
             )
-        program, preset = f"{program} {arguments[0]}", PRESETS[arguments[0]]()
-        default = _defaults(kind, {name: getattr(preset, name) for name in sections})
-        arguments = arguments[1:]
+        preset, *arguments = arguments
+        program, sections = f"{program} {preset}", sections_of(kind, preset)
+        default = _defaults(kind, sections)
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        print(explain(name, kind, preset))
+        raise SystemExit
     errors = io.StringIO()
     try:
         with redirect_stderr(errors), warnings.catch_warnings(action="ignore"):
-            parsed: Verb = tyro.cli(
-                kind, prog=program, args=arguments, default=default, config=(FlagCreatePairsOff,)
-            )
-            if is_dataclass(parsed) and "given" in hints:
+            parsed: Verb = tyro.cli(kind, prog=program, args=arguments, default=default)
+            if is_dataclass(parsed) and "given" in get_type_hints(kind):
                 return replace(parsed, given=_names(arguments))
             return parsed
     except SystemExit as stop:
         if stop.code:
-            reason = _reason(_one_line(errors.getvalue()), arguments, kind, default)
+            options = (each for group in groups(kind, sections) for each in group.options)
+            known = {name for each in options for name in each.names} | {"--help"}
+            reason = _reason(_one_line(errors.getvalue()), arguments, known)
             raise BadInput(f"{reason} (see {program} --help)") from None
         raise
 
@@ -80,16 +82,14 @@ def _is_required(field: Any) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-def _reason(message: str, arguments: list[str], kind: type[Verb], default: Any) -> str:
+def _reason(message: str, arguments: list[str], known: set[str]) -> str:
     """Return what is wrong with arguments, in plain words.
 
     Args:
         message: what tyro says of them.
-        kind: class of the verb.
-        default: of the verb, as tyro takes it.
+        known: names of the options.
     """
     if message.startswith("Unrecognized options: "):
-        known = _option_names(kind, default)
         given = (each.partition("=")[0].replace("_", "-") for each in arguments)
         for name in given:
             if name.startswith("--") and name not in known:
@@ -100,7 +100,7 @@ def _reason(message: str, arguments: list[str], kind: type[Verb], default: Any) 
         names = re.findall(r"(--[\w.-]+) [A-Z\[]", message)
         if names:
             return f"missing: {', '.join(dict.fromkeys(names))}"
-        positional = re.search(r": [A-Z]+ (.+?)\.? \(required\)", message)
+        positional = re.search(r": \S+ (.+?)\.? \(required\)", message)
         return f"missing: {positional[1].lower()}" if positional else message
     if fault := re.match(r"Error parsing (\S+): (.*)", message):
         [given] = re.findall(r"'([^']*)'\]?$|$", fault[2])[:1]
@@ -112,14 +112,6 @@ def _reason(message: str, arguments: list[str], kind: type[Verb], default: Any) 
 
 # By what tyro's errors tell the kinds of values, and what people call them.
 _KINDS = {r"\bINT\b|for int\(\)": "a whole number", r"\bFLOAT\b|to float": "a number"}
-
-
-def _option_names(kind: type[Verb], default: Any) -> set[str]:
-    """Return the options of a verb, as its help has them."""
-    text = io.StringIO()
-    with suppress(SystemExit), redirect_stdout(text), warnings.catch_warnings(action="ignore"):
-        tyro.cli(kind, args=["--help"], default=default, config=(FlagCreatePairsOff,))
-    return set(re.findall(r"--[a-z][\w.-]*", text.getvalue()))
 
 
 def _one_line(box: str) -> str:
