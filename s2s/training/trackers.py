@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from s2s.errors import BadInput
+from s2s.extras import install_command
 from s2s.files import new_file, write_text
 
 
@@ -194,7 +195,7 @@ class MLflow:
         try:
             import mlflow
         except ImportError as error:
-            raise BadInput(f"MLflow: {error}; pip install 's2s[mlflow]'") from None
+            raise BadInput(f"MLflow: {error}; {install_command('mlflow')}") from None
         try:
             self._client: Any = mlflow.MlflowClient(tracking_uri=uri)
         except Exception as error:  # MLflow's own, and import errors of packages for a URI

@@ -82,5 +82,12 @@ def is_importable(name: str) -> bool:
     return source.exists() and re.search(rf"\b{path.name}\b", source.read_text()) is not None
 
 
+def test_what_pip_installs_is_called_by_its_name() -> None:
+    """`s2s` itself is another project's name on PyPI."""
+    another = re.compile(r"pip +install [^\n]*(?<![\w./-])s2s(?![\w./-])|['\"]s2s\[")
+    texts = {file: file.read_text() for file in files() if file.suffix in {".py", ".md", ".toml"}}
+    assert [file.name for file, text in texts.items() if another.search(text)] == []
+
+
 def test_no_file_is_too_large_to_review() -> None:
     assert all(file.stat().st_size < 1_000_000 for file in files())

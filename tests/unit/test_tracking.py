@@ -335,5 +335,5 @@ def test_a_uri_that_means_nothing_is_bad_input(store: str, tmp_path: Path) -> No
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="mlflow is installed")
 def test_without_the_package_the_extra_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"pip install 's2s\[mlflow\]'"):
+    with pytest.raises(BadInput, match=r"pip install 's2s-nmt\[mlflow\]'"):
         MLflow("http://127.0.0.1:1", "translators", "demo", {}, tmp_path / "mlflow", fail)
