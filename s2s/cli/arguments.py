@@ -1,10 +1,11 @@
 """Command-line arguments: parsed by tyro into a verb, with a preset's values as defaults."""
 
 import io
+import os
 import re
 import warnings
-from collections.abc import Mapping
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
@@ -52,7 +53,7 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
         raise SystemExit
     errors = io.StringIO()
     try:
-        with redirect_stderr(errors), warnings.catch_warnings(action="ignore"):
+        with redirect_stderr(errors), _unbroken(), warnings.catch_warnings(action="ignore"):
             parsed: Verb = tyro.cli(kind, prog=program, args=arguments, default=default)
             if is_dataclass(parsed) and "given" in get_type_hints(kind):
                 return replace(parsed, given=_names(arguments))
@@ -64,6 +65,20 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
             reason = _reason(_one_line(errors.getvalue()), arguments, known)
             raise BadInput(f"{reason} (see {program} --help)") from None
         raise
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Keep tyro from breaking what is wrong into lines, and long words with them."""
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "1000"
+    try:
+        yield
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
 
 
 def _names(arguments: list[str]) -> frozenset[str]:

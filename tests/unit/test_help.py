@@ -112,6 +112,20 @@ def test_without_a_preset_help_names_them_all(monkeypatch: pytest.MonkeyPatch) -
     assert "usage: s2s train seed --corpus" in help_of(["train", "seed"], 80, monkeypatch)
 
 
+def test_a_narrow_terminal_breaks_no_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    messages = set()
+    for width in (20, 80, 500):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["train", "demo", "--corpus", "c", "--out", "m", "--train.epochs", "0"]) == 2
+        assert main(["translate", "m", "x", "y" * 200]) == 2
+        messages.add(capsys.readouterr().err)
+    [message] = messages
+    assert "y" * 200 in message
+    assert "https" not in message
+
+
 # ---- completion ---------------------------------------------------------------------------------
 
 
