@@ -85,7 +85,7 @@ def is_importable(name: str) -> bool:
 
 def test_what_pip_installs_is_called_by_its_name() -> None:
     """`s2s` itself is another project's name on PyPI."""
-    another = re.compile(r"pip +install [^\n]*(?<![\w./-])s2s(?![\w./-])|['\"]s2s\[\w")
+    another = re.compile(r"pip +install [^\n`]*(?<![\w./-])s2s(?![\w./-])|['\"]s2s\[\w")
     texts = {file: file.read_text() for file in files() if file.suffix in {".py", ".md", ".toml"}}
     assert [file.name for file, text in texts.items() if another.search(text)] == []
 
