@@ -73,8 +73,8 @@ lock:
 	@echo "== resolving pyproject.toml into requirements.lock"
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet torch==2.13.0 setuptools
-	@$(BIN)/pip install --quiet --no-build-isolation --editable '.[all,dev]'
+	@$(BIN)/pip install --quiet --no-build-isolation --editable '.[all,dev,wandb]'
 	@$(BIN)/pip freeze --exclude-editable --all --exclude pip | sed 's/+cpu$$//' > requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist s2s.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) build dist s2s_nmt.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

@@ -5,7 +5,7 @@ Settings have the names of the command line's options, with underscores: `{"trai
 unless they are `quiet`. Errors are exceptions of `s2s.errors`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,10 @@ def train(
     init_from: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
+    track: str | Sequence[str] = ("tensorboard",),
+    samples: int = 4,
+    print_samples: bool = False,
+    bleu_every: int | None = None,
     restart: bool = False,
     quiet: bool = False,
 ) -> "TrainedModel":
@@ -115,6 +119,12 @@ def train(
         init_from: model directory whose weights to start from.
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
         threads: to compute with; None takes all CPUs of this process.
+        track: trackers to record the run with: `tensorboard`, `wandb` or `wandb:PROJECT`,
+            `mlflow:URI`, or the path of a class as `package.module:Class`.
+        samples: sentences of `valid` to translate after each epoch, for the trackers.
+        print_samples: print these translations, too.
+        bleu_every: epochs between two BLEU scores of translations of `valid`; None scores the
+            finished model only.
         restart: start over, and replace `out` if it exists.
         quiet: print nothing.
 
@@ -138,6 +148,10 @@ def train(
         decode=config.decode,
         cpus=threads,
         init_from=None if init_from is None else Path(init_from),
+        track=(track,) if isinstance(track, str) else tuple(track),
+        samples=samples,
+        print_samples=print_samples,
+        bleu_every=bleu_every,
         restart=restart,
         preset=preset,
     )

@@ -1,9 +1,12 @@
 """The optional dependencies: which extra of the package brings which module."""
 
+DISTRIBUTION = "s2s-nmt"  # what pip installs; the name `s2s` is another project's
+
 # Of a top-level module: what a user calls the library, and the extras that bring it.
 _LIBRARIES = {
     "fastapi": ("FastAPI", ("serve",)),
     "matplotlib": ("matplotlib", ("report",)),
+    "mlflow": ("MLflow", ("mlflow",)),
     "msgpack": ("msgpack", ("serve",)),
     "platformdirs": ("platformdirs", ("demo",)),
     "py3langid": ("py3langid", ("serve",)),
@@ -11,8 +14,8 @@ _LIBRARIES = {
     "python_multipart": ("python-multipart", ("serve",)),
     "ray": ("Ray", ("ray", "serve")),
     "starlette": ("FastAPI", ("serve",)),
-    "tensorboardX": ("tensorboardX", ("ray",)),
     "uvicorn": ("uvicorn", ("serve",)),
+    "wandb": ("Weights & Biases", ("wandb",)),
 }
 
 
@@ -23,4 +26,9 @@ def advice(verb: str, error: ModuleNotFoundError) -> str | None:
         return None
     library, extras = _LIBRARIES[module]
     extra = verb if verb in extras else extras[0]  # `s2s serve` needs Ray's `serve`
-    return f"{verb} needs {library}: pip install 's2s[{extra}]'"
+    return f"{verb} needs {library}: {install_command(extra)}"
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f"pip install '{DISTRIBUTION}[{extra}]'"

@@ -9,10 +9,10 @@ import sys
 from s2s import __version__, extras
 from s2s.cli.arguments import parse
 from s2s.cli.environment import set_defaults
+from s2s.cli.help import overview
 from s2s.cli.verbs import VERBS
 from s2s.console import printable
 from s2s.errors import BadInput, Failed, Stopped
-from s2s.presets import PRESETS
 from s2s.suggestions import did_you_mean
 
 
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
+        print(overview(VERBS))
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
         print(f"s2s {__version__}")
@@ -46,10 +46,12 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
         return _complain(str(error), 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 1)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which few verbs import
+    except (RuntimeError, MemoryError) as error:
+        from s2s.devices import is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
-        return _complain("out of GPU memory; try a smaller --beam, or --device cpu", 1)
+        return _complain("out of memory; a smaller --beam needs less, and so do shorter lines", 1)
     except ModuleNotFoundError as error:
         if (line := extras.advice(verb, error)) is None:
             raise
@@ -62,22 +64,6 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}", 2)
     return 0
-
-
-def usage() -> str:
-    """Return what `s2s --help` prints."""
-    summaries = [(verb, (kind.__doc__ or "").splitlines()[0]) for verb, kind in VERBS.items()]
-    return "\n".join(
-        [
-            "Train and serve LSTM sequence-to-sequence translators, on a laptop or on Ray.\n",
-            "usage: s2s VERB [-h] [OPTIONS]\n",
-            *(f"  s2s {verb:<10} {summary}" for verb, summary in summaries),
-            "\n`s2s help VERB` explains a verb. Verbs with settings take a preset first "
-            f"({', '.join(PRESETS)}):\n`s2s help VERB PRESET` shows its values. "
-            "`s2s --version` prints the version.\n",
-            "Exit codes: 0 done, 1 failed, 2 bad input, 3 stopped but resumable.",
-        ]
-    )
 
 
 def _complain(message: str, code: int) -> int:

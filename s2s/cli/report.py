@@ -38,6 +38,8 @@ class Report(Verb):
         from s2s.model.directory import ModelDirectory
         from s2s.model.metrics import RunMetrics
         from s2s.reports.model_report import report
+        from s2s.runs import run_folder
+        from s2s.training.trackers.json_lines import read_samples
 
         model = self.model.resolve()
         out = self.out or model.parent / f"{model.name}.html"
@@ -49,6 +51,7 @@ class Report(Verb):
                 corpus=None if self.corpus is None else Corpus.open(self.corpus),
                 split=self.split,
                 sentences=self.sentence,
+                epoch_samples=read_samples(run_folder(model)),
                 on_batch=count,
             )
             file.write(page)

@@ -52,8 +52,21 @@ class Train(Verb):
     checkpoints: str | None = None
     """Folder or URI (of an object store, say) for the checkpoints, instead of OUT.run."""
 
-    mlflow: str | None = None
-    """MLflow tracking server to log the run to, such as http://localhost:5000."""
+    track: tuple[str, ...] = ("tensorboard",)
+    """Trackers that record the run, besides OUT.run/metrics.jsonl: tensorboard; wandb or
+    wandb:PROJECT; mlflow:URI (mlflow alone uses MLFLOW_TRACKING_URI); or your own class as
+    package.module:Class. Give several after one --track; with none after it, all are off."""
+
+    samples: int = 4
+    """Sentences of `valid` to translate after each epoch, for the trackers and
+    OUT.run/samples.jsonl."""
+
+    print_samples: bool = False
+    """Print these translations, too."""
+
+    bleu_every: int | None = None
+    """Score greedy translations of all of `valid` with BLEU after every so many epochs. Training
+    waits for it. None scores the finished model only."""
 
     profile: bool = False
     """Profile some steps and print where their time goes; the trace is in OUT.run/profile."""
@@ -70,13 +83,13 @@ class Train(Verb):
         Raises:
             BadInput: as `Plan.of`.
         """
-        from s2s.training.run import TrainOptions
+        from s2s.training.run import TrainOptions, Watch
         from s2s.training.train import Plan
 
         options = TrainOptions(
             init_from=self.init_from,
             checkpoints=self.checkpoints,
-            mlflow=self.mlflow,
+            watch=Watch(self.track, self.samples, self.print_samples, self.bleu_every),
             profile=self.profile,
             restart=self.restart,
         )

@@ -62,9 +62,8 @@ class SilentHost:
         """Do nothing."""
 
 
-# Headings of the table of epochs, whose rows fit 80 columns, and what its mark means.
-_HEADINGS = "  epoch  token acc  padded  valid loss  train loss    pairs/s      time"
-_BEST = "* least valid loss so far"
+# Headings of the table of epochs, whose rows fit 80 columns.
+_HEADINGS = "  epoch  token acc  padded valid loss train loss   pairs/s      time   * best"
 
 
 class EpochTable:
@@ -84,13 +83,15 @@ class EpochTable:
         Args:
             is_best: whether the epoch has the least loss on `valid` so far.
         """
-        cells = (
-            f"{f'{record.epoch}/{self._epochs}':>7}{record.valid_token_accuracy:11.4f}"
-            f"{record.valid_padded_accuracy:8.4f}{record.valid_loss:12.4f}"
-            f"{record.train_loss:12.4f}{record.pairs_per_second:11,.0f}{record.seconds:8.1f} s"
+        line = (
+            f"{'*' if is_best else ' '}{f'{record.epoch}/{self._epochs}':>6}"
+            f"{record.valid_token_accuracy:11.4f}{record.valid_padded_accuracy:8.4f}"
+            f"{record.valid_loss:11.4f}{record.train_loss:11.4f}"
+            f"{record.pairs_per_second:10,.0f}{record.seconds:8.1f} s"
         )
-        line = cells + "  *" * is_best
+        if record.valid_bleu is not None:
+            line += f"  BLEU {record.valid_bleu:.2f}"
         if self._has_headings:
             return line
         self._has_headings = True
-        return f"{_HEADINGS}  {_BEST}\n{line}"
+        return f"{_HEADINGS}\n{line}"

@@ -9,7 +9,7 @@ from s2s.training.host import Host, Progress
 from s2s.training.signals import RunSignals
 from s2s.training.state import TrainingState
 from s2s.training.step import PendingStep
-from s2s.training.trackers import Tracker
+from s2s.training.trackers.tracker import Tracker
 from s2s.training.window import Window
 
 # Between two reports of progress: often enough that a bar moves, too rarely to cost anything.

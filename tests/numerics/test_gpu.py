@@ -23,6 +23,7 @@ from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.device_batches import DeviceCorpus
 from s2s.training.loop import Training
+from s2s.training.run import Watch
 from tests.support.corpora import Pairs, Prepare
 from tests.support.networks import KINDS, made, reluctant, some_sources
 from tests.support.rows import rows_of
@@ -48,6 +49,23 @@ def test_a_gpu_trains_as_a_cpu_does(attends: bool, odd: Corpus, tmp_path: Path) 
     for one, other in zip(facts(expected), facts(training.run().metrics), strict=True):
         assert other == pytest.approx(one, rel=1e-3)
     assert len(training.stepper._graphs) > 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_translating_valid_on_a_gpu_changes_no_weight(
+    precision: str, odd: Corpus, tmp_path: Path
+) -> None:
+    config = looking(settings(epochs=3, precision=precision), dropout=0.3)
+    results = []
+    for watch in (Watch(samples=0), Watch(samples=3, bleu_every=1)):
+        folder = tmp_path / str(watch.samples)
+        training = Training(odd, config, CUDA, Checkpoints(folder), folder, watch=watch)
+        metrics = training.run().metrics
+        results.append((training.model.named_weights(), metrics))
+    (plain, _), (watched, metrics) = results
+    assert all(torch.equal(plain[name], watched[name]) for name in plain)
+    assert all(record.valid_bleu is not None for record in metrics.epochs)
+    assert torch.backends.cuda.matmul.allow_tf32 == (precision != "fp32")
 
 
 @pytest.mark.parametrize("words", [50, 8087, 12_161, 70_001])  # the last ones are torch's own work

@@ -112,7 +112,11 @@ def hurt_run(
     output, _ = process.communicate(timeout=60)
     assert not model.exists()
     refused = cluster.s2s(*command, "--train.learning-rate", "0.1")
-    finished = cluster.s2s(*command)
+    # It is watched in another way from here on.
+    finished = cluster.s2s(
+        *command, "--bleu-every", 5, "--print-samples",
+        "--track", "tensorboard", "tests.support.trackers:Lines",
+    )  # fmt: skip
     assert finished.code == 0, finished.err
     return HurtRun(
         model,

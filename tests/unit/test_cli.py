@@ -48,7 +48,7 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
         (["dance"], "unknown verb 'dance'; expected one of"),
         (["trian"], "unknown verb 'trian'; did you mean train?"),
         (["--colour"], "unknown verb '--colour'"),
-        (["prepare"], "a preset comes first: seed or demo"),
+        (["prepare"], "a preset comes first: base for a corpus of your own; seed for the tutorial"),
         (["prepare", "huge"], "unknown preset 'huge'; expected one of base, demo"),
         (["train", "bsae", "--corpus", "c"], "unknown preset 'bsae'; did you mean base?"),
         (["train", "demo"], "missing: --corpus, --out (see s2s train demo --help)"),
@@ -69,6 +69,10 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
         (
             ["train", "demo", "--corpus", "c", "--out", "m", "--train.learning-rate", "x"],
             "a number is needed, not 'x'",
+        ),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--track", "wandb", "--track=mlflow"],
+            "--track is given twice; all values follow one --track",
         ),
         (["translate", "m", "a", "b"], "unexpected 'b'; text with spaces must be in quotation"),
         (["train", "--corpus", "c", "--out", "m"], "a preset comes first"),

@@ -118,10 +118,12 @@ def test_epochs_are_a_table_whose_best_row_is_marked() -> None:
     record = EpochRecord(3, 900, 2.5, 1.75, 0.625, 0.8125, 1_664_690.4, 1e7, 10.25, 1, 0)
     headings, first = table.lines(record, is_best=True).split("\n")
     second = table.lines(replace(record, epoch=12), is_best=False)
-    assert first == "   3/12     0.6250  0.8125      1.7500      2.5000  1,664,690    10.2 s  *"
-    assert second == first.removesuffix("  *").replace(" 3/12 ", "12/12 ")
-    assert headings.startswith("  epoch  token acc  padded  valid loss  train loss    pairs/s")
-    assert max(map(len, (first, second))) <= 80
+    assert first == "*  3/12     0.6250  0.8125     1.7500     2.5000 1,664,690    10.2 s"
+    assert second == first.replace("*  3/12 ", "  12/12 ")
+    scored = table.lines(replace(record, valid_bleu=12.345), is_best=True)
+    assert scored == f"{first}  BLEU 12.35"
+    assert headings.startswith("  epoch  token acc  padded valid loss train loss   pairs/s")
+    assert max(map(len, (first, scored, headings))) <= 80
     for heading, cell in (("token acc", "0.6250"), ("valid loss", "1.7500"), ("time", "s")):
         end = headings.index(heading) + len(heading)
         assert first[:end].endswith(cell), heading
