@@ -46,7 +46,7 @@ class Table:
             for row in self.rows
         )
         table = element("table", element("thead", element("tr", *head)), element("tbody", *body))
-        return scrollable(table, self.title or "table")
+        return scrollable(table, self.title)
 
 
 def _kind(column: tuple[object, ...]) -> str | None:

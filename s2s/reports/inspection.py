@@ -8,6 +8,8 @@ from s2s.model.metrics import RunMetrics
 from s2s.reports.corpus_page import corpus_page
 from s2s.reports.model_report import report
 from s2s.reports.summary import is_corpus
+from s2s.runs import run_folder
+from s2s.training.trackers.json_lines import read_samples
 
 
 def inspect_as_html(path: Path) -> str:
@@ -19,4 +21,7 @@ def inspect_as_html(path: Path) -> str:
     name = path.resolve().name
     if is_corpus(path):
         return corpus_page(Corpus.open(path), name)
-    return report(ModelDirectory.load(path), RunMetrics.load(path), name=name)
+    samples = read_samples(run_folder(path.resolve()))
+    return report(
+        ModelDirectory.load(path), RunMetrics.load(path), name=name, epoch_samples=samples
+    )

@@ -67,7 +67,7 @@ def _curves(epochs: tuple[EpochRecord, ...], rates: list[float], best: int | Non
             {"target tokens": [epoch.target_tokens_per_second for epoch in epochs]},
             from_zero=True,
         ),
-        *([Curves("BLEU on valid, greedy", numbers, bleu, best, True)] if scored else []),
+        *([Curves("BLEU on valid, greedy", numbers, bleu, best, True, "BLEU")] if scored else []),
     ]
 
 
@@ -102,7 +102,7 @@ def _numbers(epochs: tuple[EpochRecord, ...], rates: list[float], best: int | No
         for epoch, rate in zip(epochs, rates, strict=True)
     ]
     summary = element("summary", f"All {len(epochs)} epochs in numbers")
-    return element("details", summary, Table("", headings, rows).html())
+    return element("details", summary, Table("Epochs", headings, rows).html())
 
 
 def _score(bleu: float | None) -> str:
@@ -129,7 +129,7 @@ def _sample(config: Config, pair: tuple[str, str], translations: list[tuple[obje
     """Return a sentence with its translations after each epoch and, last, its reference."""
     source, reference = pair
     last = ("reference", _text(reference, config.target_language))
-    table = Table("", ("epoch", "translation"), [*translations, last])
+    table = Table(source, ("epoch", "translation"), [*translations, last])
     title = element("h3", _text(source, config.source_language))
     return element("div", title, table.html(), class_="block")
 
