@@ -115,7 +115,8 @@ def _heading(verb: str, usage: str, summary: str) -> str:
 
 def _group_text(verb: str, group: Group, presets: dict[str, dict[str, Option]]) -> list[str]:
     """Return the paragraphs of a group: a definition for each option."""
-    parts = [] if group.title in ("options", "positional arguments") else [f"### s2s {verb}: {group.title}"]
+    is_section = group.title not in ("options", "positional arguments")
+    parts = [f"### s2s {verb}: {group.title}"] if is_section else []
     if group.description:
         parts.append(_escaped(group.description))
     for option in group.options:

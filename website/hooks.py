@@ -63,7 +63,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Return the text of a page with its links as the site needs them."""
     if page.file.src_uri == "reference/cli.md":
         markdown = markdown.replace(CLI, reference())
