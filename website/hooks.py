@@ -9,6 +9,7 @@ from the parsers.
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
@@ -20,75 +21,95 @@ ROOT = Path(__file__).parents[1]
 
 # Pages of the repository outside of `docs/`, with their places on the site.
 PAGES = {
+    "README.md": "readme.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "benchmarks.md",
     "cluster/README.md": "cluster.md",
 }
-# Links to it lead to the front page of the site.
-README = "README.md"
 DECISIONS = "decisions/"
 CLI = "<!-- The reference of the command line -->"
 
-_LINK = re.compile(r"\]\((?![a-z]+:|#|/)([^)#\s]+)(#[^)\s]*)?\)")
+# A Markdown link, or an address in HTML: what leads to it, the path, and the anchor.
+_LINK = re.compile(r"""(\]\(|\b(?:href|src|srcset)=")(?![a-z]+:|#|/)([^)"#\s]+)(#[^)"\s]*)?""")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".json": "json", ".toml": "toml"}
+_IMAGES = frozenset({".gif", ".jpeg", ".jpg", ".png", ".svg", ".webp"})
+# Pages that describe what was tried and decided are found last.
+_HISTORY = ("decisions/", "log.md", "benchmarks.md", "changelog.md")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put all decisions into the navigation, where `mkdocs.yml` has their folder."""
     docs = Path(config.docs_dir)
-    pages = [str(page.relative_to(docs)) for page in sorted(docs.glob(f"{DECISIONS}0*.md"))]
-    for section in config.nav or []:
-        for entries in section.values():
-            if isinstance(entries, list):
-                for entry in entries:
-                    for title, place in entry.items():
-                        if place == DECISIONS:
-                            entry[title] = [f"{DECISIONS}README.md", *pages]
+    decisions = [str(page.relative_to(docs)) for page in sorted(docs.glob(f"{DECISIONS}0*.md"))]
+
+    def expanded(navigation: Any) -> Any:
+        if isinstance(navigation, list):
+            return [expanded(entry) for entry in navigation]
+        if isinstance(navigation, dict):
+            return {title: expanded(entry) for title, entry in navigation.items()}
+        return [f"{DECISIONS}README.md", *decisions] if navigation == DECISIONS else navigation
+
+    config.nav = expanded(config.nav)
     return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages outside of `docs/`, and a page for each file of code that a page links to."""
+    """Add the pages outside of `docs/`, and the images and files of code that pages link to."""
     for path, place in PAGES.items():
         text = (ROOT / path).read_text("utf-8")
         files.append(File.generated(config, place, content=text))
-    shown: set[str] = set()
+    linked: set[str] = set()
     for file in files.documentation_pages():
-        shown |= {path for path in _linked_files(file) if _shown_at(path) not in PAGES.values()}
-    for path in sorted(shown):
-        page = File.generated(config, _shown_at(path), content=_code_page(path))
-        page.inclusion = InclusionLevel.NOT_IN_NAV
-        files.append(page)
+        linked |= _linked_files(file)
+    for path in sorted(linked):
+        content = (ROOT / path).read_bytes() if _is_image(path) else _code_page(path)
+        shown = File.generated(config, _shown_at(path), content=content)
+        shown.inclusion = InclusionLevel.NOT_IN_NAV
+        files.append(shown)
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Return the text of a page with its links as the site needs them."""
-    if page.file.src_uri == "reference/cli.md":
-        markdown = markdown.replace(CLI, reference())
-    if page.file.src_uri.startswith("code/"):
-        return markdown
     source = page.file.src_uri
+    if source.startswith("code/"):
+        return markdown
+    if source == "reference/cli.md":
+        markdown = markdown.replace(CLI, reference())
+    if source.startswith(_HISTORY):
+        page.meta["search"] = {"boost": 0.3}
 
     def replace(link: re.Match[str]) -> str:
-        place = _place(_resolve(source, link[1]))
+        place = _place(_resolve(source, link[2]))
         if place is None:
             return link[0]
-        return f"]({posixpath.relpath(place, posixpath.dirname(source) or '.')}{link[2] or ''})"
+        path = posixpath.relpath(place, posixpath.dirname(source) or ".")
+        if link[1] != "](":  # in HTML, MkDocs does not make addresses of pages
+            path = re.sub(r"\.md$", ".html", path)
+        return f"{link[1]}{path}{link[3] or ''}"
 
     return _LINK.sub(replace, markdown)
 
 
-def _linked_files(file: File) -> list[str]:
-    """Return the files of code that a page links to, by their paths in the repository."""
-    paths = (_resolve(file.src_uri, link[1]) for link in _LINK.finditer(file.content_string))
-    return [path for path in paths if _is_code(path)]
+def on_page_content(html: str, **_: object) -> str:
+    """Mark short code in a line of text, which browsers would break after the dashes of `--beam`."""
+    return re.sub(r"<code>([^<\n]{1,30}</code>)", r'<code class="short">\1', html)
 
 
-def _is_code(path: str) -> bool:
-    inside_docs = path.startswith("docs/")
-    return not inside_docs and path not in (README, *PAGES) and (ROOT / path).is_file()
+def _linked_files(file: File) -> set[str]:
+    """Return the files outside of `docs/` that a page links to, by their paths."""
+    paths = {_resolve(file.src_uri, link[2]) for link in _LINK.finditer(file.content_string)}
+    return {path for path in paths if _is_shown(path)}
+
+
+def _is_shown(path: str) -> bool:
+    """Return whether a file of the repository gets a place on the site where it is linked."""
+    return not path.startswith("docs/") and path not in PAGES and (ROOT / path).is_file()
+
+
+def _is_image(path: str) -> bool:
+    return Path(path).suffix in _IMAGES
 
 
 def _resolve(page: str, target: str) -> str:
@@ -105,19 +126,17 @@ def _resolve(page: str, target: str) -> str:
 
 def _place(path: str) -> str | None:
     """Return the place on the site of a file of the repository; None if it has none."""
-    if path == README:
-        return "index.md"
-    if path in PAGES:
-        return PAGES[path]
     if (ROOT / path).is_dir():
         path = f"{path}/README.md"
+    if path in PAGES:
+        return PAGES[path]
     if path.startswith("docs/") and (ROOT / path).is_file():
         return path.removeprefix("docs/")
-    return _shown_at(path) if _is_code(path) else PAGES.get(path)
+    return _shown_at(path) if _is_shown(path) else None
 
 
 def _shown_at(path: str) -> str:
-    return f"code/{path}.md"
+    return f"images/{path}" if _is_image(path) else f"code/{path}.md"
 
 
 def _code_page(path: str) -> str:
