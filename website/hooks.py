@@ -93,7 +93,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def on_page_content(html: str, **_: object) -> str:
-    """Mark short code in a line of text, which browsers would break after the dashes of `--beam`."""
+    """Mark short code in text, which browsers would break after the dashes of `--beam`."""
     return re.sub(r"<code>([^<\n]{1,30}</code>)", r'<code class="short">\1', html)
 
 
