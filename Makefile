@@ -17,7 +17,7 @@ help:
 	@echo "make coverage branch coverage of the tests, and whether it is above its floor"
 	@echo "make install  make $(VENV) from requirements.lock"
 	@echo "make lint     style, types, import contracts (part of make test)"
-	@echo "make format   let ruff format the code and mend what it can"
+	@echo "make format   format the code with ruff, and fix what it can"
 	@echo "make docs     build the docs site into build/site, and check every link in it"
 	@echo "make bench    measure this machine (benchmarks/README.md)"
 	@echo "make same     compare what the commands do with a commit: make same REV=<commit>"
