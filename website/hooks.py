@@ -62,9 +62,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     linked: set[str] = set()
     for file in files.documentation_pages():
         linked |= _linked_files(file)
+    for folder in [path for path in linked if (ROOT / path).is_dir()]:
+        linked |= set(_files_in(folder))
     for path in sorted(linked):
-        content = (ROOT / path).read_bytes() if _is_image(path) else _code_page(path)
-        shown = File.generated(config, _shown_at(path), content=content)
+        shown = File.generated(config, _shown_at(path), content=_content(path))
         shown.inclusion = InclusionLevel.NOT_IN_NAV
         files.append(shown)
     return files
@@ -100,16 +101,20 @@ def on_page_content(html: str, **_: object) -> str:
 def _linked_files(file: File) -> set[str]:
     """Return the files outside of `docs/` that a page links to, by their paths."""
     paths = {_resolve(file.src_uri, link[2]) for link in _LINK.finditer(file.content_string)}
-    return {path for path in paths if _is_shown(path)}
+    return {path for path in paths if _place(path) == _shown_at(path)}
 
 
 def _is_shown(path: str) -> bool:
-    """Return whether a file of the repository gets a place on the site where it is linked."""
-    return not path.startswith("docs/") and path not in PAGES and (ROOT / path).is_file()
+    """Return whether a file or folder outside of `docs/` gets a place where it is linked."""
+    return not f"{path}/".startswith("docs/") and path not in PAGES and (ROOT / path).exists()
 
 
 def _is_image(path: str) -> bool:
     return Path(path).suffix in _IMAGES
+
+
+def _files_in(folder: str) -> list[str]:
+    return [f"{folder}/{file.name}" for file in sorted((ROOT / folder).iterdir()) if file.is_file()]
 
 
 def _resolve(page: str, target: str) -> str:
@@ -126,7 +131,7 @@ def _resolve(page: str, target: str) -> str:
 
 def _place(path: str) -> str | None:
     """Return the place on the site of a file of the repository; None if it has none."""
-    if (ROOT / path).is_dir():
+    if (ROOT / path / "README.md").is_file():
         path = f"{path}/README.md"
     if path in PAGES:
         return PAGES[path]
@@ -136,13 +141,20 @@ def _place(path: str) -> str | None:
 
 
 def _shown_at(path: str) -> str:
+    if (ROOT / path).is_dir():
+        return f"code/{path}/index.md"
     return f"images/{path}" if _is_image(path) else f"code/{path}.md"
 
 
-def _code_page(path: str) -> str:
-    """Return a page that shows a file of code."""
+def _content(path: str) -> str | bytes:
+    """Return an image, or a page that shows a file of code or lists a folder."""
+    if _is_image(path):
+        return (ROOT / path).read_bytes()
+    page = f"---\nsearch:\n  exclude: true\nhide: [toc]\n---\n\n# {path}\n\n"
+    if (ROOT / path).is_dir():
+        for file in _files_in(path):
+            place = posixpath.relpath(_shown_at(file), f"code/{path}")
+            page += f"- [{posixpath.basename(file)}]({place})\n"
+        return page
     language = _LANGUAGES.get(Path(path).suffix, "text")
-    return (
-        "---\nsearch:\n  exclude: true\nhide: [toc]\n---\n\n"
-        f"# {path}\n\n````````{language}\n{(ROOT / path).read_text('utf-8')}````````\n"
-    )
+    return f"{page}````````{language}\n{(ROOT / path).read_text('utf-8')}````````\n"
