@@ -196,6 +196,9 @@ def test_the_page_on_http_has_every_path() -> None:
     assert "/translate" in described
     served = {getattr(route, "path", "") for route in app.routes} - {""}
     assert [path for path in {*served, *described} if f" {path}`" not in page] == []
+    for path, methods in described.items():
+        [row] = re.findall(rf"^\| (.* {re.escape(path)}`) \|", page, re.MULTILINE)
+        assert set(re.findall(r"`([A-Z]+)", row)) == {method.upper() for method in methods}, path
 
 
 def test_the_page_on_the_environment_has_every_variable_of_s2s() -> None:
