@@ -7,20 +7,20 @@ from typing import Annotated
 import tyro
 from pydantic import ValidationError
 
-from s2s.cli.verb import DecodingOptions, decoding_options
+from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.config import describe
 from s2s.errors import BadInput
 from s2s.overrides import MODEL_OVERRIDES
 
 
 @dataclass(frozen=True)
-class Serve:
+class Serve(Verb):
     """Serve model directories over HTTP, with a web page, until Ctrl-C or SIGTERM."""
 
     models: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Model directories, one for each language pair."""
 
-    decoding: Annotated[DecodingOptions, decoding_options(MODEL_OVERRIDES)]
+    decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
 
     host: str = "127.0.0.1"
     """Address to listen on; the default is reachable from this machine only."""

@@ -1,6 +1,5 @@
 """A training run as its workers get it, and how one of them takes part in it."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +19,8 @@ from s2s.training.host import Host
 from s2s.training.loop import Training
 from s2s.training.profiler import StepProfiler
 from s2s.training.run import TrainOptions, run_checkpoints
-from s2s.training.trackers import JsonLines, MLflow, TensorBoard, Tracker, Trackers
+from s2s.training.trackers.choice import begin_trackers
+from s2s.training.trackers.tracker import TrackedRun, Tracker
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,10 @@ def take_part(
     start = job.options.init_from
 
     def make_tracker(resumed_from: int) -> Tracker:
+        name, parameters = job.folder.name.removesuffix(".run"), _parameters(job.config)
+        run = TrackedRun(name, job.folder, parameters, resumed_from)
         further = make_trackers(resumed_from)
-        return Trackers([*_trackers(job, resumed_from, host.log), *further], host.log)
+        return begin_trackers(job.options.watch.track, run, host.log, further)
 
     try:
         result = Training(
@@ -107,6 +109,7 @@ def take_part(
             job.folder,
             host=host,
             start=all_or_raise(lambda: ModelDirectory.load(start) if start else None),
+            watch=job.options.watch,
             make_tracker=make_tracker,
             after_step=profile.step if profile else lambda: None,
         ).run()
@@ -125,16 +128,9 @@ def take_part(
     return RunFinished(result.metrics)
 
 
-def _trackers(job: Job, resumed_from: int, log: Callable[[str], None]) -> list[Tracker]:
-    """Return the trackers of a run that is resumed from a step."""
-    trackers: list[Tracker] = [JsonLines(job.folder / "metrics.jsonl", resumed_from)]
-    if importlib.util.find_spec("tensorboardX") is not None:
-        trackers.append(TensorBoard(job.folder / "tensorboard", resumed_from))
-    if uri := job.options.mlflow:
-        parameters = _flatten(json.loads(job.config.to_json()))
-        memory = job.folder / "mlflow-run"
-        trackers.append(MLflow(uri, "s2s", job.folder.name, parameters, memory, log))
-    return trackers
+def _parameters(config: Config) -> dict[str, object]:
+    """Return all settings by dotted names."""
+    return _flatten(json.loads(config.to_json()))
 
 
 def _flatten(tree: dict[str, object], prefix: str = "") -> dict[str, object]:
