@@ -18,7 +18,9 @@ import yaml
 from pydantic import BaseModel
 
 import s2s
+from s2s.cli.arguments import parse
 from s2s.cli.main import run
+from s2s.cli.train import Train
 from s2s.cli.verbs import VERBS
 from s2s.config import Config, Section
 from s2s.corpus import Corpus
@@ -209,6 +211,18 @@ def test_the_page_on_the_environment_has_every_variable_of_s2s() -> None:
     assert [name for name in variables if f"`{name}`" not in page] == []
     documented = set(re.findall(r"`(S2S_[A-Z_]+)`", page)) - {"S2S_DATA"}  # of tests
     assert documented <= variables
+
+
+def test_the_file_of_options_sets_what_the_page_says(tmp_path: Path) -> None:
+    page = (DOCS / "configuration.md").read_text("utf-8")
+    [example] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "mine.toml"
+    file.write_text(example, "utf-8")
+    verb = parse("train", Train, ["--config", str(file), "--train.epochs", "30"])
+    assert isinstance(verb, Train)
+    assert (verb.preset, str(verb.corpus)) == ("base", "corpora/mine")
+    assert (verb.train.epochs, verb.train.learning_rate) == (30, 1e-3)
+    assert (verb.model.hidden_size, verb.model.attention) == (256, "general")
 
 
 # ---- the tutorial -------------------------------------------------------------------------------
