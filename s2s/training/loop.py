@@ -24,7 +24,7 @@ from s2s.model.loss import TokenSums, TrainingLoss
 from s2s.model.metrics import EpochRecord, RunMetrics, TrainedOn
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints
 from s2s.training.data_parallel import DataParallel
-from s2s.training.failures import LossGuard, out_of_memory
+from s2s.training.failures import LossGuard
 from s2s.training.host import Host, SilentHost
 from s2s.training.precision import Precision, choose_precision
 from s2s.training.run import Watch
@@ -124,6 +124,11 @@ class Training:
         )
 
     @property
+    def steps_done(self) -> int:
+        """Steps of the run whose results are known."""
+        return self._log.steps_read
+
+    @property
     def _cursor(self) -> Cursor:
         return self._state.cursor
 
@@ -146,8 +151,8 @@ class Training:
         """Train to the end, or until a host requests to stop.
 
         Raises:
-            Failed: the loss exploded, the memory of the GPU is full, or the last checkpoint could
-                not be written.
+            Failed: the loss exploded, or the last checkpoint could not be written.
+            RuntimeError: among other things, the memory is full (`is_out_of_memory`).
         """
         self._host.log(_describe_setup(self._precision, self._parallel))
         finished = False
@@ -160,10 +165,6 @@ class Training:
                     "run the same command again to resume from the one before"
                 )
             finished = self._has_ended
-        except torch.OutOfMemoryError:
-            if self._parallel.world_size > 1:  # the others would wait for this one
-                raise
-            raise out_of_memory(f"after step {self._log.steps_read}") from None
         finally:
             self._tracker.close(finished)
         return TrainingResult(self._state.metrics, None if finished else self._cursor.steps)

@@ -22,6 +22,7 @@ from s2s.runs import claim_folder, interruptible, lock, requests_to_stop, run_fo
 from s2s.text.language_pairs import describe_direction
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
+from s2s.training.failures import FullMemory
 from s2s.training.host import EpochTable, Progress, SilentHost
 from s2s.training.job import (
     Job,
@@ -136,6 +137,7 @@ class Plan:
         with lock(folder):
             if options.restart:
                 store.clear()
+            FullMemory.forget(folder)
             corpus = {"path": str(self.corpus.path), "sha256": self.corpus.sha256}
             self.invocation.record(folder, corpus)
             log(f"checkpoints: {store.root}")

@@ -158,3 +158,16 @@ def test_a_model_is_tuned_further_on_another_corpus_until_its_loss_is_no_number(
     assert run["config"]["model"]["hidden_size"] == 24
     for name in ("source.json", "target.json"):
         assert (tmp_path / "corpus" / name).read_bytes() == (two_workers / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_workers_whose_memory_is_full_are_started_twice_at_most(
+    cluster: Cluster, small_corpus: Path, tmp_path: Path
+) -> None:
+    done = cluster.s2s(
+        "train", "demo", "--corpus", small_corpus, "--out", tmp_path / "m", "--workers", 2,
+        "--model.hidden-size", 3_000_000,
+    )  # fmt: skip
+    assert done.code == 1
+    assert "ran out of memory before the first step; use a smaller --train.batch-size" in done.err
+    assert done.out.count("starting workers anew") == 1

@@ -12,6 +12,7 @@ from s2s.cli.main import main
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
 from s2s.runs import claim_folder
+from s2s.training.failures import FullMemory
 
 Captured = pytest.CaptureFixture[str]
 SMALL = {"train.epochs": 2, "model.hidden_size": 16, "model.embedding_size": 16,
@@ -113,3 +114,27 @@ def test_weights_that_cannot_be_read_say_why(model_dir: Path, tmp_path: Path) ->
     loop.symlink_to(loop)
     with pytest.raises(BadInput, match=r"model.safetensors cannot be loaded: Too many levels of"):
         s2s.load(tmp_path)
+
+
+def test_memory_that_is_full_is_told_with_what_to_lower(
+    corpus: s2s.Corpus, tmp_path: Path, capsys: Captured
+) -> None:
+    huge = ["--model.hidden-size", "3000000", "--train.epochs", "1"]
+    out = ["--corpus", str(corpus.path), "--out", str(tmp_path / "m")]
+    assert main(["train", "demo", *out, *huge]) == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == (
+        "s2s: this machine ran out of memory before the first step; use a smaller "
+        "--train.batch-size or --train.batch-tokens, a larger --train.accumulate, or a smaller "
+        "--model.hidden-size"
+    )
+
+
+def test_a_worker_does_not_fail_twice_for_the_same_full_memory(tmp_path: Path) -> None:
+    failed = FullMemory(tmp_path, 40).note(torch.device("cpu"), 52)
+    assert "this machine ran out of memory after step 52; " in str(failed)
+    again = FullMemory(tmp_path, 40).earlier()
+    assert str(again) == str(failed)
+    assert FullMemory(tmp_path, 50).earlier() is None  # there is a checkpoint since
+    FullMemory.forget(tmp_path)
+    assert FullMemory(tmp_path, 40).earlier() is None
