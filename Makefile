@@ -3,11 +3,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+DOCS_INSTALLED := $(VENV)/docs-installed
 export S2S_DATA ?= $(abspath ../shared/data)
 # Tests and jobs start a hundred processes: each would compile the same modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test test-all coverage lint format bench same lock clean
+.PHONY: help install demo test test-all coverage lint format docs bench same lock clean
 
 help:
 	@echo "make demo     set up, then prepare, train, evaluate, translate and serve the embedded corpus"
@@ -16,10 +17,11 @@ help:
 	@echo "make coverage branch coverage of the tests, and whether it is above its floor"
 	@echo "make install  make $(VENV) from requirements.lock"
 	@echo "make lint     style, types, import contracts (part of make test)"
-	@echo "make format   let ruff format the code and mend what it can"
+	@echo "make format   format the code with ruff, and fix what it can"
+	@echo "make docs     build the docs site into build/site, and check every link in it"
 	@echo "make bench    measure this machine (benchmarks/README.md)"
 	@echo "make same     compare what the commands do with a commit: make same REV=<commit>"
-	@echo "make lock     write requirements.lock anew from pyproject.toml"
+	@echo "make lock     resolve pyproject.toml into requirements.lock and requirements-docs.lock"
 	@echo "make clean    remove $(VENV) and all that was built"
 
 install: $(INSTALLED)
@@ -30,6 +32,11 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED)
+
+$(DOCS_INSTALLED): requirements-docs.lock $(INSTALLED)
+	@echo "== installing what builds the docs, from requirements-docs.lock"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-docs.lock
+	@touch $(DOCS_INSTALLED)
 
 demo: install
 	@echo "== the demo: prepare, train with 2 Ray workers, evaluate, translate, serve"
@@ -62,6 +69,11 @@ format: install
 	@$(BIN)/ruff check --quiet --fix .
 	@$(BIN)/ruff format .
 
+docs: $(DOCS_INSTALLED)
+	@echo "== building the docs site into build/site"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "   open build/site/index.html"
+
 bench: install
 	@echo "== training speed on this machine"
 	@$(BIN)/python -m benchmarks.train
@@ -75,6 +87,9 @@ lock:
 	@$(BIN)/pip install --quiet torch==2.13.0 setuptools
 	@$(BIN)/pip install --quiet --no-build-isolation --editable '.[all,dev,wandb]'
 	@$(BIN)/pip freeze --exclude-editable --all --exclude pip | sed 's/+cpu$$//' > requirements.lock
+	@$(BIN)/pip install --quiet --no-build-isolation --editable '.[docs]'
+	@$(BIN)/pip freeze --exclude-editable --all --exclude pip | sed 's/+cpu$$//' \
+		| grep -vxFf requirements.lock > requirements-docs.lock
 
 clean:
 	rm -rf $(VENV) build dist s2s_nmt.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage

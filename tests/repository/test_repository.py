@@ -33,7 +33,11 @@ def test_readme_begins_with_the_two_commands() -> None:
     assert "make test" in top
 
 
-PAGES = [*sorted(ROOT.glob("docs/**/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *(ROOT / name / "README.md" for name in ("benchmarks", "cluster")),
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,0 +1,1 @@
+"""The docs site: what `mkdocs.yml` adds to the pages in `docs/`."""
