@@ -1,18 +1,19 @@
 """The optional dependencies: which extra of the package brings which module."""
 
-# Of a top-level module: what a user calls the library, and the extras that bring it.
+# Of a top-level module: what a user calls the library, and the extra that brings it.
 _LIBRARIES = {
-    "fastapi": ("FastAPI", ("serve",)),
-    "matplotlib": ("matplotlib", ("report",)),
-    "msgpack": ("msgpack", ("serve",)),
-    "platformdirs": ("platformdirs", ("demo",)),
-    "py3langid": ("py3langid", ("serve",)),
-    "pyrealb": ("pyrealb", ("demo",)),
-    "python_multipart": ("python-multipart", ("serve",)),
-    "ray": ("Ray", ("ray", "serve")),
-    "starlette": ("FastAPI", ("serve",)),
-    "tensorboardX": ("tensorboardX", ("ray",)),
-    "uvicorn": ("uvicorn", ("serve",)),
+    "fastapi": ("FastAPI", "serve"),
+    "matplotlib": ("matplotlib", "report"),
+    "msgpack": ("msgpack", "serve"),
+    "platformdirs": ("platformdirs", "demo"),
+    "prometheus_client": ("prometheus-client", "serve"),
+    "py3langid": ("py3langid", "serve"),
+    "pyrealb": ("pyrealb", "demo"),
+    "python_multipart": ("python-multipart", "serve"),
+    "ray": ("Ray", "ray"),
+    "starlette": ("FastAPI", "serve"),
+    "tensorboardX": ("tensorboardX", "ray"),
+    "uvicorn": ("uvicorn", "serve"),
 }
 
 
@@ -21,6 +22,5 @@ def advice(verb: str, error: ModuleNotFoundError) -> str | None:
     module = (error.name or "").partition(".")[0]
     if module not in _LIBRARIES:
         return None
-    library, extras = _LIBRARIES[module]
-    extra = verb if verb in extras else extras[0]  # `s2s serve` needs Ray's `serve`
+    library, extra = _LIBRARIES[module]
     return f"{verb} needs {library}: pip install 's2s[{extra}]'"

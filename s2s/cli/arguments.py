@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
+from s2s.cli.variables import options_of_variables, with_paths_of_variables
 from s2s.cli.verb import Verb
 from s2s.config import Section
 from s2s.errors import BadInput
@@ -48,6 +49,7 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
         program, preset = f"{program} {arguments[0]}", PRESETS[arguments[0]]()
         default = _defaults(kind, {name: getattr(preset, name) for name in sections})
         arguments = arguments[1:]
+    arguments = [*arguments, *options_of_variables(kind, arguments)]
     errors = io.StringIO()
     try:
         with redirect_stderr(errors), warnings.catch_warnings(action="ignore"):
@@ -56,7 +58,7 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
             )
             if is_dataclass(parsed) and "given" in hints:
                 return replace(parsed, given=_names(arguments))
-            return parsed
+            return with_paths_of_variables(parsed)
     except SystemExit as stop:
         if stop.code:
             reason = _reason(_one_line(errors.getvalue()), arguments, kind, default)

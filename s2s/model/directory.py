@@ -57,11 +57,13 @@ class ModelDirectory:
         config = read_config(path)
         source = Vocabulary.load(path / "source.json")
         directory = cls.new(config, source, Vocabulary.load(path / "target.json"))
+        weights = path / "model.safetensors"
         try:
-            directory.model.load_weights(load_file(path / "model.safetensors"))
+            weights.open("rb").close()  # safetensors calls every fault "No such file"
+            directory.model.load_weights(load_file(weights))
         except (OSError, SafetensorError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise BadInput(f"{path / 'model.safetensors'} cannot be loaded: {reason}") from None
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise BadInput(f"{weights} cannot be loaded: {reason}") from None
         directory.model.to(device).eval()
         return directory
 

@@ -22,7 +22,8 @@ import pytest
 
 from s2s.distributed.haproxy import Bounds, amend
 from s2s.distributed.local_serve import local_serve
-from s2s.distributed.ports import HAPROXY_HOST, LOOPBACK, url
+from s2s.distributed.ports import HAPROXY_HOST, LOOPBACK
+from s2s.serving.addresses import url
 from s2s.serving.engine.models import Models
 from s2s.serving.http.gate import Limits
 from tests.support.ports import free_port

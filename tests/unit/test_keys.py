@@ -212,7 +212,7 @@ def test_a_file_that_would_let_nobody_in_is_refused(content: bytes, tmp_path: Pa
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="No such file"):
+    with pytest.raises(BadInput, match="no such file; `s2s key NAME"):
         read_keys(tmp_path / "keys")
 
 

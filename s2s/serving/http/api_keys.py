@@ -150,6 +150,8 @@ def parse_keys(path: Path, text: str) -> list[Key]:
 def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; `s2s key NAME --file FILE` makes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
 
