@@ -11,9 +11,9 @@ from typing import Any
 from s2s import extras
 from s2s.corpus import Corpus
 
-# Commands in a process that does not find what the extras bring, as if it were not installed.
-SCRIPT = """
-import contextlib, io, json, sys
+# A process that does not find some modules, as if they were not installed.
+HIDING = """
+import sys
 
 class Hiding:
     def __init__(self, finder):
@@ -28,14 +28,20 @@ class Hiding:
 
 HIDDEN = set(sys.argv[1].split(","))
 sys.meta_path[:] = map(Hiding, sys.meta_path)
+"""
+
+# Commands in a process that does not find what the extras bring.
+SCRIPT = f"""
+import contextlib, io, json
+{HIDING}
 from s2s.cli.main import main
 done = []
 for command in json.loads(sys.argv[2]):
     out, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         code = main(command)
-    done.append({"code": code, "out": out.getvalue(), "error": error.getvalue().strip()})
-assert not HIDDEN & {name.partition(".")[0] for name in sys.modules}
+    done.append(dict(code=code, out=out.getvalue(), error=error.getvalue().strip()))
+assert HIDDEN.isdisjoint(name.partition(".")[0] for name in sys.modules)
 print(json.dumps(done))
 """
 
