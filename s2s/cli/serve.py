@@ -69,7 +69,7 @@ class Serve:
 
     def run(self) -> None:
         """Serve in the foreground."""
-        from s2s.model.directory import read_config
+        from s2s.model.config_file import read_config
         from s2s.serving.addresses import require_free
         from s2s.serving.engine.models import require_different_languages
 

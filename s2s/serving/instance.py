@@ -1,6 +1,7 @@
 """A service in this process: its models, its API keys and its HTTP interface."""
 
 import gc
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,9 @@ class Instance:
         engines = EngineOptions(
             settings.slots, settings.device, overridden(settings, MODEL_OVERRIDES)
         )
+        # While other processes load the models.
+        self._detection = threading.Thread(target=load_detection, daemon=True)
+        self._detection.start()
         self.models = Models(engines.start, settings.max_waiting, on_end)
 
     def app(
@@ -48,7 +52,7 @@ class Instance:
             request_ids: answer with `x-request-id`.
             behind_proxy: take what the last proxy says for the client's address.
         """
-        load_detection()
+        self._detection.join()
         # A fifth of a busy replica's time went into looking for garbage among Serve's own objects,
         # and among those of requests on their way (docs/log.md).
         gc.collect()
