@@ -29,7 +29,9 @@ class Instance:
         BadInput: a file that the settings name cannot be used.
     """
 
-    def __init__(self, settings: ServiceSettings, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, settings: ServiceSettings, on_end: Callable[[], None] = lambda: None
+    ) -> None:
         self._settings = settings
         self._keys_file = KeysFile(Path(settings.keys)) if settings.keys else None
         if self._keys_file:

@@ -3,7 +3,6 @@
 import math
 import signal
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -12,6 +11,7 @@ import uvicorn
 
 from s2s.errors import Failed
 from s2s.serving.addresses import bound_socket
+from s2s.serving.engine.models import Models
 from s2s.serving.instance import Instance
 from s2s.serving.metrics import PrometheusMetrics, Publisher
 from s2s.serving.settings import ServiceSettings
@@ -56,8 +56,7 @@ def _serve(
     log: Callable[[str], None],
     ready: str,
 ) -> None:
-    lost = threading.Event()
-    instance = Instance(settings, lost.set)
+    instance = Instance(settings)
     instance.models.serve(models)
     metrics = PrometheusMetrics()
     publisher = Publisher(instance.models, metrics)
@@ -78,27 +77,27 @@ def _serve(
         timeout_graceful_shutdown=math.ceil(settings.timeout_s) + 1,
     )
     try:
-        _Server(config, lost, log, ready).run(sockets=[address])
+        _Server(config, instance.models, log, ready).run(sockets=[address])
+        if not instance.models.alive:
+            raise Failed("the process of a model has ended")
     finally:
         publisher.close()
         instance.models.close()
-    if lost.is_set():
-        raise Failed("the process of a model has ended; its last lines are above")
 
 
 class _Server(uvicorn.Server):
     """The HTTP server, which ends when a model has ended, and tells the user what it does.
 
     Args:
-        lost: set when the process of a model has ended.
+        models: those that are served.
         log, ready: as for `serve_locally`.
     """
 
     def __init__(
-        self, config: uvicorn.Config, lost: threading.Event, log: Callable[[str], None], ready: str
+        self, config: uvicorn.Config, models: Models, log: Callable[[str], None], ready: str
     ) -> None:
         super().__init__(config)
-        self._lost, self._log, self._ready = lost, log, ready
+        self._models, self._log, self._ready = models, log, ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
@@ -107,7 +106,7 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to end; called ten times a second."""
-        return self._lost.is_set() or await super().on_tick(counter)
+        return not self._models.alive or await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handle a signal: end once running requests are answered, after a second one at once."""
