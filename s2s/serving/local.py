@@ -17,7 +17,7 @@ from s2s.serving.metrics import PrometheusMetrics, Publisher
 from s2s.serving.settings import ServiceSettings
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_KEEP_ALIVE = 90  # seconds that an idle connection is kept, as by Ray Serve
+KEEP_ALIVE = 90  # seconds that an idle connection is kept, as by Ray Serve
 
 
 def serve_locally(
@@ -73,7 +73,7 @@ def _serve(
         proxy_headers=False,  # the access log looks at them itself
         lifespan="off",
         ws="none",
-        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=math.ceil(settings.timeout_s) + 1,
     )
     try:

@@ -10,25 +10,7 @@ from typing import Any
 
 from s2s import extras
 from s2s.corpus import Corpus
-
-# A process that does not find some modules, as if they were not installed.
-HIDING = """
-import sys
-
-class Hiding:
-    def __init__(self, finder):
-        self.finder = finder
-
-    def __getattr__(self, name):
-        return getattr(self.finder, name)
-
-    def find_spec(self, name, *arguments):
-        hidden = name.partition(".")[0] in HIDDEN
-        return None if hidden else self.finder.find_spec(name, *arguments)
-
-HIDDEN = set(sys.argv[1].split(","))
-sys.meta_path[:] = map(Hiding, sys.meta_path)
-"""
+from tests.support.hiding import HIDING
 
 # Commands in a process that does not find what the extras bring.
 SCRIPT = f"""

@@ -18,9 +18,9 @@ from s2s.cli.serve import Serve
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
 from s2s.serving.addresses import bound_socket
+from tests.support.hiding import HIDING
 from tests.support.ports import free_port
 from tests.support.serving import WAIT, copied, until
-from tests.unit.test_extras import HIDING
 
 Complain = Callable[..., str]
 

@@ -17,6 +17,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -113,7 +114,10 @@ def remove_key(path: Path, name: str) -> None:
         target = path.resolve()
         with new_file(target) as scratch:
             scratch.touch(mode=0o600)
-            scratch.chmod(target.stat().st_mode & 0o777)
+            status = target.stat()
+            with suppress(PermissionError):  # the user is not in the group, say
+                os.chown(scratch, status.st_uid, status.st_gid)  # the service must still read it
+            scratch.chmod(status.st_mode & 0o777)
             scratch.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
