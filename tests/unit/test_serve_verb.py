@@ -21,6 +21,7 @@ from s2s.serving.addresses import bound_socket
 from tests.support.hiding import HIDING
 from tests.support.ports import free_port
 from tests.support.serving import WAIT, copied, until
+from tests.support.sockets import listening
 
 Complain = Callable[..., str]
 
@@ -246,6 +247,8 @@ def test_a_service_without_ray_answers_and_ends_after_the_last_request(
         assert line.startswith("s2s 0.") and line.endswith(
             f" serving en-fr (model) on {address}, no keys needed, a page for people; Ctrl-C ends\n"
         )
+        if Path("/proc/net/tcp").exists():  # as sockets are listed on Linux
+            assert {(s.ip, s.port) for s in listening(server.pid)} == {("127.0.0.1", port)}
         body = b'{"q": "I see trees.", "source": "en", "target": "fr"}'
         answer = httpx.post(f"{address}/translate", content=body).json()
         assert answer["translatedText"]
