@@ -185,15 +185,16 @@ class Serve:
 
     def _ready(self, settings: "ServiceSettings", named: str) -> str:
         """Return the line for the user once requests are answered."""
-        from s2s.serving.addresses import url
+        from s2s.serving.addresses import is_loopback, url
         from s2s.serving.http.api_keys import read_keys
 
         keys = "no keys needed"
         if self.keys:
             anonymous = any(key.anonymous for key in read_keys(self.keys))
             keys = "keys or the anonymous allowance" if anonymous else "keys needed"
+        others = "" if is_loopback(self.host) else " and from other machines"
         return (
-            f"s2s {__version__} serving {named} on {url(self.host, self.port)}, {keys}, "
+            f"s2s {__version__} serving {named} on {url(self.host, self.port)}{others}, {keys}, "
             "a page for people; Ctrl-C ends"
         )
 

@@ -100,7 +100,7 @@ def exported_metrics() -> str:
     for node in ray.nodes():
         if node["Alive"]:
             _add_families(families, _exported_by(node))
-    return "".join(f"{line}\n" for lines in families.values() for line in dict.fromkeys(lines))
+    return _text(families)
 
 
 def _exported_by(node: Mapping[str, Any]) -> str:
@@ -125,3 +125,8 @@ def _add_families(families: dict[str, list[str]], text: str) -> None:
             if is_comment:
                 family = families.setdefault(name, [])
             family.append(line.replace(_EXPORTED, PREFIX, 1))
+
+
+def _text(families: Mapping[str, list[str]]) -> str:
+    """Return the lines of metrics, each once, since every node describes them."""
+    return "".join(f"{line}\n" for lines in families.values() for line in dict.fromkeys(lines))

@@ -22,6 +22,8 @@ def read_config(path: Path) -> Config:
     """
     try:
         text = (path / "config.json").read_bytes()
+    except PermissionError as error:
+        raise BadInput(f"{path / 'config.json'} cannot be read: {error.strerror}") from None
     except OSError:
         raise BadInput(
             f"{path} is no model directory: {describe_directory(path, 'config.json')}"

@@ -403,7 +403,11 @@ def test_for_others_haproxy_alone_listens_and_answers_while_models_load(model_di
         for answer in answers[:-1]:
             assert answer.json() == {"error": "no replica is ready; try again"}
             assert answer.headers["retry-after"] == "1"
-        wait_for(lambda: any(f" on http://[::1]:{port}," in line for line in told))
+        wait_for(
+            lambda: any(
+                f" on http://[::1]:{port} and from other machines," in line for line in told
+            )
+        )
         assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
         assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 403  # without keys
         outside = reachable_by_others(listening(server.pid))

@@ -89,7 +89,7 @@ def test_a_model_that_may_not_be_read_is_told_so(
     model = copied(model_dir, tmp_path / "model")
     with without_rights(model):
         line = complaint(model, "--local")
-    assert line == f"s2s: {model} is no model directory: it cannot be read: Permission denied"
+    assert line == f"s2s: {model / 'config.json'} cannot be read: Permission denied"
     with pytest.raises(PermissionError), without_rights(model / "config.json"):
         (model / "config.json").read_bytes()  # by root neither, or this test would show nothing
 
