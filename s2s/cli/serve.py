@@ -76,12 +76,14 @@ class Serve:
         self._check_options()
         directions = [
             (path, config.source_language, config.target_language)
-            for path, config in ((path, read_config(path)) for path in self.models)
+            for path, config in zip(self.models, map(read_config, self.models), strict=True)
         ]
         require_different_languages(directions)
         settings = self._settings()
         require_free(self.host, self.port)
-        named = ", ".join(f"{source}-{target} ({path.name})" for path, source, target in directions)
+        named = ", ".join(
+            f"{source}-{target} ({path.resolve().name})" for path, source, target in directions
+        )
         _print_now(f"loading {named}")
         if self.local:
             self._serve_locally(settings, named)
