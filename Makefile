@@ -73,7 +73,7 @@ lock:
 	@echo "== resolving pyproject.toml into requirements.lock"
 	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet torch==2.13.0 setuptools
-	@$(BIN)/pip install --quiet --no-build-isolation --editable '.[all,dev]'
+	@$(BIN)/pip install --quiet --no-build-isolation --editable '.[all,dev,wandb]'
 	@$(BIN)/pip freeze --exclude-editable --all --exclude pip | sed 's/+cpu$$//' > requirements.lock
 
 clean:

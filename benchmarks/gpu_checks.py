@@ -116,7 +116,7 @@ def _exact(corpus: Corpus, config: Config) -> tuple[list[Tensor], list[float]]:
             if not first:
                 first = [p.grad.clone() for p in model.parameters()]  # type: ignore[union-attr]
             adam.step()
-            losses.append(loss.item())
+            losses.append(F.cross_entropy(logits, batch.target_out[real]).item())
         return first, losses
 
 
@@ -383,7 +383,7 @@ def _reluctant(path: Path, device: torch.device | str) -> Translator:
     directory = ModelDirectory.load(path, device)
     with torch.no_grad():
         directory.model.decoder.output.bias[EOS] -= 12
-    return Translator(directory, device)
+    return Translator(directory)
 
 
 def _agreement(translations: list[str], expected: list[str]) -> tuple[str, str, bool]:

@@ -52,7 +52,18 @@ def main() -> None:
             with (folder / "all.tsv").open() as lines, (folder / "some.tsv").open("w") as some:
                 some.writelines(islice(lines, rows))
             corpus, out = folder / f"corpus-{rows}", folder / f"model-{rows}"
-            _s2s("prepare", "base", "--source", folder / "some.tsv", "--out", corpus, "--tasks", 1)
+            _s2s(
+                "prepare",
+                "base",
+                "--languages",
+                "en-fr",
+                "--source",
+                folder / "some.tsv",
+                "--out",
+                corpus,
+                "--tasks",
+                1,
+            )
             with _watch_workers() as peaks:
                 _s2s(
                     "train", "base", "--corpus", corpus, "--out", out, "--workers", 2,

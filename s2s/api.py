@@ -5,7 +5,7 @@ Settings have the names of the command line's options, with underscores: `{"trai
 unless they are `quiet`. Errors are exceptions of `s2s.errors`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,25 +25,28 @@ if TYPE_CHECKING:
 Settings = Mapping[str, object]
 
 
-def load(model: str | Path, device: str = "cpu") -> "Translator":
+def load(model: str | Path, device: str = "cpu", *, checkpoint: str | None = None) -> "Translator":
     """Return the translator of a model directory.
 
     Args:
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+        checkpoint: `best`, `newest` or a step, of the run that makes `model`.
 
     Raises:
         BadInput: `model` is not a complete model directory, or there is no such device.
     """
     from s2s.decoding.translator import Translator
     from s2s.devices import find_device
+    from s2s.training.run_checkpoint import model_path
 
-    return Translator.load(Path(model), find_device(device))
+    with model_path(Path(model), checkpoint) as path:
+        return Translator.load(path, find_device(device))
 
 
 def prepare(
     source: str | Path | list[str | Path],
     out: str | Path,
-    languages: str,
+    languages: str | None = None,
     preset: str = "base",
     settings: Settings | None = None,
     *,
@@ -56,7 +59,8 @@ def prepare(
     Args:
         source: files, directories or patterns of pairs, or `demo` for the embedded corpus.
         out: corpus directory to create.
-        languages: codes of the source and target language, such as `en-fr`.
+        languages: codes of the source and target language, such as `en-fr`; None if the source
+            states them.
         preset: `seed`, `demo`, `base` or `multi30k`, whose settings apply but for `settings`.
         settings: of `text` and `corpus`, such as `{"corpus.rows": 1000}`.
         columns: names or numbers (from 1) of the columns, if they cannot be told from the file.
@@ -67,37 +71,23 @@ def prepare(
         BadInput: a source cannot be used, a setting is wrong, or `out` exists.
         Stopped: Ctrl-C was pressed; the same call resumes.
     """
-    import datasets
-
-    from s2s.console import StageBars
+    from s2s.cli.prepare import Prepare
     from s2s.corpus import Corpus
-    from s2s.preparation.pipeline import prepare
-    from s2s.preparation.sources import Source
-    from s2s.runs import interruptible
-    from s2s.text.language_pairs import language_pair
-    from s2s.text.units import fit_units
 
-    datasets.disable_progress_bars()
     config = configured(preset, settings, ("text", "corpus"))
-    pair = language_pair(languages)
-    text, note = fit_units(config.text, pair, is_chosen="text.units" in (settings or {}))
-    languages_and_text = {"source_language": pair[0], "target_language": pair[1], "text": text}
     names = [source] if isinstance(source, str | Path) else source
-    with interruptible(), StageBars(quiet=quiet) as bars:
-        if note:
-            bars.log(note)
-        prepare(
-            Source(
-                source=tuple(map(str, names)),
-                source_language=pair[0],
-                target_language=pair[1],
-                columns=columns,
-            ),
-            config.model_copy(update=languages_and_text),
-            Path(out),
-            bars,
-            restart=restart,
-        )
+    verb = Prepare(
+        source=tuple(map(str, names)),
+        text=config.text,
+        corpus=config.corpus,
+        out=Path(out),
+        languages=languages,
+        columns=columns,
+        restart=restart,
+        given=frozenset(name.replace("_", "-") for name in settings or ()),
+        preset=preset,
+    )
+    verb.carry_out(in_process=True, quiet=quiet)
     return Corpus.open(Path(out))
 
 
@@ -110,6 +100,10 @@ def train(
     init_from: str | Path | None = None,
     device: str = "auto",
     threads: int | None = None,
+    track: str | Sequence[str] = ("tensorboard",),
+    samples: int = 4,
+    print_samples: bool = False,
+    bleu_every: int | None = None,
     restart: bool = False,
     quiet: bool = False,
 ) -> "TrainedModel":
@@ -125,6 +119,12 @@ def train(
         init_from: model directory whose weights to start from.
         device: `cpu`, `cuda`, or `auto` for a GPU if there is one.
         threads: to compute with; None takes all CPUs of this process.
+        track: trackers to record the run with: `tensorboard`, `wandb` or `wandb:PROJECT`,
+            `mlflow:URI`, or the path of a class as `package.module:Class`.
+        samples: sentences of `valid` to translate after each epoch, for the trackers.
+        print_samples: print these translations, too.
+        bleu_every: epochs between two BLEU scores of translations of `valid`; None scores the
+            finished model only.
         restart: start over, and replace `out` if it exists.
         quiet: print nothing.
 
@@ -136,15 +136,26 @@ def train(
         Failed: training ended early by an error.
         Stopped: Ctrl-C was pressed; the same call resumes.
     """
-    from s2s.training.run import TrainOptions
-    from s2s.training.train import Plan, train_in_process
+    from s2s.cli.train import Train
+    from s2s.training.train import train_in_process
 
     config = configured(preset, settings, ("model", "train", "decode"))
-    options = TrainOptions(init_from=None if init_from is None else Path(init_from),
-                           restart=restart)  # fmt: skip
-    path = corpus if isinstance(corpus, str | Path) else corpus.path
-    plan = Plan.of(Path(path), Path(out), config.model, config.train, config.decode, options)
-    return train_in_process(plan, device, threads, quiet=quiet)
+    verb = Train(
+        corpus=Path(corpus if isinstance(corpus, str | Path) else corpus.path),
+        out=Path(out),
+        model=config.model,
+        train=config.train,
+        decode=config.decode,
+        cpus=threads,
+        init_from=None if init_from is None else Path(init_from),
+        track=(track,) if isinstance(track, str) else tuple(track),
+        samples=samples,
+        print_samples=print_samples,
+        bleu_every=bleu_every,
+        restart=restart,
+        preset=preset,
+    )
+    return train_in_process(verb.plan(), device, threads, quiet=quiet)
 
 
 def evaluate(

@@ -5,6 +5,7 @@ Progress is live bars and tables on a terminal, and plain lines elsewhere.
 
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from rich.progress import (
     Progress,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -26,6 +26,10 @@ from rich.table import Table
 _UNPRINTABLE = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
+
+
+# Between two lines of progress in a file.
+_LINE_SECONDS = 30.0
 
 
 def printable(text: str) -> str:
@@ -64,7 +68,9 @@ def counting(what: str) -> Iterator[Callable[[int], None]]:
 
 
 class EpochBar:
-    """A bar over the steps of an epoch, above it a line for each finished epoch.
+    """A bar over the steps of an epoch, above it lines that stay.
+
+    Where there is no terminal, the progress is a line every half a minute.
 
     Args:
         quiet: show nothing.
@@ -74,16 +80,17 @@ class EpochBar:
         console = Console(highlight=False, soft_wrap=True, quiet=quiet)
         self._bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[state]}"),
             console=console,
             disable=not console.is_terminal,
             transient=True,
+            expand=True,
         )
-        self._bar = self._bars.add_task("starting workers", total=None)
+        self._bar = self._bars.add_task("starting", total=None, state="")
+        self._next_line = time.monotonic() + _LINE_SECONDS
+        # Steps of the run, and the time, when the progress was first shown.
+        self._start: tuple[int, float] | None = None
 
     def __enter__(self) -> "EpochBar":
         self._bars.start()
@@ -92,13 +99,41 @@ class EpochBar:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def show(self, description: str, step: int, steps: int) -> None:
-        """Show that a step of an epoch is done."""
-        self._bars.update(self._bar, description=description, completed=step, total=steps)
+    def show(
+        self, epoch: int, epochs: int, step: int, steps: int, loss: float, pairs_per_second: float
+    ) -> None:
+        """Show the progress of an epoch, and how long epoch and run will still take.
+
+        Args:
+            epoch: number of the epoch, from 1.
+            epochs: of the run.
+            step: steps done in the epoch.
+            steps: of the whole epoch.
+            loss: nats per target token.
+        """
+        title = f"epoch {epoch}/{epochs}"
+        state = f"{step:,}/{steps:,}  loss {loss:.4f}  {pairs_per_second:,.0f} pairs/s"
+        now, done = time.monotonic(), (epoch - 1) * steps + step
+        self._start = self._start or (done, now)
+        if done > self._start[0]:
+            seconds = (now - self._start[1]) / (done - self._start[0])  # of a step, all told
+            left = [_duration(seconds * n) for n in (steps - step, epochs * steps - done)]
+            state += f"  {left[0]} left, run {left[1]}"
+        self._bars.update(self._bar, description=title, completed=step, total=steps, state=state)
+        if self._bars.disable and now >= self._next_line:
+            self._next_line = now + _LINE_SECONDS
+            self.log(f"{title}  {state}")
 
     def log(self, text: str) -> None:
-        """Print a line that stays, above the bar."""
+        """Print lines that stay, above the bar."""
         self._bars.console.print(_printable_lines(text), markup=False, emoji=False)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as people write it: 0:07, 12:30, 3:04:05."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 class StageBars:

@@ -23,6 +23,13 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that the memory of a GPU or of this machine is full."""
+    # torch has no class of its own for the memory of a CPU.
+    is_of_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return is_of_cpu or isinstance(error, (torch.OutOfMemoryError, MemoryError))
+
+
 def allow_tf32(allowed: bool) -> None:
     """Allow or forbid TensorFloat-32 (10 bits) in float32 products of this process's GPUs."""
     torch.backends.cuda.matmul.allow_tf32 = allowed

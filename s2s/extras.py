@@ -4,6 +4,7 @@
 _LIBRARIES = {
     "fastapi": ("FastAPI", "serve"),
     "matplotlib": ("matplotlib", "report"),
+    "mlflow": ("MLflow", "mlflow"),
     "msgpack": ("msgpack", "serve"),
     "platformdirs": ("platformdirs", "demo"),
     "prometheus_client": ("prometheus-client", "serve"),
@@ -12,8 +13,8 @@ _LIBRARIES = {
     "python_multipart": ("python-multipart", "serve"),
     "ray": ("Ray", "ray"),
     "starlette": ("FastAPI", "serve"),
-    "tensorboardX": ("tensorboardX", "ray"),
     "uvicorn": ("uvicorn", "serve"),
+    "wandb": ("Weights & Biases", "wandb"),
 }
 
 

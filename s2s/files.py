@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,15 @@ def new_file(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def _default_modes(folder: Path) -> tuple[int, int]:
+    """Return the modes of new files and folders, which the user's umask determines."""
+    probe = folder / ".mode"
+    probe.touch()  # the umask itself cannot be read without changing it for all threads
+    file = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return file, file | (file & 0o444) >> 2
+
+
 @contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
     """Yield a scratch directory to fill, which replaces `path` at the end of the block.
@@ -32,7 +42,10 @@ def new_directory(path: Path) -> Iterator[Path]:
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield scratch
-        scratch.chmod(0o755)
+        # Some libraries make files that the user alone can read.
+        file_mode, folder_mode = _default_modes(scratch)
+        for entry in (scratch, *scratch.rglob("*")):
+            entry.chmod(folder_mode if entry.is_dir() else file_mode)
         shutil.rmtree(path, ignore_errors=True)
         scratch.replace(path)
     finally:
@@ -58,6 +71,8 @@ def describe_directory(path: Path, marker: str) -> str:
     """Return why a directory cannot be opened whose file `marker` could not be read."""
     try:
         if not path.exists():
+            if (path.with_name(f"{path.name}.run") / "run.json").exists():
+                return "the run that makes it has not finished"
             return "it does not exist"
         if not path.is_dir():
             return "it is a file"

@@ -10,19 +10,31 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from s2s.errors import BadInput, Stopped
 
+_DESCRIPTION = "run.json"
 
-def claim_folder(out: Path, marker: str, description: Mapping[str, object], restart: bool) -> Path:
+
+def claim_folder(
+    out: Path,
+    marker: str,
+    description: Mapping[str, object],
+    restart: bool,
+    *,
+    extensible: str = "",
+) -> Path:
     """Return the run folder of `out`, made if need be, with the run's description in `run.json`.
 
     Args:
         marker: the file by which a directory is known as an earlier output of the same kind;
             nothing else is ever replaced.
-        description: all that the outcome depends on, for JSON. A run never goes on in a folder
+        description: all that the outcome depends on, for JSON. A run never continues in a folder
             whose `run.json` has another one.
         restart: drop what is in the folder, and let `out` be replaced.
+        extensible: dotted name of a number in the description that may be greater than in
+            `run.json`: the run then continues, even if it has finished.
 
     Raises:
         BadInput: `out` is there already, is a URI, or the folder holds another run.
@@ -34,26 +46,76 @@ def claim_folder(out: Path, marker: str, description: Mapping[str, object], rest
         raise BadInput(f"--out {out}: name a directory to make")
     if out.exists() and not (out / marker).is_file():
         raise BadInput(f"{out} exists already, and no earlier run made it; name another --out")
-    if out.exists() and not restart:
-        raise BadInput(f"{out} exists already; --restart starts over and replaces it")
     folder = run_folder(out)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "run.json").is_file():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _DESCRIPTION).is_file():
         raise BadInput(f"{folder} exists already, and no run made it; name another --out")
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
-    file = folder / "run.json"
     run = json.loads(json.dumps(description))
+    earlier = read_description(folder)
+    differences = [] if earlier is None else list(_differences(earlier, run))
+    refusing = [
+        (name, before, now)
+        for name, before, now in differences
+        if not (name == extensible and now > before)
+    ]
+    if out.exists() and not restart and (refusing or not differences):
+        more = f"; a greater --{_setting(extensible)} trains it further" if extensible else ""
+        raise BadInput(f"{out} exists already; --restart starts over and replaces it{more}")
+    if refusing:
+        named = "; ".join(_describe_difference(*difference) for difference in refusing[:3])
+        more = f"; and {len(refusing) - 3} more" if len(refusing) > 3 else ""
+        raise BadInput(
+            f"{folder} holds another run: {named}{more}; --restart drops it, or name another --out"
+        )
     try:
-        if file.exists() and json.loads(file.read_bytes()) != run:
-            raise BadInput(
-                f"{folder} holds another run (other settings, corpus or version); "
-                "--restart drops it, or name another --out"
-            )
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(run, indent=2) + "\n"
+        (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{folder / _DESCRIPTION}: {error.strerror}") from None
+    return folder
+
+
+def read_description(folder: Path) -> dict[str, object] | None:
+    """Return the description of the run in a folder, or None if there is none.
+
+    Raises:
+        BadInput: `run.json` cannot be read.
+    """
+    file = folder / _DESCRIPTION
+    try:
+        description: dict[str, object] = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError) as error:
         raise BadInput(f"{file}: {error}") from None
-    return folder
+    return description
+
+
+def _differences(before: object, now: object, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield name and values of what differs between two descriptions, by dotted names."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            dotted = f"{name}.{key}" if name else key
+            yield from _differences(before.get(key), now.get(key), dotted)
+    elif before != now:
+        yield name, before, now
+
+
+def _describe_difference(name: str, before: object, now: object) -> str:
+    """Return what differs between two runs, in words."""
+    section = name.partition(".")[0]
+    if section in ("corpus", "vocabularies"):
+        return f"it has another {section.replace('ies', 'y')}"
+    if section in ("layout", "versions"):
+        return "another version of s2s or of a library made it"
+    return f"{_setting(name)} was {json.dumps(before)}, and is {json.dumps(now)} now"
+
+
+def _setting(name: str) -> str:
+    """Return what users call a setting, given its name in a description."""
+    return name.removeprefix("config.").removeprefix("source.")
 
 
 def run_folder(out: Path) -> Path:

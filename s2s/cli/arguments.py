@@ -3,15 +3,16 @@
 import io
 import re
 import warnings
-from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import MISSING, fields, is_dataclass, replace
-from typing import Any, get_type_hints
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
-from s2s.cli.variables import options_of_variables, with_paths_of_variables
+from s2s.cli.config_file import defaults, option_names, read_config_file
+from s2s.cli.variables import options_of_variables, values_of_variables
 from s2s.cli.verb import Verb
 from s2s.config import Section
 from s2s.errors import BadInput
@@ -25,16 +26,24 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
     Args:
         name: what the verb is called on the command line.
         kind: class of the verb.
-        arguments: those after the verb; a preset first, if the verb has settings.
+        arguments: those after the verb; a preset first, if the verb has settings and no file names
+            it.
 
     Raises:
-        BadInput: an option is unknown or missing, or has a bad value.
+        BadInput: an option is unknown or missing, or has a bad value, also in the file of --config.
         SystemExit: help was asked for, and printed.
     """
     hints = get_type_hints(kind)
     sections = [n for n, h in hints.items() if isinstance(h, type) and issubclass(h, Section)]
     program, default = f"s2s {name}", tyro.MISSING_NONPROP
+    _require_lists_once(kind, arguments)
+    file = _config_file(arguments)
+    content = {} if file is None else read_config_file(file)
+    content |= values_of_variables(kind)
+    preset, start = "", {}
     if sections:
+        if "preset" in content and (not arguments or arguments[0].startswith("-")):
+            arguments = [str(content["preset"]), *arguments]
         if arguments[:1] in (["-h"], ["--help"]):
             arguments = ["seed", *arguments]
         if not arguments or arguments[0].startswith("-"):
@@ -46,9 +55,11 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
             raise BadInput(
                 f"{program}: unknown preset {arguments[0]!r}{did_you_mean(arguments[0], PRESETS)}"
             )
-        program, preset = f"{program} {arguments[0]}", PRESETS[arguments[0]]()
-        default = _defaults(kind, {name: getattr(preset, name) for name in sections})
-        arguments = arguments[1:]
+        preset, *arguments = arguments
+        program, config = f"{program} {preset}", PRESETS[preset]()
+        start = {name: getattr(config, name) for name in sections}
+    if sections or content:
+        default = defaults(kind, start, content, file)
     arguments = [*arguments, *options_of_variables(kind, arguments)]
     errors = io.StringIO()
     try:
@@ -56,9 +67,8 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
             parsed: Verb = tyro.cli(
                 kind, prog=program, args=arguments, default=default, config=(FlagCreatePairsOff,)
             )
-            if is_dataclass(parsed) and "given" in hints:
-                return replace(parsed, given=_names(arguments))
-            return with_paths_of_variables(parsed)
+            given = frozenset((*_names(arguments), *option_names(content)))
+            return replace(parsed, given=given, preset=preset)
     except SystemExit as stop:
         if stop.code:
             reason = _reason(_one_line(errors.getvalue()), arguments, kind, default)
@@ -66,20 +76,39 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
         raise
 
 
+def _config_file(arguments: list[str]) -> Path | None:
+    """Return the file that --config names, or None.
+
+    Raises:
+        BadInput: --config names none.
+    """
+    for number, argument in enumerate(arguments):
+        if argument.startswith("--config="):
+            return Path(argument.partition("=")[2])
+        if argument == "--config":
+            if number + 1 == len(arguments):
+                raise BadInput("--config: name a TOML or YAML file")
+            return Path(arguments[number + 1])
+    return None
+
+
+def _require_lists_once(kind: type[Verb], arguments: list[str]) -> None:
+    """Check that an option whose values follow it is given once: only the last one would count.
+
+    Raises:
+        BadInput: one is given twice.
+    """
+    given = [each.partition("=")[0].replace("_", "-") for each in arguments]
+    for name, hint in get_type_hints(kind).items():
+        option = f"--{name.replace('_', '-')}"
+        if get_origin(hint) is tuple and given.count(option) > 1:
+            raise BadInput(f"{option} is given twice; all values follow one {option}")
+
+
 def _names(arguments: list[str]) -> frozenset[str]:
     """Return the names of the options among some arguments, without their dashes."""
     options = (each for each in arguments if each.startswith("--"))
     return frozenset(each[2:].partition("=")[0].replace("_", "-") for each in options)
-
-
-def _defaults(kind: Any, sections: Mapping[str, Section]) -> Any:
-    """Return a verb with the sections of a preset; what must be given is marked as missing."""
-    required = {field.name: tyro.MISSING for field in fields(kind) if _is_required(field)}
-    return kind(**{**required, **sections})
-
-
-def _is_required(field: Any) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _reason(message: str, arguments: list[str], kind: type[Verb], default: Any) -> str:

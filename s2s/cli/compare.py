@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 import tyro
 
 from s2s.cli.output import print_comparison
-from s2s.cli.verb import DecodingOptions, decoding_options
+from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
 from s2s.overrides import MODEL_OVERRIDES
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(Verb):
     """Tell which of two systems translates better, and whether by more than chance."""
 
     a: Annotated[Path, tyro.conf.Positional]
@@ -27,7 +27,7 @@ class Compare:
     corpus: Path
     """Corpus directory."""
 
-    decoding: Annotated[DecodingOptions, decoding_options(MODEL_OVERRIDES)]
+    decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
 
     split: Literal["train", "valid", "test"] = "test"
     """Split of the corpus."""

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from s2s.cli.output import opened, print_evaluation, tell_incomplete
-from s2s.cli.verb import DecodingOptions, decoding_options
+from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
 from s2s.overrides import MODEL_OVERRIDES
@@ -18,7 +18,7 @@ _LINE_ENDS = re.compile(r"\r\n|\n|\r")
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Verb):
     """Score a model on a held-out split of a corpus."""
 
     model: Annotated[Path, tyro.conf.Positional]
@@ -27,10 +27,13 @@ class Evaluate:
     corpus: Path
     """Corpus directory."""
 
-    decoding: Annotated[DecodingOptions, decoding_options(MODEL_OVERRIDES)]
+    decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
 
     split: Literal["train", "valid", "test"] = "valid"
     """Split of the corpus."""
+
+    checkpoint: str | None = None
+    """Score a checkpoint of the run that makes MODEL: `best`, `newest` or a step."""
 
     intervals: bool = False
     """Add 95 % confidence intervals to the scores, from 1000 bootstrap resamples of the
@@ -52,6 +55,7 @@ class Evaluate:
         from s2s.evaluation.evaluate import evaluate
         from s2s.evaluation.scores import SAMPLES
         from s2s.model.directory import ModelDirectory
+        from s2s.training.run_checkpoint import model_path
 
         if self.worst < 0:
             raise BadInput(f"--worst {self.worst}: must be 0 or more")
@@ -59,7 +63,8 @@ class Evaluate:
         with ExitStack() as stack:
             file = None if self.output is None else stack.enter_context(opened(self.output))
             count = stack.enter_context(counting("translated"))
-            model = ModelDirectory.load(self.model)
+            path = stack.enter_context(model_path(self.model, self.checkpoint))
+            model = ModelDirectory.load(path)
             decode = model.config.decode.changed(**self.decoding.settings())
             evaluation = evaluate(
                 model,

@@ -8,10 +8,11 @@ import tyro
 from rich.console import Console
 
 from s2s.cli.output import opened
+from s2s.cli.verb import Verb
 
 
 @dataclass(frozen=True)
-class Inspect:
+class Inspect(Verb):
     """Show what a corpus or model directory holds."""
 
     directory: Annotated[Path, tyro.conf.Positional]

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import tyro
 
+from s2s.cli.verb import Verb
 from s2s.errors import BadInput
 
 
 @dataclass(frozen=True)
-class Key:
+class Key(Verb):
     """Create, list or remove the API keys of `s2s serve --keys FILE`.
 
     Creating prints the key, which is stored nowhere: give it to its owner. A line with its hash is

@@ -47,10 +47,12 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
         return _complain(str(error), 1)
     except KeyboardInterrupt:
         return _complain("interrupted", 1)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which few verbs import
+    except (RuntimeError, MemoryError) as error:
+        from s2s.devices import is_out_of_memory
+
+        if not is_out_of_memory(error):
             raise
-        return _complain("out of GPU memory; try a smaller --beam, or --device cpu", 1)
+        return _complain("out of memory; a smaller --beam needs less, and so do shorter lines", 1)
     except ModuleNotFoundError as error:
         if (line := extras.advice(verb, error)) is None:
             raise

@@ -5,24 +5,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import tyro
-
+from s2s.cli.config_file import config_text
 from s2s.cli.environment import allow_downloads
 from s2s.cli.output import print_dry_run
 from s2s.config import CorpusConfig, DataConfig, TextConfig
 from s2s.console import StageBars
 from s2s.errors import BadInput
+from s2s.provenance import Invocation
 from s2s.runs import interruptible
 
 if TYPE_CHECKING:
     from s2s.preparation.execution import Executor
     from s2s.preparation.sources import Source
+from s2s.cli.verb import Verb
 
 
 @dataclass(frozen=True)
-class Prepare:
+class Prepare(Verb):
     """Turn sentence pairs into a corpus directory."""
 
     source: tuple[str, ...]
@@ -45,9 +46,10 @@ class Prepare:
     """As --source, for the `test` split: its rows are used as they are, and no rows of --source
     are held out for it."""
 
-    languages: str = "en-fr"
+    languages: str | None = None
     """Codes of the source and target language (BCP 47) with a hyphen between them, or a colon where
-    a code has a hyphen itself: en-fr, en:pt-BR."""
+    a code has a hyphen itself: en-fr, en:pt-BR. Required, unless the source states them: `demo`, a
+    TMX file, parallel files such as train.en and train.fr, or hub:NAME:en-fr."""
 
     columns: tuple[str, str] | None = None
     """Names or numbers (from 1) of the source and target columns, if they cannot be told from the
@@ -71,82 +73,113 @@ class Prepare:
     wait: float = 600.0
     """Seconds to wait for an autoscaling cluster to grow to the tasks."""
 
-    given: Annotated[frozenset[str], tyro.conf.Fixed, tyro.conf.Suppress] = frozenset()
-    """Names of the options that the user gave, without their dashes."""
-
     # Bytes of source files from which starting Ray pays.
     LARGE: ClassVar[int] = 64_000_000
 
     def run(self) -> None:
-        """Write the corpus directory and report what is in it."""
+        """Write the corpus directory, or show what would be left out."""
+        if self.out is None and not self.dry_run:
+            raise BadInput("--out must name the corpus directory to create (or use --dry-run)")
+        self.carry_out()
+
+    def carry_out(self, *, in_process: bool = False, quiet: bool = False) -> None:
+        """Do what `run` does.
+
+        Args:
+            in_process: never use Ray.
+            quiet: print nothing.
+        """
         named = (*self.source, *self.valid_source, *self.test_source)
         if any(name.startswith("hub:") for name in named):
             allow_downloads()
         import datasets
 
         from s2s.preparation.pipeline import dry_run, prepare
+        from s2s.text.language_pairs import describe_direction
 
-        if self.out is None and not self.dry_run:
-            raise BadInput("--out must name the corpus directory to create (or use --dry-run)")
         datasets.disable_progress_bars()
-        (config, note), source = self._config(), self._sources()
-        with interruptible(), StageBars() as bars, self._executor(source, bars.log) as execute:
+        languages = self._languages(named)
+        (config, note), source = self._config(languages), self._sources(languages)
+        with interruptible(), StageBars(quiet=quiet) as bars:
+            bars.log(f"from {describe_direction(*languages)}")
             if note:
                 bars.log(note)
-            if self.out is None or self.dry_run:
-                scratch = None if self.out is None else self.out.resolve().parent
-                planned = dry_run(source, config, bars, execute, scratch)
-                print_dry_run(planned)
-                if planned.refusal is not None:
-                    raise BadInput(planned.refusal)
-                return
-            manifest = prepare(
-                source,
-                config,
-                self.out,
-                bars,
-                execute,
-                vocabularies=self.vocabularies and self.vocabularies.resolve(),
-                restart=self.restart,
-            )
+            with self._executor(source, bars.log, in_process) as execute:
+                if self.out is None or self.dry_run:
+                    scratch = None if self.out is None else self.out.resolve().parent
+                    planned = dry_run(source, config, bars, execute, scratch)
+                    print_dry_run(planned)
+                    if planned.refusal is not None:
+                        raise BadInput(planned.refusal)
+                    return
+                manifest = prepare(
+                    source,
+                    config,
+                    self.out,
+                    bars,
+                    execute,
+                    vocabularies=self.vocabularies and self.vocabularies.resolve(),
+                    restart=self.restart,
+                )
+            self._record(self.out)
             for rule, rows in manifest.drops.items():
                 bars.log(f"left out {rows:,} rows: {rule}")
             for warning in manifest.warnings:
                 bars.log(f"warning: {warning.text}")
             bars.log(f"corpus directory: {self.out}")
 
-    def _languages(self) -> tuple[str, str]:
+    def _record(self, out: Path) -> None:
+        """Keep the options and the command line in the corpus directory."""
+        from s2s.corpus import Corpus
+
+        facts = {"path": str(out.resolve()), "sha256": Corpus.open(out).sha256}
+        Invocation(config_text(self)).record(out, facts)
+
+    def _languages(self, sources: tuple[str, ...]) -> tuple[str, str]:
+        """Return source and target language.
+
+        Raises:
+            BadInput: they are neither given nor stated by the sources, or no languages.
+        """
+        from s2s.preparation.direction import stated_languages
         from s2s.text.language_pairs import language_pair
 
-        return language_pair(self.languages)
+        if self.languages is not None:
+            return language_pair(self.languages)
+        if (stated := stated_languages(sources)) is None:
+            raise BadInput(
+                "--languages is needed, as the source does not state its languages: the source "
+                "language, then the target language, such as en-fr"
+            )
+        return stated
 
-    def _config(self) -> tuple[DataConfig, str]:
+    def _config(self, languages: tuple[str, str]) -> tuple[DataConfig, str]:
         """Return the settings, and a word on what differs from the preset to suit the languages."""
         from s2s.text.languages import canonical_code
         from s2s.text.units import fit_units
 
-        source, target = self._languages()
         text, note = self.text, ""
         if self.vocabularies is not None:
             from s2s.model.directory import read_config
 
             model = read_config(self.vocabularies)
             codes = (model.source_language, model.target_language)
-            if tuple(map(canonical_code, codes)) != (source, target):
-                raise BadInput(f"{self.vocabularies} is not a model for {self.languages}")
+            if tuple(map(canonical_code, codes)) != languages:
+                raise BadInput(f"{self.vocabularies} is not a model for {'-'.join(languages)}")
             text = model.text
         else:
             is_chosen = "text.units" in self.given
-            text, note = fit_units(text, (source, target), is_chosen=is_chosen)
+            text, note = fit_units(text, languages, is_chosen=is_chosen)
+        source, target = languages
         config = DataConfig(
             source_language=source, target_language=target, text=text, corpus=self.corpus
         )
         return config, note
 
-    def _sources(self) -> "Source":
+    def _sources(self, languages: tuple[str, str]) -> "Source":
         from s2s.preparation.sources import Source
 
-        source, target = self._languages()
+        source, target = languages
         return Source(
             source=self.source,
             valid=self.valid_source,
@@ -157,16 +190,18 @@ class Prepare:
         )
 
     @contextmanager
-    def _executor(self, source: "Source", log: Callable[[str], None]) -> Iterator["Executor"]:
+    def _executor(
+        self, source: "Source", log: Callable[[str], None], in_process: bool
+    ) -> Iterator["Executor"]:
         """Give what runs the stages: this process, or Ray tasks."""
+        from s2s.preparation import execution
         from s2s.preparation.discovery import source_bytes
-        from s2s.preparation.execution import in_process
 
         if self.tasks is not None and self.tasks < 1:
             raise BadInput(f"--tasks {self.tasks}: must be at least 1")
-        without_ray = importlib.util.find_spec("ray") is None
-        if self.tasks is None and (without_ray or source_bytes(source) <= self.LARGE):
-            yield in_process
+        alone = in_process or importlib.util.find_spec("ray") is None
+        if self.tasks is None and (alone or source_bytes(source) <= self.LARGE):
+            yield execution.in_process
             return
         from s2s.distributed.prepare import tasks
 

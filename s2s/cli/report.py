@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 import tyro
 
 from s2s.cli.output import opened
+from s2s.cli.verb import Verb
 from s2s.console import counting
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Verb):
     """Write an HTML page about a model: what it is, how it learned and how good it is."""
 
     model: Annotated[Path, tyro.conf.Positional]
@@ -37,6 +38,8 @@ class Report:
         from s2s.model.directory import ModelDirectory
         from s2s.model.metrics import RunMetrics
         from s2s.reports.model_report import report
+        from s2s.runs import run_folder
+        from s2s.training.trackers.json_lines import read_samples
 
         model = self.model.resolve()
         out = self.out or model.parent / f"{model.name}.html"
@@ -48,6 +51,7 @@ class Report:
                 corpus=None if self.corpus is None else Corpus.open(self.corpus),
                 split=self.split,
                 sentences=self.sentence,
+                epoch_samples=read_samples(run_folder(model)),
                 on_batch=count,
             )
             file.write(page)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from s2s import __version__
 from s2s.cli.variables import from_variable
-from s2s.cli.verb import DecodingOptions, decoding_options
+from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.config import describe
 from s2s.errors import BadInput
 from s2s.overrides import MODEL_OVERRIDES
@@ -23,7 +23,7 @@ _STANDARD_ERROR = Path("-")  # instead of a file for the access log
 
 
 @dataclass(frozen=True)
-class Serve:
+class Serve(Verb):
     """Serve model directories over HTTP, with a web page, until Ctrl-C or SIGTERM.
 
     Environment variables set the options that name one, as S2S_PORT=8080 does; an option that is
@@ -33,7 +33,7 @@ class Serve:
     models: Annotated[tuple[Path, ...], tyro.conf.Positional, *from_variable("S2S_MODELS")]
     """Model directories, one for each language pair."""
 
-    decoding: Annotated[DecodingOptions, decoding_options(MODEL_OVERRIDES)]
+    decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
 
     local: Annotated[bool, *from_variable("S2S_LOCAL")] = False
     """Serve without Ray: HTTP in this process, and a process for each model."""

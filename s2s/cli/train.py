@@ -3,13 +3,20 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from s2s.cli.config_file import config_text
+from s2s.cli.verb import Verb
 from s2s.config import DecodeConfig, ModelConfig, TrainConfig
 from s2s.errors import BadInput
+from s2s.provenance import Invocation
+
+if TYPE_CHECKING:
+    from s2s.training.train import Plan
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(Verb):
     """Train a model on a corpus directory, in this process or on Ray."""
 
     corpus: Path
@@ -45,8 +52,21 @@ class Train:
     checkpoints: str | None = None
     """Folder or URI (of an object store, say) for the checkpoints, instead of OUT.run."""
 
-    mlflow: str | None = None
-    """MLflow tracking server to log the run to, such as http://localhost:5000."""
+    track: tuple[str, ...] = ("tensorboard",)
+    """Trackers that record the run, besides OUT.run/metrics.jsonl: tensorboard; wandb or
+    wandb:PROJECT; mlflow:URI (mlflow alone uses MLFLOW_TRACKING_URI); or your own class as
+    package.module:Class. Give several after one --track; with none after it, all are off."""
+
+    samples: int = 4
+    """Sentences of `valid` to translate after each epoch, for the trackers and
+    OUT.run/samples.jsonl."""
+
+    print_samples: bool = False
+    """Print these translations, too."""
+
+    bleu_every: int | None = None
+    """Score greedy translations of all of `valid` with BLEU after every so many epochs. Training
+    waits for it. None scores the finished model only."""
 
     profile: bool = False
     """Profile some steps and print where their time goes; the trace is in OUT.run/profile."""
@@ -57,19 +77,32 @@ class Train:
     wait: float = 600.0
     """Seconds to wait for an autoscaling cluster to grow to the workers."""
 
-    def run(self) -> None:
-        """Train and write the model directory."""
-        from s2s.training.run import TrainOptions
-        from s2s.training.train import Plan, train_in_process
+    def plan(self) -> "Plan":
+        """Return the plan of the run.
+
+        Raises:
+            BadInput: as `Plan.of`.
+        """
+        from s2s.training.run import TrainOptions, Watch
+        from s2s.training.train import Plan
 
         options = TrainOptions(
             init_from=self.init_from,
             checkpoints=self.checkpoints,
-            mlflow=self.mlflow,
+            watch=Watch(self.track, self.samples, self.print_samples, self.bleu_every),
             profile=self.profile,
             restart=self.restart,
         )
-        plan = Plan.of(self.corpus, self.out, self.model, self.train, self.decode, options)
+        invocation = Invocation(config_text(self))
+        return Plan.of(
+            self.corpus, self.out, self.model, self.train, self.decode, options, invocation
+        )
+
+    def run(self) -> None:
+        """Train and write the model directory."""
+        from s2s.training.train import train_in_process
+
+        plan = self.plan()
         if self.workers is None and not os.environ.get("RAY_ADDRESS"):
             if self.cpus is not None and self.cpus < 1:
                 raise BadInput(f"--cpus {self.cpus}: at least 1 is needed")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import tyro
 
 from s2s.cli.output import opened, tell_incomplete
-from s2s.cli.verb import DecodingOptions, decoding_options
+from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting, printable
 from s2s.errors import BadInput
 from s2s.overrides import COMMAND_OVERRIDES
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Translate:
+class Translate(Verb):
     """Translate a text, a file or standard input: a line in, a line out.
 
     Each sentence of a line is translated separately. What has no word to translate, such as a
@@ -36,7 +36,7 @@ class Translate:
     model: Annotated[Path, tyro.conf.Positional]
     """Model directory."""
 
-    decoding: Annotated[DecodingOptions, decoding_options(COMMAND_OVERRIDES)]
+    decoding: Annotated[DecodingOptions, *decoding_options(COMMAND_OVERRIDES)]
 
     sentence: Annotated[str | None, tyro.conf.Positional] = None
     """A single sentence to translate."""
@@ -46,6 +46,10 @@ class Translate:
 
     output: Path | None = None
     """File to write; standard output by default."""
+
+    checkpoint: str | None = None
+    """Translate with a checkpoint of the run that makes MODEL, before the run has finished: `best`,
+    `newest` or a step."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to translate: `auto` uses a GPU if there is one."""
@@ -61,6 +65,7 @@ class Translate:
         """Write the translations."""
         from s2s.decoding.translator import Translator
         from s2s.devices import find_device
+        from s2s.training.run_checkpoint import model_path
 
         if self.sentence is not None and self.input is not None:
             raise BadInput("give a sentence or --input, not both")
@@ -74,7 +79,8 @@ class Translate:
             raise BadInput(f"--output {self.output} is the input; name another file")
         if self.sentence is None and self.input is None and sys.stdin.isatty():
             print("type sentences, one a line; Ctrl-D ends", file=sys.stderr)
-        translator = Translator.load(self.model, find_device(self.device))
+        with model_path(self.model, self.checkpoint) as path:
+            translator = Translator.load(path, find_device(self.device))
         translator = translator.with_settings(**self.decoding.settings())
         detailed = self.json or translator.config.decode.n_best > 1
         with opened(self.output) as output, counting("translated") as count:

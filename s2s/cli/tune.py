@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2s.cli.verb import Verb
 from s2s.config import DecodeConfig, ModelConfig, TrainConfig
 
 
 @dataclass(frozen=True)
-class Tune:
+class Tune(Verb):
     """Sweep hidden and embedding sizes on Ray Tune; OUT/best is the best model."""
 
     corpus: Path
@@ -39,6 +40,9 @@ class Tune:
     """Fraction of a GPU for each trial: with 0.25, four trials share one. Needs --gpu, and one
     worker a trial. Ray does not divide the memory of the GPU: the trials must fit together."""
 
+    track: tuple[str, ...] = ("tensorboard",)
+    """Trackers to record each trial with, as `s2s train` takes them."""
+
     restart: bool = False
     """Start over: discard the trials of an earlier sweep, and replace OUT if it exists."""
 
@@ -57,5 +61,5 @@ class Tune:
             wait=self.wait,
         )
         sizes = [(h, e) for h in self.hidden_sizes for e in self.embedding_sizes]
-        options = SweepOptions(sizes, self.trials, self.restart)
+        options = SweepOptions(sizes, self.trials, self.track, self.restart)
         tune(self.corpus, self.out, self.model, self.train, self.decode, workers, options)

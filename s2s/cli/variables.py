@@ -1,5 +1,7 @@
 """Environment variables that set options of a verb, unless the option is given.
 
+They count before a file of options.
+
 A field of a verb is such an option where its annotation names a variable:
 
     port: Annotated[int, *from_variable("S2S_PORT")] = 8000
@@ -11,9 +13,8 @@ is empty counts as not set.
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -21,8 +22,6 @@ from s2s.cli.verb import Verb
 from s2s.errors import BadInput
 
 _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
-
-AVerb = TypeVar("AVerb", bound=Verb)
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,9 @@ def options_of_variables(kind: type[Verb], arguments: list[str]) -> list[str]:
     return [word for setting in settings for word in setting.words()]
 
 
-def with_paths_of_variables(verb: AVerb) -> AVerb:
-    """Return a verb with the paths that variables set, where no positional ones are given."""
-    paths = {
-        each.field: tuple(map(Path, each.items))
-        for each in _settings(type(verb), [])
-        if each.positional and not getattr(verb, each.field)
-    }
-    return replace(verb, **paths) if paths else verb  # type: ignore[type-var]
+def values_of_variables(kind: type[Verb]) -> dict[str, list[str]]:
+    """Return the values that variables set for positional arguments, by the names of fields."""
+    return {each.field: each.items for each in _settings(kind, []) if each.positional}
 
 
 def naming_variables(message: str, kind: type[Verb], arguments: list[str]) -> str:

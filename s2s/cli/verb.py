@@ -1,19 +1,34 @@
 """What a verb of the `s2s` command is, and the options that several verbs share."""
 
 from collections.abc import Mapping
-from dataclasses import make_dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
 
 import tyro
 
 from s2s.overrides import Override, dataclass_fields, overridden
 
 
-class Verb(Protocol):
+@dataclass(frozen=True)
+class Verb:
     """The parsed arguments of a verb, which do its work."""
+
+    config: Path | None = field(default=None, kw_only=True)
+    """TOML or YAML file of options, such as the config.yaml that a training run leaves; options on
+    the command line take precedence."""
+
+    given: Annotated[frozenset[str], tyro.conf.Fixed, tyro.conf.Suppress] = field(
+        default=frozenset(), kw_only=True
+    )
+    """Names of the options that the user gave, without their dashes."""
+
+    preset: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = field(default="", kw_only=True)
+    """Preset that the settings began with, of a verb that has settings."""
 
     def run(self) -> None:
         """Do the work; raises the errors of `s2s.errors`."""
+        raise NotImplementedError
 
 
 class DecodingOptions(Protocol):
@@ -29,10 +44,10 @@ class _Options:
         return overridden(self, self._offered)  # type: ignore[attr-defined]
 
 
-def decoding_options(offered: tuple[Override, ...]) -> Any:
-    """Return the annotation of a field of type `DecodingOptions` that offers some settings.
+def decoding_options(offered: tuple[Override, ...]) -> tuple[Any, type]:
+    """Return annotations of a field of type `DecodingOptions` that offers some settings.
 
-    On the command line each setting is an option of its own.
+    On the command line, and in a file of options, each setting is an option of its own.
     """
     kind = make_dataclass(
         "Options",
@@ -41,4 +56,4 @@ def decoding_options(offered: tuple[Override, ...]) -> Any:
         namespace={"_offered": offered},
         frozen=True,
     )
-    return tyro.conf.arg(name="", constructor=kind)
+    return tyro.conf.arg(name="", constructor=kind), kind

@@ -51,16 +51,14 @@ class Translator:
     def __init__(
         self,
         directory: ModelDirectory,
-        device: torch.device | str = "cpu",
         decode: DecodeConfig | None = None,
     ) -> None:
         self._directory = directory
-        self._device = torch.device(device)
         self._settings = decode or directory.config.decode
         # The directory's own model stays as it is, and shares its weights.
         shared = {id(weight): weight for weight in directory.model.parameters()}
         self._model = copy.deepcopy(directory.model, shared)
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             allow_tf32(self._settings.precision != "fp32")
         self._translatable = Translatable(
             directory.config.source_language, directory.source.tokens, len(SPECIALS)
@@ -77,7 +75,7 @@ class Translator:
         Raises:
             BadInput: `path` is no complete model directory.
         """
-        return cls(ModelDirectory.load(path, device), device)
+        return cls(ModelDirectory.load(path, device))
 
     def with_settings(self, **settings: object) -> Self:
         """Return a translator with other `DecodeConfig` settings; None leaves one as it is.
@@ -87,7 +85,7 @@ class Translator:
         """
         changed = self._settings.changed(**settings)
         if changed.precision != self._settings.precision:
-            return type(self)(self._directory, self._device, changed)
+            return type(self)(self._directory, changed)
         other = copy.copy(self)  # of the same weights
         other._settings = changed
         return other
@@ -105,7 +103,7 @@ class Translator:
     @property
     def device(self) -> torch.device:
         """The device that the model is on."""
-        return self._device
+        return self._model.device
 
     @property
     def config(self) -> Config:
@@ -118,7 +116,7 @@ class Translator:
         weights = sum(weight.numel() for weight in self._model.named_weights().values())
         return (
             f"<Translator {config.source_language} to {config.target_language}: "
-            f"{weights:,} weights on {self._device}, {config.decode.method}>"
+            f"{weights:,} weights on {self.device}, {config.decode.method}>"
         )
 
     @overload
@@ -379,7 +377,7 @@ class Translator:
         for rows in self._batches(order, ids):
             places = np.array(rows)
             lengths = torch.from_numpy(lists.lengths[places])  # (B,)
-            source = torch.from_numpy(lists.pad(places, PAD)).to(self._device)  # (B, S)
+            source = torch.from_numpy(lists.pad(places, PAD)).to(self.device)  # (B, S)
             # Another seed for each batch, or all of them would draw the same.
             seed = (self._settings.seed + rows[0]) % 2**63
             settings = self._settings.model_copy(update={"seed": seed})

@@ -4,12 +4,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import astuple
 from typing import Any
 
 import ray
 
 from s2s.console import EpochBar
-from s2s.training.host import Progress, progress_line
+from s2s.training.host import Progress
 from s2s.training.signals import Signals
 
 _POLL_SECONDS = 0.5
@@ -95,12 +96,8 @@ class BoardClient:
 
 
 @contextmanager
-def display(bar: EpochBar, epochs: int) -> Iterator[Any]:
-    """Make a board, and show what is posted on it until the end of the block.
-
-    Args:
-        epochs: of the run.
-    """
+def display(bar: EpochBar) -> Iterator[Any]:
+    """Make a board, and show what is posted on it until the end of the block."""
     board, ended = _Board.remote(), threading.Event()
 
     def show() -> None:
@@ -111,7 +108,7 @@ def display(bar: EpochBar, epochs: int) -> Iterator[Any]:
         for line in lines:
             bar.log(line)
         if progress is not None:
-            bar.show(progress_line(progress, epochs), progress.step, progress.steps)
+            bar.show(*astuple(progress))
 
     def watch() -> None:
         while not ended.wait(_POLL_SECONDS):

@@ -42,10 +42,12 @@ def train_on_ray(plan: Plan, workers: WorkerResources) -> TrainedModel:
         Failed: as `Plan.carry_out`.
         Stopped: as `Plan.carry_out`.
     """
-    with interruptible(), EpochBar() as bar, cluster(bar.log):
-        workers.require(bar.log)
-        run = partial(_run, workers=workers, bar=bar)
-        return plan.carry_out(run, workers.cpus, bar.log, {"ray": ray.__version__})
+    with interruptible(), EpochBar() as bar:
+        bar.log(f"from {plan.direction}")
+        with cluster(bar.log):
+            workers.require(bar.log)
+            run = partial(_run, workers=workers, bar=bar)
+            return plan.carry_out(run, workers.cpus, bar.log, {"ray": ray.__version__})
 
 
 def make_trainer(
@@ -91,7 +93,7 @@ def make_trainer(
 
 def _run(job: Job, workers: WorkerResources, bar: EpochBar) -> RunOutcome:
     """Run a job to its end, its progress shown on the bar."""
-    with display(bar, job.config.train.epochs) as board:
+    with display(bar) as board:
         trainer = make_trainer(job, workers, board=board)
         with _reservation_cancelled(trainer, job.folder):
             return _fit(trainer, board, bar.log)

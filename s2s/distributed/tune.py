@@ -27,7 +27,7 @@ from s2s.runs import claim_folder, interruptible, lock
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
 from s2s.training.job import Job, RunFailed, RunRefused
-from s2s.training.run import run_checkpoints, run_config
+from s2s.training.run import TrainOptions, Watch, run_checkpoints, run_config
 
 Sizes = tuple[int, int]  # hidden, embedding
 
@@ -38,6 +38,7 @@ class SweepOptions:
 
     sizes: list[Sizes]  # to draw from
     trials: int  # how many of them are drawn, by the seed
+    track: tuple[str, ...] = ("tensorboard",)  # trackers of each trial
     restart: bool = False  # drop what an earlier sweep has left
 
 
@@ -49,6 +50,7 @@ class _Setup:
     config: Config  # with the sizes of the command line, which each trial replaces
     workers: WorkerResources  # of each trial
     folder: Path  # of the sweep's run
+    options: TrainOptions  # of each trial
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def tune(
         Stopped: the sweep was interrupted and can go on.
     """
     begin = time.perf_counter()
+    watch = Watch(options.track)
+    watch.check()
     opened = Corpus.open(corpus.resolve())
     config = run_config(opened, model, settings, decode)
     tried = _drawn(options, config)
@@ -98,7 +102,7 @@ def tune(
         out = out.resolve()
         table.log(f"{len(tried)} trials in {folder}")
         _Watcher.table = table
-        setup = _Setup(opened.path, config, workers, folder)
+        setup = _Setup(opened.path, config, workers, folder, TrainOptions(watch=watch))
         tuner = _make_tuner(setup, tried)
         with lock(folder), interruptible():
             grid = tuner.fit()
@@ -185,7 +189,7 @@ def _trial(choice: dict[str, Any], setup: _Setup) -> None:
     # so as it dies itself, and Ray 2.60 keeps the resources of the new ones for ever: two such
     # stops, and a cluster of two CPUs has none left. So Tune tries a failed trial again instead.
     trainer = make_trainer(
-        Job(setup.corpus, config, folder, setup.workers.cpus),
+        Job(setup.corpus, config, folder, setup.workers.cpus, setup.options),
         setup.workers,
         callbacks=[TuneReportCallback()],
         max_failures=0,

@@ -11,7 +11,7 @@ from s2s.distributed.board import BoardClient
 from s2s.distributed.metrics import TrainMetrics
 from s2s.distributed.ray_internals import PreemptionNotice
 from s2s.model.metrics import EpochRecord
-from s2s.training.host import SilentHost, epoch_line
+from s2s.training.host import EpochTable, SilentHost
 from s2s.training.job import Job, RunOutcome, take_part
 from s2s.training.signals import Signals
 
@@ -47,7 +47,7 @@ class _Host(SilentHost):
     """
 
     def __init__(self, board: BoardClient | None, epochs: int) -> None:
-        self._board, self._epochs = board, epochs
+        self._board, self._table = board, EpochTable(epochs)
         self._notice = PreemptionNotice()
         self._next_save = 0.0  # while a node is about to go
         if board is not None:
@@ -55,9 +55,9 @@ class _Host(SilentHost):
             self.report_progress = board.report_progress  # type: ignore[method-assign]
             self.checkpoint_saved = board.checkpoint_saved  # type: ignore[method-assign]
 
-    def report_epoch(self, record: EpochRecord) -> None:
+    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
         """Report to the driver and to Ray Train."""
-        self.log(epoch_line(record, self._epochs))
+        self.log(self._table.lines(record, is_best=is_best))
         ray.train.report(asdict(record))
 
     def signals(self) -> Signals:

@@ -233,9 +233,11 @@ def _count_correct(
 
     Both under teacher forcing, (V,) and (V,).
     """
-    correct, tokens = torch.zeros(2, vocabulary_size, dtype=torch.int64)  # (V,), (V,)
+    correct, tokens = torch.zeros(
+        2, vocabulary_size, dtype=torch.int64, device=model.device
+    )  # (V,), (V,)
     for step in batches.epoch(0):
-        for batch in step.micro_batches:
+        for batch in (micro_batch.to(model.device) for micro_batch in step.micro_batches):
             real = batch.target_out != PAD  # (B, T)
             features = model(batch.source, batch.source_lengths, batch.target_in)[real]  # (N, R)
             reference = batch.target_out[real]  # (N,)
@@ -244,4 +246,4 @@ def _count_correct(
                 right = model.decoder.output(inputs).argmax(dim=1) == true  # (C,)
                 correct += torch.bincount(true[right], minlength=vocabulary_size)
                 tokens += torch.bincount(true, minlength=vocabulary_size)
-    return correct.numpy(), tokens.numpy()
+    return correct.cpu().numpy(), tokens.cpu().numpy()

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
-import torch
 from datasets import Dataset
 
 from s2s.config import DecodeConfig
@@ -118,7 +117,7 @@ def evaluate(
     check_languages(model.config, corpus)
     references = References.of(corpus, split)
     batches = _encode(corpus, split, model)
-    sums = validate(model.model, batches, torch.device("cpu"))
+    sums = validate(model.model, batches)
     longest = max(corpus.manifest.longest["target"], batches.longest_target)
 
     translator = Translator(model, decode=decode)

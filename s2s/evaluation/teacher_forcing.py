@@ -9,11 +9,11 @@ from s2s.model.seq2seq import Seq2Seq
 
 
 @torch.inference_mode()
-def validate(model: Seq2Seq, batches: Batches, device: torch.device) -> TokenSums:
+def validate(model: Seq2Seq, batches: Batches) -> TokenSums:
     """Return the sums over the batches of all processes under teacher forcing, in float32."""
     model.eval()
-    sums = torch.zeros(4, dtype=torch.float64, device=device)
+    sums = torch.zeros(4, dtype=torch.float64, device=model.device)
     for step in batches.epoch(0):
         for batch in step.micro_batches:
-            sums += batch_sums(model, batch.to(device))
+            sums += batch_sums(model, batch.to(model.device))
     return TokenSums.from_tensor(all_reduce_sum(sums))

@@ -34,6 +34,8 @@ def softmax_difference(
 ) -> Tensor:
     """Compute cross-entropies of logits, and turn the logits into the gradient in place.
 
+    Label smoothing is in the gradient alone.
+
     One pass over memory, which bounds the time: each row is read once and written once. As in Liger
     Kernel (Hsu et al., 2024, https://arxiv.org/abs/2410.10989).
 
@@ -121,11 +123,9 @@ if triton is not None:
         level = highest + tl.log(total)
         hit = places == target
         wanted = tl.sum(tl.where(hit, values, 0.0), 0)
-        everyone = tl.sum(tl.where(inside, values, 0.0), 0)
         spread = smoothing / vocab
-        loss = (1 - smoothing) * (level - wanted) + smoothing * level - spread * everyone
         counts = target != ignored
-        tl.store(losses + row, tl.where(counts, loss, 0.0))
+        tl.store(losses + row, tl.where(counts, level - wanted, 0.0))
         difference = shares / total - spread - tl.where(hit, 1 - smoothing, 0.0)
         difference = tl.where(counts & inside, difference * scale, 0.0)
         tl.store(at, difference.to(logits.dtype.element_ty), mask=places < width)
@@ -141,7 +141,8 @@ if triton is not None:
         first = tl.load(numbers).to(tl.int64)
         end = tl.load(numbers + 1).to(tl.int64)
         counts = first + sentence < end
-        at = tl.minimum(first + sentence, end - 1)
+        # Rows that fill the batch up repeat its first row.
+        at = tl.where(counts, first + sentence, tl.minimum(first, end - 1))
         row = tl.load(rows + at)
 
         begin = tl.load(source_starts + row)

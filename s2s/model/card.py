@@ -21,7 +21,7 @@ def model_card(config: Config, metrics: RunMetrics) -> str:
         for score in metrics.scores
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    weights = metrics.weights or f"those after {len(metrics.epochs)} epochs"
+    weights = metrics.weights or f"of epoch {len(metrics.epochs)}"
     return f"""# {config.source_language} → {config.target_language}
 
 {"A" if model.cell == "gru" else "An"} {model.cell.upper()} encoder–decoder made by s2s \

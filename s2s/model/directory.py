@@ -53,8 +53,8 @@ class ModelDirectory:
         directory = cls.new(config, source, Vocabulary.load(path / "target.json"))
         weights = path / "model.safetensors"
         try:
-            weights.open("rb").close()  # safetensors calls every fault "No such file"
-            directory.model.load_weights(load_file(weights))
+            with weights.open("rb"):  # what safetensors says of a file that cannot be read is wrong
+                directory.model.load_weights(load_file(weights))
         except (OSError, SafetensorError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise BadInput(f"{weights} cannot be loaded: {reason}") from None

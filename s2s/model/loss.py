@@ -143,18 +143,20 @@ def cross_entropy(
 ) -> Tensor:
     """Return the summed cross-entropy, in nats, of the logits that an output layer makes.
 
-    Value (up to 87 nats a token) and gradients equal those of `F.cross_entropy` of all logits,
-    `F.linear(hidden, weight, bias)`, with `reduction="sum"`. But the logits are made a chunk at a
-    time, in the dtype of autocast where that is on, and a chunk's gradients are taken at once,
-    while its logits exist (as in Liger Kernel, Hsu et al., 2024, https://arxiv.org/abs/2410.10989).
+    Gradients equal those of `F.cross_entropy` of all logits, `F.linear(hidden, weight, bias)`, with
+    `reduction="sum"`. So does the value (up to 87 nats a token), but for label smoothing, which is
+    in the gradients alone: the value compares with the loss on held-out data. The logits are made a
+    chunk at a time, in the dtype of autocast where that is on, and a chunk's gradients are taken at
+    once, while its logits exist (as in Liger Kernel, Hsu et al., 2024,
+    https://arxiv.org/abs/2410.10989).
 
     Args:
         hidden: (N, H) hidden vectors of the decoder.
         weight: (V, H) of the output layer.
         bias: (V,) of the output layer.
         targets: (N,) tokens.
-        smoothing: share of the target's probability that is spread over all V tokens (Szegedy et
-            al., 2016, https://arxiv.org/abs/1512.00567).
+        smoothing: share of the target's probability that is spread over all V tokens, for the
+            gradients (Szegedy et al., 2016, https://arxiv.org/abs/1512.00567).
         ignored: token that stands where there is nothing to predict, and counts for nothing.
 
     Returns:
@@ -208,7 +210,7 @@ def _loss_and_gradients(
     ignored: int | None,
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the loss, and its gradients by hidden (N, H), weight (V, H) and bias (V,)."""
+    """Return the loss, and the gradients by hidden (N, H), weight (V, H) and bias (V,)."""
     low_weight, low_bias = weight.to(dtype), bias.to(dtype)
     # fp16 has no room for small probabilities: they are computed in float32, and gradients scaled.
     scale = FP16_GRADIENT_SCALE if dtype == torch.float16 else 1.0
@@ -223,10 +225,7 @@ def _loss_and_gradients(
         if logits is None:
             logits = low_weight.new_empty(len(part), len(weight))  # (C + …, V): no other is larger
         logits = torch.addmm(low_bias, part, low_weight.t(), out=logits[: len(part)])
-        logit_sums = None
-        if smoothing:  # over the vocabulary, without a second pass over the logits
-            logit_sums = part[: len(tokens)].float() @ weight.sum(0) + bias.sum()  # (C,)
-        difference = _chunk_gradient(logits, tokens, loss, logit_sums, smoothing, ignored, scale)
+        difference = _chunk_gradient(logits, tokens, loss, smoothing, ignored, scale)
         d_hidden[chunk] = (difference @ low_weight)[: len(tokens)]
         more_weight, more_bias = difference.t() @ part, difference.sum(0)  # (V, H), (V,)
         if d_weight is None or d_bias is None:
@@ -246,7 +245,6 @@ def _chunk_gradient(
     logits: Tensor,
     targets: Tensor,
     loss: Tensor,
-    logit_sums: Tensor | None,
     smoothing: float,
     ignored: int | None,
     scale: float,
@@ -259,15 +257,12 @@ def _chunk_gradient(
         logits: (C + …, V), overwritten unless they are scaled; the rows after C are filled up.
         targets: (C,) tokens.
         loss: scalar to which the nats of the chunk are added.
-        logit_sums: (C,) sums of the logits over the vocabulary, with label smoothing.
         scale: what the gradient is multiplied by, if greater than 1.
 
     Returns:
         (C + …, V), by how much the predicted probabilities differ from the wanted ones.
     """
     rows = torch.arange(len(targets), device=targets.device)
-    spread = smoothing / logits.shape[1]
-    target_logits = logits[rows, targets].float()  # (C,)
     work = logits.float() if scale > 1 else logits
     probabilities = torch.softmax(work, dim=1, out=work)  # (C + …, V)
     surprise = -_log(probabilities[rows, targets])  # (C,)
@@ -276,13 +271,8 @@ def _chunk_gradient(
         surprise = surprise.masked_fill(padding, 0)
     loss += surprise.sum()
     difference = probabilities
-    if logit_sums is not None:
-        # The surprise of all tokens of the vocabulary, from the sum of their logits.
-        everyone = logits.shape[1] * (target_logits + surprise) - logit_sums  # (C,)
-        if padding is not None:
-            everyone = everyone.masked_fill(padding, 0)
-        loss += (spread * everyone - smoothing * surprise).sum()
-        difference -= spread
+    if smoothing:
+        difference -= smoothing / logits.shape[1]
     difference[rows, targets] -= 1 - smoothing
     difference[len(targets) :] = 0
     if padding is not None:

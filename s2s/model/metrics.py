@@ -28,6 +28,7 @@ class EpochRecord:
     seconds: float  # of training, first batch to last optimizer step, without checkpoints
     valid_seconds: float
     checkpoint_seconds: float  # that training paused for checkpoints
+    valid_bleu: float | None = None  # of greedy translations of `valid`, 0 to 100, if scored
 
 
 @dataclass(frozen=True)

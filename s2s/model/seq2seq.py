@@ -255,6 +255,11 @@ class Seq2Seq(nn.Module):
         if config.tie == "all":
             self.encoder.embedding.weight = self.decoder.embedding.weight
 
+    @property
+    def device(self) -> torch.device:
+        """The device that the weights are on."""
+        return self.encoder.embedding.weight.device
+
     def forward(self, source: Tensor, source_lengths: Tensor, target_in: Tensor) -> Tensor:
         """Predict under teacher forcing: the decoder reads the true target.
 

@@ -22,6 +22,8 @@ _LONGEST_UNIT = 64 << 20  # characters
 _COMMENT_OR_UNIT = re.compile(
     r"<!--.*?-->|<(?P<tag>(?:[\w.-]+:)?tu)(?=[\s>/])(?:[^<>]*/>|.*?</(?P=tag)\s*>)", re.DOTALL
 )
+_SOURCE_LANGUAGE = re.compile(r"""<header\b[^>]*?\bsrclang\s*=\s*["']([\w-]+)["']""")
+_VARIANT_LANGUAGE = re.compile(r"""<tuv\b[^>]*?\blang\s*=\s*["']([\w-]+)["']""")
 _END = re.compile(r"</(?:[\w.-]+:)?(?:body|tmx)\s*>")
 _DECLARED_ENCODING = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["']""")
 _INTERNAL_SUBSET = re.compile(r"<!DOCTYPE[^\[>]*(\[.*?\])\s*>", re.DOTALL)
@@ -62,6 +64,18 @@ def read_units(file: Path, languages: tuple[str, str], label: str) -> Iterator[R
                 f"{label}: no text in {language}; the languages of the file are {codes}: "
                 "name two of them with --languages"
             )
+
+
+def stated_codes(head: bytes) -> tuple[str, str] | None:
+    """Return the codes of source and target that the beginning of a TMX file states.
+
+    None if its header names no source language, or its units have more than one other language.
+    """
+    text = _decoder(head).decode(head)
+    if (stated := _SOURCE_LANGUAGE.search(text)) is None:
+        return None
+    others = {code for code in _VARIANT_LANGUAGE.findall(text) if code.lower() != stated[1].lower()}
+    return (stated[1], others.pop()) if len(others) == 1 else None
 
 
 def _units(file: Path) -> Iterator[str]:

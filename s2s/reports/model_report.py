@@ -20,6 +20,7 @@ from s2s.reports.samples import Sample, choose_samples, samples_section, worst_s
 from s2s.reports.scores import scores_section
 from s2s.reports.settings import data_section, run_section, settings_section
 from s2s.reports.training_curves import training_section
+from s2s.training.trackers.tracker import ValidSample
 
 MAPS = 4  # samples that have a map of their attention
 WORST = 10  # sentences shown of those with the lowest scores
@@ -33,6 +34,7 @@ def report(
     corpus: Corpus | None = None,
     split: str = "valid",
     sentences: Sequence[str] = (),
+    epoch_samples: Sequence[tuple[int, ValidSample]] = (),
     on_batch: Callable[[int], None] = lambda sentences: None,
 ) -> str:
     """Return the page as an HTML file that needs no other file.
@@ -44,6 +46,7 @@ def report(
         split: of the corpus.
         sentences: sentences to translate with a map of their attention, instead of some of the
             split.
+        epoch_samples: sentences as the run translated them after its epochs, each with its step.
         on_batch: called with the number of sentences of each translated batch.
 
     Raises:
@@ -63,7 +66,7 @@ def report(
     config = model.config
     sections = {
         "Scores": scores_section(evaluation, metrics),
-        "Training": training_section(config, metrics),
+        "Training": training_section(config, metrics, epoch_samples),
     }
     if evaluation is not None:
         sections["Lengths"] = lengths_section(evaluation, model)

@@ -195,4 +195,8 @@ def _model_blocks(directory: ModelDirectory, metrics: RunMetrics) -> list[Block]
         }
         blocks.append(Curves("Loss, nats per token", numbers, losses))
         blocks.append(Curves("Accuracy on valid", numbers, accuracies))
+        scored = {e.epoch: e.valid_bleu for e in epochs if e.valid_bleu is not None}
+        if scored:
+            bleu = {"valid_bleu": list(scored.values())}
+            blocks.append(Curves("BLEU on valid, greedy", list(scored), bleu))
     return blocks

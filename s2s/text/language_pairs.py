@@ -52,6 +52,12 @@ def language_pair(text: str) -> tuple[str, str]:
     return source, target
 
 
+def describe_direction(source: str, target: str) -> str:
+    """Return a direction in words and codes, such as `English to French (en-fr)`."""
+    mark = ":" if "-" in source + target else "-"
+    return f"{language_name(source)} to {language_name(target)} ({source}{mark}{target})"
+
+
 def _codes_of_names(text: str) -> list[str]:
     """Return the codes of the languages whose English names a text joins."""
     codes = {name.casefold(): code for code, name in Locale("en").languages.items()}

@@ -41,11 +41,12 @@ def export(
     """
     with new_directory(out) as scratch, _chosen(checkpoints, settings, log) as chosen:
         epochs = ", ".join(map(str, sorted(chosen)))
+        averaged = len(chosen) > 1
         ModelDirectory.mean(list(chosen.values())).save(scratch, run_metrics)
         evaluation = evaluate(ModelDirectory.load(scratch), Corpus.open(corpus), "valid")
         metrics = run_metrics.model_copy(
             update={
-                "weights": f"{'the mean' if len(chosen) > 1 else 'those'} of epoch {epochs}",
+                "weights": f"the mean of epochs {epochs}" if averaged else f"of epoch {epochs}",
                 "valid": ValidScores(
                     valid_loss=evaluation.loss,
                     valid_token_accuracy=evaluation.token_accuracy,

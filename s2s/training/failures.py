@@ -7,11 +7,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 from datasets import Dataset
 
 from s2s.errors import Failed
 from s2s.files import write_text
 from s2s.training.step import PendingStep, StepResult
+
+_FULL_MEMORY = "full-memory.json"
 
 # A mean loss of so many times that of a uniform guess counts as exploded.
 _EXPLODED = 3.0
@@ -81,9 +84,40 @@ class LossGuard:
         write_text(self._file, json.dumps({"loss": mean_loss, "steps": steps}, indent=2) + "\n")
 
 
-def out_of_memory(when: str) -> Failed:
-    """Return the error for a GPU whose memory is full."""
-    return Failed(
-        f"the GPU ran out of memory {when}; use a smaller --train.batch-size or "
-        "--train.batch-tokens, or a larger --train.accumulate"
-    )
+class FullMemory:
+    """The memory of a worker that was full, noted in the folder of the run.
+
+    With several workers, those that had enough wait for the one that had not, so an error ends them
+    all, and they are started again. A worker that finds the note, and no checkpoint since, would
+    fail in the same way.
+    """
+
+    def __init__(self, folder: Path, resumed_from: int) -> None:
+        self._file, self._resumed_from = folder / _FULL_MEMORY, resumed_from
+
+    def earlier(self) -> Failed | None:
+        """Return the error of an earlier try that began at the same step, if there was one."""
+        try:
+            note = json.loads(self._file.read_bytes())
+        except OSError:
+            return None
+        return Failed(note["reason"]) if note["resumed_from"] == self._resumed_from else None
+
+    def note(self, device: torch.device, steps: int) -> Failed:
+        """Note that the memory is full after so many steps of the run, and return the error."""
+        memory = "the GPU" if device.type == "cuda" else "this machine"
+        when = f"after step {steps:,}" if steps else "before the first step"
+        reason = (
+            f"{memory} ran out of memory {when}; use a smaller --train.batch-size or "
+            "--train.batch-tokens, a larger --train.accumulate, or a smaller --model.hidden-size"
+        )
+        with suppress(OSError):
+            write_text(
+                self._file, json.dumps({"resumed_from": self._resumed_from, "reason": reason})
+            )
+        return Failed(reason)
+
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Remove the note of an earlier command: memory may have become free."""
+        (folder / _FULL_MEMORY).unlink(missing_ok=True)

@@ -9,9 +9,10 @@ from s2s.training.signals import Signals
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of an epoch, for display."""
+    """The progress of a run, for display."""
 
     epoch: int  # from 1
+    epochs: int  # of the run
     step: int  # steps done in the epoch
     steps: int  # of the whole epoch
     loss: float  # nats per token, mean over the steps since the last report
@@ -25,10 +26,14 @@ class Host(Protocol):
         """Show a line of text to the user."""
 
     def report_progress(self, progress: Progress) -> None:
-        """Show the progress; called by the first worker every `log_steps` steps."""
+        """Show the progress; called by the first worker, some times a second at most."""
 
-    def report_epoch(self, record: EpochRecord) -> None:
-        """Record the end of an epoch; called by all workers."""
+    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
+        """Record the end of an epoch; called by all workers.
+
+        Args:
+            is_best: whether the epoch has the least loss on `valid` so far.
+        """
 
     def signals(self) -> Signals:
         """Return what this worker is requested to do; called before every step, must not block."""
@@ -46,7 +51,7 @@ class SilentHost:
     def report_progress(self, progress: Progress) -> None:
         """Discard the progress."""
 
-    def report_epoch(self, record: EpochRecord) -> None:
+    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
         """Discard the record."""
 
     def signals(self) -> Signals:
@@ -57,19 +62,36 @@ class SilentHost:
         """Do nothing."""
 
 
-def progress_line(progress: Progress, epochs: int) -> str:
-    """Return the progress of an epoch as a line, for a run of so many epochs."""
-    return (
-        f"epoch {progress.epoch}/{epochs}  loss {progress.loss:.4f}  "
-        f"{progress.pairs_per_second:,.0f} pairs/s"
-    )
+# Headings of the table of epochs, whose rows fit 80 columns.
+_HEADINGS = "  epoch  token acc  padded valid loss train loss   pairs/s      time   * best"
 
 
-def epoch_line(record: EpochRecord, epochs: int) -> str:
-    """Return the results of an epoch as a line, for a run of so many epochs."""
-    return (
-        f"epoch {record.epoch}/{epochs}  train loss {record.train_loss:.4f}  "
-        f"valid loss {record.valid_loss:.4f}  token accuracy {record.valid_token_accuracy:.4f}  "
-        f"padded accuracy {record.valid_padded_accuracy:.4f}  "
-        f"{record.pairs_per_second:,.0f} pairs/s  {record.seconds:.1f} s"
-    )
+class EpochTable:
+    """The results of epochs as lines of a table, for display.
+
+    Args:
+        epochs: of the run.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+        self._has_headings = False
+
+    def lines(self, record: EpochRecord, *, is_best: bool) -> str:
+        """Return the line of an epoch, the first time after the headings.
+
+        Args:
+            is_best: whether the epoch has the least loss on `valid` so far.
+        """
+        line = (
+            f"{'*' if is_best else ' '}{f'{record.epoch}/{self._epochs}':>6}"
+            f"{record.valid_token_accuracy:11.4f}{record.valid_padded_accuracy:8.4f}"
+            f"{record.valid_loss:11.4f}{record.train_loss:11.4f}"
+            f"{record.pairs_per_second:10,.0f}{record.seconds:8.1f} s"
+        )
+        if record.valid_bleu is not None:
+            line += f"  BLEU {record.valid_bleu:.2f}"
+        if self._has_headings:
+            return line
+        self._has_headings = True
+        return f"{_HEADINGS}\n{line}"

@@ -1,6 +1,5 @@
 """A training run as its workers get it, and how one of them takes part in it."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,15 +11,17 @@ import torch.distributed as dist
 from s2s.collectives import all_or_raise
 from s2s.config import Config
 from s2s.corpus import Corpus
+from s2s.devices import is_out_of_memory
 from s2s.errors import BadInput, Failed
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
-from s2s.training.failures import out_of_memory
+from s2s.training.failures import FullMemory
 from s2s.training.host import Host
 from s2s.training.loop import Training
 from s2s.training.profiler import StepProfiler
 from s2s.training.run import TrainOptions, run_checkpoints
-from s2s.training.trackers import JsonLines, MLflow, TensorBoard, Tracker, Trackers
+from s2s.training.trackers.choice import begin_trackers
+from s2s.training.trackers.tracker import TrackedRun, Tracker
 
 
 @dataclass(frozen=True)
@@ -89,35 +90,48 @@ def take_part(
     start = job.options.init_from
 
     def make_tracker(resumed_from: int) -> Tracker:
+        name, parameters = job.folder.name.removesuffix(".run"), _parameters(job.config)
+        run = TrackedRun(name, job.folder, parameters, resumed_from)
         further = make_trackers(resumed_from)
-        return Trackers([*_trackers(job, resumed_from, host.log), *further], host.log)
+        return begin_trackers(job.options.watch.track, run, host.log, further)
 
+    training = None
     try:
-        result = Training(
+        checkpoints = run_checkpoints(
+            job.folder,
+            job.config.train,
+            job.options.checkpoints,
+            host.log,
+            background=background,
+        )
+        newest = all_or_raise(lambda: max((one.steps for one in checkpoints.all()), default=0))
+        memory = FullMemory(job.folder, newest)
+        if (earlier := memory.earlier()) is not None:
+            raise earlier
+        training = Training(
             all_or_raise(lambda: Corpus.open(job.corpus)),
             job.config,
             device,
-            run_checkpoints(
-                job.folder,
-                job.config.train,
-                job.options.checkpoints,
-                host.log,
-                background=background,
-            ),
+            checkpoints,
             job.folder,
             host=host,
             start=all_or_raise(lambda: ModelDirectory.load(start) if start else None),
+            watch=job.options.watch,
             make_tracker=make_tracker,
             after_step=profile.step if profile else lambda: None,
-        ).run()
+        )
+        result = training.run()
     except BadInput as error:
         return RunRefused(str(error))
     except Failed as error:
         return RunFailed(str(error))
-    except torch.OutOfMemoryError:  # of a run that had not begun
-        if dist.is_initialized() and dist.get_world_size() > 1:  # the others would wait for this
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
-        return RunFailed(str(out_of_memory("before the first step")))
+        failed = memory.note(device, training.steps_done if training else newest)
+        if dist.is_initialized() and dist.get_world_size() > 1:  # the others wait for this one
+            raise failed from error
+        return RunFailed(str(failed))
     if profile is not None:
         profile.close()
     if result.stopped_at is not None:
@@ -125,16 +139,9 @@ def take_part(
     return RunFinished(result.metrics)
 
 
-def _trackers(job: Job, resumed_from: int, log: Callable[[str], None]) -> list[Tracker]:
-    """Return the trackers of a run that is resumed from a step."""
-    trackers: list[Tracker] = [JsonLines(job.folder / "metrics.jsonl", resumed_from)]
-    if importlib.util.find_spec("tensorboardX") is not None:
-        trackers.append(TensorBoard(job.folder / "tensorboard", resumed_from))
-    if uri := job.options.mlflow:
-        parameters = _flatten(json.loads(job.config.to_json()))
-        memory = job.folder / "mlflow-run"
-        trackers.append(MLflow(uri, "s2s", job.folder.name, parameters, memory, log))
-    return trackers
+def _parameters(config: Config) -> dict[str, object]:
+    """Return all settings by dotted names."""
+    return _flatten(json.loads(config.to_json()))
 
 
 def _flatten(tree: dict[str, object], prefix: str = "") -> dict[str, object]:

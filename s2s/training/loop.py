@@ -24,15 +24,17 @@ from s2s.model.loss import TokenSums, TrainingLoss
 from s2s.model.metrics import EpochRecord, RunMetrics, TrainedOn
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints
 from s2s.training.data_parallel import DataParallel
-from s2s.training.failures import LossGuard, out_of_memory
+from s2s.training.failures import LossGuard
 from s2s.training.host import Host, SilentHost
 from s2s.training.precision import Precision, choose_precision
+from s2s.training.run import Watch
 from s2s.training.schedule import learning_rate, stops_early
 from s2s.training.signals import RunSignals
 from s2s.training.state import Cursor, TrainingState
 from s2s.training.step import make_optimizer, make_stepper
 from s2s.training.step_log import StepLog
-from s2s.training.trackers import Tracker, Trackers
+from s2s.training.trackers.tracker import SampleTracker, Tracker, Trackers
+from s2s.training.valid_translations import ValidTranslations, describe_samples
 from s2s.training.window import epoch_values
 
 
@@ -51,6 +53,7 @@ class Training:
         checkpoints: of the run, which resumes from the newest one that is complete.
         folder: for `bad-batch.json`, if the loss explodes.
         start: a model whose weights the run begins with, instead of random ones.
+        watch: which sentences of `valid` are translated after each epoch; None translates none.
         make_tracker: called by the first worker alone, with the step that the run resumes from.
         after_step: called after every step.
 
@@ -73,11 +76,12 @@ class Training:
         *,
         host: Host | None = None,
         start: ModelDirectory | None = None,
+        watch: Watch | None = None,
         make_tracker: Callable[[int], Tracker] = lambda resumed_from: Trackers(()),
         after_step: Callable[[], None] = lambda: None,
     ) -> None:
         settings = self._settings = config.train
-        self._corpus, self._device, self._checkpoints = corpus, device, checkpoints
+        self._corpus, self._checkpoints = corpus, checkpoints
         self._host: Host = host or SilentHost()
         self._after_step = after_step
         self._precision = choose_precision(settings.precision, device)
@@ -103,6 +107,8 @@ class Training:
             _conditions(corpus, settings, self._precision, self.batches),
         )
         self._resume()
+        self._watch = watch or Watch(samples=0)
+        self._translations = ValidTranslations(corpus, directory, self._host.log)
         self.stepper = make_stepper(config, self._state, parallel, self._precision)
 
         self._tracker = all_or_raise(
@@ -116,6 +122,11 @@ class Training:
         self._log = StepLog(
             settings, self._state, self._signals, self._guard, self._tracker, reports_to
         )
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the run whose results are known."""
+        return self._log.steps_read
 
     @property
     def _cursor(self) -> Cursor:
@@ -140,8 +151,8 @@ class Training:
         """Train to the end, or until a host requests to stop.
 
         Raises:
-            Failed: the loss exploded, the memory of the GPU is full, or the last checkpoint could
-                not be written.
+            Failed: the loss exploded, or the last checkpoint could not be written.
+            RuntimeError: among other things, the memory is full (`is_out_of_memory`).
         """
         self._host.log(_describe_setup(self._precision, self._parallel))
         finished = False
@@ -154,10 +165,6 @@ class Training:
                     "run the same command again to resume from the one before"
                 )
             finished = self._has_ended
-        except torch.OutOfMemoryError:
-            if self._parallel.world_size > 1:  # the others would wait for this one
-                raise
-            raise out_of_memory(f"after step {self._log.steps_read}") from None
         finally:
             self._tracker.close(finished)
         return TrainingResult(self._state.metrics, None if finished else self._cursor.steps)
@@ -211,15 +218,34 @@ class Training:
     def _end_epoch(self) -> None:
         """Validate, record the epoch, and begin to write a checkpoint."""
         begin = time.perf_counter()
-        sums = validate(self.model, self._valid_batches, self._device)
+        sums = validate(self.model, self._valid_batches)
         seconds, longest = time.perf_counter() - begin, self._corpus.manifest.longest["target"]
-        record = _epoch_record(self._cursor, self.batches, sums, longest, seconds)
+        bleu = self._score_translations(self._cursor.epoch)
+        record = _epoch_record(self._cursor, self.batches, sums, longest, seconds, bleu)
         self._guard.check_valid(record.valid_loss, record.steps, record.epoch)
         self._state.epochs.append(record)
         self._state.cursor = Cursor(epoch=record.epoch + 1, steps=record.steps)
         self._save(record)
         self._tracker.log(record.steps, epoch_values(record))
-        self._host.report_epoch(record)
+        self._host.report_epoch(record, is_best=record == self._state.metrics.best)
+        if self._parallel.rank == 0 and self._watch.samples:
+            self._record_samples(record)
+
+    def _score_translations(self, epoch: int) -> float | None:
+        """Return BLEU on `valid` after an epoch whose translations are to be scored."""
+        every = self._watch.bleu_every
+        if every is None or epoch % every:
+            return None
+        # The first worker translates while the others wait.
+        return broadcast_decision(self._translations.bleu)
+
+    def _record_samples(self, record: EpochRecord) -> None:
+        """Translate the samples, for the trackers and if wanted for the user."""
+        samples = self._translations.samples(self._watch.samples)
+        if isinstance(self._tracker, SampleTracker):
+            self._tracker.log_samples(record.steps, samples)
+        if self._watch.print_samples:
+            self._host.log(describe_samples(samples))
 
     def _save(self, ended: EpochRecord | None = None) -> None:
         """Copy the state and begin to write it as a checkpoint.
@@ -287,7 +313,12 @@ def _describe_setup(precision: Precision, parallel: DataParallel) -> str:
 
 
 def _epoch_record(
-    cursor: Cursor, batches: Batches, valid: TokenSums, longest: int, valid_seconds: float
+    cursor: Cursor,
+    batches: Batches,
+    valid: TokenSums,
+    longest: int,
+    valid_seconds: float,
+    bleu: float | None,
 ) -> EpochRecord:
     """Return the record of an epoch.
 
@@ -295,6 +326,7 @@ def _epoch_record(
         batches: of `train`.
         valid: sums over `valid`.
         longest: length of the longest target in the corpus, in tokens.
+        bleu: of translations of `valid`, if they were scored.
     """
     return EpochRecord(
         epoch=cursor.epoch,
@@ -308,4 +340,5 @@ def _epoch_record(
         seconds=cursor.seconds,
         valid_seconds=valid_seconds,
         checkpoint_seconds=cursor.checkpoint_seconds,
+        valid_bleu=bleu,
     )

@@ -9,15 +9,39 @@ from s2s.corpus import Corpus
 from s2s.errors import BadInput
 from s2s.model.directory import read_config
 from s2s.training.checkpoints import Checkpoints
+from s2s.training.trackers.choice import find_tracker
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How a run is watched, which changes no weight: a resumed run may be watched otherwise."""
+
+    track: tuple[str, ...] = ("tensorboard",)  # as `trackers.choice.find_tracker` takes each
+    samples: int = 4  # sentences of `valid` that are translated after each epoch, for the trackers
+    print_samples: bool = False  # show them to the user, too
+    bleu_every: int | None = None  # epochs between two scores of translations of all of `valid`
+
+    def check(self) -> None:
+        """Check the trackers and numbers.
+
+        Raises:
+            BadInput: there is no such tracker, or a number is out of range.
+        """
+        for name in self.track:
+            find_tracker(name)
+        if self.samples < 0:
+            raise BadInput(f"--samples {self.samples}: at least 0 is needed")
+        if self.bleu_every is not None and self.bleu_every < 1:
+            raise BadInput(f"--bleu-every {self.bleu_every}: at least 1 is needed")
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What a run begins with, and where it is stored and tracked."""
+    """What a run begins with, and where it is stored."""
 
     init_from: Path | None = None  # model directory whose weights the run begins with
     checkpoints: str | None = None  # folder or URI, instead of the run folder's own
-    mlflow: str | None = None  # tracking server
+    watch: Watch = Watch()
     profile: bool = False  # record some steps and log where their time goes
     restart: bool = False  # drop what an earlier run has left
 

@@ -3,8 +3,8 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +16,14 @@ from s2s.corpus import Corpus
 from s2s.corpus.warnings import decoding_warnings
 from s2s.devices import find_device
 from s2s.errors import BadInput, Failed, Stopped
-from s2s.model.metrics import EpochRecord, RunMetrics
+from s2s.model.metrics import EpochRecord, RunMetrics, Score
+from s2s.provenance import Invocation
 from s2s.runs import claim_folder, interruptible, lock, requests_to_stop, run_folder
+from s2s.text.language_pairs import describe_direction
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
-from s2s.training.host import Progress, SilentHost, epoch_line, progress_line
+from s2s.training.failures import FullMemory
+from s2s.training.host import EpochTable, Progress, SilentHost
 from s2s.training.job import (
     Job,
     RunFailed,
@@ -50,6 +53,7 @@ class Plan:
     config: Config
     out: Path
     options: TrainOptions
+    invocation: Invocation
     begin: float  # when it was planned, by the clock of `time.perf_counter`
 
     @classmethod
@@ -61,22 +65,31 @@ class Plan:
         settings: TrainConfig,
         decode: DecodeConfig,
         options: TrainOptions,
+        invocation: Invocation,
     ) -> "Plan":
         """Return the plan of a run.
 
         Args:
             out: model directory to make. The run is in the folder `OUT.run` beside it.
             model: settings of the network; those of `options.init_from` take precedence.
+            invocation: kept in the folder of the run.
 
         Raises:
-            BadInput: the corpus is broken, or does not fit the settings.
+            BadInput: the corpus is broken, or does not fit the settings, or a tracker is unknown.
         """
+        options.watch.check()
         begin = time.perf_counter()
         opened = Corpus.open(corpus.resolve())
         if options.init_from is not None:
             model = initial_model_config(options.init_from, opened)
         config = run_config(opened, model, settings, decode)
-        return cls(opened, config, out, options, begin)
+        return cls(opened, config, out, options, invocation, begin)
+
+    @property
+    def direction(self) -> str:
+        """The direction of translation, in words and codes."""
+        config = self.config
+        return describe_direction(config.source_language, config.target_language)
 
     def carry_out(
         self,
@@ -113,11 +126,20 @@ class Plan:
             "start": start and str(start),
             "checkpoints": options.checkpoints,
         }
-        folder = claim_folder(self.out, "model.safetensors", description, options.restart)
+        folder = claim_folder(
+            self.out,
+            "model.safetensors",
+            description,
+            options.restart,
+            extensible="config.train.epochs",
+        )
         out = self.out.resolve()
         with lock(folder):
             if options.restart:
                 store.clear()
+            FullMemory.forget(folder)
+            corpus = {"path": str(self.corpus.path), "sha256": self.corpus.sha256}
+            self.invocation.record(folder, corpus)
             log(f"checkpoints: {store.root}")
             root = options.checkpoints and store.root
             options = replace(options, init_from=start, checkpoints=root)
@@ -128,16 +150,21 @@ class Plan:
                 store, finished.metrics, settings, self.corpus.path, out,
                 time.perf_counter() - self.begin, versions=versions, log=log,
             )  # fmt: skip
-        scores = ", ".join(
-            f"{score.name} {score.score:.2f} (references {score.references})"
-            for score in metrics.scores
-        )
-        loss = f"valid loss {metrics.valid.valid_loss:.4f}" if metrics.valid else ""
-        log(f"{metrics.weights}: {loss}, {metrics.decoding}: {scores}")
+        log(f"weights {metrics.weights}; on valid, {metrics.decoding}: {_describe(metrics.scores)}")
         for warning in warnings:
             log(f"warning: {warning.text}")
         log(f"model directory: {out}")
         return TrainedModel(out, metrics)
+
+
+def _describe(scores: Sequence[Score]) -> str:
+    """Return scores as text, with the references where there are several sets of them."""
+    sets = {score.references for score in scores}
+    return ", ".join(
+        f"{score.name} {score.score:.2f}"
+        + (f" (references {score.references})" if len(sets) > 1 else "")
+        for score in scores
+    )
 
 
 def _finished(outcome: RunOutcome, store: Checkpoints, folder: Path) -> RunFinished:
@@ -191,6 +218,7 @@ def train_in_process(
     try:
         # The random numbers of a program that trains are its own.
         with interruptible(), torch.random.fork_rng(devices), EpochBar(quiet=quiet) as bar:
+            bar.log(f"from {plan.direction}")
             run = partial(_run, device=chosen, bar=bar)
             return plan.carry_out(run, threads or available_cpus(), bar.log)
     finally:
@@ -217,7 +245,7 @@ class _Host(SilentHost):
     """
 
     def __init__(self, bar: EpochBar, epochs: int, requests: list[float]) -> None:
-        self._bar, self._epochs, self._requests = bar, epochs, requests
+        self._bar, self._table, self._requests = bar, EpochTable(epochs), requests
         self._announced = False
 
     def log(self, line: str) -> None:
@@ -226,12 +254,11 @@ class _Host(SilentHost):
 
     def report_progress(self, progress: Progress) -> None:
         """Show the progress on the bar."""
-        line = progress_line(progress, self._epochs)
-        self._bar.show(line, progress.step, progress.steps)
+        self._bar.show(*astuple(progress))
 
-    def report_epoch(self, record: EpochRecord) -> None:
+    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
         """Print a line with the results of the epoch."""
-        self._bar.log(epoch_line(record, self._epochs))
+        self._bar.log(self._table.lines(record, is_best=is_best))
 
     def signals(self) -> Signals:
         """Return whether the user wants the run to stop."""

@@ -1,6 +1,6 @@
 """The values that trackers get: of the steps between two logs, and of an epoch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from s2s.model.metrics import EpochRecord
 from s2s.training.step import PendingStep, StepResult
@@ -67,10 +67,18 @@ class Window:
 
 def epoch_values(record: EpochRecord) -> dict[str, float]:
     """Return the values of an epoch for trackers, by name."""
-    training = {k: v for k, v in asdict(record).items() if not k.startswith("valid_")}
-    return {
+    values = {
         "valid/loss": record.valid_loss,
         "valid/token_accuracy": record.valid_token_accuracy,
         "valid/padded_accuracy": record.valid_padded_accuracy,
-        **{f"epoch/{name}": value for name, value in training.items()},
+        "valid/seconds": record.valid_seconds,
+        "train/epoch": float(record.epoch),
+        "train/epoch_loss": record.train_loss,
+        "train/epoch_pairs_per_second": record.pairs_per_second,
+        "train/epoch_target_tokens_per_second": record.target_tokens_per_second,
+        "train/epoch_seconds": record.seconds,
+        "train/epoch_checkpoint_seconds": record.checkpoint_seconds,
     }
+    if record.valid_bleu is not None:
+        values["valid/bleu"] = record.valid_bleu
+    return values

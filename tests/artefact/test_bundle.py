@@ -117,7 +117,7 @@ def test_the_model_card_has_languages_network_scores_and_data(
     metrics = RunMetrics.load(model_dir)
     assert metrics.best is not None
     assert card.startswith(f"# en → fr\n\nAn LSTM encoder–decoder made by s2s {__version__}:\n")
-    assert "attention none. Its weights are those after 25 epochs." in card
+    assert "attention none. Its weights are of epoch 25." in card
     for name, value in (
         ("loss (nats per token)", metrics.best.valid_loss),
         ("token accuracy (real tokens)", metrics.best.valid_token_accuracy),
@@ -133,7 +133,7 @@ def test_the_model_card_has_languages_network_scores_and_data(
 def test_the_model_card_of_a_finished_run_has_the_scores_of_its_weights(tiny: Config) -> None:
     metrics = RunMetrics.model_validate(
         {
-            "weights": "the mean of epoch 3, 4",
+            "weights": "the mean of epochs 3, 4",
             "valid": {
                 "valid_loss": 1.5,
                 "valid_token_accuracy": 0.25,
@@ -146,6 +146,6 @@ def test_the_model_card_of_a_finished_run_has_the_scores_of_its_weights(tiny: Co
         }
     )
     card = model_card(tiny, metrics)
-    assert "Its weights are the mean of epoch 3, 4." in card
+    assert "Its weights are the mean of epochs 3, 4." in card
     assert "| loss (nats per token) | 1.5000 |" in card
     assert "| BLEU, beam 5, references as read | 61.25 |" in card

@@ -1,5 +1,6 @@
 """What only a GPU can show; everything else of it is tested on CPUs (`test_card`)."""
 
+import pickle
 from itertools import islice
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import s2s
 from s2s.config import DecodeConfig
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batches
 from s2s.decoding.search import decode
 from s2s.decoding.slots import Slots
+from s2s.decoding.translator import Translator
 from s2s.devices import allow_tf32
 from s2s.gpu.graphs import GraphCache
 from s2s.model.loss import cross_entropy
@@ -20,6 +23,7 @@ from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.device_batches import DeviceCorpus
 from s2s.training.loop import Training
+from s2s.training.run import Watch
 from tests.support.corpora import Pairs, Prepare
 from tests.support.networks import KINDS, made, reluctant, some_sources
 from tests.support.rows import rows_of
@@ -47,6 +51,23 @@ def test_a_gpu_trains_as_a_cpu_does(attends: bool, odd: Corpus, tmp_path: Path) 
     assert len(training.stepper._graphs) > 1  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_translating_valid_on_a_gpu_changes_no_weight(
+    precision: str, odd: Corpus, tmp_path: Path
+) -> None:
+    config = looking(settings(epochs=3, precision=precision), dropout=0.3)
+    results = []
+    for watch in (Watch(samples=0), Watch(samples=3, bleu_every=1)):
+        folder = tmp_path / str(watch.samples)
+        training = Training(odd, config, CUDA, Checkpoints(folder), folder, watch=watch)
+        metrics = training.run().metrics
+        results.append((training.model.named_weights(), metrics))
+    (plain, _), (watched, metrics) = results
+    assert all(torch.equal(plain[name], watched[name]) for name in plain)
+    assert all(record.valid_bleu is not None for record in metrics.epochs)
+    assert torch.backends.cuda.matmul.allow_tf32 == (precision != "fp32")
+
+
 @pytest.mark.parametrize("words", [50, 8087, 12_161, 70_001])  # the last ones are torch's own work
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_of_a_gpu_is_the_plain_one(words: int, smoothing: float) -> None:
@@ -61,7 +82,8 @@ def test_the_loss_of_a_gpu_is_the_plain_one(words: int, smoothing: float) -> Non
     wanted = F.cross_entropy(
         F.linear(*exact), targets, reduction="sum", label_smoothing=smoothing, ignore_index=PAD
     )
-    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
+    value = F.cross_entropy(F.linear(*exact), targets, reduction="sum", ignore_index=PAD)
+    torch.testing.assert_close(found.double(), value, rtol=1e-5, atol=1e-5)
     for mine, theirs in zip(
         torch.autograd.grad(found, leaves), torch.autograd.grad(wanted, exact), strict=True
     ):
@@ -153,3 +175,14 @@ def test_loops_end_on_a_gpu_as_on_a_cpu(name: str, beam: int) -> None:
     model = reluctant(name).to(CUDA)
     for _ in range(3):  # started, recorded, replayed
         assert ended(model, source.to(CUDA)) == wanted
+
+
+def test_a_gpu_evaluates_as_a_cpu_does(odd: Corpus, model_dir: Path) -> None:
+    allow_tf32(False)
+    expected = s2s.evaluate(s2s.load(model_dir), odd, "valid")
+    translator = pickle.loads(pickle.dumps(s2s.load(model_dir, "cuda")))  # noqa: S301
+    assert isinstance(translator, Translator)
+    assert translator.device.type == "cuda"
+    found = s2s.evaluate(translator, odd, "valid")
+    assert found.translations == expected.translations
+    assert found.loss == pytest.approx(expected.loss, rel=1e-4)

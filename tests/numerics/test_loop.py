@@ -20,20 +20,23 @@ from s2s.config import Config, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batch, Batches
 from s2s.errors import BadInput, Failed
+from s2s.evaluation.evaluate import evaluate
 from s2s.evaluation.teacher_forcing import validate
 from s2s.files import sha256
 from s2s.model.directory import ModelDirectory
 from s2s.model.loss import TokenSums
 from s2s.model.metrics import EpochRecord
 from s2s.text.vocabulary import PAD
+from s2s.training import step_log
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints, FileHash
 from s2s.training.host import Progress, SilentHost
+from s2s.training.run import Watch
 from s2s.training.signals import Signals
 from s2s.training.state import STATE
-from s2s.training.trackers import JsonLines
+from s2s.training.trackers.json_lines import JsonLines, read_samples
+from s2s.training.trackers.tracker import TrackedRun
 from tests.support.corpora import Prepare
 from tests.support.training import (
-    CPU,
     Weights,
     facts,
     looking,
@@ -61,7 +64,7 @@ class Recorder(SilentHost):
     def report_progress(self, progress: Progress) -> None:
         self.reports.append(progress)
 
-    def report_epoch(self, record: EpochRecord) -> None:
+    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
         self.epochs.append(record)
 
     def signals(self) -> Signals:
@@ -152,18 +155,27 @@ def test_the_train_loss_is_the_mean_over_all_tokens_of_all_rows(
     weights, metrics = trained(odd, config, tmp_path)
     directory = ModelDirectory.new(config, odd.source, odd.target)
     directory.model.load_state_dict(weights)
-    sums = validate(directory.model, Batches(odd.split("train"), 16), CPU)
+    sums = validate(directory.model, Batches(odd.split("train"), 16))
     assert metrics.epochs[0].train_loss == pytest.approx(sums.mean_loss, rel=1e-5)
     assert metrics.epochs[0].steps in steps
 
 
-def test_steps_are_reported_and_logged(odd: Corpus, tmp_path: Path) -> None:
+def test_steps_are_reported_and_logged(
+    odd: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_log, "_REPORT_SECONDS", 0)
     host, file = Recorder(), tmp_path / "metrics.jsonl"
     config = settings(log_steps=3, clip_norm=0.5)
-    trained(odd, config, tmp_path, host=host, make_tracker=lambda step: JsonLines(file, step))
+    trained(
+        odd,
+        config,
+        tmp_path,
+        host=host,
+        make_tracker=lambda step: JsonLines(TrackedRun("run", tmp_path, {}, step)),
+    )
     assert [(p.epoch, p.step, p.steps) for p in host.reports] == [
-        (1, 3, 7), (1, 6, 7), (2, 2, 7), (2, 5, 7),
-    ]  # fmt: skip
+        (epoch, step, 7) for epoch in (1, 2) for step in range(1, 8)
+    ]
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     assert [line["step"] for line in lines] == [3, 6, 7, 9, 12, 14]
     assert lines[0]["train/learning_rate"] == 1e-2
@@ -213,6 +225,54 @@ def test_bf16_on_a_cpu_without_avx512_is_bad_input() -> None:
 def test_fp16_on_a_cpu_is_bad_input(odd: Corpus, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"--train\.precision fp16 needs a GPU"):
         trained(odd, settings(precision="fp16"), tmp_path)
+
+
+# ---- translations -------------------------------------------------------------------------------
+
+
+def test_translating_valid_changes_neither_weights_nor_random_numbers(
+    odd: Corpus, tmp_path: Path
+) -> None:
+    config = looking(settings(epochs=3), dropout=0.3, word_dropout=0.1)
+    weights, expected = trained(odd, config, tmp_path / "plain")
+    state = torch.get_rng_state()
+    watch = Watch(samples=3, print_samples=True, bleu_every=1)
+    host = Recorder(Signals(stop=True), at=11)
+    train(odd, config, tmp_path / "watched", watch=watch, host=host)
+    # It is resumed, and watched in another way.
+    others, actual = trained(odd, config, tmp_path / "watched", watch=Watch(samples=1))
+    assert same(weights, others)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [record.valid_bleu is None for record in actual.epochs] == [False, True, True]
+    told = facts(actual)
+    del told[0]["valid_bleu"]
+    assert told == facts(expected)
+
+
+def test_bleu_of_an_epoch_is_that_of_its_weights(odd: Corpus, tmp_path: Path) -> None:
+    watch = Watch(samples=0, bleu_every=2)
+    _, metrics = trained(odd, settings(epochs=5, learning_rate=3e-2), tmp_path, watch=watch)
+    scored = [record.epoch for record in metrics.epochs if record.valid_bleu is not None]
+    assert scored == [2, 4]
+    [folder] = (tmp_path / "checkpoints").glob(f"step-*{metrics.epochs[3].steps}")
+    [bleu, *_] = evaluate(ModelDirectory.load(folder), odd, "valid").scores
+    assert metrics.epochs[3].valid_bleu == pytest.approx(bleu.score)
+    assert bleu.score > 0
+
+
+def test_samples_are_the_same_rows_after_every_epoch(odd: Corpus, tmp_path: Path) -> None:
+    host, run = Recorder(), TrackedRun("run", tmp_path, {})
+    watch = Watch(samples=3, print_samples=True)
+    trained(
+        odd, settings(), tmp_path, host=host, watch=watch, make_tracker=lambda step: JsonLines(run)
+    )
+    samples = read_samples(tmp_path)
+    assert [step for step, _ in samples] == [7, 7, 7, 14, 14, 14]
+    valid = odd.split("valid")
+    rows = [(valid[row]["source"], valid[row]["target"]) for row in (0, 2, 5)]
+    assert [(sample.source, sample.reference) for _, sample in samples] == rows * 2
+    [shown, _] = [line for line in host.lines if line.startswith("  source")]
+    assert f"  source       {rows[0][0]}\n  reference    {rows[0][1]}\n  translation  " in shown
 
 
 # ---- explosions ---------------------------------------------------------------------------------
@@ -266,11 +326,13 @@ def test_two_workers_train_as_one_does(
 def test_two_workers_train_attention_and_tied_weights_as_one_does(
     odd: Corpus, tmp_path: Path
 ) -> None:
-    config = looking(settings(epochs=2))
+    config, watch = looking(settings(epochs=2)), Watch(samples=2, bleu_every=2)
     alone, _ = trained(odd, config, tmp_path / "one")
-    shared, _ = together(2, odd, config, tmp_path / "two")
+    shared, metrics = together(2, odd, config, tmp_path / "two", watch)
     for name, weight in alone.items():
         torch.testing.assert_close(shared[name], weight, rtol=1e-3, atol=1e-4)
+    # Both have the score that the first one computed.
+    assert [record.valid_bleu is None for record in metrics.epochs] == [True, False]
 
 
 def test_a_run_goes_on_with_another_number_of_workers(odd: Corpus, tmp_path: Path) -> None:
@@ -469,9 +531,9 @@ def test_sums_are_the_same_however_the_rows_are_batched(
     directory: ModelDirectory, corpus: Corpus
 ) -> None:
     rows = corpus.split("train")
-    whole = validate(directory.model, Batches(rows, len(rows)), CPU)
+    whole = validate(directory.model, Batches(rows, len(rows)))
     for size in (1, 7, 16):
-        sums = validate(directory.model, Batches(rows, size), CPU)
+        sums = validate(directory.model, Batches(rows, size))
         assert sums.loss == pytest.approx(whole.loss, rel=1e-5)
         assert replace(sums, loss=0.0) == replace(whole, loss=0.0)
 
@@ -480,10 +542,9 @@ def test_sums_of_the_parts_add_up_to_the_sums_of_all(
     directory: ModelDirectory, corpus: Corpus
 ) -> None:
     rows = corpus.split("train")
-    whole = validate(directory.model, Batches(rows, 16), CPU)
+    whole = validate(directory.model, Batches(rows, 16))
     shares = [
-        validate(directory.model, Batches(rows, 16, rank=rank, world_size=3), CPU)
-        for rank in range(3)
+        validate(directory.model, Batches(rows, 16, rank=rank, world_size=3)) for rank in range(3)
     ]
     assert sum(share.loss for share in shares) == pytest.approx(whole.loss, rel=1e-5)
     assert sum(share.correct for share in shares) == whole.correct
@@ -499,7 +560,7 @@ def test_the_loss_is_the_mean_over_real_tokens(directory: ModelDirectory, corpus
         surprise = -predictions(directory, batch).log_softmax(dim=-1)
         for row, target in zip(surprise, batch.target_out.tolist(), strict=True):
             losses += [float(row[i, word]) for i, word in enumerate(target) if word != PAD]
-    sums = validate(directory.model, Batches(rows, 4), CPU)
+    sums = validate(directory.model, Batches(rows, 4))
     assert sums.mean_loss == pytest.approx(math.fsum(losses) / len(losses), rel=1e-5)
 
 
@@ -515,7 +576,7 @@ def test_both_accuracies_equal_a_count_over_the_whole_padded_matrix(
     predicted = torch.full_like(target, PAD)
     predicted[:, :width] = predictions(directory, batch).argmax(dim=-1)
     predicted[target == PAD] = PAD  # decoding has stopped
-    sums = validate(directory.model, Batches(rows, 4), CPU)
+    sums = validate(directory.model, Batches(rows, 4))
     assert sums.padded_accuracy(longest) == pytest.approx(
         float((predicted == target).double().mean())
     )

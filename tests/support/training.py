@@ -15,6 +15,7 @@ from s2s.corpus import Corpus
 from s2s.model.metrics import RunMetrics
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training, TrainingResult
+from s2s.training.run import Watch
 
 CPU = torch.device("cpu")
 SPEEDS = (
@@ -74,7 +75,10 @@ def trained(
 
 def facts(metrics: RunMetrics) -> list[dict[str, Any]]:
     """The epochs of a run without their speeds, which differ each time."""
-    return [{k: v for k, v in asdict(e).items() if k not in SPEEDS} for e in metrics.epochs]
+    return [
+        {k: v for k, v in asdict(e).items() if k not in SPEEDS and v is not None}
+        for e in metrics.epochs
+    ]
 
 
 # Each is a fork of a process that has imported all this, and has neither threads nor a state.
@@ -82,14 +86,17 @@ PROCESSES = mp.get_context("forkserver")
 PROCESSES.set_forkserver_preload([__name__])
 
 
-def work(rank: int, world: int, corpus: Path, config: str, folder: Path) -> None:
+def work(
+    rank: int, world: int, corpus: Path, config: str, folder: Path, watch: Watch | None
+) -> None:
     """Train as one of several processes; the first leaves its weights, and each its record."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     meet = f"file://{folder}/meet-{world}"
     dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
     try:
-        weights, metrics = trained(Corpus.open(corpus), Config.from_json(config, "here"), folder)
+        read = Config.from_json(config, "here")
+        weights, metrics = trained(Corpus.open(corpus), read, folder, watch=watch)
     finally:
         dist.destroy_process_group()
         (folder / f"meet-{world}").unlink(missing_ok=True)
@@ -98,11 +105,11 @@ def work(rank: int, world: int, corpus: Path, config: str, folder: Path) -> None
 
 
 def together(
-    world: int, corpus: Corpus, config: Config, folder: Path
+    world: int, corpus: Corpus, config: Config, folder: Path, watch: Watch | None = None
 ) -> tuple[Weights, RunMetrics]:
     """Train with several worker processes, of which this is one; return weights and metrics."""
     folder.mkdir(exist_ok=True)
-    shared = (world, corpus.path, config.to_json(), folder)
+    shared = (world, corpus.path, config.to_json(), folder, watch)
     others = [PROCESSES.Process(target=work, args=(rank, *shared)) for rank in range(1, world)]
     for other in others:
         other.start()

@@ -46,7 +46,17 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source.write_text("".join(pairs), encoding="utf-8")
     # The losses that tests expect are those of lossless sources.
     same = ("--text.source-normaliser", "same")
-    done = s2s("prepare", "demo", "--source", source, "--out", folder / "corpus", *same)
+    done = s2s(
+        "prepare",
+        "demo",
+        "--languages",
+        "en-fr",
+        "--source",
+        source,
+        "--out",
+        folder / "corpus",
+        *same,
+    )
     assert done.code == 0, done.err
     return folder / "corpus"
 
@@ -102,7 +112,11 @@ def hurt_run(
     output, _ = process.communicate(timeout=60)
     assert not model.exists()
     refused = cluster.s2s(*command, "--train.learning-rate", "0.1")
-    finished = cluster.s2s(*command)
+    # It is watched in another way from here on.
+    finished = cluster.s2s(
+        *command, "--bleu-every", 5, "--print-samples",
+        "--track", "tensorboard", "tests.support.trackers:Lines",
+    )  # fmt: skip
     assert finished.code == 0, finished.err
     return HurtRun(
         model,

@@ -29,7 +29,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def in_process(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The files of a corpus that was prepared without Ray."""
     out = tmp_path_factory.mktemp("alone") / "corpus"
-    done = s2s("prepare", "base", "--source", rows, "--out", out)
+    done = s2s("prepare", "base", "--languages", "en-fr", "--source", rows, "--out", out)
     assert done.code == 0, done.err
     return digests(out)
 
@@ -54,7 +54,18 @@ def test_tasks_give_the_same_bytes_as_one_process_although_they_were_stopped(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "corpus"
-    command = ("prepare", "base", "--source", rows, "--out", out, "--tasks", 2)
+    command = (
+        "prepare",
+        "base",
+        "--languages",
+        "en-fr",
+        "--source",
+        rows,
+        "--out",
+        out,
+        "--tasks",
+        2,
+    )
     process = cluster.start(*command)
     until(lambda: len(list((tmp_path / "corpus.run" / "clean").glob("*.json"))) >= 2, every=0.05)
     process.send_signal(kill)
@@ -80,7 +91,16 @@ def test_tasks_give_the_same_bytes_as_one_process_although_they_were_stopped(
 def test_what_is_wrong_in_a_task_is_told_in_a_line(cluster: Cluster, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("x,y\n1,2\n")
     done = cluster.s2s(
-        "prepare", "base", "--source", tmp_path / "rows.csv", "--out", tmp_path / "o", "--tasks", 1
+        "prepare",
+        "base",
+        "--languages",
+        "en-fr",
+        "--source",
+        tmp_path / "rows.csv",
+        "--out",
+        tmp_path / "o",
+        "--tasks",
+        1,
     )
     assert done.code == 2
     assert "no columns en and fr among x, y" in done.err
@@ -90,6 +110,17 @@ def test_what_is_wrong_in_a_task_is_told_in_a_line(cluster: Cluster, tmp_path: P
 def test_more_tasks_than_a_fixed_cluster_holds_are_refused(
     cluster: Cluster, rows: Path, tmp_path: Path
 ) -> None:
-    done = cluster.s2s("prepare", "base", "--source", rows, "--out", tmp_path / "o", "--tasks", 5)
+    done = cluster.s2s(
+        "prepare",
+        "base",
+        "--languages",
+        "en-fr",
+        "--source",
+        rows,
+        "--out",
+        tmp_path / "o",
+        "--tasks",
+        5,
+    )
     assert done.code == 2
     assert "3 CPUs more than the cluster has" in done.err

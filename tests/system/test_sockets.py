@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 
 # Those of `s2s serve` are listed in test_serving.py.
 ON_RAY = {
-    "prepare": "prepare demo --source {pairs} --out {out} --tasks 2",
+    "prepare": "prepare demo --languages en-fr --source {pairs} --out {out} --tasks 2",
     "train": "train demo --corpus {corpus} --out {out} --workers 2 --train.epochs 3",
     "tune": "tune demo --corpus {corpus} --out {out} --trials 2 --train.epochs 2"
     " --hidden-sizes 16 --embedding-sizes 8 16",

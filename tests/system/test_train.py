@@ -1,12 +1,14 @@
 """Training on a real Ray cluster by the command that users run."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from s2s.training.trackers.json_lines import read_samples
 from tests.support.cluster import Cluster
 from tests.system.conftest import HurtRun
 
@@ -59,9 +61,27 @@ def test_a_run_is_watched_in_files_and_by_prometheus(hurt_run: HurtRun) -> None:
         assert f"ray_s2s_train_{name}{{" in told
 
 
+def test_a_class_of_one_s_own_tracks_a_run_of_workers(hurt_run: HurtRun) -> None:
+    run = hurt_run.model.with_name("model.run")
+    begun, *told = (run / "lines.txt").read_text().splitlines()
+    assert re.fullmatch(r"model 5 [1-9]\d*", begun)  # it was resumed with this tracker
+    last = 114 * EPOCHS
+    assert told[-3:-1] == [f"{last} valid/loss valid/bleu", f"{last} 4 {first_sample(run)}"]
+    assert told[-1] == "True"
+    epochs = json.loads((hurt_run.model / "metrics.json").read_text())["epochs"]
+    assert [epoch["valid_bleu"] is None for epoch in epochs] == [True, True, True, True, False]
+    assert f"  source       {first_sample(run)}\n" in hurt_run.finished.out
+    assert f"BLEU {epochs[-1]['valid_bleu']:.2f}" in hurt_run.finished.out
+
+
+def first_sample(run: Path) -> str:
+    [(_, sample), *_] = read_samples(run)
+    return sample.source
+
+
 def test_a_profile_tells_where_a_step_goes(hurt_run: HurtRun) -> None:
     said = hurt_run.finished.out
-    assert f"epoch {EPOCHS}/{EPOCHS}" in said
+    assert f" {EPOCHS}/{EPOCHS} " in said
     assert said.count(" pairs to train on: enough to try") == 2  # at the start and at the end
     assert "\x1b[" not in said  # no terminal, so plain lines
     for phase in ("forward", "backward", "exchange", "optimizer", "aten::"):
@@ -75,7 +95,7 @@ def test_the_weights_are_the_mean_of_the_last_checkpoints_at_a_place_of_their_ow
     hurt_run: HurtRun,
 ) -> None:
     told = json.loads((hurt_run.model / "metrics.json").read_text())
-    assert told["weights"] == f"the mean of epoch {EPOCHS - 1}, {EPOCHS}"
+    assert told["weights"] == f"the mean of epochs {EPOCHS - 1}, {EPOCHS}"
     kept = [hurt_run.checkpoints / f"step-{114 * (EPOCHS - back):09}" for back in (1, 0)]
     weights = [load_file(folder / "model.safetensors") for folder in kept]
     for name, weight in load_file(hurt_run.model / "model.safetensors").items():
@@ -111,7 +131,8 @@ def test_a_model_is_tuned_further_on_another_corpus_until_its_loss_is_no_number(
         "".join(f"The {a} {b} dog.\tLe dog {b} {a}.\n" for a in WORDS for b in WORDS)
     )
     prepare = (
-        "prepare", "demo", "--source", tmp_path / "more.txt", "--out", tmp_path / "corpus",
+        "prepare", "demo", "--languages", "en-fr", "--source", tmp_path / "more.txt",
+        "--out", tmp_path / "corpus",
         "--text.source-normaliser", "same",
     )  # fmt: skip
     done = cluster.s2s(*prepare)
@@ -137,3 +158,16 @@ def test_a_model_is_tuned_further_on_another_corpus_until_its_loss_is_no_number(
     assert run["config"]["model"]["hidden_size"] == 24
     for name in ("source.json", "target.json"):
         assert (tmp_path / "corpus" / name).read_bytes() == (two_workers / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_workers_whose_memory_is_full_are_started_twice_at_most(
+    cluster: Cluster, small_corpus: Path, tmp_path: Path
+) -> None:
+    done = cluster.s2s(
+        "train", "demo", "--corpus", small_corpus, "--out", tmp_path / "m", "--workers", 2,
+        "--model.hidden-size", 3_000_000,
+    )  # fmt: skip
+    assert done.code == 1
+    assert "ran out of memory before the first step; use a smaller --train.batch-size" in done.err
+    assert done.out.count("starting workers anew") == 1

@@ -1,11 +1,13 @@
 """The Python interface: from pairs to a translator, in this process."""
 
+import json
 import os
 import pickle
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +36,7 @@ def test_pairs_become_a_translator(
     assert [epoch.epoch for epoch in trained.metrics.epochs] == [1, 2]
     assert trained.path == tmp_path / "model"
     said = capsys.readouterr().out
-    assert "epoch 2/2" in said
+    assert "  2/2  " in said
     assert "model directory:" in said
 
     translator = s2s.load(str(trained.path))
@@ -51,6 +53,46 @@ def test_pairs_become_a_translator(
     evaluation = s2s.evaluate(trained.path, prepared_corpus.path, settings={"beam": 2})
     assert (evaluation.split, evaluation.decoding) == ("test", "beam 2")
     assert s2s.evaluate(translator, prepared_corpus).loss == evaluation.loss
+
+
+def test_a_run_is_tracked_as_wanted_and_stays_the_same_run(
+    prepared_corpus: s2s.Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = s2s.train(
+        prepared_corpus, tmp_path / "model", "demo", SMALL, threads=1,
+        track="tests.support.trackers:Lines", samples=2, print_samples=True, bleu_every=1,
+    )  # fmt: skip
+    run = tmp_path / "model.run"
+    assert not (run / "tensorboard").exists()
+    told = (run / "lines.txt").read_text().splitlines()
+    assert (told[0], told[1].split()[1:], told[-1]) == (
+        "model 2 0",
+        ["valid/loss", "valid/bleu"],
+        "True",
+    )
+    assert len((run / "samples.jsonl").read_text().splitlines()) == 4
+    best = trained.metrics.best
+    assert best is not None
+    assert best.valid_bleu == pytest.approx(trained.metrics.scores[0].score)
+    said = capsys.readouterr().out
+    assert f"BLEU {best.valid_bleu:.2f}" in said
+    assert said.count("  translation  ") == 4
+    # Another way to watch a run does not make another run of it.
+    assert set(json.loads((run / "run.json").read_text())) == {
+        "corpus", "config", "start", "checkpoints"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"track": "tensorbord"}, {"samples": -1}, {"bleu_every": 0}], ids=str
+)
+def test_a_wrong_way_to_watch_is_found_before_anything_is_made(
+    prepared_corpus: s2s.Corpus, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    [name] = wrong
+    with pytest.raises(BadInput, match=rf"tensorboard|--{name.replace('_', '-')}"):
+        s2s.train(prepared_corpus, tmp_path / "model", "demo", SMALL, **wrong)
+    assert not any(tmp_path.iterdir())
 
 
 def test_training_works_in_a_thread_and_prints_nothing_if_quiet(

@@ -1,6 +1,7 @@
 """The `s2s` command in process: exit codes, one line of complaint, lines in and lines out."""
 
 import json
+import re
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
@@ -24,9 +25,9 @@ Captured = pytest.CaptureFixture[str]
 
 
 def complaint(capsys: Captured) -> str:
-    """The one line on standard error; nothing else was said anywhere."""
+    """The one line on standard error; nothing else was said anywhere, but for a direction."""
     said = capsys.readouterr()
-    assert said.out == ""
+    assert re.fullmatch(r"(from \w+ to \w+ \(..-..\)\n)?", said.out)
     [line] = said.err.splitlines()
     assert line.startswith("s2s: ")
     return line
@@ -69,6 +70,10 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
             ["train", "demo", "--corpus", "c", "--out", "m", "--train.learning-rate", "x"],
             "a number is needed, not 'x'",
         ),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--track", "wandb", "--track=mlflow"],
+            "--track is given twice; all values follow one --track",
+        ),
         (["translate", "m", "a", "b"], "unexpected 'b'; text with spaces must be in quotation"),
         (["train", "--corpus", "c", "--out", "m"], "a preset comes first"),
         (["tune", "--out", "m"], "a preset comes first"),
@@ -80,7 +85,19 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
         (["train", "demo", "--corpus", "c", "--out", "m", "--model.cell", "cnn"], "cell"),
         (["prepare", "demo", "--source", "demo", "--out", "c", "--corpus.valid", "0.9"], "valid"),
         (["prepare", "demo", "--source", "demo", "--out", "c", "--languages", "french"], "en-fr"),
-        (["prepare", "demo", "--source", "/no/such/file", "--out", "/no/c"], "no such file"),
+        (
+            [
+                "prepare",
+                "demo",
+                "--languages",
+                "en-fr",
+                "--source",
+                "/no/such/file",
+                "--out",
+                "/no/c",
+            ],
+            "no such file",
+        ),
         (
             ["tune", "demo", "--corpus", "c", "--out", "m", "--gpu", "--gpu-share", "0"],
             "more than 0",
@@ -205,7 +222,22 @@ def test_prepare_makes_a_corpus_and_says_what_was_left_out(
     out = tmp_path / "corpus"
     flags = ["--languages", "fr-de", "--corpus.valid", "0.1", "--text.min-frequency", "2"]
     flags += ["--corpus.no-check-languages"]
-    assert main(["prepare", "demo", "--source", str(source), "--out", str(out), *flags]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                "demo",
+                "--languages",
+                "en-fr",
+                "--source",
+                str(source),
+                "--out",
+                str(out),
+                *flags,
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "read 193 rows" in said
     assert "left out 1 rows: columns" in said
@@ -221,7 +253,7 @@ def test_prepare_refuses_to_write_over_a_corpus(
 ) -> None:
     before = corpus.sha256
     flags = ["--source", str(pairs_file), "--out", str(corpus.path)]
-    assert main(["prepare", "demo", *flags]) == 2
+    assert main(["prepare", "demo", "--languages", "en-fr", *flags]) == 2
     assert "exists already" in complaint(capsys)
     assert corpus.sha256 == before
 
@@ -232,7 +264,9 @@ def test_a_dry_run_shows_what_each_rule_leaves_out_and_writes_nothing(
     source = tmp_path / "source.txt"
     broken = [f"<b>bold {n}</b>\tgras {n}\n" for n in range(12)]
     source.write_text(pairs_file.read_text("utf-8") + "".join(broken), "utf-8")
-    assert main(["prepare", "base", "--source", str(source), "--dry-run"]) == 0
+    assert (
+        main(["prepare", "base", "--languages", "en-fr", "--source", str(source), "--dry-run"]) == 0
+    )
     said = capsys.readouterr().out
     assert "nothing is written" in said
     assert "12 │ markup" in said
@@ -250,7 +284,9 @@ def test_several_sources_and_named_columns_are_given_on_the_command_line(
     sources = [str(tmp_path / f"{name}.csv") for name in ("one", "two")]
     flags = ["--columns", "English", "French", "--test-source", str(tmp_path / "test.csv")]
     out = ["--out", str(tmp_path / "corpus")]
-    assert main(["prepare", "base", "--source", *sources, *flags, *out]) == 0
+    assert (
+        main(["prepare", "base", "--languages", "en-fr", "--source", *sources, *flags, *out]) == 0
+    )
     assert Corpus.open(tmp_path / "corpus").manifest.rows["test"] == 1
     assert "read 201 rows" in capsys.readouterr().out
 
@@ -274,7 +310,9 @@ def test_bad_flags_of_prepare_are_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["prepare", "demo", "--source", str(pairs_file), *flags]) == 2
+    assert (
+        main(["prepare", "demo", "--languages", "en-fr", "--source", str(pairs_file), *flags]) == 2
+    )
     assert reason in complaint(capsys)
     assert not list(tmp_path.iterdir())
 
@@ -621,7 +659,7 @@ def test_evaluate_between_other_languages_is_bad_input(
 ) -> None:
     flags = ["--source", str(pairs_file), "--out", str(tmp_path / "c"), "--languages", "de-nl"]
     flags += ["--corpus.valid", "0.2", "--corpus.test", "0.2", "--corpus.no-check-languages"]
-    assert main(["prepare", "demo", *flags]) == 0
+    assert main(["prepare", "demo", "--languages", "en-fr", *flags]) == 0
     capsys.readouterr()
     assert main(["evaluate", str(model_dir), "--corpus", str(tmp_path / "c")]) == 2
     assert "en-fr" in complaint(capsys)

@@ -153,7 +153,7 @@ def test_a_model_of_other_languages_is_bad_input(
 ) -> None:
     flags = ["--source", str(pairs_file), "--out", str(tmp_path / "c"), "--languages", "de-nl"]
     flags += ["--corpus.valid", "0.2", "--corpus.test", "0.2", "--corpus.no-check-languages"]
-    assert main(["prepare", "demo", *flags]) == 0
+    assert main(["prepare", "demo", "--languages", "en-fr", *flags]) == 0
     with pytest.raises(BadInput, match=rf"{model_dir} translates en-fr, .* holds de-nl"):
         compare_paths(model_dir, model_dir, Corpus.open(tmp_path / "c"))
 
@@ -218,7 +218,7 @@ def given_files(pairs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> t
         (folder / f"test.{side}").write_text(lines, "utf-8")
     out, test = folder / "corpus", str(folder / "test.en")
     flags = ["--source", str(pairs_file), "--test-source", test, "--out", str(out)]
-    assert main(["prepare", "base", *flags]) == 0
+    assert main(["prepare", "base", "--languages", "en-fr", *flags]) == 0
     return Corpus.open(out), folder
 
 
@@ -275,7 +275,9 @@ def test_a_translation_of_several_lines_is_one_line_of_evaluate(
     rows = ["I see trees.\nyou want bread.", "I see bread.\r\nI see trees.", "we see\u2028Paris."]
     valid.write_text("".join(json.dumps({"en": s, "fr": "oui"}) + "\n" for s in rows), "utf-8")
     flags = ["--source", str(pairs_file), "--valid-source", str(valid)]
-    assert main(["prepare", "base", *flags, "--out", str(tmp_path / "c")]) == 0
+    assert (
+        main(["prepare", "base", "--languages", "en-fr", *flags, "--out", str(tmp_path / "c")]) == 0
+    )
     flags = ["--corpus", str(tmp_path / "c"), "--output", str(tmp_path / "o.txt")]
     assert main(["evaluate", str(model_dir), *flags]) == 0
     lines = (tmp_path / "o.txt").read_bytes().split(b"\n")

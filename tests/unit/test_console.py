@@ -2,12 +2,17 @@
 
 import os
 import pty
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from s2s import console
 from s2s.cli.main import main
 from s2s.console import StageBars, printable
+from s2s.model.metrics import EpochRecord
+from s2s.training.host import EpochTable
 from tests.support.corpora import Pairs
 
 Captured = pytest.CaptureFixture[str]
@@ -71,8 +76,9 @@ def test_no_sentence_of_a_corpus_controls_the_terminal(
     both[0].write_text(both[2].read_text("utf-8") + held_out, "utf-8")
     shown = []
     for command in (
-        ["prepare", "base", "--source", str(both[0]), "--dry-run"],
-        ["prepare", "base", "--source", str(both[2]), "--valid-source", str(both[1]),
+        ["prepare", "base", "--languages", "en-fr", "--source", str(both[0]), "--dry-run"],
+        ["prepare", "base", "--languages", "en-fr", "--source", str(both[2]),
+         "--valid-source", str(both[1]),
          "--out", str(tmp_path / "c")],
         ["inspect", str(tmp_path / "c")],
         ["evaluate", str(model_dir), "--corpus", str(tmp_path / "c")],
@@ -105,3 +111,44 @@ def test_a_file_gets_every_character_and_a_terminal_none_that_controls_it(
         assert safe(line)
     os.close(ours)
     os.close(theirs)
+
+
+def test_epochs_are_a_table_whose_best_row_is_marked() -> None:
+    table = EpochTable(12)
+    record = EpochRecord(3, 900, 2.5, 1.75, 0.625, 0.8125, 1_664_690.4, 1e7, 10.25, 1, 0)
+    headings, first = table.lines(record, is_best=True).split("\n")
+    second = table.lines(replace(record, epoch=12), is_best=False)
+    assert first == "*  3/12     0.6250  0.8125     1.7500     2.5000 1,664,690    10.2 s"
+    assert second == first.replace("*  3/12 ", "  12/12 ")
+    scored = table.lines(replace(record, valid_bleu=12.345), is_best=True)
+    assert scored == f"{first}  BLEU 12.35"
+    assert headings.startswith("  epoch  token acc  padded valid loss train loss   pairs/s")
+    assert max(map(len, (first, scored, headings))) <= 80
+    for heading, cell in (("token acc", "0.6250"), ("valid loss", "1.7500"), ("time", "s")):
+        end = headings.index(heading) + len(heading)
+        assert first[:end].endswith(cell), heading
+
+
+def test_a_bar_moves_on_a_terminal_and_lines_are_rare_in_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_LINE_SECONDS", 0.0)
+    with console.EpochBar() as bar:
+        bar.show(1, 10, 0, 200, 3.0, 1000.0)
+        bar.show(1, 10, 20, 200, 2.5, 1712.4)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "epoch 1/10  0/200  loss 3.0000  1,000 pairs/s"
+    assert re.fullmatch(
+        r"epoch 1/10  20/200  loss 2.5000  1,712 pairs/s  0:\d\d left, run 0:\d\d", second
+    )
+    monkeypatch.setattr(console, "_LINE_SECONDS", 60.0)
+    with console.EpochBar() as bar:
+        bar.show(1, 10, 20, 200, 2.5, 1712.4)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [(0.4, "0:00"), (67, "1:07"), (750, "12:30"), (11_045.2, "3:04:05")]
+)
+def test_durations_read_as_people_write_them(seconds: float, expected: str) -> None:
+    assert console._duration(seconds) == expected

@@ -59,7 +59,7 @@ def test_the_model_is_the_best_epoch_s_with_its_scores(
     assert RunMetrics.load(out) == metrics
     assert run.metrics.best is not None and metrics.valid is not None
     best = run.metrics.best.epoch
-    assert metrics.weights == f"those of epoch {best}"
+    assert metrics.weights == f"of epoch {best}"
     for name, weight in load_file(out / "model.safetensors").items():
         assert torch.equal(weight, weights(checkpoints, best)[name])
     assert metrics.valid.valid_loss == pytest.approx(run.metrics.best.valid_loss)
@@ -77,7 +77,7 @@ def test_the_model_is_the_mean_of_some_epochs(
     metrics = export(checkpoints, run.metrics, settings, corpus.path, out, 1.0)
     losses = sorted((epoch.valid_loss, epoch.epoch) for epoch in run.metrics.epochs)
     epochs = epochs or sorted(epoch for _, epoch in losses[:2])
-    assert metrics.weights == f"the mean of epoch {epochs[0]}, {epochs[1]}"
+    assert metrics.weights == f"the mean of epochs {epochs[0]}, {epochs[1]}"
     one, two = (weights(checkpoints, epoch) for epoch in epochs)
     for name, weight in load_file(out / "model.safetensors").items():
         torch.testing.assert_close(weight, (one[name] + two[name]) / 2)
@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_left_out_and_without_any_there_is_no_model(
             checkpoints, run.metrics, settings, corpus.path, tmp_path / "m", 1.0, log=lines.append
         )
         second = checkpoints.best(2)[1].epoch
-        assert metrics.weights == f"those of epoch {second}"
+        assert metrics.weights == f"of epoch {second}"
         assert len(lines) == 1
         assert "is damaged" in lines[0]
         for file in kept.values():

@@ -49,7 +49,7 @@ def test_the_core_needs_no_extra(
         tmp_path,
         ["translate", model_dir, "I see trees."],
         ["evaluate", model_dir, "--corpus", corpus.path, "--split", "test", "--json"],
-        ["prepare", "demo", "--source", pairs_file, "--out", out],
+        ["prepare", "demo", "--languages", "en-fr", "--source", pairs_file, "--out", out],
         ["inspect", out],
         ["compare", model_dir, model_dir, "--corpus", corpus.path, "--samples", "5"],
         [
@@ -81,7 +81,8 @@ def test_a_verb_says_which_extra_it_needs(
          "needs Ray: … 's2s[ray]'"),
         (["tune", "demo", "--corpus", corpus.path, "--out", out], "needs Ray: … 's2s[ray]'"),
         (["serve", model_dir], "needs msgpack: … 's2s[serve]'"),
-        (["prepare", "demo", "--source", pairs_file, "--out", out, "--tasks", 2],
+        (["prepare", "demo", "--languages", "en-fr", "--source", pairs_file, "--out", out,
+          "--tasks", 2],
          "needs Ray: … 's2s[ray]'"),
         (["prepare", "demo", "--source", "demo", "--out", out],
          "--source demo needs platformdirs: … 's2s[demo]'"),

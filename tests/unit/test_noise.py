@@ -104,7 +104,7 @@ def test_a_word_that_occurs_twice_is_unknown_in_all_its_places(tmp_path: Path) -
 def test_noise_is_told(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--source", str(file), "--languages", "en-fr", "--out", str(tmp_path / "g")]
     shares = ["--corpus.typos", "0.4", "--corpus.unknown-words", "0.2", "--corpus.valid", "0.2"]
-    assert main(["prepare", "base", *flags, *shares]) == 0
+    assert main(["prepare", "base", "--languages", "en-fr", *flags, *shares]) == 0
     said = capsys.readouterr()
     noise = Corpus.open(tmp_path / "g").manifest.noise
     assert noise["typos"] > noise["unknown_words"] > 0

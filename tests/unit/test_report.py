@@ -243,7 +243,7 @@ def test_every_setting_is_in_the_page(page: str, attentive: Path) -> None:
 def test_the_report_of_a_finished_run_shows_its_scores(attentive: Path, tmp_path: Path) -> None:
     metrics = RunMetrics.load(attentive).model_copy(
         update={
-            "weights": "the mean of epoch 3, 4",
+            "weights": "the mean of epochs 3, 4",
             "valid": ValidScores(
                 valid_loss=1.25, valid_token_accuracy=0.125, valid_padded_accuracy=0.75
             ),
@@ -256,9 +256,9 @@ def test_the_report_of_a_finished_run_shows_its_scores(attentive: Path, tmp_path
     cells = [cell.text for cell in section(page, "Scores").find("td")]
     assert cells[:3] == ["BLEU", "61.23", "as read"]
     assert cells[cells.index("loss") + 1] == "1.250"
-    assert "the mean of epoch 3, 4" in read(page).find("header")[0].text
+    assert "the mean of epochs 3, 4" in read(page).find("header")[0].text
     cells = [cell.text for cell in section(page, "Run and versions").find("td")]
-    assert cells[cells.index("weights") + 1] == "the mean of epoch 3, 4"
+    assert cells[cells.index("weights") + 1] == "the mean of epochs 3, 4"
     assert "3,457" in cells
 
 
@@ -351,6 +351,34 @@ def test_the_command_writes_beside_the_model_directory(
     assert capsys.readouterr().out == f"page: {tmp_path / 'model.v2.html'}\n"
     assert "I see." in (tmp_path / "model.v2.html").read_text("utf-8")
     assert sorted(model.iterdir()) == before
+
+
+def test_what_a_run_translated_and_scored_after_its_epochs_is_shown(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(model_dir, tmp_path / "model"))
+    assert main(["report", str(model)]) == 0
+    plain = section((tmp_path / "model.html").read_text("utf-8"), "Training")
+    metrics = json.loads((model / "metrics.json").read_text("utf-8"))
+    first, second, *others = metrics["epochs"]
+    scored = [first, {**second, "valid_bleu": 12.345}, *others]
+    (model / "metrics.json").write_text(json.dumps({**metrics, "epochs": scored}))
+    lines = [
+        {"step": epoch["steps"], "source": HOSTILE, "reference": "Va !", "translation": word}
+        for epoch, word in ((first, "Vas !"), (second, "Va"), ({"steps": 1}, "never"))
+    ]
+    (tmp_path / "model.run").mkdir()
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / "model.run" / "samples.jsonl").write_text(text)
+    assert main(["report", str(model)]) == 0
+    training = section((tmp_path / "model.html").read_text("utf-8"), "Training")
+    assert len(training.find("figure")) == len(plain.find("figure")) + 1
+    numbers, samples = training.find("details")
+    assert "BLEU" in [heading.text for heading in numbers.find("th")]
+    assert [cell.text for cell in numbers.find("tr")[2].find("td")][6] == "12.35"
+    rows = [[cell.text for cell in row.find("td")] for row in samples.find("tr")[1:]]
+    assert rows == [["1", "Vas !"], ["2", "Va"], ["reference", "Va !"]]
+    assert samples.find("h3")[0].text == HOSTILE
 
 
 def test_sentences_may_be_given_several_times(model_dir: Path, tmp_path: Path) -> None:

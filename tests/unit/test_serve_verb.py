@@ -179,6 +179,22 @@ def test_variables_set_options_unless_they_are_given(monkeypatch: pytest.MonkeyP
     assert (given.access_log, given.host) == (Path("a.log"), "::")
 
 
+def test_variables_count_before_a_file_of_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text('models = ["old"]\nport = 1\nslots = 5\nbeam = 2\ncors = ["*"]\n')
+    monkeypatch.setenv("S2S_PORT", "2")
+    monkeypatch.setenv("S2S_MODELS", "new")
+    verb = parsed("--config", str(file), "--slots", "9")
+    assert (verb.port, verb.slots, verb.cors) == (2, 9, ("*",))
+    assert verb.models == (Path("new"),)
+    assert verb.decoding.settings() == {"beam": 2}
+    assert parsed("mine", "--config", str(file)).models == (Path("mine"),)
+    with pytest.raises(BadInput, match="--cors is given twice"):
+        parsed("mine", "--cors", "a", "--cors", "b")
+
+
 def test_help_names_the_variables(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["serve", "--help"])

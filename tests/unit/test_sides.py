@@ -189,7 +189,7 @@ def prepare_rows(pairs: Pairs, folder: Path, languages: str, *flags: str, head: 
     (folder / "pairs.tsv").write_text(head + lines, "utf-8")
     names = ["--source", str(folder / "pairs.tsv"), "--languages", languages]
     out = [] if "--dry-run" in flags else ["--out", str(folder / "corpus")]
-    return main(["prepare", "demo", *names, *out, *flags])
+    return main(["prepare", "demo", "--languages", "en-fr", *names, *out, *flags])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_only_the_file_that_is_wrong_is_named(tmp_path: Path, capsys: Captured) 
         lines = "".join(f"{one}\t{two}\n" for one, two in some)
         (tmp_path / name).write_text(lines, "utf-8")
     flags = ["--source", str(tmp_path), "--out", str(tmp_path / "corpus")]
-    assert main(["prepare", "demo", *flags]) == 2
+    assert main(["prepare", "demo", "--languages", "en-fr", *flags]) == 2
     [said] = capsys.readouterr().err.splitlines()
     assert "b.tsv: the two sides look swapped" in said
     assert "exchange its columns;" in said
@@ -264,7 +264,7 @@ def test_what_mends_swapped_sides_depends_on_the_format(tmp_path: Path, capsys: 
         "a.csv": "--columns fr en exchanges them, --languages fr-en",
     }.items():
         flags = ["--source", str(tmp_path / name), "--out", str(tmp_path / "corpus")]
-        assert main(["prepare", "base", *flags]) == 2
+        assert main(["prepare", "base", "--languages", "en-fr", *flags]) == 2
         [error] = capsys.readouterr().err.splitlines()
         assert "the source reads as French, the target as English, though" in error
         assert f"--languages is en-fr: {said}" in error

@@ -193,7 +193,10 @@ def test_files_are_found_by_any_spelling_of_a_code(
     out = tmp_path / "corpus"
     flags = ["--languages", languages, "--out", str(out)]
     flags += ["--corpus.valid", "0.2", "--corpus.test", "0.2"]
-    assert main(["prepare", "demo", "--source", str(tmp_path / named), *flags]) == 0
+    assert (
+        main(["prepare", "demo", "--languages", "en-fr", "--source", str(tmp_path / named), *flags])
+        == 0
+    )
     manifest = Corpus.open(out).manifest
     config = manifest.config
     assert (config.source_language, config.target_language) == stored
@@ -215,5 +218,5 @@ def test_columns_are_found_by_any_spelling_of_a_code(keys: tuple[str, str], tmp_
     (tmp_path / "rows.csv").write_text(f'"{keys[0]}","{keys[1]}"\n{rows}', "utf-8")
     flags = ["--source", str(tmp_path / "rows.csv"), "--languages", "en-pt-BR"]
     flags += ["--out", str(tmp_path / "c"), "--corpus.valid", "0.2", "--corpus.test", "0.2"]
-    assert main(["prepare", "demo", *flags]) == 0
+    assert main(["prepare", "demo", "--languages", "en-fr", *flags]) == 0
     assert Corpus.open(tmp_path / "c").split("train")["source"][0].startswith("a cat")

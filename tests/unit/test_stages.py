@@ -214,7 +214,7 @@ def test_a_run_of_an_older_version_is_refused_and_kept(layout: int | None, tmp_p
     del run["layout"]
     file.write_text(json.dumps({**run, **({"layout": layout} if layout else {})}), "utf-8")
     before = contents(tmp_path / "out.run")
-    with pytest.raises(BadInput, match=r"holds another run .*--restart") as caught:
+    with pytest.raises(BadInput, match=r"another version of s2s .*--restart") as caught:
         prepare_file(rows, config, tmp_path / "out")
     assert len(str(caught.value).splitlines()) == 1
     assert contents(tmp_path / "out.run") == before

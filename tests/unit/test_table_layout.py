@@ -211,7 +211,7 @@ def test_a_few_rows_make_a_corpus(
     lines = "".join(f"{one}\t{two}\n" for one, two in PAIRS[:rows])
     (tmp_path / "few.tsv").write_text(lines, "utf-8")
     flags = ["--source", str(tmp_path / "few.tsv"), "--out", str(tmp_path / "corpus")]
-    assert main(["prepare", preset, *flags]) == 0
+    assert main(["prepare", preset, "--languages", "en-fr", *flags]) == 0
     manifest = Corpus.open(tmp_path / "corpus").manifest
     assert all(manifest.rows.values())
     assert sum(manifest.rows.values()) == rows
@@ -279,10 +279,13 @@ def test_a_corpus_of_hardly_any_row_is_refused_with_the_rules_and_a_remedy(
 ) -> None:
     (tmp_path / "few.tsv").write_text(content, "utf-8")
     flags = ["--source", str(tmp_path / "few.tsv")]
-    assert main(["prepare", "base", *flags, "--out", str(tmp_path / "corpus")]) == 2
+    assert (
+        main(["prepare", "base", "--languages", "en-fr", *flags, "--out", str(tmp_path / "corpus")])
+        == 2
+    )
     [error] = capsys.readouterr().err.splitlines()
     assert said in error
-    assert main(["prepare", "base", *flags, "--dry-run"]) == 2
+    assert main(["prepare", "base", "--languages", "en-fr", *flags, "--dry-run"]) == 2
     shown = capsys.readouterr()
     assert shown.err.splitlines() == [error]
     assert "rows read; nothing is written" in shown.out

@@ -117,7 +117,22 @@ def test_every_rule_has_a_remedy() -> None:
 def test_warnings_are_kept_and_shown(pairs_file: Path, tmp_path: Path, capsys: Captured) -> None:
     out = tmp_path / "corpus"
     flags = ["--text.min-frequency", "60", "--corpus.valid", "0.1"]
-    assert main(["prepare", "demo", "--source", str(pairs_file), "--out", str(out), *flags]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                "demo",
+                "--languages",
+                "en-fr",
+                "--source",
+                str(pairs_file),
+                "--out",
+                str(out),
+                *flags,
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out.splitlines()
     warnings = Corpus.open(out).manifest.warnings
     assert {"few_pairs", "unknown_words"} <= {warning.kind for warning in warnings}
@@ -143,7 +158,7 @@ def prepare_flags(pairs: Pairs, folder: Path, *flags: str) -> int:
     lines = "".join(f"{one}\t{two}\n" for one, two in pairs)
     (folder / "pairs.tsv").write_text(lines, "utf-8")
     names = ["--source", str(folder / "pairs.tsv"), "--out", str(folder / "corpus")]
-    return main(["prepare", "demo", *names, *flags])
+    return main(["prepare", "demo", "--languages", "en-fr", *names, *flags])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""Files of options: the TOML or YAML file of `--config`, and the one that a run leaves.
+
+A file has the options of a verb by their names, and settings in tables of their own:
+
+    preset = "base"
+    corpus = "corpora/mine"
+
+    [train]
+    epochs = 20
+
+Options on the command line take precedence. A preset is the first argument, or `preset` in the
+file.
+"""
+
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import tyro
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from s2s.cli.verb import Verb
+from s2s.config import Section, describe
+from s2s.errors import BadInput
+from s2s.suggestions import did_you_mean
+
+# Fields of verbs that no file sets: they say how the verb was called.
+NOT_OPTIONS = frozenset({"config", "given", "preset"})
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Return the content of a file of options, with underscores in all names.
+
+    Raises:
+        BadInput: the file cannot be read, or is neither TOML nor YAML with names and values.
+    """
+    try:
+        text = path.read_text("utf-8")
+        content = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except OSError as error:
+        raise BadInput(f"--config {path}: {error.strerror}") from None
+    except (ValueError, yaml.YAMLError) as error:  # of TOML, and of UTF-8
+        kind = "TOML" if path.suffix == ".toml" else "YAML"
+        raise BadInput(f"--config {path} is not {kind}: {error}") from None
+    if not isinstance(content, dict):
+        raise BadInput(f"--config {path}: names and values of options are needed")
+    return _nested(content)
+
+
+def _nested(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return mappings with underscores in their keys, and dotted keys as nested mappings."""
+    tree: dict[str, Any] = {}
+    for key, value in content.items():
+        *parents, name = str(key).replace("-", "_").split(".")
+        inner = tree
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[name] = _nested(value) if isinstance(value, dict) else value
+    return tree
+
+
+def option_names(content: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the names of the options that a file sets, as the command line has them."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from option_names(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}".replace("_", "-")
+
+
+def defaults(
+    kind: type[Verb], sections: Mapping[str, Section], content: Mapping[str, Any], file: Path | None
+) -> Any:
+    """Return a verb with defaults from a preset and a file; required options may be missing.
+
+    Args:
+        kind: class of the verb.
+        sections: of the preset, by the names of the verb's fields.
+        content: of the file; empty without one.
+        file: the file, for messages.
+
+    Raises:
+        BadInput: a name in the file is unknown, or a value is wrong.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    own = {field.name: field for field in fields(kind) if field.name not in NOT_OPTIONS}
+    # Options of a group of their own, such as those of decoding, stand among the verb's.
+    groups = {name: group for name in own if (group := _group(hints[name])) is not None}
+    known = {*own, *(inner.name for group in groups.values() for inner in fields(group))}
+    values: dict[str, Any] = {
+        name: tyro.MISSING for name, field in own.items() if _is_required(field)
+    }
+    values |= sections
+    for name in content:
+        if name not in known - groups.keys() and name != "preset":
+            choice = did_you_mean(name, known - groups.keys())
+            raise BadInput(f"--config {file}: unknown option {name!r}{choice}")
+    for name in own:
+        if name in groups:
+            names = [inner.name for inner in fields(groups[name])]
+            given = {each: content[each] for each in names if each in content}
+            if given or name in values:
+                values[name] = _validated(groups[name], given, "", file)
+        elif name in sections and name in content:
+            merged = _merged(sections[name].model_dump(), content[name])
+            values[name] = _validated(type(sections[name]), merged, name, file)
+        elif name in content:
+            values[name] = _validated(hints[name], content[name], name, file)
+    return kind(**values)
+
+
+def _is_required(field: Any) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _group(hint: Any) -> type | None:
+    """Return the dataclass of a group of options, or None if the hint is of a single option."""
+    kinds = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, type)]
+    return kinds[0] if kinds else None
+
+
+def _merged(before: Any, after: Any) -> Any:
+    """Return nested mappings with the values of `after` in place of those of `before`."""
+    if not (isinstance(before, dict) and isinstance(after, dict)):
+        return after
+    return {**before, **{key: _merged(before.get(key), value) for key, value in after.items()}}
+
+
+def _validated(kind: Any, value: Any, name: str, file: Path | None) -> Any:
+    """Return a value of a file as the type of its option.
+
+    Raises:
+        BadInput: the value is wrong.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        prefix = f"{name}." if name and isinstance(value, dict) else f"{name}: " if name else ""
+        raise BadInput(f"--config {file}: {prefix}{describe(error)}") from None
+
+
+def config_text(verb: Verb) -> str:
+    """Return all options of a verb as YAML, which `--config` reads again.
+
+    What makes a run start over is left out.
+    """
+    tree: dict[str, Any] = {"preset": verb.preset} if verb.preset else {}
+    for field in fields(verb):
+        value = getattr(verb, field.name)
+        if field.name not in {*NOT_OPTIONS, "restart"} and value is not None:
+            tree[field.name] = value.model_dump() if isinstance(value, Section) else value
+    plain = json.loads(json.dumps(tree, default=str))  # paths as text, tuples as lists
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
