@@ -33,6 +33,21 @@ def logged(path: Path, lines: int) -> list[tuple[str, ...]]:
     return [line.groups() for line in found if line]
 
 
+WANTED = [
+    ("127.0.0.1", "ann", "POST", "/translate", "200", "2"),
+    ("127.0.0.1", "ann", "POST", "/translate", "200", "1"),
+    ("127.0.0.1", "ann", "GET", "/translate", "200", "1"),
+    ("127.0.0.1", "ann", "POST", "/translate", "200", "1"),
+    ("127.0.0.1", "ann", "POST", "/v1/translate", "200", "3"),
+    ("127.0.0.1", "ann", "POST", "/v1/translate/stream", "200", "1"),
+    ("127.0.0.1", "-", "POST", "/translate", "403", "0"),
+    ("127.0.0.1", "-", "POST", "/translate", "403", "0"),
+    ("127.0.0.1", "-", "GET", "other", "404", "0"),
+    ("127.0.0.1", "-", "GET", "/health", "200", "0"),
+    ("127.0.0.1", "-", "POST", "/translate", "400", "0"),
+]
+
+
 def test_each_request_is_a_line_without_texts_and_keys(models: Models, tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     keys, told = keys_of(tmp_path, ann=600)
@@ -52,19 +67,8 @@ def test_each_request_is_a_line_without_texts_and_keys(models: Models, tmp_path:
         client.get("/I%20see%20trees.%0AForged")
         client.get("/health")
         client.post("/translate", content=b"{", headers={**secret, "content-type": "text/json"})
-    assert logged(path, 11) == [
-        ("127.0.0.1", "ann", "POST", "/translate", "200", "2"),
-        ("127.0.0.1", "ann", "POST", "/translate", "200", "1"),
-        ("127.0.0.1", "ann", "GET", "/translate", "200", "1"),
-        ("127.0.0.1", "ann", "POST", "/translate", "200", "1"),
-        ("127.0.0.1", "ann", "POST", "/v1/translate", "200", "3"),
-        ("127.0.0.1", "ann", "POST", "/v1/translate/stream", "200", "1"),
-        ("127.0.0.1", "-", "POST", "/translate", "403", "0"),
-        ("127.0.0.1", "-", "POST", "/translate", "403", "0"),
-        ("127.0.0.1", "-", "GET", "other", "404", "0"),
-        ("127.0.0.1", "-", "GET", "/health", "200", "0"),
-        ("127.0.0.1", "-", "POST", "/translate", "400", "0"),
-    ]
+    # A line may follow that of the next request, as a stream ends after its last piece is read.
+    assert sorted(logged(path, 11)) == sorted(WANTED)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
