@@ -108,7 +108,7 @@ class Checkout:
         for verb in re.findall(r"^  s2s (\S+)", usage, re.MULTILINE):
             text = self._s2s(verb, "--help")
             yield f"s2s {verb} --help", text
-            if f"s2s {verb} seed" in text:  # the verb takes a preset
+            if re.search(rf"s2s {verb} (PRESET|seed)", text):  # the verb takes a preset
                 for preset in PRESETS[1:]:
                     yield f"s2s {verb} {preset} --help", self._s2s(verb, preset, "--help")
 

@@ -1,5 +1,7 @@
 """The optional dependencies: which extra of the package brings which module."""
 
+DISTRIBUTION = "s2s-nmt"  # what pip installs; the name `s2s` is another project's
+
 # Of a top-level module: what a user calls the library, and the extra that brings it.
 _LIBRARIES = {
     "fastapi": ("FastAPI", "serve"),
@@ -24,4 +26,9 @@ def advice(verb: str, error: ModuleNotFoundError) -> str | None:
     if module not in _LIBRARIES:
         return None
     library, extra = _LIBRARIES[module]
-    return f"{verb} needs {library}: pip install 's2s[{extra}]'"
+    return f"{verb} needs {library}: {install_command(extra)}"
+
+
+def install_command(extras: str) -> str:
+    """Return the command that installs an extra, or several separated by commas."""
+    return f"pip install '{DISTRIBUTION}[{extras}]'"

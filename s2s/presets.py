@@ -92,6 +92,14 @@ def multi30k() -> Config:
     )
 
 
+PURPOSES = {
+    "base": "for a corpus of your own",
+    "seed": "for the tutorial's model",
+    "demo": "for the embedded corpus",
+    "multi30k": "for the Multi30k captions",
+}
+"""What each preset is for."""
+
 PRESETS: dict[str, Callable[[], Config]] = {
     "seed": seed,
     "demo": demo,

@@ -1,22 +1,24 @@
 """Command-line arguments: parsed by tyro into a verb, with a preset's values as defaults."""
 
 import io
+import os
 import re
 import warnings
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import get_origin, get_type_hints
 
 import tyro
-from tyro.conf import FlagCreatePairsOff
 
 from s2s.cli.config_file import defaults, option_names, read_config_file
+from s2s.cli.help import EXAMPLE, explain
+from s2s.cli.options import groups, sections_of
 from s2s.cli.variables import options_of_variables, values_of_variables
 from s2s.cli.verb import Verb
-from s2s.config import Section
 from s2s.errors import BadInput
-from s2s.presets import PRESETS
+from s2s.presets import PRESETS, PURPOSES
 from s2s.suggestions import did_you_mean
 
 
@@ -33,45 +35,42 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
         BadInput: an option is unknown or missing, or has a bad value, also in the file of --config.
         SystemExit: help was asked for, and printed.
     """
-    hints = get_type_hints(kind)
-    sections = [n for n, h in hints.items() if isinstance(h, type) and issubclass(h, Section)]
     program, default = f"s2s {name}", tyro.MISSING_NONPROP
     _require_lists_once(kind, arguments)
     file = _config_file(arguments)
     content = {} if file is None else read_config_file(file)
     content |= values_of_variables(kind)
-    preset, start = "", {}
-    if sections:
-        if "preset" in content and (not arguments or arguments[0].startswith("-")):
-            arguments = [str(content["preset"]), *arguments]
-        if arguments[:1] in (["-h"], ["--help"]):
-            arguments = ["seed", *arguments]
+    sections = sections_of(kind, EXAMPLE)
+    preset = ""
+    if sections and "preset" in content and arguments[0].startswith("-"):
+        arguments = [str(content["preset"]), *arguments]
+    if sections and arguments[:1] not in (["-h"], ["--help"]):
         if not arguments or arguments[0].startswith("-"):
-            raise BadInput(
-                f"{program}: a preset comes first: {' or '.join(PRESETS)} "
-                "(base for a corpus of your own, seed for the tutorial's model)"
-            )
+            choices = "; ".join(f"{each} {purpose}" for each, purpose in PURPOSES.items())
+            raise BadInput(f"{program}: a preset comes first: {choices}")
         if arguments[0] not in PRESETS:
             raise BadInput(
                 f"{program}: unknown preset {arguments[0]!r}{did_you_mean(arguments[0], PRESETS)}"
             )
         preset, *arguments = arguments
-        program, config = f"{program} {preset}", PRESETS[preset]()
-        start = {name: getattr(config, name) for name in sections}
+        program, sections = f"{program} {preset}", sections_of(kind, preset)
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        print(explain(name, kind, preset or None))
+        raise SystemExit
     if sections or content:
-        default = defaults(kind, start, content, file)
+        default = defaults(kind, sections, content, file)
     arguments = [*arguments, *options_of_variables(kind, arguments)]
     errors = io.StringIO()
     try:
-        with redirect_stderr(errors), warnings.catch_warnings(action="ignore"):
-            parsed: Verb = tyro.cli(
-                kind, prog=program, args=arguments, default=default, config=(FlagCreatePairsOff,)
-            )
+        with redirect_stderr(errors), _unbroken(), warnings.catch_warnings(action="ignore"):
+            parsed: Verb = tyro.cli(kind, prog=program, args=arguments, default=default)
             given = frozenset((*_names(arguments), *option_names(content)))
             return replace(parsed, given=given, preset=preset)
     except SystemExit as stop:
         if stop.code:
-            reason = _reason(_one_line(errors.getvalue()), arguments, kind, default)
+            options = (each for group in groups(kind, sections) for each in group.options)
+            known = {name for each in options for name in each.names} | {"--help"}
+            reason = _reason(_one_line(errors.getvalue()), arguments, known)
             raise BadInput(f"{reason} (see {program} --help)") from None
         raise
 
@@ -105,22 +104,34 @@ def _require_lists_once(kind: type[Verb], arguments: list[str]) -> None:
             raise BadInput(f"{option} is given twice; all values follow one {option}")
 
 
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """Keep tyro from breaking what is wrong into lines, and long words with them."""
+    columns = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "1000"
+    try:
+        yield
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+
+
 def _names(arguments: list[str]) -> frozenset[str]:
     """Return the names of the options among some arguments, without their dashes."""
     options = (each for each in arguments if each.startswith("--"))
     return frozenset(each[2:].partition("=")[0].replace("_", "-") for each in options)
 
 
-def _reason(message: str, arguments: list[str], kind: type[Verb], default: Any) -> str:
+def _reason(message: str, arguments: list[str], known: set[str]) -> str:
     """Return what is wrong with arguments, in plain words.
 
     Args:
         message: what tyro says of them.
-        kind: class of the verb.
-        default: of the verb, as tyro takes it.
+        known: names of the options.
     """
     if message.startswith("Unrecognized options: "):
-        known = _option_names(kind, default)
         given = (each.partition("=")[0].replace("_", "-") for each in arguments)
         for name in given:
             if name.startswith("--") and name not in known:
@@ -131,7 +142,7 @@ def _reason(message: str, arguments: list[str], kind: type[Verb], default: Any) 
         names = re.findall(r"(--[\w.-]+) [A-Z\[]", message)
         if names:
             return f"missing: {', '.join(dict.fromkeys(names))}"
-        positional = re.search(r": [A-Z]+ (.+?)\.? \(required\)", message)
+        positional = re.search(r": \S+ (.+?)\.? \(required\)", message)
         return f"missing: {positional[1].lower()}" if positional else message
     if fault := re.match(r"Error parsing (\S+): (.*)", message):
         [given] = re.findall(r"'([^']*)'\]?$|$", fault[2])[:1]
@@ -143,14 +154,6 @@ def _reason(message: str, arguments: list[str], kind: type[Verb], default: Any) 
 
 # By what tyro's errors tell the kinds of values, and what people call them.
 _KINDS = {r"\bINT\b|for int\(\)": "a whole number", r"\bFLOAT\b|to float": "a number"}
-
-
-def _option_names(kind: type[Verb], default: Any) -> set[str]:
-    """Return the options of a verb, as its help has them."""
-    text = io.StringIO()
-    with suppress(SystemExit), redirect_stdout(text), warnings.catch_warnings(action="ignore"):
-        tyro.cli(kind, args=["--help"], default=default, config=(FlagCreatePairsOff,))
-    return set(re.findall(r"--[a-z][\w.-]*", text.getvalue()))
 
 
 def _one_line(box: str) -> str:

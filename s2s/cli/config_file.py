@@ -23,7 +23,7 @@ import tyro
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from s2s.cli.verb import Verb
+from s2s.cli.verb import Verb, group_of
 from s2s.config import Section, describe
 from s2s.errors import BadInput
 from s2s.suggestions import did_you_mean
@@ -89,7 +89,8 @@ def defaults(
     hints = get_type_hints(kind, include_extras=True)
     own = {field.name: field for field in fields(kind) if field.name not in NOT_OPTIONS}
     # Options of a group of their own, such as those of decoding, stand among the verb's.
-    groups = {name: group for name in own if (group := _group(hints[name])) is not None}
+    annotations = {name: getattr(hints[name], "__metadata__", ()) for name in own}
+    groups = {name: group for name in own if (group := group_of(annotations[name])) is not None}
     known = {*own, *(inner.name for group in groups.values() for inner in fields(group))}
     values: dict[str, Any] = {
         name: tyro.MISSING for name, field in own.items() if _is_required(field)
@@ -115,12 +116,6 @@ def defaults(
 
 def _is_required(field: Any) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
-
-
-def _group(hint: Any) -> type | None:
-    """Return the dataclass of a group of options, or None if the hint is of a single option."""
-    kinds = [each for each in getattr(hint, "__metadata__", ()) if isinstance(each, type)]
-    return kinds[0] if kinds else None
 
 
 def _merged(before: Any, after: Any) -> Any:

@@ -9,11 +9,11 @@ import sys
 from s2s import __version__, extras
 from s2s.cli.arguments import parse
 from s2s.cli.environment import set_defaults
+from s2s.cli.help import overview
 from s2s.cli.variables import naming_variables
 from s2s.cli.verbs import VERBS
 from s2s.console import printable
 from s2s.errors import BadInput, Failed, Stopped
-from s2s.presets import PRESETS
 from s2s.suggestions import did_you_mean
 
 
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(usage())
+        print(overview(VERBS))
         return 0 if arguments else 2
     if arguments[0] in ("-V", "--version"):
         print(f"s2s {__version__}")
@@ -65,22 +65,6 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}", 2)
     return 0
-
-
-def usage() -> str:
-    """Return what `s2s --help` prints."""
-    summaries = [(verb, (kind.__doc__ or "").splitlines()[0]) for verb, kind in VERBS.items()]
-    return "\n".join(
-        [
-            "Train and serve LSTM sequence-to-sequence translators, on a laptop or on Ray.\n",
-            "usage: s2s VERB [-h] [OPTIONS]\n",
-            *(f"  s2s {verb:<10} {summary}" for verb, summary in summaries),
-            "\n`s2s help VERB` explains a verb. Verbs with settings take a preset first "
-            f"({', '.join(PRESETS)}):\n`s2s help VERB PRESET` shows its values. "
-            "`s2s --version` prints the version.\n",
-            "Exit codes: 0 done, 1 failed, 2 bad input, 3 stopped but resumable.",
-        ]
-    )
 
 
 def _complain(message: str, code: int) -> int:

@@ -10,10 +10,11 @@ import tyro
 from pydantic import ValidationError
 
 from s2s import __version__
-from s2s.cli.variables import from_variable
+from s2s.cli.variables import Variable
 from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.config import describe
 from s2s.errors import BadInput
+from s2s.extras import install_command
 from s2s.overrides import MODEL_OVERRIDES
 
 if TYPE_CHECKING:
@@ -30,41 +31,41 @@ class Serve(Verb):
     given counts first. Flags are set by yes or no, lists by items separated by commas.
     """
 
-    models: Annotated[tuple[Path, ...], tyro.conf.Positional, *from_variable("S2S_MODELS")]
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional, Variable("S2S_MODELS")]
     """Model directories, one for each language pair."""
 
     decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
 
-    local: Annotated[bool, *from_variable("S2S_LOCAL")] = False
+    local: Annotated[bool, Variable("S2S_LOCAL")] = False
     """Serve without Ray: HTTP in this process, and a process for each model."""
 
-    host: Annotated[str, *from_variable("S2S_HOST")] = "127.0.0.1"
+    host: Annotated[str, Variable("S2S_HOST")] = "127.0.0.1"
     """Address to listen on; the default is reachable from this machine only."""
 
-    port: Annotated[int, *from_variable("S2S_PORT")] = 8000
+    port: Annotated[int, Variable("S2S_PORT")] = 8000
     """Port to listen on."""
 
-    replicas: Annotated[int, *from_variable("S2S_REPLICAS")] = 1
+    replicas: Annotated[int, Variable("S2S_REPLICAS")] = 1
     """Copies of the models on Ray, each in processes of its own."""
 
-    slots: Annotated[int, *from_variable("S2S_SLOTS")] = 64
+    slots: Annotated[int, Variable("S2S_SLOTS")] = 64
     """Sentences that a model translates at a time."""
 
-    keys: Annotated[Path | None, *from_variable("S2S_KEYS")] = None
+    keys: Annotated[Path | None, Variable("S2S_KEYS")] = None
     """File of API keys, as `s2s key` writes it, read again whenever it changes. Required if others
     can reach the address."""
 
-    open: Annotated[bool, *from_variable("S2S_OPEN")] = False
+    open: Annotated[bool, Variable("S2S_OPEN")] = False
     """Serve without API keys, although others can reach the address."""
 
-    suggestions: Annotated[Path | None, *from_variable("S2S_SUGGESTIONS")] = None
+    suggestions: Annotated[Path | None, Variable("S2S_SUGGESTIONS")] = None
     """File to which `POST /suggest` adds better translations, as lines of JSON."""
 
-    access_log: Annotated[Path | None, *from_variable("S2S_ACCESS_LOG")] = None
+    access_log: Annotated[Path | None, Variable("S2S_ACCESS_LOG")] = None
     """File to which a line is added for each request, without texts and keys; with --local, - for
     standard error."""
 
-    cors: Annotated[tuple[str, ...], *from_variable("S2S_CORS")] = ()
+    cors: Annotated[tuple[str, ...], Variable("S2S_CORS")] = ()
     """Origins whose pages may send requests, such as https://example.org; * for any."""
 
     def run(self) -> None:
@@ -106,8 +107,8 @@ class Serve(Verb):
             raise BadInput(f"--replicas {self.replicas} needs Ray: leave out --local")
         if not self.local and importlib.util.find_spec("ray") is None:
             raise BadInput(
-                "Ray is not installed: add --local to serve without it, "
-                "or pip install 's2s[ray,serve]'"
+                "Ray is not installed: add --local to serve without it, or "
+                f"{install_command('ray,serve')}"
             )
         if not self.local and self.access_log == _STANDARD_ERROR:
             raise BadInput("--access-log - needs --local; replicas on Ray write to a file")

@@ -4,7 +4,7 @@ They count before a file of options.
 
 A field of a verb is such an option where its annotation names a variable:
 
-    port: Annotated[int, *from_variable("S2S_PORT")] = 8000
+    port: Annotated[int, Variable("S2S_PORT")] = 8000
 
 The value of a flag is yes or no, and the items of a list are separated by commas. A variable that
 is empty counts as not set.
@@ -25,7 +25,7 @@ _YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 @dataclass(frozen=True)
-class _Variable:
+class Variable:
     """The mark of a field that an environment variable may set."""
 
     name: str
@@ -47,6 +47,11 @@ class _Setting:
         return f"--{self.field.replace('_', '-')}"
 
     @property
+    def opposite(self) -> str:
+        """The option that turns a flag off."""
+        return f"--no-{self.field.replace('_', '-')}"
+
+    @property
     def items(self) -> list[str]:
         """The items of the value, if it is a list."""
         return [item.strip() for item in self.value.split(",") if item.strip()]
@@ -60,19 +65,10 @@ class _Setting:
         if self.kind is bool:
             if self.value.lower() not in (*_YES, *_NO):
                 raise BadInput(f"{self.variable}: yes or no is needed, not {self.value!r}")
-            return [self.option] if self.value.lower() in _YES else []
+            return [self.option if self.value.lower() in _YES else self.opposite]
         if get_origin(self.kind) is tuple:
             return [self.option, *self.items]
         return [f"{self.option}={self.value}"]
-
-
-def from_variable(name: str) -> tuple[Any, ...]:
-    """Return the annotations of a field that an environment variable sets; help names it."""
-
-    def hint(default: str) -> str:
-        return f"(default: {default}; variable {name})" if default else f"(variable {name})"
-
-    return _Variable(name), tyro.conf.arg(help_behavior_hint=hint)
 
 
 def options_of_variables(kind: type[Verb], arguments: list[str]) -> list[str]:
@@ -115,8 +111,8 @@ def _settings(kind: type[Verb], arguments: list[str]) -> Iterator[_Setting]:
     for field, hint in get_type_hints(kind, include_extras=True).items():
         kind_of_field, *marks = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
         for mark in marks:
-            if isinstance(mark, _Variable) and (value := os.environ.get(mark.name, "").strip()):
+            if isinstance(mark, Variable) and (value := os.environ.get(mark.name, "").strip()):
                 positional = tyro.conf.Positional in marks
                 setting = _Setting(field, kind_of_field, positional, mark.name, value)
-                if setting.option not in given:
+                if given.isdisjoint({setting.option, setting.opposite}):
                     yield setting

@@ -1,6 +1,6 @@
 """What a verb of the `s2s` command is, and the options that several verbs share."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -42,6 +42,14 @@ class _Options:
     def settings(self) -> Mapping[str, object]:
         """Return the settings that were given, by name."""
         return overridden(self, self._offered)  # type: ignore[attr-defined]
+
+
+def group_of(annotations: Iterable[object]) -> type | None:
+    """Return the dataclass whose fields are options of a verb, given the annotations of a field.
+
+    None if the field is an option by itself.
+    """
+    return next((each for each in annotations if isinstance(each, type)), None)
 
 
 def decoding_options(offered: tuple[Override, ...]) -> tuple[Any, type]:

@@ -1,6 +1,7 @@
 """The verbs of the `s2s` command by name."""
 
 from s2s.cli.compare import Compare
+from s2s.cli.completion import Completion
 from s2s.cli.evaluate import Evaluate
 from s2s.cli.inspect import Inspect
 from s2s.cli.key import Key
@@ -23,4 +24,5 @@ VERBS: dict[str, type[Verb]] = {
     "translate": Translate,
     "serve": Serve,
     "key": Key,
+    "completion": Completion,
 }

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from s2s.corpus.directory import SIDES, CorpusWarning
+from s2s.extras import install_command
 from s2s.preparation.clean import script_class
 from s2s.preparation.job import Job
 from s2s.preparation.outcomes import ReadOutcome
@@ -62,10 +63,8 @@ def note_sources(job: Job, read: list[ReadOutcome]) -> SourceNotes:
     try:
         from s2s.preparation.sides import SAMPLE_ROWS, judge_sides
     except ModuleNotFoundError:
-        text = (
-            "the languages of the sides are not checked, which needs py3langid: "
-            "pip install 's2s[serve]'"
-        )
+        why = "the languages of the sides are not checked, which needs py3langid"
+        text = f"{why}: {install_command('serve')}"
         return SourceNotes((*warnings, CorpusWarning(kind="languages_unchecked", text=text)))
     findings = {
         number: judge_sides(rows, job.source.languages)

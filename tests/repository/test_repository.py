@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,20 @@ def is_importable(name: str) -> bool:
     module = path.parent.with_suffix(".py")
     source = module if module.exists() else path.parent / "__init__.py"
     return source.exists() and re.search(rf"\b{path.name}\b", source.read_text()) is not None
+
+
+def test_what_pip_installs_is_called_by_its_name() -> None:
+    """`s2s` itself is another project's name on PyPI."""
+    another = re.compile(r"pip +install [^\n`]*(?<![\w./-])s2s(?![\w./-])|['\"]s2s\[\w")
+    texts = {file: file.read_text() for file in files() if file.suffix in {".py", ".md", ".toml"}}
+    assert [file.name for file, text in texts.items() if another.search(text)] == []
+
+
+def test_the_page_on_installation_has_every_extra() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs/install.md").read_text()
+    extras = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert extras == project["optional-dependencies"].keys() - {"dev"}
 
 
 def test_no_file_is_too_large_to_review() -> None:

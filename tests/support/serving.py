@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,11 +64,16 @@ def waiting(models: Models) -> int:
     return sum(model.engine.waiting for model in models.all)
 
 
-@contextmanager
-def serving(models: Models, **options: Any) -> Iterator[str]:
+def serving(models: Models, **options: Any) -> AbstractContextManager[str]:
     """Serve models over HTTP, and give the address."""
+    return serving_app(create_app(models, **options))
+
+
+@contextmanager
+def serving_app(app: Any) -> Iterator[str]:
+    """Serve an application over HTTP, and give the address."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(models, **options), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

@@ -48,7 +48,7 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
         (["dance"], "unknown verb 'dance'; expected one of"),
         (["trian"], "unknown verb 'trian'; did you mean train?"),
         (["--colour"], "unknown verb '--colour'"),
-        (["prepare"], "a preset comes first: seed or demo"),
+        (["prepare"], "a preset comes first: base for a corpus of your own; seed for the tutorial"),
         (["prepare", "huge"], "unknown preset 'huge'; expected one of base, demo"),
         (["train", "bsae", "--corpus", "c"], "unknown preset 'bsae'; did you mean base?"),
         (["train", "demo"], "missing: --corpus, --out (see s2s train demo --help)"),

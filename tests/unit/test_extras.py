@@ -78,15 +78,15 @@ def test_a_verb_says_which_extra_it_needs(
     out = tmp_path / "out"
     cases: list[tuple[list[object], str]] = [
         (["train", "demo", "--corpus", corpus.path, "--out", out, "--workers", 2],
-         "needs Ray: … 's2s[ray]'"),
-        (["tune", "demo", "--corpus", corpus.path, "--out", out], "needs Ray: … 's2s[ray]'"),
-        (["serve", model_dir], "needs msgpack: … 's2s[serve]'"),
+         "needs Ray: … 's2s-nmt[ray]'"),
+        (["tune", "demo", "--corpus", corpus.path, "--out", out], "needs Ray: … 's2s-nmt[ray]'"),
+        (["serve", model_dir], "needs msgpack: … 's2s-nmt[serve]'"),
         (["prepare", "demo", "--languages", "en-fr", "--source", pairs_file, "--out", out,
           "--tasks", 2],
-         "needs Ray: … 's2s[ray]'"),
+         "needs Ray: … 's2s-nmt[ray]'"),
         (["prepare", "demo", "--source", "demo", "--out", out],
-         "--source demo needs platformdirs: … 's2s[demo]'"),
-        (["report", model_dir, "--out", out], "needs matplotlib: … 's2s[report]'"),
+         "--source demo needs platformdirs: … 's2s-nmt[demo]'"),
+        (["report", model_dir, "--out", out], "needs matplotlib: … 's2s-nmt[report]'"),
     ]  # fmt: skip
     for (command, wanted), done in zip(cases, run(tmp_path, *(c for c, _ in cases)), strict=True):
         line = f"s2s: {command[0]} {wanted.replace('…', 'pip install')}"
@@ -96,7 +96,7 @@ def test_a_verb_says_which_extra_it_needs(
 
 def test_the_advice_names_the_extra_and_there_is_none_for_other_modules() -> None:
     ray = ModuleNotFoundError("No module named 'ray'", name="ray.serve")
-    assert extras.advice("train", ray) == "train needs Ray: pip install 's2s[ray]'"
+    assert extras.advice("train", ray) == "train needs Ray: pip install 's2s-nmt[ray]'"
     assert extras.advice("train", ModuleNotFoundError(name="rays")) is None
 
 
@@ -104,3 +104,4 @@ def test_every_extra_that_is_advised_exists() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     advised = {extra for _, extra in extras._LIBRARIES.values()}
     assert advised <= project["optional-dependencies"].keys()
+    assert project["name"] == extras.DISTRIBUTION

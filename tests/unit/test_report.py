@@ -278,7 +278,7 @@ def test_plots_without_matplotlib_name_the_extra_that_has_it(
         assert main(["inspect", str(attentive), "--json"]) == 0  # it draws nothing
         capsys.readouterr()
         assert main(["report", str(attentive), "--out", str(out)]) == 2
-    expected = "s2s: report needs matplotlib: pip install 's2s[report]'\n"
+    expected = "s2s: report needs matplotlib: pip install 's2s-nmt[report]'\n"
     assert capsys.readouterr().err == expected
     assert not out.exists()
 

@@ -177,6 +177,7 @@ def test_variables_set_options_unless_they_are_given(monkeypatch: pytest.MonkeyP
     given = parsed("mine", "--port=1", "--cors", "*", "--access-log", "a.log")
     assert (given.models, given.port, given.cors) == ((Path("mine"),), 1, ("*",))
     assert (given.access_log, given.host) == (Path("a.log"), "::")
+    assert not parsed("--no-local").local
 
 
 def test_variables_count_before_a_file_of_options(
@@ -255,7 +256,7 @@ def test_a_service_without_ray_answers_and_ends_after_the_last_request(
     try:
         assert server.stdout.readline() == (
             "s2s: Ray is not installed: add --local to serve without it, "
-            "or pip install 's2s[ray,serve]'\n"
+            "or pip install 's2s-nmt[ray,serve]'\n"
         )
         assert server.stdout.readline() == "loading en-fr (model)\n"
         line = server.stdout.readline()

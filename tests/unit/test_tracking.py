@@ -330,7 +330,7 @@ def test_without_its_package_a_tracker_names_the_extra(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("s2s.training.trackers.choice.find_spec", lambda module: None)
-    with pytest.raises(BadInput, match=rf"--track {name} needs .*pip install 's2s\[{name}\]'"):
+    with pytest.raises(BadInput, match=rf"--track {name} needs .*pip install 's2s-nmt\[{name}\]'"):
         find_tracker(f"{name}:somewhere")
 
 
