@@ -2,20 +2,21 @@
 
 DISTRIBUTION = "s2s-nmt"  # what pip installs; the name `s2s` is another project's
 
-# Of a top-level module: what a user calls the library, and the extras that bring it.
+# Of a top-level module: what a user calls the library, and the extra that brings it.
 _LIBRARIES = {
-    "fastapi": ("FastAPI", ("serve",)),
-    "matplotlib": ("matplotlib", ("report",)),
-    "mlflow": ("MLflow", ("mlflow",)),
-    "msgpack": ("msgpack", ("serve",)),
-    "platformdirs": ("platformdirs", ("demo",)),
-    "py3langid": ("py3langid", ("serve",)),
-    "pyrealb": ("pyrealb", ("demo",)),
-    "python_multipart": ("python-multipart", ("serve",)),
-    "ray": ("Ray", ("ray", "serve")),
-    "starlette": ("FastAPI", ("serve",)),
-    "uvicorn": ("uvicorn", ("serve",)),
-    "wandb": ("Weights & Biases", ("wandb",)),
+    "fastapi": ("FastAPI", "serve"),
+    "matplotlib": ("matplotlib", "report"),
+    "mlflow": ("MLflow", "mlflow"),
+    "msgpack": ("msgpack", "serve"),
+    "platformdirs": ("platformdirs", "demo"),
+    "prometheus_client": ("prometheus-client", "serve"),
+    "py3langid": ("py3langid", "serve"),
+    "pyrealb": ("pyrealb", "demo"),
+    "python_multipart": ("python-multipart", "serve"),
+    "ray": ("Ray", "ray"),
+    "starlette": ("FastAPI", "serve"),
+    "uvicorn": ("uvicorn", "serve"),
+    "wandb": ("Weights & Biases", "wandb"),
 }
 
 
@@ -24,11 +25,10 @@ def advice(verb: str, error: ModuleNotFoundError) -> str | None:
     module = (error.name or "").partition(".")[0]
     if module not in _LIBRARIES:
         return None
-    library, extras = _LIBRARIES[module]
-    extra = verb if verb in extras else extras[0]  # `s2s serve` needs Ray's `serve`
+    library, extra = _LIBRARIES[module]
     return f"{verb} needs {library}: {install_command(extra)}"
 
 
-def install_command(extra: str) -> str:
-    """Return the command that installs an extra."""
-    return f"pip install '{DISTRIBUTION}[{extra}]'"
+def install_command(extras: str) -> str:
+    """Return the command that installs an extra, or several separated by commas."""
+    return f"pip install '{DISTRIBUTION}[{extras}]'"

@@ -15,6 +15,7 @@ import tyro
 from s2s.cli.config_file import defaults, option_names, read_config_file
 from s2s.cli.help import EXAMPLE, explain
 from s2s.cli.options import groups, sections_of
+from s2s.cli.variables import options_of_variables, values_of_variables
 from s2s.cli.verb import Verb
 from s2s.errors import BadInput
 from s2s.presets import PRESETS, PURPOSES
@@ -38,6 +39,7 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
     _require_lists_once(kind, arguments)
     file = _config_file(arguments)
     content = {} if file is None else read_config_file(file)
+    content |= values_of_variables(kind)
     sections = sections_of(kind, EXAMPLE)
     preset = ""
     if sections and "preset" in content and arguments[0].startswith("-"):
@@ -57,6 +59,7 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
         raise SystemExit
     if sections or content:
         default = defaults(kind, sections, content, file)
+    arguments = [*arguments, *options_of_variables(kind, arguments)]
     errors = io.StringIO()
     try:
         with redirect_stderr(errors), _unbroken(), warnings.catch_warnings(action="ignore"):
@@ -95,7 +98,7 @@ def _require_lists_once(kind: type[Verb], arguments: list[str]) -> None:
         BadInput: one is given twice.
     """
     given = [each.partition("=")[0].replace("_", "-") for each in arguments]
-    for name, hint in get_type_hints(kind, include_extras=True).items():
+    for name, hint in get_type_hints(kind).items():
         option = f"--{name.replace('_', '-')}"
         if get_origin(hint) is tuple and given.count(option) > 1:
             raise BadInput(f"{option} is given twice; all values follow one {option}")

@@ -96,6 +96,9 @@ def _explained(options: list[Option], width: int) -> Iterator[str]:
         # "None: …" says what holds where the option is not given: nobody writes None.
         description, _, otherwise = option.description.partition(" None: ")
         default = f"(default: {otherwise.rstrip('.')})" if otherwise else _default(option)
+        if option.variable:
+            default = f"{default[:-1]}; " if default else "("
+            default += f"variable {option.variable})"
         yield from _entry(_invocation(option), f"{description} {default}", width)
 
 

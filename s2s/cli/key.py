@@ -1,5 +1,6 @@
 """`s2s key`."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +16,8 @@ class Key(Verb):
     """Create, list or remove the API keys of `s2s serve --keys FILE`.
 
     Creating prints the key, which is stored nowhere: give it to its owner. A line with its hash is
-    added to the file, or printed if no file is named. Services that run follow the file within
-    seconds.
+    added to the file, or printed if no file is named. Running services follow the file within
+    seconds: a removed key is refused.
     """
 
     name: Annotated[str | None, tyro.conf.Positional] = None
@@ -38,7 +39,10 @@ class Key(Verb):
     --per-minute."""
 
     list: bool = False
-    """List the names and limits in the file."""
+    """List the names, the limits and the days of creation in the file."""
+
+    json: bool = False
+    """With --list: print JSON."""
 
     remove: bool = False
     """Remove the key of this name from the file (`anonymous`: the allowance)."""
@@ -47,16 +51,20 @@ class Key(Verb):
         """Do what was asked for."""
         from s2s.serving.http.api_keys import ANONYMOUS, remove_key
 
+        if self.json and not self.list:
+            raise BadInput("--json needs --list")
         if self.anonymous + self.list + self.remove > 1:
             raise BadInput("give one of --anonymous, --list and --remove")
         if self.list:
             if self.name is not None:
                 raise BadInput("--list takes no name")
-            _list(self._require_file("--list"))
+            _list(self._require_file("--list"), as_json=self.json)
         elif self.remove:
             if self.name is None:
                 raise BadInput("name the key to remove")
-            remove_key(self._require_file("--remove"), self.name)
+            file = self._require_file("--remove")
+            remove_key(file, self.name)
+            print(f"removed {self.name}; services that use {file} follow within seconds")
         elif self.anonymous:
             if self.name not in (None, ANONYMOUS):
                 raise BadInput("--anonymous takes no name")
@@ -91,13 +99,29 @@ class Key(Verb):
         return self.file
 
 
-def _list(path: Path) -> None:
+def _list(path: Path, *, as_json: bool) -> None:
     """Print the keys of a file."""
-    from s2s.serving.http.api_keys import read_keys
+    from s2s.serving.http.api_keys import list_keys
 
-    keys = read_keys(path)
-    width = max(len(key.name) for key in keys)
+    keys = list_keys(path)
+    if as_json:
+        entries = [
+            {
+                "name": key.name,
+                "anonymous": key.anonymous,
+                "per_minute": key.per_minute,
+                "characters": key.characters,
+                "created": key.created and key.created.isoformat(),
+            }
+            for key in keys
+        ]
+        print(json.dumps(entries, indent=2))
+        return
+    if not keys:
+        print(f"{path} has no keys")
+    width = max((len(key.name) for key in keys), default=0)
     for key in keys:
         rate = "any number of" if key.per_minute is None else f"{key.per_minute:g}"
         size = "" if key.characters is None else f", {key.characters:,} characters a request"
-        print(f"{key.name:<{width}}  {rate} sentences a minute{size}")
+        created = "" if key.created is None else f", created {key.created}"
+        print(f"{key.name:<{width}}  {rate} sentences a minute{size}{created}")

@@ -10,6 +10,7 @@ from s2s import __version__, extras
 from s2s.cli.arguments import parse
 from s2s.cli.environment import set_defaults
 from s2s.cli.help import overview
+from s2s.cli.variables import naming_variables
 from s2s.cli.verbs import VERBS
 from s2s.console import printable
 from s2s.errors import BadInput, Failed, Stopped
@@ -39,7 +40,7 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
     try:
         parse(verb, VERBS[verb], arguments).run()
     except BadInput as error:
-        return _complain(str(error), 2)
+        return _complain(naming_variables(str(error), VERBS[verb], arguments), 2)
     except Stopped as error:
         return _complain(str(error), 3)
     except Failed as error:

@@ -15,6 +15,7 @@ import docstring_parser
 import tyro
 from typing_extensions import Doc
 
+from s2s.cli.variables import Variable
 from s2s.cli.verb import Verb, group_of
 from s2s.config import Section
 from s2s.presets import PRESETS
@@ -39,6 +40,7 @@ class Option:
     choices: tuple[str, ...]  # all values, if they are few
     description: str
     default: object  # REQUIRED if there is none
+    variable: str = ""  # that sets it in the environment, if one does
 
     @property
     def is_positional(self) -> bool:
@@ -127,7 +129,8 @@ def _option(name: str, hint: Any, description: str, default: object) -> Option:
         value += "|None"
     if tyro.conf.UseAppendAction in marks:
         value = value.partition(" ")[0]
-    return Option(shown, off, value, choices, " ".join(description.split()), default)
+    variable = next((mark.name for mark in marks if isinstance(mark, Variable)), "")
+    return Option(shown, off, value, choices, " ".join(description.split()), default, variable)
 
 
 def _value(annotation: Any) -> tuple[str, tuple[str, ...]]:

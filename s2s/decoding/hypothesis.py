@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from s2s.config import DecodeConfig
-from s2s.decoding.repetition import FinishReason, find_end
+from s2s.decoding.repetition import find_end
 from s2s.decoding.scoring import length_penalty
+from s2s.decoding.translation import FinishReason
 from s2s.model.seq2seq import Memory
 
 

@@ -13,18 +13,15 @@ tokens, L sizes of n-grams.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from s2s.config import DecodeConfig
+from s2s.decoding.translation import FinishReason
 from s2s.text.vocabulary import UNK
-
-FinishReason = Literal["stop", "length", "repetition"]
-"""Why a translation ended: the model ended it; it was cut at the greatest length; it had come to
-repeat itself."""
 
 # The longest n-gram that is looked for, and how often it occurs in a row in a loop: "no, no, no"
 # may be meant, and weak models say "est-ce que ce que ce que" and find their way again.

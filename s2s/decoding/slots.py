@@ -16,8 +16,9 @@ import torch
 
 from s2s.config import DecodeConfig
 from s2s.decoding.constraints import constrained_step, length_limits
-from s2s.decoding.repetition import LOOK_EVERY, FinishReason, find_end, looks_for_loops
+from s2s.decoding.repetition import LOOK_EVERY, find_end, looks_for_loops
 from s2s.decoding.scoring import argmax
+from s2s.decoding.translation import FinishReason
 from s2s.gpu.graphs import GraphCache, next_power_of_two
 from s2s.model.seq2seq import DecoderState, Memory, Seq2Seq
 from s2s.text.vocabulary import EOS, PAD, SOS

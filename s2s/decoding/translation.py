@@ -2,12 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
-from s2s.decoding.repetition import FinishReason
 from s2s.text.alignment import Alignment, Link, word_links
 from s2s.text.sentences import Sentence
 from s2s.text.vocabulary import EOS, SPECIALS
+
+FinishReason = Literal["stop", "length", "repetition"]
+"""Why a translation ended: the model ended it; it was cut at the greatest length; it had come to
+repeat itself."""
 
 
 @dataclass(frozen=True)

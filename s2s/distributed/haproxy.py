@@ -267,6 +267,8 @@ def _public(section: list[str], bounds: Bounds, host: str | None) -> list[str]:
         f"http-request return {_reply(400)} unless {_IS_VALID}",
         # Serve gives back the id that it gets.
         f"http-request set-header x-request-id %[uuid] unless {_IS_PLAIN_ID}",
+        # For the access log. A proxy on this host has named the client itself.
+        f"http-request add-header x-forwarded-for %[src] if !{_FROM_THIS_HOST}",
         # With them a client could set aside Serve's time limit, or be decoded for after it left.
         "http-request del-header x-request-timeout-seconds",
         "http-request del-header x-request-disconnect-disabled",

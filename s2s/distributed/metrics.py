@@ -1,17 +1,20 @@
 """Metrics of training runs and of serving, which every node of Ray offers to Prometheus."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from http.client import HTTPConnection, HTTPException
+from typing import Any
 
+import ray
 from ray.util.metrics import Counter, Gauge, Histogram
+
+from s2s.errors import Failed
+from s2s.serving.engine.meters import COUNTERS, HISTOGRAMS
+from s2s.serving.metrics import MODEL_LABELS, PREFIX, REQUEST_BOUNDS, ModelLabels, label_names
 
 # Seconds; from small models on GPUs to large ones on a laptop.
 _STEP_BOUNDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
-# Seconds; from one step of a small model to a client's patience.
-_REQUEST_BOUNDS = [*_STEP_BOUNDS, 10.0, 30.0]
-
-Labels = tuple[tuple[str, str], ...]
-Collected = tuple[Mapping[tuple[str, Labels], int], list[tuple[str, float]]]
+_EXPORTED = f"ray_{PREFIX}"  # how Ray calls them
+_EXPORT_SECONDS = 5  # for a node to answer
 
 
 class TrainMetrics:
@@ -55,65 +58,75 @@ class TrainMetrics:
 
 
 class ServeMetrics:
-    """Publishes what a replica counts, every few seconds, in a thread of its own.
+    """Metrics of a replica, which Ray exports.
 
     Prometheus sees counters as `ray_s2s_serve_sentences_total` and so on, histograms as
     `ray_s2s_serve_queue_seconds_bucket`, and a gauge `ray_s2s_serve_model_info` that is 1 for each
     model that is served, with its name, version and languages as labels.
-
-    Args:
-        counters, histograms: descriptions by name.
-        collect: returns the counts and the observations since the last call.
-        models: returns the labels of each model that is served.
-        seconds: between two publications.
     """
 
-    def __init__(
-        self,
-        counters: Mapping[str, str],
-        histograms: Mapping[str, str],
-        collect: Callable[[], Collected],
-        models: Callable[[], set[Labels]],
-        seconds: float = 2.0,
-    ) -> None:
-        self._collect, self._models, self._seconds = collect, models, seconds
+    def __init__(self) -> None:
         self._counters = {
-            name: Counter(f"s2s_serve_{name}", description, _label_names(name))
-            for name, description in counters.items()
+            name: Counter(PREFIX + name, text, label_names(name)) for name, text in COUNTERS.items()
         }
         self._histograms = {
-            name: Histogram(f"s2s_serve_{name}", description, boundaries=_REQUEST_BOUNDS)
-            for name, description in histograms.items()
+            name: Histogram(PREFIX + name, text, boundaries=REQUEST_BOUNDS)
+            for name, text in HISTOGRAMS.items()
         }
-        keys = ("model", "version", "source", "target")
-        self._info = Gauge("s2s_serve_model_info", "Models that are served.", keys)
-        self._published: set[Labels] = set()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="s2s-metrics", daemon=True)
-        self._thread.start()
+        self._models = Gauge(f"{PREFIX}model_info", "Models that are served.", MODEL_LABELS)
 
-    def close(self) -> None:
-        """Publish the rest, and end the thread."""
-        self._ended.set()
-        self._thread.join()
+    def count(self, name: str, labels: Mapping[str, str], value: int) -> None:
+        """Add to a counter."""
+        self._counters[name].inc(value, dict(labels))
 
-    def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
-            self._publish()
-        self._publish()
+    def observe(self, name: str, seconds: float) -> None:
+        """Add an observation to a histogram."""
+        self._histograms[name].observe(seconds)
 
-    def _publish(self) -> None:
-        counts, observations = self._collect()
-        for (name, labels), value in counts.items():
-            if value:
-                self._counters[name].inc(value, dict(labels))
-        for name, seconds in observations:
-            self._histograms[name].observe(seconds)
-        served = self._models()
-        for labels in served | self._published:
-            self._info.set(float(labels in served), dict(labels))
-        self._published |= served
+    def set_model(self, labels: ModelLabels, served: bool) -> None:
+        """Set whether a model is served."""
+        self._models.set(float(served), dict(zip(MODEL_LABELS, labels, strict=True)))
 
 
-def _label_names(counter: str) -> tuple[str, ...]:
-    return ("path", "status") if counter == "requests" else ()
+def exported_metrics() -> str:
+    """Return the metrics of all replicas, as the nodes of the cluster export them.
+
+    Each replica counts for itself, and any of them may be asked. Names are without Ray's prefix.
+
+    Raises:
+        Failed: a node does not answer.
+    """
+    families: dict[str, list[str]] = {}  # lines by the name of the metric
+    for node in ray.nodes():
+        if node["Alive"]:
+            _add_families(families, _exported_by(node))
+    return _text(families)
+
+
+def _exported_by(node: Mapping[str, Any]) -> str:
+    host, port = node["NodeManagerAddress"], node["MetricsExportPort"]
+    connection = HTTPConnection(host, port, timeout=_EXPORT_SECONDS)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    except (OSError, HTTPException) as error:
+        raise Failed(f"the node {host} does not export its metrics: {error}") from None
+    finally:
+        connection.close()
+
+
+def _add_families(families: dict[str, list[str]], text: str) -> None:
+    """Add the lines of a service's metrics, each to the others of its metric."""
+    family: list[str] = []
+    for line in text.splitlines():
+        is_comment = line.startswith("# ")  # `# HELP NAME …` or `# TYPE NAME …`
+        name = line.split(" ", 3)[2] if is_comment else line
+        if name.startswith(_EXPORTED):
+            if is_comment:
+                family = families.setdefault(name, [])
+            family.append(line.replace(_EXPORTED, PREFIX, 1))
+
+
+def _text(families: Mapping[str, list[str]]) -> str:
+    """Return the lines of metrics, each once, since every node describes them."""
+    return "".join(f"{line}\n" for lines in families.values() for line in dict.fromkeys(lines))

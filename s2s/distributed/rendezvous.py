@@ -11,7 +11,7 @@ import sys
 import ray
 from torch.distributed import TCPStore
 
-from s2s.distributed.ports import is_loopback
+from s2s.serving.addresses import is_loopback
 
 _LOOPBACK_INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
 

@@ -12,8 +12,8 @@ from ray.serve.config import HTTPOptions
 from ray.serve.schema import LoggingConfig
 
 from s2s.distributed.cluster import WorkerResources, cluster
-from s2s.distributed.ports import require_free, url
 from s2s.errors import BadInput, Failed, last_line
+from s2s.serving.addresses import require_free
 
 
 def serve_until_stopped(
@@ -22,6 +22,7 @@ def serve_until_stopped(
     host: str,
     port: int,
     log: Callable[[str], None],
+    ready: str,
     serve_host: str | None = None,
 ) -> None:
     """Serve an application until Ctrl-C or SIGTERM, then end all that was started.
@@ -29,6 +30,7 @@ def serve_until_stopped(
     Args:
         host: address that clients reach.
         log: called with each line for the user.
+        ready: line for the user once requests are answered.
         serve_host: address that Serve itself listens on, where HAProxy listens on `host`.
 
     Raises:
@@ -49,7 +51,7 @@ def serve_until_stopped(
         try:
             serve.start(http_options=options, logging_config=quiet)
             serve.run(application, name="s2s", logging_config=quiet)
-            log(f"serving on {url(host, port)}, a page for people; Ctrl-C ends it")
+            log(ready)
             threading.Event().wait()
         except KeyboardInterrupt:
             log("ending")

@@ -6,7 +6,7 @@ config.json, model.safetensors, source.json and target.json (tokenizers), metric
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
@@ -14,17 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from s2s.config import Config
 from s2s.errors import BadInput
-from s2s.files import describe_directory
 from s2s.model.card import model_card
+from s2s.model.config_file import ConfigFile, read_config
 from s2s.model.metrics import METRICS, RunMetrics
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import Vocabulary
-
-
-class _ConfigFile(Config):
-    """`config.json`: a config with the version of the directory's layout."""
-
-    format_version: Literal[2] = 2
 
 
 @dataclass(frozen=True)
@@ -94,28 +88,12 @@ class ModelDirectory:
         Args:
             weights: tensors to write instead of the model's own.
         """
-        text = _ConfigFile(**dict(self.config)).to_json()
+        text = ConfigFile(**dict(self.config)).to_json()
         (path / "config.json").write_text(text, encoding="utf-8")
         save_file(dict(weights or self.model.named_weights()), path / "model.safetensors")
         self.source.save(path / "source.json")
         self.target.save(path / "target.json")
         write_metrics(path, metrics)
-
-
-def read_config(path: Path) -> Config:
-    """Return the config of a model directory.
-
-    Raises:
-        BadInput: `config.json` is absent, broken or of another version.
-    """
-    try:
-        text = (path / "config.json").read_bytes()
-    except OSError:
-        raise BadInput(
-            f"{path} is no model directory: {describe_directory(path, 'config.json')}"
-        ) from None
-    file = _ConfigFile.from_json(text, str(path / "config.json"))
-    return Config(**{key: getattr(file, key) for key in Config.model_fields})
 
 
 def write_metrics(path: Path, metrics: RunMetrics) -> None:

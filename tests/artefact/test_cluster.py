@@ -3,28 +3,41 @@
 Serve configs (the file and the string in the RayService) against Ray's own schema, key by key,
 since Serve ignores keys it does not know; KubeRay manifests against a table of field names, and
 against each other (image, token, claim, labels, volumes, memory, the size of the job); the launcher
-file by the functions that `ray up` runs; the Dockerfile and the README against the repository. No
+file by the functions that `ray up` runs; the Dockerfile and the README against the repository; what
+is for one host by systemd's own check, tables of names, and the command line of `s2s serve`. No
 cluster is started and nothing is asked of a network.
 """
 
+import configparser
 import copy
 import importlib
 import inspect
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
+import sys
 import tomllib
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from pydantic import BaseModel, ValidationError
+
+from s2s.cli import arguments as cli
+from s2s.cli.serve import Serve
+from s2s.serving.addresses import is_loopback
+from s2s.serving.http.gate import Limits
+from s2s.serving.http.routes.metrics import PATH as METRICS
+from s2s.serving.local import KEEP_ALIVE
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
@@ -526,7 +539,10 @@ def test_the_keys_of_the_service_are_where_a_secret_is_mounted() -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["rayjob.yaml", "README.md", "launcher.yaml", "Dockerfile"])
+NAMING = ["rayjob.yaml", "README.md", "launcher.yaml", "Dockerfile", "compose.yaml"]
+
+
+@pytest.mark.parametrize("name", NAMING)
 def test_modules_and_files_that_are_named_exist(name: str) -> None:
     text = (CLUSTER / name).read_text()
     for module in re.findall(r"python -m (\w+(?:\.\w+)+)", text):
@@ -667,3 +683,216 @@ def test_the_image_s_ray_is_the_manifests_ray() -> None:
     pins = [line.split(";")[0].strip(" \\") for line in lines if re.match(r"ray(\[|=| )", line)]
     [pin] = [Requirement(line).specifier for line in pins]
     assert all(cluster_spec(name)["rayVersion"] in pin for name in KUBERAY)
+
+
+# --- one host ---------------------------------------------------------------------------------
+
+
+def served(
+    monkeypatch: pytest.MonkeyPatch, command: list[str], environment: dict[str, str]
+) -> Serve:
+    """What `s2s serve` takes a command and its variables for."""
+    program, verb, *arguments = command
+    assert (Path(program).name, verb) == ("s2s", "serve")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    parsed = cli.parse("serve", Serve, arguments)
+    assert isinstance(parsed, Serve)
+    parsed._check_options()
+    # None of them is misspelt: another would be ignored.
+    known = {mark.name for hint in get_type_hints(Serve, include_extras=True).values()
+             for mark in getattr(hint, "__metadata__", ()) if hasattr(mark, "name")}  # fmt: skip
+    assert {name for name in environment if name.startswith("S2S_")} <= known
+    return parsed
+
+
+def unit() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(interpolation=None, delimiters=["="])
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(CLUSTER / "s2s.service")
+    return parser
+
+
+def variables(text: str) -> dict[str, str]:
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Z0-9_]+=\S.*", line) for line in lines)
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_the_unit_starts_a_service_on_loopback_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = unit()["Service"]
+    text = (CLUSTER / "s2s.env").read_text()
+    serve = served(monkeypatch, service["ExecStart"].split(), variables(text))
+    assert serve.local
+    assert is_loopback(serve.host)
+    assert serve.keys
+    assert len(serve.models) == 2
+    assert Path(service["EnvironmentFile"]).parent == serve.keys.parent
+    assert serve.access_log
+    assert serve.access_log.parent == Path("/var/log") / service["LogsDirectory"]
+    commented = variables(re.sub(r"(?m)^# (?=S2S_)", "", text))
+    suggestions = served(monkeypatch, ["s2s", "serve", "--local"], commented).suggestions
+    assert suggestions
+    assert suggestions.parent == Path("/var/lib") / service["StateDirectory"]
+
+
+def test_the_unit_waits_for_running_requests_and_comes_back() -> None:
+    service = unit()["Service"]
+    assert service["KillMode"] == "mixed"  # models must outlive the requests
+    assert int(service["TimeoutStopSec"]) > Limits().seconds + 1
+    assert service["Restart"] == "on-failure"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd checks its files")
+def test_systemd_takes_the_unit_and_finds_it_hardened(tmp_path: Path) -> None:
+    text = (CLUSTER / "s2s.service").read_text()
+    file = tmp_path / "s2s.service"
+
+    def complaints() -> str:
+        done = subprocess.run(
+            ["systemd-analyze", "verify", file], capture_output=True, text=True, check=False
+        )
+        return done.stdout + done.stderr
+
+    file.write_text(re.sub(r"(?<=ExecStart=)\S+", sys.executable, text))
+    assert complaints() == ""
+    rated = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", file],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert rated.returncode == 0  # at most 2.0 of 10
+    file.write_text(file.read_text().replace("PrivateTmp=", "PrivateTemp="))
+    assert "PrivateTemp" in complaints()
+
+
+COMPOSE: Tree = {
+    "name!": str,
+    "services!": {
+        str: {
+            "image!": str,
+            "build": {"context!": str, "dockerfile!": str},
+            "command": [str],
+            "restart!": str,
+            "ports": [str],
+            "network_mode": str,
+            "depends_on": [str],
+            "environment": {str: str},
+            "volumes": [str],
+            "healthcheck": {"test!": [str], "interval": str, "timeout": str, "start_period": str},
+            "stop_grace_period": str,
+            "init": bool,
+            "read_only": bool,
+            "tmpfs": [str],
+            "cap_drop": [str],
+            "security_opt": [str],
+        }
+    },
+    "volumes!": {str: {}},
+}
+
+
+def test_compose_starts_a_service_that_the_proxy_alone_reaches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    [file] = read("compose.yaml")
+    assert list(misfits(COMPOSE, file)) == []
+    services = file["services"]
+    own = services["s2s"]
+    environment = {**own["environment"], "S2S_MODELS": "/models/a,/models/b"}
+    serve = served(monkeypatch, own["command"], environment)
+    assert serve.local
+    assert serve.keys
+    assert is_loopback(serve.host)
+    assert own["network_mode"] == "service:proxy"
+    assert "ports" not in own
+    url = f"http://127.0.0.1:{serve.port}/health"
+    assert own["healthcheck"]["test"][-1] == url
+    mounted = {volume.split(":")[-2]: volume for volume in own["volumes"]}
+    assert {"/models", str(serve.keys.parent)} <= mounted.keys()
+    dockerfile = (CLUSTER / own["build"]["context"] / own["build"]["dockerfile"]).resolve()
+    assert dockerfile == CLUSTER / "Dockerfile"
+    binds = [v for v in services["proxy"]["volumes"] if v.startswith("./")]
+    assert all((CLUSTER / bind.split(":")[0]).exists() for bind in binds)
+    named = {v.split(":")[0] for v in services["proxy"]["volumes"]} - {"./Caddyfile"}
+    assert named == file["volumes"].keys()
+    # Variables that compose fills in are the ones that the file's head explains.
+    text = (CLUSTER / "compose.yaml").read_text()
+    explained = set(re.findall(r"(?m)^#   (S2S_\w+)", text))
+    assert set(re.findall(r"\$\{(\w+)", text)) == explained
+
+
+@pytest.mark.skipif(
+    subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
+    if shutil.which("docker") else True,
+    reason="docker compose checks its files",
+)  # fmt: skip
+def test_docker_takes_the_compose_file() -> None:
+    done = subprocess.run(
+        ["docker", "compose", "-f", CLUSTER / "compose.yaml", "config", "--quiet"],
+        env={**os.environ, "S2S_MODELS": "/models/a", "S2S_MODELS_DIR": "/m", "S2S_KEYS_DIR": "/k"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+Directives = dict[str, list["Directive"]]
+
+
+@dataclass
+class Directive:
+    """A line of a Caddyfile, and the block behind it."""
+
+    arguments: list[str]
+    block: Directives
+
+
+def caddyfile(lines: Iterator[str]) -> Directives:
+    """The directives up to the end of a block, by name."""
+    found: Directives = {}
+    for line in lines:
+        name, *arguments = line.split() or [""]
+        if name == "}":
+            break
+        if name and not name.startswith("#"):
+            opens = (arguments or [name])[-1] == "{"
+            block = caddyfile(lines) if opens else {}
+            arguments = arguments[:-1] if opens else arguments
+            found.setdefault(name, []).append(Directive(arguments, block))
+    return found
+
+
+# Names that Caddy 2.10 knows where they stand here.
+CADDY: Tree = {
+    "{": {"servers": {"timeouts": {"read_header": {}, "read_body": {}, "idle": {}},
+                      "max_header_size": {}}},
+    "{$S2S_DOMAIN:localhost}": {
+        "request_body": {"max_size": {}},
+        "@metrics": {},
+        "respond": {},
+        "reverse_proxy": {"transport": {"keepalive": {}}},
+    },
+}  # fmt: skip
+
+
+def caddy_names(directives: Directives) -> Tree:
+    return {
+        name: {k: v for each in found for k, v in caddy_names(each.block).items()}
+        for name, found in directives.items()
+    }
+
+
+def test_the_proxy_takes_what_the_service_takes_and_hides_its_metrics() -> None:
+    lines = (CLUSTER / "Caddyfile").read_text().splitlines()
+    directives = caddyfile(iter(lines))
+    assert sum(line.count("{") - line.count("}") for line in lines) == 0
+    assert caddy_names(directives) == CADDY
+    [site] = directives["{$S2S_DOMAIN:localhost}"]
+    [proxy] = site.block["reverse_proxy"]
+    environment = variables((CLUSTER / "s2s.env").read_text())
+    assert proxy.arguments == [f"127.0.0.1:{environment['S2S_PORT']}"]
+    [body] = site.block["request_body"]
+    assert int(body.block["max_size"][0].arguments[0].removesuffix("KB")) * 1000 > Limits().body
+    assert METRICS in site.block["@metrics"][0].arguments
+    assert site.block["respond"][0].arguments == ["@metrics", "404"]
+    [transport] = proxy.block["transport"]
+    assert int(transport.block["keepalive"][0].arguments[0].removesuffix("s")) < KEEP_ALIVE

@@ -60,7 +60,7 @@ def test_the_best_model_of_a_sweep_can_be_served_until_sigterm(
     server = cluster.start("serve", sweep / "best", "--port", port)
     assert server.stdout is not None
     try:
-        told = next(line for line in server.stdout if "serving on" in line)
+        told = next(line for line in server.stdout if " serving " in line)
         assert url in told
         question = {"q": ["The old red dog."], "source": "en", "target": "fr"}
         answer = httpx.post(f"{url}/translate", json=question, timeout=30)

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -402,8 +403,13 @@ def test_for_others_haproxy_alone_listens_and_answers_while_models_load(model_di
         for answer in answers[:-1]:
             assert answer.json() == {"error": "no replica is ready; try again"}
             assert answer.headers["retry-after"] == "1"
-        wait_for(lambda: any(f"serving on http://[::1]:{port}," in line for line in told))
+        wait_for(
+            lambda: any(
+                f" on http://[::1]:{port} and from other machines," in line for line in told
+            )
+        )
         assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/metrics").status_code == 403  # without keys
         outside = reachable_by_others(listening(server.pid))
         assert {(each.process, each.ip) for each in outside} == {("haproxy", "::")}
         bad = {"x-request-id": "<script>alert(1)</script>"}
@@ -416,26 +422,44 @@ def test_for_others_haproxy_alone_listens_and_answers_while_models_load(model_di
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are listed on Linux")
-def test_a_laptop_listens_on_loopback_alone(model_dir: Path) -> None:
-    """Ray's own ports, replicas, HAProxy and metrics included."""
+def test_a_laptop_listens_on_loopback_alone(model_dir: Path, tmp_path: Path) -> None:
+    """Ray's own ports, replicas, HAProxy and metrics included; and what its operator sees."""
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     port = free_port()
-    server = start("serve", model_dir, "--port", port, env=env)
+    log = tmp_path / "access.log"
+    server = start("serve", model_dir, "--port", port, "--access-log", log, env=env)
     assert server.stdout is not None
     try:
         lines = iter(server.stdout)
-        assert any("serving on" in line for line in lines)
+        assert next(lines) == f"loading en-fr ({model_dir.name})\n"
+        address = f"http://127.0.0.1:{port}"
+        ready = f"serving en-fr ({model_dir.name}) on {address}, no keys needed, a page for people"
+        assert any(ready in line for line in lines)
         found = listening(server.pid)
         names = " ".join(socket.process for socket in found)
         assert "haproxy" in names
         assert "ServeReplica" in names or "ray::" in names
         assert reachable_by_others(found) == set()
-        page = httpx.get(f"http://127.0.0.1:{port}/")
+        page = httpx.get(f"{address}/")
         assert "text/html" in page.headers["content-type"]
+        body = {"q": "I see trees.", "source": "en", "target": "fr"}
+        assert httpx.post(f"{address}/translate", json=body).status_code == 200
+        wait_for(lambda: "127.0.0.1 - POST /translate 200 " in log.read_text())
+        # Ray exports what replicas count every few seconds.
+        wait_for(lambda: has_counted_a_sentence(httpx.get(f"{address}/metrics")))
     finally:
         server.send_signal(signal.SIGTERM)
         code = server.wait(60)
     assert code == 0
+
+
+def has_counted_a_sentence(metrics: httpx.Response) -> bool:
+    assert metrics.status_code == 200
+    lines = metrics.text.splitlines()
+    assert all("s2s_serve_" in line for line in lines)
+    comments = [line for line in lines if line.startswith("#")]
+    assert len(set(comments)) == len(comments)
+    return any(re.match(r"s2s_serve_sentences_total\{.*\} 1\.0", line) for line in lines)
 
 
 def test_to_be_reached_by_others_needs_keys_or_a_word(model_dir: Path) -> None:

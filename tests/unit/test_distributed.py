@@ -8,6 +8,7 @@ import pytest
 
 from s2s.config import Config, ModelConfig
 from s2s.distributed.cluster import WorkerResources, parse_workers
+from s2s.distributed.metrics import _add_families, _text
 from s2s.distributed.sweep import Sweep, Trial
 from s2s.distributed.tune import SweepOptions, _drawn
 from s2s.errors import BadInput
@@ -80,3 +81,19 @@ def test_a_sweep_draws_by_the_seed_and_refuses_sizes_that_no_model_has() -> None
         _drawn(SweepOptions([(33, 8)], 1), config)
     with pytest.raises(BadInput, match="embedding_size"):
         _drawn(SweepOptions([(8, 0)], 1), config)
+
+
+def test_the_metrics_of_several_nodes_are_one_text_for_prometheus() -> None:
+    families: dict[str, list[str]] = {}
+    for node in ("a", "b"):
+        _add_families(
+            families,
+            "# HELP ray_tasks Ray's own.\n# TYPE ray_tasks gauge\nray_tasks 1.0\n"
+            "# HELP ray_s2s_serve_words_total Words.\n# TYPE ray_s2s_serve_words_total counter\n"
+            f'ray_s2s_serve_words_total{{node="{node}"}} 3.0\n'
+            "# HELP ray_s2s_train_loss Loss.\nray_s2s_train_loss 1.0\n",
+        )
+    assert _text(families) == (
+        "# HELP s2s_serve_words_total Words.\n# TYPE s2s_serve_words_total counter\n"
+        's2s_serve_words_total{node="a"} 3.0\ns2s_serve_words_total{node="b"} 3.0\n'
+    )

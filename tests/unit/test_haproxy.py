@@ -22,8 +22,10 @@ import pytest
 
 from s2s.distributed.haproxy import Bounds, amend
 from s2s.distributed.local_serve import local_serve
-from s2s.distributed.ports import HAPROXY_HOST, LOOPBACK, url
+from s2s.distributed.ports import HAPROXY_HOST, LOOPBACK
+from s2s.serving.addresses import url
 from s2s.serving.engine.models import Models
+from s2s.serving.http.access_log import AccessLog
 from s2s.serving.http.gate import Limits
 from tests.support.ports import free_port
 from tests.support.serving import serving, until
@@ -379,10 +381,16 @@ def test_without_a_replica_nothing_is_ready_yet(has_fallback: bool, tmp_path: Pa
     assert response.headers["retry-after"] == "1"
 
 
-def test_an_address_has_so_many_connections(tmp_path: Path, replica: int) -> None:
+def outer_address() -> str:
+    """The address of this host that others would reach."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # sends nothing
         own: str = probe.getsockname()[0]
+        return own
+
+
+def test_an_address_has_so_many_connections(tmp_path: Path, replica: int) -> None:
+    own = outer_address()
     few = {"S2S_HAPROXY_ADDRESS_CONNECTIONS": "2"}
     with (
         haproxy(tmp_path, {"one": replica}, host="0.0.0.0", variables=few) as port,  # noqa: S104
@@ -417,6 +425,20 @@ def test_neither_texts_nor_keys_are_logged(client: httpx.Client, syslog: socket.
         lines.append(syslog.recv(65536).decode())
     assert any("GET /translate " in line for line in lines)
     assert not any("secret" in line or "?" in line for line in lines)
+
+
+def test_the_access_log_has_the_client_that_haproxy_saw(models: Models, tmp_path: Path) -> None:
+    log, own = tmp_path / "access.log", outer_address()
+    forged = {"x-forwarded-for": "203.0.113.9"}
+    with (
+        serving(models, access_log=AccessLog(log, behind_proxy=True)) as address,
+        haproxy(tmp_path, {"one": int(address.rpartition(":")[2])}, host="0.0.0.0") as port,  # noqa: S104
+    ):
+        for host in (own, "127.0.0.1"):
+            assert httpx.get(f"http://{host}:{port}/languages", headers=forged).status_code == 200
+        until(lambda: log.read_text().count("/languages") == 2)
+    clients = [line.split()[1] for line in log.read_text().splitlines() if "/languages" in line]
+    assert clients == [own, "203.0.113.9"]  # a proxy on this host is believed
 
 
 @pytest.mark.parametrize("own", ["<script>alert(1)</script>", "a b", "a" * 65, "a,b", ""])

@@ -2,9 +2,12 @@
 
 import hashlib
 import hmac
+import json
+import os
 import re
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from tests.support.serving import client_of, keys_of, models_of, serving, until
 
 BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
 DIGEST = hashlib.sha256(b"secret").hexdigest()
+TODAY = datetime.now(UTC).date()
 
 
 class Clock:
@@ -45,7 +49,7 @@ class Clock:
 
 def test_a_line_has_the_hash_of_the_key_and_not_the_key() -> None:
     key, line = new_key("ann", 30)
-    assert line == f"ann\t{hashlib.sha256(key.encode()).hexdigest()}\t30"
+    assert line == f"ann\t{hashlib.sha256(key.encode()).hexdigest()}\t30\t\t{TODAY}"
     assert re.fullmatch(r"s2s_[\w-]{43}", key)  # 256 random bits
     assert key not in line
     assert key[4:12] not in line
@@ -81,7 +85,8 @@ def test_what_is_written_is_read(rate: float | None, tmp_path: Path) -> None:
     path = tmp_path / "keys"
     key, line = new_key("ann", rate)
     add_key(path, line)
-    assert read_keys(path) == [Key("ann", hashlib.sha256(key.encode()).hexdigest(), rate)]
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    assert read_keys(path) == [Key("ann", digest, rate, None, TODAY)]
 
 
 def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
@@ -156,6 +161,7 @@ def test_comments_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
         f"ann\t{DIGEST}\tinf",
         f"ann\t{DIGEST}\t60\t0",
         f"ann\t{DIGEST}\t60\t1.5",
+        f"ann\t{DIGEST}\t60\t\tMonday",
         "ann\t-\t60",
         "anonymous\t-",
         "anonymous\t-\t\t100",
@@ -178,7 +184,7 @@ def test_a_line_has_its_limits_in_further_columns(tmp_path: Path) -> None:
     ann, bob, anybody = read_keys(path)
     assert (ann.per_minute, ann.characters) == (30, 5000)
     assert (bob.per_minute, bob.characters) == (None, 100)
-    assert anybody == Key("anonymous", "-", 6, 500)
+    assert anybody == Key("anonymous", "-", 6, 500, TODAY)
     assert [key.anonymous for key in (ann, bob, anybody)] == [False, False, True]
     assert Keys([ann, anybody]).owner("-") is None
 
@@ -195,7 +201,11 @@ def test_what_is_removed_is_gone_and_all_else_stays(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# who may ask\nann\t{DIGEST}\t60\n\nbob\t{DIGEST}\n", "utf-8")
     path.chmod(0o640)
+    if os.geteuid() == 0:  # as an administrator does with the file of a service's user
+        os.chown(path, 65_534, 65_534)
+    owner = path.stat().st_uid, path.stat().st_gid
     remove_key(path, "ann")
+    assert (path.stat().st_uid, path.stat().st_gid) == owner
     assert path.read_text("utf-8") == f"# who may ask\n\nbob\t{DIGEST}\n"
     assert path.stat().st_mode & 0o777 == 0o640
     with pytest.raises(BadInput, match="no key named ann"):
@@ -212,7 +222,7 @@ def test_a_file_that_would_let_nobody_in_is_refused(content: bytes, tmp_path: Pa
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="No such file"):
+    with pytest.raises(BadInput, match="no such file; `s2s key NAME"):
         read_keys(tmp_path / "keys")
 
 
@@ -438,7 +448,7 @@ def test_a_service_follows_its_file(models: Models, tmp_path: Path) -> None:
             return client.post("/translate", json=body).status_code
 
         assert [status(name) for name in ("ann", "bob")] == [200, 200]
-        remove_key(path, "ann")
+        assert main(["key", "ann", "--remove", "--file", str(path)]) == 0
         until(lambda: status("ann") == 403)
         told["eve"], line = new_key("eve")
         add_key(path, line)
@@ -454,7 +464,7 @@ def test_a_service_follows_its_file(models: Models, tmp_path: Path) -> None:
 def test_the_verb_prints_a_key_and_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["key", "ann", "--per-minute", "30"]) == 0
     key, line = capsys.readouterr().out.splitlines()
-    assert line == f"ann\t{hashlib.sha256(key.encode()).hexdigest()}\t30"
+    assert line == f"ann\t{hashlib.sha256(key.encode()).hexdigest()}\t30\t\t{TODAY}"
 
 
 def test_the_verb_adds_to_a_file_and_keeps_the_key_nowhere(
@@ -510,13 +520,33 @@ def test_the_verb_lists_and_removes(tmp_path: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert main(["key", "--list", *file]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "ann        60 sentences a minute, 5,000 characters a request",
-        "bob        any number of sentences a minute",
-        "anonymous  6 sentences a minute",
+        f"ann        60 sentences a minute, 5,000 characters a request, created {TODAY}",
+        f"bob        any number of sentences a minute, created {TODAY}",
+        f"anonymous  6 sentences a minute, created {TODAY}",
     ]
+    assert main(["key", "--list", "--json", *file]) == 0
+    ann, bob, anybody = json.loads(capsys.readouterr().out)
+    assert ann == {"name": "ann", "anonymous": False, "per_minute": 60, "characters": 5000,
+                   "created": str(TODAY)}  # fmt: skip
+    assert (bob["per_minute"], bob["characters"]) == (None, None)
+    assert anybody["anonymous"]
+    assert main(["key", "bop", "--remove", *file]) == 2
+    assert capsys.readouterr().err.endswith("keys has no key named bop; did you mean bob?\n")
     for name in ("bob", "anonymous"):
         assert main(["key", name, "--remove", *file]) == 0
+        assert capsys.readouterr().out.startswith(f"removed {name}; services that use ")
     assert [key.name for key in read_keys(tmp_path / "keys")] == ["ann"]
+    assert main(["key", "ann", "--remove", *file]) == 0
+    capsys.readouterr()
+    assert main(["key", "--list", *file]) == 0
+    assert capsys.readouterr().out.endswith("keys has no keys\n")
+
+
+def test_keys_without_a_day_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"ann\t{DIGEST}\t60\n", "utf-8")
+    assert main(["key", "--list", "--file", str(path)]) == 0
+    assert capsys.readouterr().out == "ann  60 sentences a minute\n"
 
 
 @pytest.mark.parametrize(
@@ -525,6 +555,7 @@ def test_the_verb_lists_and_removes(tmp_path: Path, capsys: pytest.CaptureFixtur
         ["ann", "--list"],
         ["--remove"],
         ["--list", "--remove"],
+        ["ann", "--json"],
         ["ann", "--anonymous", "--per-minute", "6"],
         ["--anonymous"],
         ["ann", "--characters", "0"],

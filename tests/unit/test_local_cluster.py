@@ -13,8 +13,9 @@ import torch
 import torch.distributed as dist
 
 from s2s.distributed import local_cluster, ray_internals
-from s2s.distributed.ports import LOOPBACK, is_loopback, ray_is_on_loopback
+from s2s.distributed.ports import LOOPBACK, ray_is_on_loopback
 from s2s.distributed.rendezvous import listen_on_loopback, open_store
+from s2s.serving.addresses import is_loopback
 
 [VARIABLE] = LOOPBACK
 

@@ -95,7 +95,7 @@ class Models:
                 for path in paths:
                     current = version(path)
                     new.append(old.get((path, current)) or self._load(path, current))
-                _require_different_languages(new)
+                require_different_languages([(m.path, m.source, m.target) for m in new])
             except BaseException:
                 _retire([model for model in new if model not in self._models])
                 raise
@@ -171,17 +171,25 @@ def version(path: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _require_different_languages(models: Sequence[Model]) -> None:
+def require_different_languages(models: Sequence[tuple[Path, str, str]]) -> None:
+    """Return if each of some models translates other languages than the others.
+
+    Args:
+        models: the path, the source and the target language of each.
+
+    Raises:
+        BadInput: two of them translate the same ones, or there are none.
+    """
     if not models:
         raise BadInput("no model directory to serve")
-    seen: dict[tuple[str, str], Model] = {}
-    for model in models:
-        other = seen.setdefault((model.source, model.target), model)
-        if other is not model:
+    seen: dict[tuple[str, str], Path] = {}
+    for path, source, target in models:
+        if (source, target) in seen:
             raise BadInput(
-                f"{other.path} and {model.path} both translate {model.source} to {model.target}: "
+                f"{seen[source, target]} and {path} both translate {source} to {target}: "
                 "serve one of them"
             )
+        seen[source, target] = path
 
 
 def _retire(models: Sequence[Model]) -> None:

@@ -56,14 +56,18 @@ class EngineOptions:
             threads = int(cores) if cores.isdigit() else os.cpu_count() or 1
             environment["OMP_NUM_THREADS"] = str(max(1, threads - 1))
             process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL
+                command,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                process_group=0,  # which Ctrl-C in a terminal does not reach
             )
         return EngineProcess(model.name, ours, lambda: process.poll() is None, process.wait)
 
 
 def main() -> None:
     """Serve a model over a socket: `python -m s2s.serving.engine.process MODEL OPTIONS SOCKET`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the service's, and ends it first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the service ends its models itself
     model, settings, descriptor = sys.argv[1:]
     connection = Connection(socket.socket(fileno=int(descriptor)))
     options = EngineOptions(**json.loads(settings))

@@ -2,10 +2,11 @@
 
 A keys file has a line for each key, of columns separated by tabs: a name; the SHA-256 of the key in
 hexadecimal digits; the sentences a minute that it may have translated, by their weight
-(`s2s.serving.engine.weight`); the characters that a request may have. Nothing in one of the last
-two, or no such column, sets no limit. A line named `anonymous` with `-` instead of a hash is the
-allowance of all requests without a key together; without it they are refused. Lines that begin with
-# are comments. Keys are random and long, so a fast hash protects them as well as a slow one.
+(`s2s.serving.engine.weight`); the characters that a request may have; the day on which it was made.
+Nothing in one of the limits, or no such column, sets no limit. A line named `anonymous` with `-`
+instead of a hash is the allowance of all requests without a key together; without it they are
+refused. Lines that begin with # are comments. Keys are random and long, so a fast hash protects
+them as well as a slow one.
 """
 
 import hashlib
@@ -16,12 +17,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 
 from s2s.errors import BadInput
 from s2s.files import new_file
+from s2s.suggestions import did_you_mean
 
 ANONYMOUS = "anonymous"
 _NO_KEY = "-"  # instead of the hash, in the line of the anonymous allowance
@@ -38,6 +42,7 @@ class Key:
     digest: str  # SHA-256 in hexadecimal digits
     per_minute: float | None = None  # sentences, by their weight
     characters: int | None = None  # of a request
+    created: date | None = None
 
     @property
     def anonymous(self) -> bool:
@@ -61,7 +66,7 @@ def new_key(
     if not _NAME.fullmatch(name):
         raise BadInput(f"{name!r} is not a valid name: use up to 64 letters, digits and . _ @ -")
     key = f"s2s_{secrets.token_urlsafe(32)}"
-    return key, _line(Key(name, _digest(key), per_minute, characters))
+    return key, _line(Key(name, _digest(key), per_minute, characters, _today()))
 
 
 def anonymous_line(per_minute: float | None, characters: int | None = None) -> str:
@@ -72,7 +77,7 @@ def anonymous_line(per_minute: float | None, characters: int | None = None) -> s
     """
     if per_minute is None:
         raise BadInput("requests without a key need a rate: give --per-minute")
-    return _line(Key(ANONYMOUS, _NO_KEY, per_minute, characters))
+    return _line(Key(ANONYMOUS, _NO_KEY, per_minute, characters, _today()))
 
 
 def add_key(path: Path, line: str) -> None:
@@ -100,17 +105,31 @@ def remove_key(path: Path, name: str) -> None:
         BadInput: the file has no key of that name, has an invalid line, or can't be replaced.
     """
     text = _read(path)
-    if all(key.name != name for key in parse_keys(path, text)):
-        raise BadInput(f"{path} has no key named {name}")
+    names = [key.name for key in parse_keys(path, text)]
+    if name not in names:
+        meant = did_you_mean(name, names) if names else ""
+        raise BadInput(f"{path} has no key named {name}{meant}")
     lines = [line for line in text.splitlines(keepends=True) if line.split("\t")[0] != name]
     try:
         target = path.resolve()
         with new_file(target) as scratch:
             scratch.touch(mode=0o600)
-            scratch.chmod(target.stat().st_mode & 0o777)
+            status = target.stat()
+            with suppress(PermissionError):  # the user is not in the group, say
+                os.chown(scratch, status.st_uid, status.st_gid)  # the service must still read it
+            scratch.chmod(status.st_mode & 0o777)
             scratch.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from None
+
+
+def list_keys(path: Path) -> list[Key]:
+    """Return the keys of a keys file, which may have none.
+
+    Raises:
+        BadInput: the file can't be read, or has an invalid line.
+    """
+    return parse_keys(path, _read(path))
 
 
 def read_keys(path: Path) -> list[Key]:
@@ -119,7 +138,7 @@ def read_keys(path: Path) -> list[Key]:
     Raises:
         BadInput: the file can't be read, has no key, or has an invalid line.
     """
-    keys = parse_keys(path, _read(path))
+    keys = list_keys(path)
     if not keys:
         raise BadInput(f"{path}: the file has no keys, so nobody could translate")
     return keys
@@ -138,8 +157,9 @@ def parse_keys(path: Path, text: str) -> list[Key]:
         key = _parse_line(line)
         if key is None:
             raise BadInput(
-                f"{path}: line {number} must be a name, the SHA-256 of a key, sentences a minute "
-                "and characters of a request, separated by tabs; `s2s key NAME` makes one"
+                f"{path}: line {number} must be a name, the SHA-256 of a key, sentences a minute, "
+                "characters of a request and the day of creation, separated by tabs; "
+                "`s2s key NAME` makes one"
             )
         if any(other.name == key.name for other in keys):
             raise BadInput(f"{path}: line {number} is a second key named {key.name}")
@@ -150,19 +170,22 @@ def parse_keys(path: Path, text: str) -> list[Key]:
 def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise BadInput(f"{path}: no such file; `s2s key NAME --file FILE` makes one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
 
 
 def _parse_line(line: str) -> Key | None:
     """Return the key of a line; None if the line is invalid."""
-    name, digest, per_minute, characters, *_ = [*line.split("\t"), "", "", ""]
+    name, digest, per_minute, characters, created, *_ = [*line.split("\t"), *[""] * 4]
     try:
         key = Key(
             name,
             digest,
             float(per_minute) if per_minute.strip() else None,
             int(characters) if characters.strip() else None,
+            date.fromisoformat(created.strip()) if created.strip() else None,
         )
         _check_limits(key)
     except (ValueError, BadInput):
@@ -181,7 +204,12 @@ def _line(key: Key) -> str:
     _check_limits(key)
     per_minute = "" if key.per_minute is None else f"{key.per_minute:g}"
     characters = "" if key.characters is None else f"{key.characters}"
-    return "\t".join([key.name, key.digest, per_minute, characters]).rstrip("\t")
+    created = "" if key.created is None else f"{key.created}"
+    return "\t".join([key.name, key.digest, per_minute, characters, created]).rstrip("\t")
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()
 
 
 def _check_limits(key: Key) -> None:

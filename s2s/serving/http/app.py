@@ -1,11 +1,14 @@
 """The HTTP interface: LibreTranslate's, so that its clients work, and one of our own beyond it."""
 
+from collections.abc import Callable
+
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from s2s import __version__
 from s2s.serving.engine.models import Models
+from s2s.serving.http.access_log import AccessLog, AccessLogging
 from s2s.serving.http.api_keys import Keys
 from s2s.serving.http.compression import Expansion
 from s2s.serving.http.error_responses import add_error_handlers
@@ -17,6 +20,7 @@ from s2s.serving.http.reference import reference
 from s2s.serving.http.responses import INCOMPLETE
 from s2s.serving.http.routes.information import InformationRoutes
 from s2s.serving.http.routes.libretranslate import TRANSLATE, LibreTranslateRoutes
+from s2s.serving.http.routes.metrics import MetricsRoute
 from s2s.serving.http.routes.v1 import V1Routes
 from s2s.serving.http.service import Service
 from s2s.serving.http.shortcut import Shortcut
@@ -31,6 +35,9 @@ def create_app(
     cors: tuple[str, ...] = (),
     request_ids: bool = True,
     suggestions: Suggestions | None = None,
+    metrics: Callable[[], str] | None = None,
+    open_metrics: bool = False,
+    access_log: AccessLog | None = None,
 ) -> FastAPI:
     """Return the HTTP app over some models.
 
@@ -40,6 +47,9 @@ def create_app(
         cors: origins whose pages may ask, `*` for any.
         request_ids: answer with `x-request-id`; Ray Serve does so itself.
         suggestions: where better translations are stored; None refuses them.
+        metrics: returns the metrics as Prometheus reads them; None has no `/metrics`.
+        open_metrics: answer `/metrics` without a key, where there are no keys.
+        access_log: where requests are logged, if they are.
     """
     app = FastAPI(
         title="s2s",
@@ -58,6 +68,8 @@ def create_app(
     app.add_route("/docs", reference, methods=["GET"], include_in_schema=False)
     for routes in (libretranslate, V1Routes(service, gate), information):
         routes.add_to(app)
+    if metrics:
+        MetricsRoute(gate, metrics, open_metrics).add_to(app)
     add_other_methods(app)
     add_error_handlers(app)
 
@@ -72,13 +84,16 @@ def create_app(
             allow_headers=["*"],
             expose_headers=["x-s2s-model", INCOMPLETE, "x-request-id", "retry-after"],
         )
+    paths = frozenset(route.path for route in app.routes if isinstance(route, Route))
     app.add_middleware(
         Guard,
         max_body=gate.limits.body,
         meters=models.meters,
         label=service.labels,
-        paths=frozenset(route.path for route in app.routes if isinstance(route, Route)),
+        paths=paths,
         request_ids=request_ids,
     )
+    if access_log:
+        app.add_middleware(AccessLogging, log=access_log, paths=paths)
     app.add_middleware(TrailingSlash)
     return app

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import wraps
 
 from fastapi import HTTPException, Request, Response
+from starlette.types import Scope
 
 from s2s.config import DecodeConfig
 from s2s.serving.engine.client import EngineClient
 from s2s.serving.http.api_keys import Key, Keys
 
-_KEY = "s2s.key"  # of a request's scope: the key in its header
+# Of a request's scope: the key in its header, and who it comes from.
+_KEY, _CALLER = "s2s.key", "s2s.caller"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -92,13 +94,13 @@ class Gate:
         Raises:
             HTTPException: 403, the key is missing or wrong; 429, its rate is used up.
         """
-        if self._keys is None:
-            return Caller(None, None)
-        in_header: Key | None = request.scope.get(_KEY)
-        key = self._known(field) if field else in_header or self._keys.anonymous
-        if key is None:
-            raise HTTPException(403, "An API key is needed")
-        caller = Caller(self._keys, key)
+        key: Key | None = None
+        if self._keys is not None:
+            in_header: Key | None = request.scope.get(_KEY)
+            key = self._known(field) if field else in_header or self._keys.anonymous
+            if key is None:
+                raise HTTPException(403, "An API key is needed")
+        caller = request.scope[_CALLER] = Caller(self._keys, key)
         caller.require_rate(1)
         return caller
 
@@ -210,6 +212,11 @@ class Caller:
         return self._key.name if self._key and not self._key.anonymous else None
 
     @property
+    def charged(self) -> int:
+        """The weight of the request so far."""
+        return self._charged
+
+    @property
     def characters(self) -> float:
         """The characters that a request may have."""
         if self._key is None or self._key.characters is None:
@@ -249,6 +256,12 @@ class Caller:
         seconds = self._keys.wait(key, weight, take=take)
         if seconds:
             raise too_many_requests(f"too much at once; {self} may have {rate}", seconds)
+
+
+def caller_of(scope: Scope) -> Caller | None:
+    """Return who a request comes from; None if its key was not checked or is not valid."""
+    caller: Caller | None = scope.get(_CALLER)
+    return caller
 
 
 def _bearer(request: Request) -> str:
