@@ -98,9 +98,11 @@ def _require_lists_once(kind: type[Verb], arguments: list[str]) -> None:
         BadInput: one is given twice.
     """
     given = [each.partition("=")[0].replace("_", "-") for each in arguments]
-    for name, hint in get_type_hints(kind).items():
+    plain = get_type_hints(kind)
+    for name, hint in get_type_hints(kind, include_extras=True).items():
         option = f"--{name.replace('_', '-')}"
-        if get_origin(hint) is tuple and given.count(option) > 1:
+        repeats = tyro.conf.UseAppendAction in getattr(hint, "__metadata__", ())
+        if get_origin(plain[name]) is tuple and not repeats and given.count(option) > 1:
             raise BadInput(f"{option} is given twice; all values follow one {option}")
 
 

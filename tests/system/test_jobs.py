@@ -21,8 +21,9 @@ def bad_job(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """A job that cannot succeed, begun beside the sweep: most of its time it waits for Ray."""
     folder = tmp_path_factory.mktemp("bad")
     with cluster.submit(
-        "-m", "jobs.prepare", "seed", "--source", folder / "no.txt", "--out", folder / "c"
-    ) as job:
+        "-m", "jobs.prepare", "seed", "--languages", "en-fr", "--source", folder / "no.txt",
+        "--out", folder / "c",
+    ) as job:  # fmt: skip
         yield job
 
 

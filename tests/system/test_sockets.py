@@ -33,6 +33,7 @@ IN_ONE_PROCESS = {
     "compare": "compare {model} {model} --corpus {corpus} --split valid --samples 10",
     "translate": "translate {model} dog",
     "key": "key alice --file {out}",
+    "completion": "completion bash",
 }
 
 
