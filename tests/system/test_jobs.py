@@ -94,7 +94,20 @@ def test_the_tutorial_reaches_its_padded_accuracy(cluster: Cluster, tmp_path: Pa
         pytest.skip("needs fra-eng.zip in S2S_DATA")
     corpus, out = tmp_path / "corpus", tmp_path / "seed"
     for job, seconds in (
-        (("-m", "jobs.prepare", "seed", "--source", data, "--out", corpus), 280),
+        (
+            (
+                "-m",
+                "jobs.prepare",
+                "seed",
+                "--languages",
+                "en-fr",
+                "--source",
+                data,
+                "--out",
+                corpus,
+            ),
+            280,
+        ),
         (("-m", "jobs.train", "seed", "--corpus", corpus, "--out", out, "--workers", 2), 1500),
     ):
         submitted = cluster.submit(*job)

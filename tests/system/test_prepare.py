@@ -36,7 +36,7 @@ def in_process(rows: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def digests(corpus: Path) -> dict[str, str]:
-    """The hash of every file of a corpus directory, but for those that tell who made it, and how."""
+    """The hash of every file of a corpus directory, but for those on the command that made it."""
     files = sorted(file for file in corpus.rglob("*") if file.is_file())
     files = [file for file in files if file.name not in (OPTIONS, SESSIONS)]
     return {
