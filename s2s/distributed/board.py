@@ -99,15 +99,18 @@ class BoardClient:
 def display(bar: EpochBar) -> Iterator[Any]:
     """Make a board, and show what is posted on it until the end of the block."""
     board, ended = _Board.remote(), threading.Event()
+    shown: Progress | None = None
 
     def show() -> None:
+        nonlocal shown
         try:
             lines, progress = ray.get(board.read.remote(), timeout=10)
         except ray.exceptions.RayError:
             return  # the board's node has gone; training goes on unseen
         for line in lines:
             bar.log(line)
-        if progress is not None:
+        if progress is not None and progress != shown:
+            shown = progress
             bar.show(*astuple(progress))
 
     def watch() -> None:
