@@ -3,7 +3,7 @@
 `make bench` runs the short form, which needs no data: the `seed` model on the demo corpus, without
 Keras. The long form needs the tutorial's corpus, and creates a virtual environment for TensorFlow:
 
-    s2s prepare seed --source fra-eng.zip --out corpora/seed
+    s2s prepare seed --source fra-eng.zip --languages en-fr --out corpora/seed
     python -m benchmarks.train --corpus corpora/seed --keras build/keras --full
 
 Rounds are interleaved, since shared machines are noisy: compare figures within one run only. Rates

@@ -48,8 +48,9 @@ class Prepare(Verb):
 
     languages: str | None = None
     """Codes of the source and target language (BCP 47) with a hyphen between them, or a colon where
-    a code has a hyphen itself: en-fr, en:pt-BR. Required, unless the source states them: `demo`, a
-    TMX file, parallel files such as train.en and train.fr, or hub:NAME:en-fr."""
+    a code has a hyphen itself: en-fr, en:pt-BR. Required, unless the source states them (`demo`, a
+    TMX file, parallel files such as train.en and train.fr, hub:NAME:en-fr) or --vocabularies
+    does."""
 
     columns: tuple[str, str] | None = None
     """Names or numbers (from 1) of the source and target columns, if they cannot be told from the
@@ -141,11 +142,15 @@ class Prepare(Verb):
         Raises:
             BadInput: they are neither given nor stated by the sources, or no languages.
         """
+        from s2s.model.directory import read_config
         from s2s.preparation.direction import stated_languages
         from s2s.text.language_pairs import language_pair
 
         if self.languages is not None:
             return language_pair(self.languages)
+        if self.vocabularies is not None:
+            model = read_config(self.vocabularies)
+            return language_pair(f"{model.source_language}:{model.target_language}")
         if (stated := stated_languages(sources)) is None:
             raise BadInput(
                 "--languages is needed, as the source does not state its languages: the source "

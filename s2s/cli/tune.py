@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2s.cli.config_file import config_text
 from s2s.cli.verb import Verb
 from s2s.config import DecodeConfig, ModelConfig, TrainConfig
+from s2s.provenance import Invocation
 
 
 @dataclass(frozen=True)
@@ -62,4 +64,7 @@ class Tune(Verb):
         )
         sizes = [(h, e) for h in self.hidden_sizes for e in self.embedding_sizes]
         options = SweepOptions(sizes, self.trials, self.track, self.restart)
-        tune(self.corpus, self.out, self.model, self.train, self.decode, workers, options)
+        invocation = Invocation(config_text(self))
+        tune(
+            self.corpus, self.out, self.model, self.train, self.decode, workers, options, invocation
+        )

@@ -1,6 +1,7 @@
 """A sweep over hidden and embedding sizes on Ray Tune; each trial is a Ray Train run."""
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +24,9 @@ from s2s.distributed.train import make_trainer
 from s2s.errors import BadInput, Failed, last_line
 from s2s.files import new_directory
 from s2s.model.metrics import EpochRecord, RunMetrics
+from s2s.provenance import Invocation
 from s2s.runs import claim_folder, interruptible, lock
+from s2s.text.language_pairs import describe_direction
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
 from s2s.training.job import Job, RunFailed, RunRefused
@@ -71,6 +74,7 @@ def tune(
     decode: DecodeConfig,
     workers: WorkerResources,
     options: SweepOptions,
+    invocation: Invocation,
 ) -> None:
     """Train models of several sizes, ending the poor ones early (ASHA, Li et al., 2020).
 
@@ -94,7 +98,11 @@ def tune(
         "sizes": tried,
     }
     warnings = (*opened.manifest.warnings, *run_warnings(opened.manifest, config))
-    with SweepTable() as table, cluster(table.log):
+    direction = describe_direction(config.source_language, config.target_language)
+    with ExitStack() as stack:
+        table = stack.enter_context(SweepTable())
+        table.log(f"from {direction}")
+        stack.enter_context(cluster(table.log))
         for warning in warnings:
             table.log(f"warning: {warning.text}")
         workers.require(table.log)
@@ -105,6 +113,8 @@ def tune(
         setup = _Setup(opened.path, config, workers, folder, TrainOptions(watch=watch))
         tuner = _make_tuner(setup, tried)
         with lock(folder), interruptible():
+            corpus_facts = {"path": str(opened.path), "sha256": opened.sha256}
+            invocation.record(folder, corpus_facts)
             grid = tuner.fit()
         table.log("scoring the best trial on valid")
         sweep = _export(grid, setup, out, time.perf_counter() - begin)

@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from s2s.cli.arguments import parse
+from s2s.cli.tune import Tune
 from tests.support.cluster import Cluster
 from tests.support.ports import free_port
 
@@ -39,6 +41,15 @@ def sweep(
     told, _ = job.communicate(timeout=280)
     assert job.returncode == 0, told
     return out
+
+
+def test_a_sweep_keeps_its_options_and_provenance(sweep: Path) -> None:
+    folder = sweep.with_name("sweep.run")
+    verb = parse("tune", Tune, ["--config", str(folder / "config.yaml")])
+    assert isinstance(verb, Tune)
+    assert (verb.hidden_sizes, verb.embedding_sizes, verb.train.epochs) == ((16, 32), (8,), 2)
+    [session] = (folder / "sessions.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(session)["versions"]["ray"]
 
 
 def test_a_sweep_tells_of_each_trial(sweep: Path) -> None:
