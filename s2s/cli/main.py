@@ -23,11 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(overview(VERBS))
-        return 0 if arguments else 2
+        return _print(overview(VERBS), 0 if arguments else 2)
     if arguments[0] in ("-V", "--version"):
-        print(f"s2s {__version__}")
-        return 0
+        return _print(f"s2s {__version__}", 0)
     if arguments[0] not in VERBS:
         return _complain(f"unknown verb {arguments[0]!r}{did_you_mean(arguments[0], VERBS)}", 2)
     return run(arguments[0], arguments[1:])
@@ -39,6 +37,7 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
     set_defaults()
     try:
         parse(verb, VERBS[verb], arguments).run()
+        sys.stdout.flush()  # here an error can still be handled
     except BadInput as error:
         return _complain(naming_variables(str(error), VERBS[verb], arguments), 2)
     except Stopped as error:
@@ -58,13 +57,27 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
             raise
         return _complain(line, 2)
     except BrokenPipeError:
-        # The reader of our output has gone (as `head` does); Python must not try to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _end_without_reader()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _complain(f"{where}{error.strerror or error}", 2)
     return 0
+
+
+def _print(text: str, code: int) -> int:
+    """Print text, and return the exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        return _end_without_reader()
+    return code
+
+
+def _end_without_reader() -> int:
+    """Return the exit code for output whose reader has gone, as `head` does."""
+    # Python must not try to flush again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _complain(message: str, code: int) -> int:

@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -125,6 +127,19 @@ def test_bad_arguments_are_told_in_one_line(
     arguments = [arg.replace("/no/c", str(tmp_path / "c")) for arg in arguments]
     assert main(arguments) == 2
     assert said in complaint(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], ["help"], ["help", "train"], ["completion", "bash"]]
+)
+def test_a_reader_that_has_gone_ends_a_command_without_a_word(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "s2s.cli", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_the_version_is_told(capsys: Captured) -> None:

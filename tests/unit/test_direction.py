@@ -68,3 +68,11 @@ def test_prepare_and_train_begin_with_the_direction(
     out = ["--corpus", str(corpus.path), "--out", str(tmp_path / "m")]
     assert main(["train", "demo", *out, *small]) == 0
     assert capsys.readouterr().out.startswith("from English to French (en-fr)\n")
+
+
+def test_vocabularies_state_the_languages_of_their_model(
+    pairs_file: Path, model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare = ["prepare", "demo", "--source", str(pairs_file), "--out", str(tmp_path / "c")]
+    assert main([*prepare, "--vocabularies", str(model_dir)]) == 0
+    assert capsys.readouterr().out.startswith("from English to French (en-fr)\n")
