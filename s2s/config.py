@@ -18,6 +18,7 @@ def describe(error: ValidationError) -> str:
         key = ".".join(str(part) for part in fault["loc"]) or "value"
         what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
         what = what.removeprefix("Value error, ")  # which pydantic puts before our own messages
+        what = what.replace("Input should ", "must ")
         faults.append(f"{key}: {what}")
     return "; ".join(faults)
 

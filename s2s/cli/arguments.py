@@ -146,6 +146,18 @@ def _reason(message: str, arguments: list[str], known: set[str]) -> str:
             return f"missing: {', '.join(dict.fromkeys(names))}"
         positional = re.search(r": \S+ (.+?)\.? \(required\)", message)
         return f"missing: {positional[1].lower()}" if positional else message
+    if choice := re.match(
+        r"invalid choice (.*) for argument '(.*)'\. Expected .*\((.*)\)", message
+    ):
+        expected = choice[3].replace("'", "").rstrip(",")
+        return f"{choice[2]}: expected one of {expected}, not {choice[1]}"
+    if fault := re.match(
+        r"Error parsing ([\w.]+): (?:(\w+) Input should|Value error,) (.*)", message
+    ):
+        section, setting, rule = fault.groups()
+        if setting is None:  # a rule on several settings
+            return f"{section}: {rule}"
+        return f"--{section}.{setting.replace('_', '-')}: must {rule}"
     if fault := re.match(r"Error parsing (\S+): (.*)", message):
         [given] = re.findall(r"'([^']*)'\]?$|$", fault[2])[:1]
         kinds = [word for sign, word in _KINDS.items() if re.search(sign, fault[2])]

@@ -137,7 +137,7 @@ def test_ctrl_c_saves_and_the_same_call_resumes(
     [
         ("bsae", {}, "unknown preset 'bsae'; did you mean base?"),
         ("demo", {"train.epoch": 3}, "unknown setting 'train.epoch'; did you mean train.epochs?"),
-        ("demo", {"train.epochs": 0}, "train.epochs: Input should be greater than 0"),
+        ("demo", {"train.epochs": 0}, "train.epochs: must be greater than 0"),
         ("demo", {"corpus.rows": 5}, "unknown setting 'corpus.rows'"),
     ],
 )

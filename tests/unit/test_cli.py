@@ -51,6 +51,18 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
         (["trian"], "unknown verb 'trian'; did you mean train?"),
         (["--colour"], "unknown verb '--colour'"),
         (["prepare"], "a preset comes first: base for a corpus of your own; seed for the tutorial"),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--train.epochs", "0"],
+            "--train.epochs: must be greater than 0",
+        ),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--model.cell", "lst"],
+            "--model.cell: expected one of lstm, gru, rnn, not 'lst'",
+        ),
+        (
+            ["train", "demo", "--corpus", "c", "--out", "m", "--train.schedule", "inverse_sqrt"],
+            "train: schedule inverse_sqrt needs warmup_steps",
+        ),
         (["prepare", "huge"], "unknown preset 'huge'; expected one of base, demo"),
         (["train", "bsae", "--corpus", "c"], "unknown preset 'bsae'; did you mean base?"),
         (["train", "demo"], "missing: --corpus, --out (see s2s train demo --help)"),

@@ -135,7 +135,7 @@ def test_a_keys_file_that_may_not_be_read_is_told(
         (["--local", "--replicas", "2"], "--replicas 2 needs Ray: leave out --local"),
         (["--replicas", "0"], "--replicas 0: at least 1 is needed"),
         (["--port", "65536"], "--port 65536: a port from 1 to 65535 is needed"),
-        (["--slots", "0"], "--slots: Input should be greater than 0"),
+        (["--slots", "0"], "--slots: must be greater than 0"),
         (["--access-log", "-"], "--access-log - needs --local; replicas on Ray write to a file"),
         (["--access-log", "/nowhere/a.log"],
          "--access-log /nowhere/a.log: No such file or directory"),
@@ -214,7 +214,7 @@ def test_help_names_the_variables(capsys: pytest.CaptureFixture[str]) -> None:
         ("S2S_OPEN", "maybe", "S2S_OPEN: yes or no is needed, not 'maybe'"),
         ("S2S_HOST", "0.0.0.0", "S2S_HOST 0.0.0.0 can be reached by others: give --keys"),  # noqa: S104
         ("S2S_KEYS", "/no/keys", "S2S_KEYS /no/keys: no such file"),
-        ("S2S_SLOTS", "0", "S2S_SLOTS: Input should be greater than 0"),
+        ("S2S_SLOTS", "0", "S2S_SLOTS: must be greater than 0"),
         ("S2S_MODELS", "/no/model", "S2S_MODELS: /no/model is no model directory"),
     ],
 )
