@@ -10,7 +10,7 @@ class Failed(Exception):
 
 
 class Stopped(Exception):
-    """Work that was interrupted and goes on when the same command is run again (exit code 3)."""
+    """Work that was interrupted, and resumes when the same command is run again (exit code 3)."""
 
 
 def last_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Work that can be interrupted and go on: the folder of a run, its lock, and its interruption."""
+"""Work that can be interrupted and resumed: the folder of a run, its lock, and its interruption."""
 
 import fcntl
 import json

@@ -1,7 +1,6 @@
 """Environment variables that libraries read when they are imported.
 
-Nothing calls home, and no library prints beside the command's own output. What the user has set
-stays.
+Nothing calls home, and no library adds to the output of the command. What the user has set stays.
 """
 
 import os

@@ -12,8 +12,8 @@ from s2s.presets import PRESETS
 EXAMPLE = "base"  # preset whose values the help shows where none was named
 
 _NARROWEST, _WIDEST = 40, 100  # lines longer than this are hard to read
-_WIDE = 70  # from here on, descriptions stand beside the names
-_COLUMN = 30  # where descriptions start beside the names
+_WIDE = 70  # from here on, descriptions are to the right of the names
+_COLUMN = 30  # where descriptions start to the right of the names
 _INDENT = 6  # where they start below the names
 
 

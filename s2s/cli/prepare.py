@@ -62,7 +62,7 @@ class Prepare(Verb):
 
     dry_run: bool = False
     """Write nothing; show how many rows each rule would leave out, with ten examples. Scratch files
-    are kept beside OUT, or in the system's temporary directory."""
+    are kept next to OUT, or in the system's temporary directory."""
 
     tasks: int | None = None
     """Ray tasks to run at once. None prepares up to 64 MB in this process, and more with a task on

@@ -30,7 +30,7 @@ class Report(Verb):
     repeated."""
 
     out: Path | None = None
-    """HTML file to write; by default beside the model directory, with its name and `.html`."""
+    """HTML file to write; by default next to the model directory, with its name and `.html`."""
 
     def run(self) -> None:
         """Write the page."""

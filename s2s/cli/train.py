@@ -23,7 +23,7 @@ class Train(Verb):
     """Corpus directory to train on."""
 
     out: Path
-    """Model directory to create. Checkpoints live beside it, in OUT.run."""
+    """Model directory to create. Checkpoints are next to it, in OUT.run."""
 
     model: ModelConfig
     train: TrainConfig

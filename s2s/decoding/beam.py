@@ -99,7 +99,7 @@ def retire_ended(
     looping: Tensor | None = None,
     undecided: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Separate the hypotheses that end in a step from those that go on.
+    """Separate the hypotheses that end in a step from those that continue.
 
     Args:
         ranks: (K,) 0 to K - 1.
@@ -110,7 +110,7 @@ def retire_ended(
 
     Returns:
         (R, K) bool, hypotheses that end; (R, K) their places among the sentence's ended ones; (R,
-        K) totals of those that go on, `IMPOSSIBLE` elsewhere.
+        K) totals of those that continue, `IMPOSSIBLE` elsewhere.
     """
     in_beam = (best.totals > IMPOSSIBLE) & (ranks < (len(ranks) - ended_counts)[:, None])
     if undecided is not None:
@@ -123,10 +123,10 @@ def retire_ended(
 
 
 def can_improve(totals: Tensor, max_penalties: Tensor, ended: Tensor, n_best: int) -> Tensor:
-    """Return whether a hypothesis that goes on could become one of the `n_best`, (R,) bool.
+    """Return whether a hypothesis that continues could become one of the `n_best`, (R,) bool.
 
     Args:
-        totals: (R, K) of hypotheses that go on, nats.
+        totals: (R, K) of hypotheses that continue, nats.
         max_penalties: (R,) length penalties at the greatest lengths.
         ended: (R, K) scores of ended hypotheses.
     """

@@ -1,7 +1,7 @@
 """What greedy decoding and beam search on a GPU share: several steps in one start.
 
-Only the GPU knows which sentences go on; the CPU asks after every few steps. Batches are padded to
-few shapes. For each of them encoding and stepping are recorded (`s2s.gpu.graphs`), over buffers
+Only the GPU knows which sentences continue; the CPU asks after every few steps. Batches are padded
+to few shapes. For each of them encoding and stepping are recorded (`s2s.gpu.graphs`), over buffers
 that stay where they are.
 
 Shapes: B sentences, R rows of the buffers, at least B; S source tokens.
@@ -57,7 +57,7 @@ class SearchBuffers:
             buffer.copy_(nn.functional.pad(values, (0, rows - count), value=filler))
 
     def update(self, decoder: DecoderState) -> None:
-        """Copy what a step makes anew of the decoder's state into the buffers."""
+        """Copy what a step computes again of the decoder's state into the buffers."""
         assert self.decoder is not None  # noqa: S101
         buffers = self.decoder.step_tensors()
         for buffer, new in zip(buffers, decoder.step_tensors(), strict=True):

@@ -205,7 +205,7 @@ class LoopsOfBeams:
         return loops
 
     def reset(self, repetitions: Tensor) -> None:
-        """Begin anew, for sources with such `most_repetitions` (R, 2), on the CPU."""
+        """Start over, for sources with such `most_repetitions` (R, 2), on the CPU."""
         self.ends[..., :_LONGEST_NGRAM] = -1
         self.ends[..., _LONGEST_NGRAM:] = 0
         times = (repetitions + 1).clamp_min(_TIMES)  # (R, 2)

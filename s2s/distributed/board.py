@@ -106,7 +106,7 @@ def display(bar: EpochBar) -> Iterator[Any]:
         try:
             lines, progress = ray.get(board.read.remote(), timeout=10)
         except ray.exceptions.RayError:
-            return  # the board's node has gone; training goes on unseen
+            return  # the board's node has gone; training continues unseen
         for line in lines:
             bar.log(line)
         if progress is not None and progress != shown:

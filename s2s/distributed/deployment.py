@@ -34,7 +34,7 @@ class UserConfig(BaseModel):
     a replica. Every replica loads them all."""
 
     revision: int = 0
-    """Any other number has the directories loaded anew, where their files have changed."""
+    """Any other number has the directories loaded again, where their files have changed."""
 
 
 class Arguments(ServiceSettings):

@@ -2,7 +2,7 @@
 
 Ray Train replaces a group by one of another size without notice, and after a node has died it may
 wait a minute for resources that have gone. The listener here, which runs in Ray's controller, has
-the run save a checkpoint first, and has Ray look at the cluster anew.
+the run save a checkpoint first, and has Ray look at the cluster again.
 """
 
 import logging
@@ -26,7 +26,7 @@ class GroupRestarts:
 
     Args:
         board: of the run, or None if nobody watches it.
-        elastic: the run may go on with fewer workers.
+        elastic: the run may continue with fewer workers.
     """
 
     def __init__(self, board: Any, *, elastic: bool) -> None:
@@ -53,7 +53,7 @@ class GroupRestarts:
     def before_restart(self) -> None:
         """Log the failure, and have Ray take notice of a node that is dead."""
         with suppress(Exception):
-            self._log("a worker has failed: starting workers anew from the last checkpoint")
+            self._log("a worker has failed: restarting the workers from the last checkpoint")
             if not self._elastic:
                 return
             end = time.monotonic() + _DEAD_NODE_SECONDS

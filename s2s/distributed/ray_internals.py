@@ -142,13 +142,13 @@ class WorkerGroupListener(Protocol):
         """Handle that a healthy group is about to be replaced by one of so many workers."""
 
     def before_restart(self) -> None:
-        """Handle that a group has failed and is about to be started anew."""
+        """Handle that a group has failed and is about to be restarted."""
 
 
 def worker_group_callback(listener: WorkerGroupListener) -> Any:
     """Return a callback for `RunConfig` that notifies a listener.
 
-    Ray's public `UserCallback` is told neither of a resize nor of a failure that is retried. An
+    Ray's public `UserCallback` hears neither of a resize nor of a failure that is retried. An
     error that the listener raises ends the run.
     """
     from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
@@ -222,7 +222,7 @@ def cancel_reservation(run: str) -> None:
 def recompute_reservations() -> None:
     """Make Ray divide what the cluster has left among its elastic runs.
 
-    It does so every 20 seconds by itself. In between, a run that has lost a node is started anew on
+    It does so every 20 seconds by itself. In between, a run that has lost a node is restarted on
     resources that have gone.
     """
     _coordinate(lambda actor: actor.get_reserved_resources.remote("s2s", recompute=True))

@@ -1,7 +1,7 @@
 """Data-parallel training on Ray Train: Ray starts the workers, `s2s.training.loop` trains.
 
-Checkpoints are the loop's own (`s2s.training.checkpoints`): a worker group that Ray starts anew,
-and a run whose driver is gone, both go on from what they find there. Ray Train gets none.
+Checkpoints are the loop's own (`s2s.training.checkpoints`): a worker group that Ray restarts,
+and a run whose driver is gone, both continue from what they find there. Ray Train gets none.
 """
 
 import shutil
@@ -62,8 +62,8 @@ def make_trainer(
 
     Args:
         board: where the workers post their progress; None if nobody watches.
-        callbacks: of Ray Train, beside our own.
-        max_failures: times that a group of workers is started anew after one of it has gone; those
+        callbacks: of Ray Train, besides our own.
+        max_failures: times that a group of workers is restarted after one of it has gone; those
             of preempted nodes are not counted.
     """
     set_address_for_train()
@@ -136,7 +136,7 @@ def _fit(trainer: TorchTrainer, board: Any, log: Callable[[str], None]) -> RunOu
         failures = getattr(result, "worker_failures", None) or {0: result}
         raise Failed(f"training failed: {last_line(next(iter(failures.values())))}") from None
     if isinstance(result, ray.exceptions.RayError):
-        raise Failed(f"training could not go on: {last_line(result)}") from None
+        raise Failed(f"training could not continue: {last_line(result)}") from None
     if isinstance(result, BaseException):
         raise result
     return result

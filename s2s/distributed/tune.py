@@ -79,12 +79,12 @@ def tune(
     """Train models of several sizes, ending the poor ones early (ASHA, Li et al., 2020).
 
     Makes `out` with `sweep.json` and the model directory `best`. The trials' runs are in `OUT.run`.
-    If that holds the same sweep already, it goes on.
+    If that holds the same sweep already, it is resumed.
 
     Raises:
         BadInput: as `train`, or there is nothing to try, or no model has such a size.
         Failed: every trial failed.
-        Stopped: the sweep was interrupted and can go on.
+        Stopped: the sweep was interrupted and can be resumed.
     """
     begin = time.perf_counter()
     watch = Watch(options.track)
@@ -192,10 +192,10 @@ def _make_tuner(setup: _Setup, sizes: list[Sizes]) -> ray.tune.Tuner:
 
 
 def _trial(choice: dict[str, Any], setup: _Setup) -> None:
-    """Run a trial: a Ray Train run with its own folder, which goes on after a restart."""
+    """Run a trial: a Ray Train run with its own folder, which continues after a restart."""
     folder = setup.folder / "trials" / ray.tune.get_context().get_trial_id()
     config = _resized(setup.config, choice["sizes"])
-    # A trial that is stopped loses its workers first. A trainer that may start them anew then does
+    # A trial that is stopped loses its workers first. A trainer that may restart them then does
     # so as it dies itself, and Ray 2.60 keeps the resources of the new ones for ever: two such
     # stops, and a cluster of two CPUs has none left. So Tune tries a failed trial again instead.
     trainer = make_trainer(

@@ -109,7 +109,7 @@ def evaluate(
 ) -> Evaluation:
     """Return loss and accuracies under teacher forcing, and scores of translations.
 
-    The sentences of the corpus are encoded anew with the model's own vocabularies, so a model can
+    The sentences of the corpus are encoded again with the model's own vocabularies, so a model can
     be scored on a corpus that it was not trained on. Rows of one source are one sentence with
     several references. A source without a word that the model reads ("123" under `tutorial`) has
     an empty translation, and counts neither in the loss nor in the accuracies.

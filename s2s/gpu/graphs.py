@@ -25,7 +25,7 @@ class GraphCache:
 
     Args:
         device: a GPU; on a CPU nothing is recorded.
-        retry: whether work that could not be recorded, for lack of memory, can be started anew. If
+        retry: whether work that could not be recorded, for lack of memory, can be started again. If
             not, `run` raises `torch.OutOfMemoryError`.
     """
 
@@ -84,7 +84,7 @@ class GraphCache:
         # While it records, the allocator gives nothing back of what it has kept for other streams.
         torch.cuda.empty_cache()
         graph = torch.cuda.CUDAGraph()
-        # Threads that prepare batches or write checkpoints may go on meanwhile.
+        # Threads that prepare batches or write checkpoints may continue meanwhile.
         graph.capture_begin(self._pool, capture_error_mode="thread_local")
         try:
             work()

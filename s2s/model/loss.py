@@ -219,7 +219,7 @@ def _loss_and_gradients(
     d_weight = d_bias = logits = None
     for chunk in _chunks(len(targets), low_weight):
         tokens = targets[chunk]  # (C,)
-        # Products of few different sizes: a CPU library compiles its code for each anew.
+        # Products of few different sizes: a CPU library compiles its code again for each.
         part = low_weight.new_zeros(-len(tokens) % ROWS + len(tokens), hidden.shape[1])
         part[: len(tokens)] = hidden[chunk]  # (C + …, H)
         if logits is None:

@@ -72,7 +72,7 @@ class DecoderState:
         return replace(self, memory=memory).reorder(rows)
 
     def step_tensors(self) -> list[Tensor]:
-        """Return what every step makes anew, as views whose first dimension is N."""
+        """Return what every step computes again, as views whose first dimension is N."""
         input_feed = [] if self.input_feed is None else [self.input_feed]
         return [part.transpose(0, 1) for part in self.recurrent] + input_feed
 

@@ -8,7 +8,7 @@ from s2s.errors import BadInput
 from s2s.preparation.sources import Source
 from s2s.text.languages import find_code, language_names
 
-# Names in use, beside those of the languages.
+# Names in use, besides names of the languages.
 _USUAL = (("source", "target"), ("src", "tgt"), ("src", "trg"))
 
 

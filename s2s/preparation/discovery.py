@@ -43,7 +43,7 @@ from s2s.text.encodings import (
 # Bytes of a plain file of lines that are one origin. The result depends on it: no setting.
 RANGE_BYTES = 16 << 20
 
-_MEMBER_BYTES = 4096  # of a file in an archive, by which its format is told
+_MEMBER_BYTES = 4096  # of a file in an archive, by which its format is recognised
 _SHOWN = 5  # names in a message
 
 
@@ -353,7 +353,7 @@ def _refuse_one_language(path: Path, name: str, head: bytes, neighbours: _Neighb
     if name == "tsv" and missing and b"\t" not in head.partition(b"\n")[0]:
         raise BadInput(
             f"{path}: a line holds no tab, so the file is of one language; the other one is "
-            f"expected beside it, in {missing}"
+            f"expected next to it, in {missing}"
         )
 
 

@@ -30,7 +30,7 @@ def export(
     Args:
         run_metrics: what the run's `metrics.json` says so far.
         seconds: wall time that the run took.
-        versions: of what ran the run's workers, beside those in `run_metrics`.
+        versions: of what ran the run's workers, besides those in `run_metrics`.
         log: called with a line for each checkpoint that is left out as it is damaged.
 
     Returns:

@@ -81,7 +81,7 @@ def take_part(
     Args:
         make_trackers: makes further trackers, given the step that the run resumes from. The first
             worker alone calls it.
-        background: whether checkpoints may be written while training goes on.
+        background: whether checkpoints may be written while training continues.
     """
     torch.set_num_threads(job.threads)
     is_first = not dist.is_initialized() or dist.get_rank() == 0

@@ -70,7 +70,7 @@ class Plan:
         """Return the plan of a run.
 
         Args:
-            out: model directory to make. The run is in the folder `OUT.run` beside it.
+            out: model directory to make. The run is in the folder `OUT.run` next to it.
             model: settings of the network; those of `options.init_from` take precedence.
             invocation: kept in the folder of the run.
 
@@ -109,7 +109,7 @@ class Plan:
         Raises:
             BadInput: `out` is there already, or `OUT.run` holds another run.
             Failed: training ended early by an error.
-            Stopped: training was interrupted and can go on.
+            Stopped: training was interrupted and can be resumed.
         """
         options, settings = self.options, self.config.train
         manifest = self.corpus.manifest

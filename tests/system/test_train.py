@@ -170,4 +170,4 @@ def test_workers_whose_memory_is_full_are_started_twice_at_most(
     )  # fmt: skip
     assert done.code == 1
     assert "ran out of memory before the first step; use a smaller --train.batch-size" in done.err
-    assert done.out.count("starting workers anew") == 1
+    assert done.out.count("restarting the workers") == 1

@@ -42,7 +42,7 @@ class EngineOptions:
     def start(self, model: Path) -> EngineProcess:
         """Start a process for a model directory. It ends with this process, if not before.
 
-        It is started anew, not forked: this process may have threads, and need not have torch.
+        It is started afresh, not forked: this process may have threads, and need not have torch.
         """
         ours, theirs = socket.socketpair()
         with theirs:

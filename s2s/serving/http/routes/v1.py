@@ -140,7 +140,7 @@ class V1Routes:
     async def list_models(self, request: Request) -> ModelsResponse:
         """List the models that are served, with their settings.
 
-        Where API keys are asked for, who has none is told only the settings that answers show
+        Where API keys are required, a client without one gets only the settings that answers show
         anyway, and not why an exchange failed.
         """
         known = self._gate.knows(request)
