@@ -39,13 +39,16 @@ class Report(Verb):
         from s2s.model.metrics import RunMetrics
         from s2s.reports.model_report import report
         from s2s.runs import run_folder
+        from s2s.text.language_pairs import describe_direction
         from s2s.training.trackers.json_lines import read_samples
 
-        model = self.model.resolve()
+        directory, model = ModelDirectory.load(self.model), self.model.resolve()
+        config = directory.config
+        print(f"from {describe_direction(config.source_language, config.target_language)}")
         out = self.out or model.parent / f"{model.name}.html"
         with opened(out) as file, counting("translated") as count:
             page = report(
-                ModelDirectory.load(self.model),
+                directory,
                 RunMetrics.load(self.model),
                 name=model.name,
                 corpus=None if self.corpus is None else Corpus.open(self.corpus),

@@ -286,7 +286,10 @@ def test_the_command_writes_beside_the_model_directory(
     model = Path(shutil.copytree(model_dir, tmp_path / "model.v2"))
     before = sorted(model.iterdir())
     assert main(["report", str(model), "--corpus", str(corpus.path), "--sentence", "I see."]) == 0
-    assert capsys.readouterr().out == f"page: {tmp_path / 'model.v2.html'}\n"
+    assert capsys.readouterr().out.splitlines() == [
+        "from English to French (en-fr)",
+        f"page: {tmp_path / 'model.v2.html'}",
+    ]
     assert "I see." in (tmp_path / "model.v2.html").read_text("utf-8")
     assert sorted(model.iterdir()) == before
 
