@@ -5,15 +5,14 @@ Settings have the names of the command line's options, with underscores: `{"trai
 unless they are `quiet`. Errors are exceptions of `s2s.errors`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from s2s.config import Config, DecodeConfig, Section, describe
+from s2s.config import Config, DecodeConfig
 from s2s.errors import BadInput
 from s2s.presets import PRESETS
+from s2s.settings import Settings, changed, require_known
 from s2s.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from s2s.decoding.translator import Translator
     from s2s.evaluation.evaluate import Evaluation
     from s2s.training.train import TrainedModel
-
-Settings = Mapping[str, object]
 
 
 def load(model: str | Path, device: str = "cpu", *, checkpoint: str | None = None) -> "Translator":
@@ -188,7 +185,7 @@ def evaluate(
         directory, decode = model.directory, model.config.decode
     opened = Corpus.open(Path(corpus)) if isinstance(corpus, str | Path) else corpus
     if settings:
-        _require_known(settings, set(DecodeConfig.model_fields))
+        require_known(settings, set(DecodeConfig.model_fields))
         decode = decode.changed(**settings)
     return evaluate(directory, opened, split, decode=decode, samples=SAMPLES if intervals else 0)
 
@@ -205,40 +202,4 @@ def configured(preset: str, settings: Settings | None, sections: tuple[str, ...]
     """
     if preset not in PRESETS:
         raise BadInput(f"unknown preset {preset!r}{did_you_mean(preset, PRESETS)}")
-    config = PRESETS[preset]()
-    if not settings:
-        return config
-    _require_known(settings, {name for each in sections for name in _names(config, each)})
-    tree: dict[str, Any] = config.model_dump()
-    for name, value in settings.items():
-        *parents, key = name.split(".")
-        section = tree
-        for parent in parents:
-            section = section[parent]
-        section[key] = value
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise BadInput(describe(error)) from None
-
-
-def _names(section: Section, name: str) -> Iterator[str]:
-    """Yield the dotted names of all settings of a section."""
-    value = getattr(section, name)
-    if not isinstance(value, Section):
-        yield name
-        return
-    for field in type(value).model_fields:
-        for inner in _names(value, field):
-            yield f"{name}.{inner}"
-
-
-def _require_known(settings: Settings, known: set[str]) -> None:
-    """Check the names of settings.
-
-    Raises:
-        BadInput: one of them is unknown.
-    """
-    for name in settings:
-        if name not in known:
-            raise BadInput(f"unknown setting {name!r}{did_you_mean(name, known)}")
+    return changed(PRESETS[preset](), settings or {}, sections)

@@ -1,0 +1,1 @@
+"""Sweeps: which settings vary, which trials are run, and what became of them."""
