@@ -18,9 +18,9 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from s2s.config import Config, Section, describe
 from s2s.errors import BadInput
@@ -265,12 +265,12 @@ def read_space(path: Path, config: Config) -> list[Dimension]:
 class _Given(Section):
     """A dimension as a file describes it."""
 
-    choices: list[Value] = []
+    choices: tuple[Value, ...] = ()
     low: float | None = None
     high: float | None = None
     step: float | None = None
     log: bool = False
-    where: dict[str, list[Value] | Value] = {}
+    where: dict[str, list[Value] | Value] = Field(default_factory=dict)
 
 
 def _dimension(name: str, given: object, config: Config, where: str) -> Dimension:
@@ -381,6 +381,3 @@ def _number(text: str, where: str) -> float:
     if not math.isfinite(number):
         raise BadInput(f"{where}: a number is needed, not {text!r}")
     return number
-
-
-Searcher = Literal["grid", "random", "optuna"]
