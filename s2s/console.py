@@ -6,7 +6,7 @@ Progress is live bars and tables on a terminal, and plain lines elsewhere.
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -183,11 +183,16 @@ class TrialProgress:
 
 
 class SweepTable:
-    """A live table of the trials of a sweep; where there is no terminal, a line for each event."""
+    """A live table of the trials of a sweep; where there is no terminal, a line for each event.
 
-    def __init__(self) -> None:
+    Args:
+        settings: dotted names of the settings that vary.
+    """
+
+    def __init__(self, settings: Sequence[str]) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
-        self._rows: dict[str, list[str]] = {}
+        self._settings = settings
+        self._rows: dict[int, list[str]] = {}
         self._live = Live(console=self._console, refresh_per_second=2)
 
     def __enter__(self) -> "SweepTable":
@@ -199,17 +204,23 @@ class SweepTable:
         self._live.stop()
 
     def show(
-        self, trial: str, sizes: tuple[int, int], state: str, progress: TrialProgress | None = None
+        self,
+        trial: int,
+        values: Mapping[str, object],
+        state: str,
+        progress: TrialProgress | None = None,
     ) -> None:
         """Show the state of a trial, and what its last epoch was like if it has ended one.
 
         Args:
-            sizes: hidden and embedding size.
+            trial: number of the trial, from 0.
+            values: of the settings that the trial varies.
         """
-        row = self._rows.setdefault(trial, ["", *map(str, sizes), "", "", "", ""])
-        row[0] = state
+        shown = [_value(values.get(name, "")) for name in self._settings]
+        row = self._rows.setdefault(trial, [str(trial + 1), "", *shown, "", "", "", ""])
+        row[1] = state
         if progress is not None:
-            row[3:] = [
+            row[-4:] = [
                 str(progress.epoch),
                 f"{progress.valid_loss:.4f}",
                 f"{progress.valid_token_accuracy:.4f}",
@@ -218,10 +229,14 @@ class SweepTable:
         if self._console.is_terminal:
             self._live.update(self._table())
         else:
-            line = f"hidden {row[1]}  embedding {row[2]}  {state}"
-            if row[3]:
-                line += f"  epoch {row[3]}  valid loss {row[4]}  token accuracy {row[5]}"
-            self.log(line)
+            settings = zip(self._settings, shown, strict=True)
+            line = f"trial {trial + 1}  " + "  ".join(
+                f"{name.rpartition('.')[2]} {value}" for name, value in settings if value
+            )
+            epoch, loss, accuracy, _ = row[-4:]
+            if epoch:
+                line += f"  epoch {epoch}  valid loss {loss}  token accuracy {accuracy}"
+            self.log(f"{line}  {state}")
 
     def log(self, text: str) -> None:
         """Print a line that stays, above the table."""
@@ -229,10 +244,16 @@ class SweepTable:
 
     def _table(self) -> Table:
         table = Table()
+        names = [name.rpartition(".")[2] for name in self._settings]
         for heading in (
-            "state", "hidden", "embedding", "epoch", "valid loss", "token accuracy", "pairs/s"
+            "trial", "state", *names, "epoch", "valid loss", "token accuracy", "pairs/s"
         ):  # fmt: skip
             table.add_column(heading, justify="left" if heading == "state" else "right")
         for row in self._rows.values():
             table.add_row(*row)
         return table
+
+
+def _value(value: object) -> str:
+    """Return the value of a setting as text that fits a column."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

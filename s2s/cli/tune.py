@@ -2,16 +2,22 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
 
 from s2s.cli.config_file import config_text
 from s2s.cli.verb import Verb
-from s2s.config import DecodeConfig, ModelConfig, TrainConfig
+from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.provenance import Invocation
+
+if TYPE_CHECKING:
+    from s2s.tuning.space import Space
 
 
 @dataclass(frozen=True)
 class Tune(Verb):
-    """Sweep hidden and embedding sizes on Ray Tune; OUT/best is the best model."""
+    """Sweep settings of the model and its training on Ray Tune; OUT/best is the best model."""
 
     corpus: Path
     """Corpus directory to train on."""
@@ -23,14 +29,25 @@ class Tune(Verb):
     train: TrainConfig
     decode: DecodeConfig
 
-    hidden_sizes: tuple[int, ...] = (64, 128, 256)
-    """Values of model.hidden_size to try."""
+    search: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A setting to vary, and its values: model.hidden-size=32,64 (choices), model.dropout=0.1:0.5
+    (a range), model.layers=1:3:1 (in steps), train.learning-rate=log:1e-4:1e-2 (evenly in its
+    logarithm). Give it once for each setting."""
 
-    embedding_sizes: tuple[int, ...] = (32, 64, 128)
-    """Values of model.embedding_size to try."""
+    space: Path | None = None
+    """TOML file of settings to vary, in a table [search], which may also have conditions."""
+
+    hidden_sizes: tuple[int, ...] = ()
+    """Values of model.hidden_size to try; 64, 128 and 256 if nothing else is varied."""
+
+    embedding_sizes: tuple[int, ...] = ()
+    """Values of model.embedding_size to try; 32, 64 and 128 if nothing else is varied."""
+
+    searcher: Literal["grid", "random"] = "random"
+    """Points to try: all of them (`grid`, in which ranges need steps), or --trials of them."""
 
     trials: int = 4
-    """Combinations to try, drawn without replacement by train.seed."""
+    """Random points to try, without repetition where they can be counted, drawn by train.seed."""
 
     workers: int = 1
     """Ray workers of each trial."""
@@ -55,6 +72,7 @@ class Tune(Verb):
         """Sweep, and write the best model directory."""
         from s2s.distributed.cluster import WorkerResources, parse_workers
         from s2s.distributed.tune import SweepOptions, tune
+        from s2s.tuning.search import choose_points
 
         workers = WorkerResources(
             *parse_workers(str(self.workers)),
@@ -62,9 +80,27 @@ class Tune(Verb):
             gpu_share=self.gpu_share,
             wait=self.wait,
         )
-        sizes = [(h, e) for h in self.hidden_sizes for e in self.embedding_sizes]
-        options = SweepOptions(sizes, self.trials, self.track, self.restart)
-        invocation = Invocation(config_text(self))
-        tune(
-            self.corpus, self.out, self.model, self.train, self.decode, workers, options, invocation
-        )
+        space = self._space()
+        points = choose_points(space, self.searcher, self.trials, self.train.seed)
+        options = SweepOptions(space, points, self.track, self.restart)
+        tune(self.corpus, self.out, workers, options, Invocation(config_text(self)))
+
+    def _space(self) -> "Space":
+        """Return the space of the sweep, every point of which is valid.
+
+        Raises:
+            BadInput: a setting is unknown or given twice, or a value is wrong.
+        """
+        from s2s.tuning.space import Dimension, Space, parse_dimension, read_space
+
+        config = Config(model=self.model, train=self.train, decode=self.decode)
+        dimensions = [parse_dimension(text, config) for text in self.search]
+        if self.space is not None:
+            dimensions += read_space(self.space, config)
+        hidden, embedding = self.hidden_sizes, self.embedding_sizes
+        if not (dimensions or hidden or embedding):
+            hidden, embedding = (64, 128, 256), (32, 64, 128)
+        for name, sizes in (("hidden_size", hidden), ("embedding_size", embedding)):
+            if sizes:
+                dimensions.append(Dimension(f"model.{name}", tuple(sizes)))
+        return Space.of(config, dimensions)

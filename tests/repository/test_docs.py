@@ -31,13 +31,13 @@ from s2s.corpus.directory import (
     Manifest,
     VocabularyCoverage,
 )
-from s2s.distributed.sweep import Sweep, Trial
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import EpochRecord, RunMetrics, Score, TrainedOn, ValidScores
 from s2s.presets import PRESETS
 from s2s.serving.engine.models import Models
 from s2s.serving.http.app import create_app
 from s2s.training.checkpoints import CheckpointManifest, FileHash
+from s2s.tuning.trials import Sweep, Trial
 from tests.support.serving import in_threads
 from website.command_line import reference
 

@@ -55,12 +55,12 @@ def test_a_sweep_keeps_its_options_and_provenance(sweep: Path) -> None:
 def test_a_sweep_tells_of_each_trial(sweep: Path) -> None:
     told = json.loads((sweep / "sweep.json").read_text())
     assert len(told["trials"]) == 2
-    assert {t["hidden_size"] for t in told["trials"]} == {16, 32}
-    assert all(trial["error"] is None for trial in told["trials"])
+    assert {t["settings"]["model.hidden_size"] for t in told["trials"]} == {16, 32}
+    assert {trial["status"] for trial in told["trials"]} <= {"finished", "stopped"}
     best = told["trials"][told["best"]]
     assert best["best_valid_loss"] == min(t["best_valid_loss"] for t in told["trials"])
     config = json.loads((sweep / "best" / "config.json").read_text())
-    assert config["model"]["hidden_size"] == best["hidden_size"]
+    assert config["model"]["hidden_size"] == best["settings"]["model.hidden_size"]
 
 
 def test_the_best_model_of_a_sweep_can_be_served_until_sigterm(

@@ -6,14 +6,12 @@ from dataclasses import asdict
 
 import pytest
 
-from s2s.config import Config, ModelConfig
 from s2s.distributed.cluster import WorkerResources, parse_workers
 from s2s.distributed.metrics import _add_families, _text
-from s2s.distributed.sweep import Sweep, Trial
-from s2s.distributed.tune import SweepOptions, _drawn
 from s2s.errors import BadInput
 from s2s.model.metrics import EpochRecord
 from s2s.training.job import RunFailed, RunFinished, RunOutcome, RunRefused, RunStopped
+from s2s.tuning.trials import Sweep, Trial
 
 RECORD = EpochRecord(2, 40, 1.5, 1e-05, 0.5, 0.75, 900.5, 9000.0, 1.25, 0.5, 0.125)
 
@@ -48,39 +46,25 @@ def test_an_outcome_travels_between_processes(outcome: RunOutcome) -> None:
     assert pickle.loads(pickle.dumps(outcome)) == outcome  # noqa: S301
 
 
-def test_sweep_json_is_what_it_always_was() -> None:
+def test_sweep_json_tells_of_each_trial() -> None:
     trials = [
-        Trial(hidden_size=16, embedding_size=8, epochs=3, best=RECORD),
-        Trial(hidden_size=32, embedding_size=8, error="it has left no checkpoint"),
+        Trial(settings={"model.hidden_size": 16}, status="stopped", epochs=3, best=RECORD),
+        Trial(settings={"model.hidden_size": 32}, status="failed", reason="the loss exploded"),
     ]
     sweep = Sweep(trials=trials, best=0, total_seconds=1.5)
     best = {f"best_{name}": value for name, value in asdict(RECORD).items()}
     wanted = {
         "trials": [
-            {"hidden_size": 16, "embedding_size": 8, "epochs": 3, **best, "error": None},
-            {"hidden_size": 32, "embedding_size": 8, "error": "it has left no checkpoint"},
+            {"settings": {"model.hidden_size": 16}, "status": "stopped", "reason": None,
+             "epochs": 3, **best},
+            {"settings": {"model.hidden_size": 32}, "status": "failed",
+             "reason": "the loss exploded"},
         ],
         "best": 0,
         "total_seconds": 1.5,
-    }
+    }  # fmt: skip
     assert sweep.to_json() == json.dumps(wanted, indent=2) + "\n"
     assert Sweep.from_json(sweep.to_json(), "sweep.json") == sweep
-
-
-def test_a_sweep_draws_by_the_seed_and_refuses_sizes_that_no_model_has() -> None:
-    sizes = [(hidden, 8) for hidden in (8, 16, 32, 64)]
-    config = Config(model=ModelConfig(bidirectional=True))
-    drawn = _drawn(SweepOptions(sizes, 2), config)
-    assert len(drawn) == 2
-    assert set(drawn) <= set(sizes)
-    assert _drawn(SweepOptions(sizes, 9), config) == sizes
-    for options in (SweepOptions([], 1), SweepOptions(sizes, 0)):
-        with pytest.raises(BadInput, match="at least one trial"):
-            _drawn(options, config)
-    with pytest.raises(BadInput, match="even hidden_size"):
-        _drawn(SweepOptions([(33, 8)], 1), config)
-    with pytest.raises(BadInput, match="embedding_size"):
-        _drawn(SweepOptions([(8, 0)], 1), config)
 
 
 def test_the_metrics_of_several_nodes_are_one_text_for_prometheus() -> None:

@@ -7,6 +7,7 @@ import pytest
 from s2s.config import Config
 from s2s.errors import BadInput
 from s2s.presets import PRESETS
+from s2s.tuning.search import choose_points
 from s2s.tuning.space import Dimension, Space, describe_point, parse_dimension, read_space
 
 SEED, BASE = PRESETS["seed"](), PRESETS["base"]()
@@ -148,3 +149,29 @@ def test_a_point_is_described_in_a_line() -> None:
     assert describe_point(point) == (
         "train.learning_rate 0.001235, model.layers 2, model.bidirectional true"
     )
+
+
+# ---- the choice of points -----------------------------------------------------------------------
+
+
+def test_random_points_do_not_repeat_and_more_of_them_begin_alike() -> None:
+    finite = space(SEED, "model.hidden-size=32:128:32", "model.cell=lstm,gru")
+    few, all_of_them = (choose_points(finite, "random", trials, 7) for trials in (3, 99))
+    assert all_of_them[:3] == few
+    assert sorted(map(str, all_of_them)) == sorted(map(str, finite.points()))
+    assert choose_points(finite, "random", 3, 8) != few
+    assert choose_points(finite, "grid", 1, 7) == finite.points()
+
+
+def test_random_points_of_ranges_are_within_them() -> None:
+    wide = space(SEED, "train.learning-rate=log:1e-4:1e-2", "model.dropout=0.1:0.5",
+                 "model.layers=1:3")  # fmt: skip
+    points = choose_points(wide, "random", 200, 0)
+    rates = [point["train.learning_rate"] for point in points]
+    assert all(isinstance(rate, float) and 1e-4 <= rate <= 1e-2 for rate in rates)
+    assert 60 < sum(rate < 1e-3 for rate in rates) < 140  # type: ignore[operator]
+    assert {point["model.layers"] for point in points} == {1, 2, 3}
+    assert all(wide.config_of(point) for point in points)
+    assert choose_points(wide, "random", 300, 0)[:200] == points
+    with pytest.raises(BadInput, match="--trials 0: at least 1 is needed"):
+        choose_points(wide, "random", 0, 0)

@@ -1,12 +1,14 @@
-"""What `sweep.json` says: the trials of a sweep and the best one."""
+"""The content of `sweep.json`: the trials of a sweep, and the best one."""
 
 import json
 from dataclasses import asdict, fields
+from typing import Literal
 
 from pydantic import model_serializer, model_validator
 
 from s2s.config import Section
 from s2s.model.metrics import EpochRecord
+from s2s.tuning.space import Value
 
 _BEST = "best_"  # before the names of the best epoch's record
 
@@ -14,30 +16,30 @@ _BEST = "best_"  # before the names of the best epoch's record
 class Trial(Section):
     """A model that was tried."""
 
-    hidden_size: int
-    """Its `model.hidden_size`."""
+    settings: dict[str, Value]
+    """Settings that the sweep chose, by dotted names."""
 
-    embedding_size: int
-    """Its `model.embedding_size`."""
+    status: Literal["finished", "stopped", "failed"]
+    """`finished` with all of its epochs, `stopped` early by the scheduler, or `failed`."""
+
+    reason: str | None = None
+    """Why it failed, if so."""
 
     epochs: int | None = None
-    """Epochs that it was trained for, if it has a checkpoint."""
+    """Epochs that it trained, if it has a checkpoint."""
 
     best: EpochRecord | None = None
-    """The record of its best epoch; in JSON each value by its name with `best_` before it."""
-
-    error: str | None = None
-    """Why it has failed, if so."""
+    """Record of its best epoch; in JSON each value by its name with `best_` before it."""
 
     @model_serializer
     def _flat(self) -> dict[str, object]:
         row: dict[str, object] = {
-            "hidden_size": self.hidden_size, "embedding_size": self.embedding_size
+            "settings": self.settings, "status": self.status, "reason": self.reason
         }  # fmt: skip
         if self.best is not None:
             row["epochs"] = self.epochs
             row |= {_BEST + name: value for name, value in asdict(self.best).items()}
-        return {**row, "error": self.error}
+        return row
 
     @model_validator(mode="before")
     @classmethod
@@ -53,13 +55,13 @@ class Sweep(Section):
     """The trials of a sweep."""
 
     trials: list[Trial]
-    """All trials, in the order in which they were drawn."""
+    """All trials, in the order in which they were chosen."""
 
     best: int
     """Number of the trial of least loss on `valid`, from 0."""
 
     total_seconds: float
-    """Wall time of the sweep."""
+    """Wall time of the sweep, in seconds."""
 
     def to_json(self) -> str:
         """Return the text of `sweep.json`."""
