@@ -25,7 +25,7 @@ from s2s.errors import BadInput, Failed, last_line
 from s2s.files import new_directory
 from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.provenance import Invocation
-from s2s.runs import claim_folder, interruptible, lock
+from s2s.runs import claimed_folder, interruptible
 from s2s.text.language_pairs import describe_direction
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
@@ -106,15 +106,16 @@ def tune(
         for warning in warnings:
             table.log(f"warning: {warning.text}")
         workers.require(table.log)
-        folder = claim_folder(out, "sweep.json", description, options.restart)
         out = out.resolve()
+        folder = stack.enter_context(
+            claimed_folder(out, "sweep.json", description, options.restart)
+        )
         table.log(f"{len(tried)} trials in {folder}")
         _Watcher.table = table
         setup = _Setup(opened.path, config, workers, folder, TrainOptions(watch=watch))
         tuner = _make_tuner(setup, tried)
-        with lock(folder), interruptible():
-            corpus_facts = {"path": str(opened.path), "sha256": opened.sha256}
-            invocation.record(folder, corpus_facts)
+        invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
+        with interruptible():
             grid = tuner.fit()
         table.log("scoring the best trial on valid")
         sweep = _export(grid, setup, out, time.perf_counter() - begin)
