@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from s2s.training.train import TrainedModel
 
 
-def load(model: str | Path, device: str = "cpu", *, checkpoint: str | None = None) -> "Translator":
+def load(
+    model: str | Path, device: str = "cpu", *, checkpoint: str | int | None = None
+) -> "Translator":
     """Return the translator of a model directory.
 
     Args:
@@ -36,18 +38,18 @@ def load(model: str | Path, device: str = "cpu", *, checkpoint: str | None = Non
     from s2s.devices import find_device
     from s2s.training.run_checkpoint import model_path
 
-    with model_path(Path(model), checkpoint) as path:
+    with model_path(Path(model), None if checkpoint is None else str(checkpoint)) as path:
         return Translator.load(path, find_device(device))
 
 
 def prepare(
     source: str | Path | list[str | Path],
     out: str | Path,
-    languages: str | None = None,
+    languages: str | tuple[str, str] | None = None,
     preset: str = "base",
     settings: Settings | None = None,
     *,
-    columns: tuple[str, str] | None = None,
+    columns: tuple[str | int, str | int] | None = None,
     restart: bool = False,
     quiet: bool = False,
 ) -> "Corpus":
@@ -78,8 +80,8 @@ def prepare(
         text=config.text,
         corpus=config.corpus,
         out=Path(out),
-        languages=languages,
-        columns=columns,
+        languages=languages if isinstance(languages, str | None) else ":".join(languages),
+        columns=None if columns is None else (str(columns[0]), str(columns[1])),
         restart=restart,
         given=frozenset(name.replace("_", "-") for name in settings or ()),
         preset=preset,
@@ -158,7 +160,7 @@ def train(
 def evaluate(
     model: "str | Path | Translator",
     corpus: "str | Path | Corpus",
-    split: str = "test",
+    split: str = "valid",
     settings: Settings | None = None,
     *,
     intervals: bool = False,

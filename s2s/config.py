@@ -15,11 +15,11 @@ def describe(error: ValidationError) -> str:
     """Return what is wrong with some values, in one line: each key with its fault."""
     faults = []
     for fault in error.errors(include_url=False):
-        key = ".".join(str(part) for part in fault["loc"]) or "value"
+        key = ".".join(str(part) for part in fault["loc"])
         what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
         what = what.removeprefix("Value error, ")  # which pydantic puts before our own messages
         what = what.replace("Input should ", "must ")
-        faults.append(f"{key}: {what}")
+        faults.append(f"{key}: {what}" if key else what)
     return "; ".join(faults)
 
 

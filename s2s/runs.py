@@ -14,18 +14,21 @@ from typing import Any
 
 from s2s.errors import BadInput, Stopped
 
-_DESCRIPTION = "run.json"
+_DESCRIPTION, _FINISHED, _LOCK = "run.json", "finished.json", "lock"
 
 
-def claim_folder(
+@contextmanager
+def claimed_folder(
     out: Path,
     marker: str,
     description: Mapping[str, object],
     restart: bool,
     *,
     extensible: str = "",
-) -> Path:
-    """Return the run folder of `out`, made if need be, with the run's description in `run.json`.
+) -> Iterator[Path]:
+    """Yield the run folder of `out`, made if need be, which no other process uses in the block.
+
+    The run's description is in its `run.json`.
 
     Args:
         marker: the file by which a directory is known as an earlier output of the same kind;
@@ -37,7 +40,7 @@ def claim_folder(
             `run.json`: the run then continues, even if it has finished.
 
     Raises:
-        BadInput: `out` is there already, is a URI, or the folder holds another run.
+        BadInput: `out` is there already, is a URI, or the folder is in use or holds another run.
     """
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
         raise BadInput(f"--out {out}: a path is expected, on storage that all nodes share")
@@ -47,43 +50,81 @@ def claim_folder(
     if out.exists() and not (out / marker).is_file():
         raise BadInput(f"{out} exists already, and no earlier run made it; name another --out")
     folder = run_folder(out)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / _DESCRIPTION).is_file():
+    is_new = not folder.is_dir() or not any(folder.iterdir())
+    if not (is_new or {_DESCRIPTION, _LOCK} & {file.name for file in folder.iterdir()}):
         raise BadInput(f"{folder} exists already, and no run made it; name another --out")
-    if restart:
-        shutil.rmtree(folder, ignore_errors=True)
-    run = json.loads(json.dumps(description))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: {error.strerror}") from None
+    with _lock(folder):
+        run = json.loads(json.dumps(description))
+        try:
+            if restart:
+                _empty(folder)
+            else:
+                _require_same(out, folder, run, extensible)
+            text = json.dumps(run, indent=2) + "\n"
+            (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise BadInput(f"{folder / _DESCRIPTION}: {error.strerror}") from None
+        except BadInput:
+            if is_new:
+                shutil.rmtree(folder)
+            raise
+        yield folder
+
+
+def mark_finished(folder: Path) -> None:
+    """Note that the run in a folder has finished as its `run.json` describes it."""
+    shutil.copyfile(folder / _DESCRIPTION, folder / _FINISHED)
+
+
+def _require_same(out: Path, folder: Path, run: dict[str, object], extensible: str) -> None:
+    """Check that a run may continue in a folder.
+
+    Raises:
+        BadInput: `out` is complete, or the folder holds another run.
+    """
     earlier = read_description(folder)
-    differences = [] if earlier is None else list(_differences(earlier, run))
+    replaces = "--restart starts over and replaces it"
+    if earlier is None:
+        if out.exists():
+            raise BadInput(f"{out} exists already; {replaces}")
+        return
     refusing = [
         (name, before, now)
-        for name, before, now in differences
+        for name, before, now in _differences(earlier, run)
         if not (name == extensible and now > before)
     ]
-    if out.exists() and not restart and (refusing or not differences):
-        more = f"; a greater --{_setting(extensible)} trains it further" if extensible else ""
-        raise BadInput(f"{out} exists already; --restart starts over and replaces it{more}")
     if refusing:
         named = "; ".join(_describe_difference(*difference) for difference in refusing[:3])
         more = f"; and {len(refusing) - 3} more" if len(refusing) > 3 else ""
         raise BadInput(
             f"{folder} holds another run: {named}{more}; --restart drops it, or name another --out"
         )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(run, indent=2) + "\n"
-        (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{folder / _DESCRIPTION}: {error.strerror}") from None
-    return folder
+    finished = read_description(folder, _FINISHED) or earlier
+    if out.exists() and finished == run:
+        more = f"; a greater --{_setting(extensible)} trains it further" if extensible else ""
+        raise BadInput(f"{out} exists already; {replaces}{more}")
 
 
-def read_description(folder: Path) -> dict[str, object] | None:
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder, other than its lock."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != _LOCK:
+            entry.unlink()
+
+
+def read_description(folder: Path, name: str = _DESCRIPTION) -> dict[str, object] | None:
     """Return the description of the run in a folder, or None if there is none.
 
     Raises:
-        BadInput: `run.json` cannot be read.
+        BadInput: its file cannot be read.
     """
-    file = folder / _DESCRIPTION
+    file = folder / name
     try:
         description: dict[str, object] = json.loads(file.read_bytes())
     except FileNotFoundError:
@@ -125,17 +166,19 @@ def run_folder(out: Path) -> Path:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """Lock a run folder for this process; the lock of a killed process is released.
 
     Raises:
         BadInput: another process has locked it.
     """
-    with (folder / "lock").open("w") as file:
+    with (folder / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(f"{folder} is in use: the same command runs already") from None
+        except BlockingIOError:
+            raise BadInput(f"{folder} is in use: another command is working there") from None
+        except OSError:  # a file system without locks
+            pass
         yield
 
 

@@ -81,14 +81,21 @@ def _config_file(arguments: list[str]) -> Path | None:
     Raises:
         BadInput: --config names none.
     """
-    for number, argument in enumerate(arguments):
-        if argument.startswith("--config="):
-            return Path(argument.partition("=")[2])
-        if argument == "--config":
-            if number + 1 == len(arguments):
-                raise BadInput("--config: name a TOML or YAML file")
-            return Path(arguments[number + 1])
-    return None
+    places = [
+        number
+        for number, argument in enumerate(arguments)
+        if argument == "--config" or argument.startswith("--config=")
+    ]
+    if not places:
+        return None
+    if len(places) > 1:
+        raise BadInput("--config is given twice; put all options into one file")
+    name, equals, value = arguments[places[0]].partition("=")
+    if not equals:
+        value = "".join(arguments[places[0] + 1 : places[0] + 2])
+    if not value or value.startswith("--"):
+        raise BadInput(f"{name}: name a TOML or YAML file")
+    return Path(value)
 
 
 def _require_lists_once(kind: type[Verb], arguments: list[str]) -> None:
@@ -133,11 +140,11 @@ def _reason(message: str, arguments: list[str], known: set[str]) -> str:
         message: what tyro says of them.
         known: names of the options.
     """
+    given = (each.partition("=")[0].replace("_", "-") for each in arguments)
+    for name in given:
+        if name.startswith("--") and name not in known:
+            return f"unknown option {name}{did_you_mean(name, known)}"
     if message.startswith("Unrecognized options: "):
-        given = (each.partition("=")[0].replace("_", "-") for each in arguments)
-        for name in given:
-            if name.startswith("--") and name not in known:
-                return f"unknown option {name}{did_you_mean(name, known)}"
         [extra] = re.findall(r"Unrecognized options: (.*?)(?: Perhaps you meant.*)?$", message)
         return f"unexpected {extra!r}; text with spaces must be in quotation marks"
     if message.startswith("Missing from"):

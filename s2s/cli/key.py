@@ -75,6 +75,12 @@ class Key(Verb):
             self._create(self.name)
 
     def _create(self, name: str) -> None:
+        from s2s.serving.http.api_keys import ANONYMOUS
+
+        if name == ANONYMOUS:
+            raise BadInput(
+                f"{name} is the allowance's name: name the key otherwise, or --anonymous"
+            )
         from s2s.serving.http.api_keys import add_key, new_key
 
         key, line = new_key(name, self.per_minute, self.characters)

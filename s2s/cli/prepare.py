@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -90,6 +90,8 @@ class Prepare(Verb):
             in_process: never use Ray.
             quiet: print nothing.
         """
+        if not self.source:
+            raise BadInput("--source: name at least one file, directory or pattern")
         named = (*self.source, *self.valid_source, *self.test_source)
         if any(name.startswith("hub:") for name in named):
             allow_downloads()
@@ -122,19 +124,19 @@ class Prepare(Verb):
                     vocabularies=self.vocabularies and self.vocabularies.resolve(),
                     restart=self.restart,
                 )
-            self._record(self.out)
+            self._record(self.out, config)
             for rule, rows in manifest.drops.items():
                 bars.log(f"left out {rows:,} rows: {rule}")
             for warning in manifest.warnings:
                 bars.log(f"warning: {warning.text}")
             bars.log(f"corpus directory: {self.out}")
 
-    def _record(self, out: Path) -> None:
-        """Keep the options and the command line in the corpus directory."""
+    def _record(self, out: Path, config: DataConfig) -> None:
+        """Keep the options, as they suit the languages, and the command line in the corpus."""
         from s2s.corpus import Corpus
 
         facts = {"path": str(out.resolve()), "sha256": Corpus.open(out).sha256}
-        Invocation(config_text(self)).record(out, facts)
+        Invocation(config_text(replace(self, text=config.text))).record(out, facts)
 
     def _languages(self, sources: tuple[str, ...]) -> tuple[str, str]:
         """Return source and target language.

@@ -86,6 +86,8 @@ class Train(Verb):
         from s2s.training.run import TrainOptions, Watch
         from s2s.training.train import Plan
 
+        if self.cpus is not None and self.cpus < 1:
+            raise BadInput(f"--cpus {self.cpus}: at least 1 is needed")
         options = TrainOptions(
             init_from=self.init_from,
             checkpoints=self.checkpoints,
@@ -100,13 +102,15 @@ class Train(Verb):
 
     def run(self) -> None:
         """Train and write the model directory."""
+        import torch
+
         from s2s.training.train import train_in_process
 
         plan = self.plan()
         if self.workers is None and not os.environ.get("RAY_ADDRESS"):
-            if self.cpus is not None and self.cpus < 1:
-                raise BadInput(f"--cpus {self.cpus}: at least 1 is needed")
-            train_in_process(plan, "cuda" if self.gpu else "auto", self.cpus)
+            if self.gpu and not torch.cuda.is_available():
+                raise BadInput("--gpu: torch sees no GPU here")
+            train_in_process(plan, "auto", self.cpus)
             return
         from s2s.distributed.cluster import WorkerResources, parse_workers
         from s2s.distributed.train import train_on_ray

@@ -100,7 +100,9 @@ def naming_variables(message: str, kind: type[Verb], arguments: list[str]) -> st
     for each in _settings(kind, arguments):
         if not each.positional:
             message = re.sub(rf"{each.option}(?![\w-])", each.variable, message)
-        elif not set(each.items) & set(arguments) and any(path in message for path in each.items):
+        elif not set(each.items) & set(arguments) and any(
+            _names(message, path) for path in each.items
+        ):
             message = f"{each.variable}: {message}"
     return message
 
@@ -116,3 +118,8 @@ def _settings(kind: type[Verb], arguments: list[str]) -> Iterator[_Setting]:
                 setting = _Setting(field, kind_of_field, positional, mark.name, value)
                 if given.isdisjoint({setting.option, setting.opposite}):
                     yield setting
+
+
+def _names(message: str, path: str) -> bool:
+    """Return whether a message names a path, as a word of its own."""
+    return re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w-])", message) is not None

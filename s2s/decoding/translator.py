@@ -4,7 +4,7 @@ Shapes: B sentences, S source tokens.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Self, overload
 
@@ -146,9 +146,7 @@ class Translator:
         """
         if isinstance(texts, str):
             return self._translate(self.split([texts]), on_batch)[0]
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("translate takes a str or a list of str")
-        return self._translate(self.split(texts), on_batch)
+        return self._translate(self.split(_texts(texts, "a str or a list of str")), on_batch)
 
     def translate_rows(
         self, rows: list[str], on_batch: Callable[[int], None] = lambda done: None
@@ -298,8 +296,11 @@ class Translator:
         """Return the `decode.n_best` translations of each sentence, best first, with all details.
 
         A sentence without words has one empty translation.
+
+        Raises:
+            TypeError: `sentences` is no list of strings.
         """
-        sentences = list(map(_as_in_corpora, sentences))
+        sentences = list(map(_as_in_corpora, _texts(sentences, "a list of str")))
         ids = self._directory.source.encode(sentences)
         by_sentence = self._search(ids, lambda translated: None, details=True)
         translations = []
@@ -419,3 +420,18 @@ class Translator:
 def _as_in_corpora(sentence: str) -> str:
     """Return a sentence as the rows of a corpus are: trimmed, with spaces for tabs."""
     return sentence.strip().replace("\t", " ")
+
+
+def _texts(texts: object, expected: str) -> list[str]:
+    """Return texts, which may come one by one, as a list.
+
+    Raises:
+        TypeError: they are not the expected ones: strings in an order.
+    """
+    if isinstance(texts, str | Mapping | Set) or not isinstance(texts, Iterable):
+        raise TypeError(f"{expected} is needed, not a {type(texts).__name__}")
+    listed = list(texts)
+    for text in listed:
+        if not isinstance(text, str):
+            raise TypeError(f"{expected} is needed, not a list of {type(text).__name__}")
+    return listed

@@ -23,7 +23,7 @@ from s2s.errors import Failed, Stopped, last_line
 from s2s.files import new_directory, write_text
 from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.provenance import Invocation
-from s2s.runs import claim_folder, interruptible, lock
+from s2s.runs import claimed_folder, interruptible
 from s2s.text.language_pairs import describe_direction
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
@@ -107,19 +107,20 @@ def tune(
     with ExitStack() as stack:
         table = stack.enter_context(SweepTable(space.names))
         table.log(f"from {describe_direction(config.source_language, config.target_language)}")
-        stack.enter_context(cluster(table.log))
         for warning in warnings:
             table.log(f"warning: {warning.text}")
-        workers.require(table.log)
-        folder = claim_folder(out, "sweep.json", description, options.restart)
         out = out.resolve()
+        folder = stack.enter_context(
+            claimed_folder(out, "sweep.json", description, options.restart)
+        )
+        stack.enter_context(cluster(table.log))
+        workers.require(table.log)
         table.log(f"{len(points)} trials in {folder}")
         _Watcher.table, _Watcher.points = table, points
         setup = _Setup(opened.path, configs, points, workers, folder, TrainOptions(watch=watch))
         tuner = _make_tuner(setup)
-        with lock(folder):
-            invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
-            grid = _fit(tuner, len(points))
+        invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
+        grid = _fit(tuner, len(points))
         table.log("scoring the best trial on valid")
         sweep = _export(grid, setup, out, time.perf_counter() - begin)
     table.log(f"best: {describe_point(points[sweep.best])}")

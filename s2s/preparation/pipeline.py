@@ -25,7 +25,7 @@ from s2s.preparation.selection import select_rows
 from s2s.preparation.sources import Source
 from s2s.preparation.stages import STAGES
 from s2s.preparation.writing import library_versions, write_corpus
-from s2s.runs import claim_folder
+from s2s.runs import claimed_folder
 from s2s.text.languages import canonical_code
 
 # Version of the files in a run folder; a run of another one is refused.
@@ -88,22 +88,22 @@ def prepare(
         run["vocabularies"] = [sha256(vocabularies / f"{side}.json") for side in SIDES]
     if "::" in str(out.resolve()):
         raise BadInput(f"--out {out}: the path must not contain ::, which chains file systems")
-    folder = claim_folder(out, MANIFEST, run, restart)
     out = out.resolve()
-    is_new = not _origins_file(folder).exists()
-    runner = Runner(execute, progress)
-    try:
-        job = _open_job(source, config, folder, chunk_rows, progress)
-        selection = select_rows(job, runner)
-        selection.require_rows()
-        manifest = write_corpus(selection, vocabularies, runner)
-    except BadInput:
-        if is_new:  # the same input would fail again
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(out, ignore_errors=True)  # which exists only if `restart` is given
-    selection.job.corpus_folder.replace(out)
-    shutil.rmtree(folder, ignore_errors=True)
+    with claimed_folder(out, MANIFEST, run, restart) as folder:
+        is_new = not _origins_file(folder).exists()
+        runner = Runner(execute, progress)
+        try:
+            job = _open_job(source, config, folder, chunk_rows, progress)
+            selection = select_rows(job, runner)
+            selection.require_rows()
+            manifest = write_corpus(selection, vocabularies, runner)
+        except BadInput:
+            if is_new:  # the same input would fail again
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(out, ignore_errors=True)  # which exists only if `restart` is given
+        selection.job.corpus_folder.replace(out)
+        shutil.rmtree(folder, ignore_errors=True)
     return manifest
 
 

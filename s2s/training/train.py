@@ -18,7 +18,13 @@ from s2s.devices import find_device
 from s2s.errors import BadInput, Failed, Stopped
 from s2s.model.metrics import EpochRecord, RunMetrics, Score
 from s2s.provenance import Invocation
-from s2s.runs import claim_folder, interruptible, lock, requests_to_stop, run_folder
+from s2s.runs import (
+    claimed_folder,
+    interruptible,
+    mark_finished,
+    requests_to_stop,
+    run_folder,
+)
 from s2s.text.language_pairs import describe_direction
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
@@ -120,28 +126,32 @@ class Plan:
         store = run_checkpoints(run_folder(self.out), settings, options.checkpoints, log)
         store.all()
         start = options.init_from and options.init_from.resolve()
+        root = options.checkpoints and store.root
         description = {
             "corpus": self.corpus.sha256,
             "config": self.config.model_dump(mode="json"),
             "start": start and str(start),
-            "checkpoints": options.checkpoints,
+            "checkpoints": root,
         }
-        folder = claim_folder(
-            self.out,
+        out = self.out.resolve()
+        with claimed_folder(
+            out,
             "model.safetensors",
             description,
             options.restart,
             extensible="config.train.epochs",
-        )
-        out = self.out.resolve()
-        with lock(folder):
+        ) as folder:
             if options.restart:
                 store.clear()
+            elif out.exists() and not store.all():
+                raise BadInput(
+                    f"{store.root} has no checkpoint left to train {out} further; --restart starts "
+                    "over and replaces it"
+                )
             FullMemory.forget(folder)
             corpus = {"path": str(self.corpus.path), "sha256": self.corpus.sha256}
             self.invocation.record(folder, corpus)
             log(f"checkpoints: {store.root}")
-            root = options.checkpoints and store.root
             options = replace(options, init_from=start, checkpoints=root)
             job = Job(self.corpus.path, self.config, folder, threads, options)
             finished = _finished(run(job), store, folder)
@@ -150,6 +160,13 @@ class Plan:
                 store, finished.metrics, settings, self.corpus.path, out,
                 time.perf_counter() - self.begin, versions=versions, log=log,
             )  # fmt: skip
+            mark_finished(folder)
+        if (epochs := len(metrics.epochs)) < settings.epochs:
+            patience = settings.patience
+            log(
+                f"stopped early after epoch {epochs}: no better valid loss in {patience} "
+                f"epoch{'s' * (patience != 1)} (--train.patience)"
+            )
         log(f"weights {metrics.weights}; on valid, {metrics.decoding}: {_describe(metrics.scores)}")
         sentences = sum(manifest.references["valid"].values())
         bleu = next(score.score for score in metrics.scores if score.name == "BLEU")

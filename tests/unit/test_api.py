@@ -47,12 +47,17 @@ def test_pairs_become_a_translator(
     assert [translator.translate(text) for text in texts] == list(translations)
     copy = pickle.loads(pickle.dumps(translator))  # noqa: S301
     assert copy.translate(texts) == translations
+    assert translator.translate(text for text in texts) == translations
+    with pytest.raises(TypeError, match="a list of str is needed, not a str"):
+        translator.hypotheses("I am cold.")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a str or a list of str is needed, not a NoneType"):
+        translator.translate(None)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="a str or a list of str"):
         translator.translate([1, 2])  # type: ignore[list-item]
 
-    evaluation = s2s.evaluate(trained.path, prepared_corpus.path, settings={"beam": 2})
+    evaluation = s2s.evaluate(trained.path, prepared_corpus.path, "test", {"beam": 2})
     assert (evaluation.split, evaluation.decoding) == ("test", "beam 2")
-    assert s2s.evaluate(translator, prepared_corpus).loss == evaluation.loss
+    assert s2s.evaluate(translator, prepared_corpus, "test").loss == evaluation.loss
 
 
 def test_a_run_is_tracked_as_wanted_and_stays_the_same_run(
@@ -154,3 +159,17 @@ def test_a_wrong_setting_is_named(
 def test_a_device_that_is_not_there_is_refused(prepared_corpus: s2s.Corpus, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="torch sees no such device"):
         s2s.train(prepared_corpus, tmp_path / "m", "demo", SMALL, device="cuda:9")
+
+
+def test_arguments_in_other_forms_are_taken_or_refused_in_a_line(
+    pairs_file: Path, prepared_corpus: s2s.Corpus, tmp_path: Path
+) -> None:
+    settings = {"corpus.valid": 0.1, "corpus.test": 0.1}
+    made = s2s.prepare(pairs_file, tmp_path / "c", ("en", "fr"), "demo", settings,
+                       columns=(1, 2), quiet=True)  # fmt: skip
+    assert made.manifest.rows == prepared_corpus.manifest.rows
+    for wrong in ({"threads": 0}, {"threads": -1}):
+        with pytest.raises(BadInput, match="at least 1 is needed"):
+            s2s.train(made, tmp_path / "m", "demo", SMALL, **wrong)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="--source: name at least one"):
+        s2s.prepare([], tmp_path / "d", "en-fr")

@@ -68,7 +68,12 @@ def test_a_yaml_file_gives_lists_nested_settings_and_decoding(tmp_path: Path) ->
         ("a.yaml", "a: [", "is not YAML: "),
         ("a.yaml", "- 1", "names and values of options are needed"),
         ("a.yaml", "corpsu: x", "unknown option 'corpsu'; did you mean corpus?"),
-        ("a.yaml", "train: {epohcs: 3}", "train.epohcs: "),
+        ("a.yaml", "train: {epohcs: 3}", "unknown setting train.epohcs; did you mean epochs?"),
+        ("a.yaml", "train: 5", "train: settings are needed, not 5"),
+        ("a.yaml", "train: 5\ntrain.epochs: 2", "train has a value and settings of its own"),
+        ("a.yaml", "train.epochs: 2\ntrain: {epochs: 3}", "train.epochs is there twice"),
+        ("a.yaml", "out: a\nout: b", "out is there twice"),
+        ("a.TOML", "out = ", "is not TOML: "),
         ("a.yaml", "train: {epochs: many}", "train.epochs: "),
         ("a.yaml", "wait: soon", "wait: "),
         ("a.yaml", "preset: bsae", "unknown preset 'bsae'; did you mean base?"),
@@ -82,6 +87,54 @@ def test_a_wrong_file_is_refused_in_one_line(
     assert main(["train", *preset, "--config", str(file)]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_values_are_read_as_on_the_command_line(tmp_path: Path) -> None:
+    text = """preset: demo
+corpus: null
+out: 7
+workers: 2:3
+track: tensorboard
+train.epochs: 2
+train: {batch_size: 16, learning_rate: 1e-3}
+"""
+    verb = parse("train", Train, ["--config", str(written(text, tmp_path / "a.yaml")),
+                                  "--corpus", "c"])  # fmt: skip
+    assert isinstance(verb, Train)
+    assert (verb.corpus, verb.out, verb.workers) == (Path("c"), Path("7"), "2:3")
+    assert verb.track == ("tensorboard",)
+    assert (verb.train.epochs, verb.train.batch_size, verb.train.learning_rate) == (2, 16, 1e-3)
+    text = "source: a.tsv\ncolumns: [1, 2]\nlanguages: en-fr\n"
+    data = parse("prepare", Prepare, ["demo", "--config", str(written(text, tmp_path / "b.yml"))])
+    assert isinstance(data, Prepare)
+    assert (data.source, data.columns) == (("a.tsv",), ("1", "2"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--config", "a.toml", "--config", "b.toml"], ["--config="], ["--config"]]
+)
+def test_one_file_is_named(arguments: list[str]) -> None:
+    with pytest.raises(BadInput, match="--config"):
+        parse("train", Train, ["demo", *arguments])
+
+
+def test_the_options_of_a_corpus_make_the_same_corpus_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    rows = "".join(f"我看见学校{chr(0x4E00 + n)}。\tI see school {n}.\n" for n in range(60))
+    (tmp_path / "data" / "zh.tsv").write_text(rows, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    flags = ["--languages", "zh-en", "--corpus.no-check-languages", "--corpus.valid", "0.1"]
+    assert main(["prepare", "demo", "--source", "data/zh.tsv", *flags, "--out", "one"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = ["prepare", "--config", str(tmp_path / "one" / "config.yaml")]
+    assert main([*again, "--out", "two"]) == 0
+    one, two = (Corpus.open(path) for path in (tmp_path / "one", Path("two")))
+    assert one.manifest.config.text.units != "word"
+    assert two.manifest.config == one.manifest.config
+    assert two.manifest.sha256 == one.manifest.sha256
 
 
 def test_a_file_that_is_not_there_is_named() -> None:

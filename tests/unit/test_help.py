@@ -196,7 +196,7 @@ def test_an_unknown_shell_is_told(capsys: Captured) -> None:
     first, second = capsys.readouterr().err.splitlines()
     assert first == "s2s: missing: shell to print the script for (see s2s completion --help)"
     assert "'tcsh'" in second
-    assert "'bash', 'zsh', 'fish'" in second
+    assert "expected one of bash, zsh, fish, not 'tcsh'" in second
 
 
 def test_completion_is_of_every_verb(tmp_path: Path) -> None:

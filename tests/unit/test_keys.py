@@ -780,3 +780,11 @@ def test_paths_and_settings_are_told_to_who_has_a_key(model_dir: Path, tmp_path:
                     assert "batch_size" in known.json()["models"][0]["decode"]
         with client_of(models) as client:  # where no keys are asked for
             assert str(secret) in client.get("/v1/models").json()["failure"]
+
+
+def test_a_key_cannot_have_the_name_of_the_allowance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["key", "anonymous", "--file", str(tmp_path / "keys")]) == 2
+    assert "anonymous is the allowance's name" in capsys.readouterr().err
+    assert not (tmp_path / "keys").exists()

@@ -81,6 +81,7 @@ def test_a_log_that_was_moved_away_is_made_again(models: Models, tmp_path: Path)
         client.get("/languages")
         until(path.exists)
         assert logged(path, 1)[0][3] == "/languages"
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Runs that are extended, refused or unfinished, and the modes of the files that they leave."""
 
+import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import s2s
 from s2s.cli.main import main
 from s2s.errors import BadInput
 from s2s.model.directory import ModelDirectory
-from s2s.runs import claim_folder
+from s2s.runs import claimed_folder
 from s2s.training.failures import FullMemory
 
 Captured = pytest.CaptureFixture[str]
@@ -40,10 +42,53 @@ def test_a_finished_run_continues_with_more_epochs(corpus: s2s.Corpus, tmp_path:
 
     with pytest.raises(BadInput, match=r"exists already; .* greater --train.epochs trains it fur"):
         train(corpus, tmp_path / "two", train__epochs=4)
-    with pytest.raises(BadInput, match="exists already"):
+    with pytest.raises(BadInput, match=r"train.epochs was 4, and is 3 now"):
         train(corpus, tmp_path / "two", train__epochs=3)
-    with pytest.raises(BadInput, match="exists already"):
+    with pytest.raises(BadInput, match=r"train.seed was 0, and is 7 now"):
         train(corpus, tmp_path / "two", train__epochs=5, train__seed=7)
+    # What continues a finished run may be interrupted: it is resumed, although `two` is there.
+    with (
+        pytest.raises(RuntimeError, match="killed"),
+        claimed_folder(tmp_path / "two", "model.safetensors", extended(tmp_path / "two.run", 6),
+                       restart=False, extensible="config.train.epochs"),
+    ):  # fmt: skip
+        raise RuntimeError("killed")
+    assert train(corpus, tmp_path / "two", train__epochs=6) == [1, 2, 3, 4, 5, 6]
+    shutil.rmtree(tmp_path / "two.run" / "checkpoints")
+    with pytest.raises(BadInput, match=r"has no checkpoint left to train .*two further"):
+        train(corpus, tmp_path / "two", train__epochs=7)
+
+
+def extended(folder: Path, epochs: int) -> dict[str, object]:
+    """The description of the run in a folder, with another number of epochs."""
+    description = json.loads((folder / "run.json").read_bytes())
+    description["config"]["train"]["epochs"] = epochs
+    return dict(description)
+
+
+def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
+    first = {"config": {"train": {"epochs": 3}}}
+    with claimed_folder(tmp_path / "out", "marker", first, restart=False) as folder:
+        (folder / "metrics.jsonl").write_text("{}")
+        before = {file.name: file.read_bytes() for file in folder.iterdir()}
+        for restart, description in ((True, first), (False, extended(folder, 9))):
+            with (
+                pytest.raises(BadInput, match="is in use: another command is working there"),
+                claimed_folder(tmp_path / "out", "marker", description, restart=restart,
+                               extensible="config.train.epochs"),
+            ):  # fmt: skip
+                pass
+        assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    with claimed_folder(tmp_path / "out", "marker", first, restart=True) as folder:
+        assert not (folder / "metrics.jsonl").exists()
+
+
+def test_early_stopping_is_told(corpus: s2s.Corpus, tmp_path: Path, capsys: Captured) -> None:
+    settings = {**SMALL, "train.epochs": 9, "train.patience": 1, "train.learning_rate": 1e-12}
+    done = s2s.train(corpus, tmp_path / "m", "demo", settings, threads=1)
+    said = capsys.readouterr().out
+    assert len(done.metrics.epochs) == 2  # the second is no better
+    assert "stopped early after epoch 2: no better valid loss in 1 epoch (--train.patience)" in said
 
 
 @pytest.mark.parametrize(
@@ -61,10 +106,16 @@ def test_a_refused_run_names_what_differs(
     change: dict[str, object], expected: str, tmp_path: Path
 ) -> None:
     first: dict[str, object] = {"corpus": "a", "config": {"train": {"epochs": 3}}, "source": {}}
-    claim_folder(tmp_path / "out", "marker", first, restart=False)
-    with pytest.raises(BadInput, match="holds another run: ") as caught:
-        claim_folder(tmp_path / "out", "marker", {**first, **change}, restart=False,
-                     extensible="config.train.epochs")  # fmt: skip
+    with claimed_folder(tmp_path / "out", "marker", first, restart=False):
+        pass
+    before = (tmp_path / "out.run" / "run.json").read_text()
+    with (
+        pytest.raises(BadInput, match="holds another run: ") as caught,
+        claimed_folder(tmp_path / "out", "marker", {**first, **change}, restart=False,
+                       extensible="config.train.epochs"),
+    ):  # fmt: skip
+        pass
+    assert (tmp_path / "out.run" / "run.json").read_text() == before
     assert expected in str(caught.value)
     assert str(caught.value).endswith("--restart drops it, or name another --out")
 

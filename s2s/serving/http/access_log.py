@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -41,7 +42,7 @@ class AccessLog:
         else:
             try:
                 os.close(os.open(where, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600))
-                handler = logging.handlers.WatchedFileHandler(where, encoding="ascii", delay=True)
+                handler = _PrivateFile(where, encoding="ascii", delay=True)
             except OSError as error:
                 raise BadInput(f"{where}: {error.strerror}") from None
         self._logger = logging.Logger("s2s.access", logging.INFO)
@@ -75,6 +76,14 @@ class AccessLog:
             for address in _forwarded(scope):
                 return address
         return str(peer)
+
+
+class _PrivateFile(logging.handlers.WatchedFileHandler):
+    """A log file that its owner alone can read, also after it was moved away."""
+
+    def _open(self) -> TextIOWrapper:
+        number = os.open(self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return open(number, "a", encoding=self.encoding)  # noqa: PTH123
 
 
 class AccessLogging:
