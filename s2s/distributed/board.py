@@ -8,6 +8,7 @@ from dataclasses import astuple
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from s2s.console import EpochBar
 from s2s.training.host import Progress
@@ -98,7 +99,9 @@ class BoardClient:
 @contextmanager
 def display(bar: EpochBar) -> Iterator[Any]:
     """Make a board, and show what is posted on it until the end of the block."""
-    board, ended = _Board.remote(), threading.Event()
+    # On the host of this process, without which nobody would see what is posted.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    board, ended = _Board.options(scheduling_strategy=here).remote(), threading.Event()
     shown: Progress | None = None
 
     def show() -> None:

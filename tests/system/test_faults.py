@@ -197,13 +197,13 @@ def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
                 return
         raise AssertionError(f"never said {what!r}: {told}")
 
-    heard("  2/")
+    heard(" 2/150")
     second = add()
     heard("continuing with 2 workers")
     heard("resuming from the checkpoint of step")
     heard("2 workers with 1 thread each")
-    heard("/")
-    heard("/")
+    heard("/150")
+    heard("/150")
     second.kill()
     heard("a worker has failed")
     heard("resuming from the checkpoint of step")
