@@ -73,7 +73,7 @@ class Translator:
         """Load the translator of a model directory.
 
         Raises:
-            BadInput: `path` is no complete model directory.
+            BadInput: `path` is not a complete model directory.
         """
         return cls(ModelDirectory.load(path, device))
 

@@ -26,7 +26,7 @@ def read_config(path: Path) -> Config:
         raise BadInput(f"{path / 'config.json'} cannot be read: {error.strerror}") from None
     except OSError:
         raise BadInput(
-            f"{path} is no model directory: {describe_directory(path, 'config.json')}"
+            f"{path} is not a model directory: {describe_directory(path, 'config.json')}"
         ) from None
     file = ConfigFile.from_json(text, str(path / "config.json"))
     return Config(**{key: getattr(file, key) for key in Config.model_fields})

@@ -46,7 +46,7 @@ class ModelDirectory:
         """Return the model that `path` holds, on a device and in evaluation mode.
 
         Raises:
-            BadInput: `path` is no complete model directory of this version.
+            BadInput: `path` is not a complete model directory of this version.
         """
         config = read_config(path)
         source = Vocabulary.load(path / "source.json")
@@ -69,7 +69,7 @@ class ModelDirectory:
         https://arxiv.org/abs/1706.03762).
 
         Raises:
-            BadInput: one of `paths` is no complete model directory.
+            BadInput: one of `paths` is not a complete model directory.
         """
         directories = [cls.load(path) for path in paths]
         weights = [directory.model.named_weights() for directory in directories]

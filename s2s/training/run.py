@@ -65,7 +65,7 @@ def initial_model_config(init_from: Path, corpus: Corpus) -> ModelConfig:
     """Return the settings of the model that training begins with.
 
     Raises:
-        BadInput: it is no model directory, or the corpus was not prepared with its vocabularies.
+        BadInput: it is not a model directory, or the corpus was not prepared with its vocabularies.
     """
     config = read_config(init_from)
     for side in ("source", "target"):

@@ -180,7 +180,7 @@ def test_a_directory_of_the_wrong_kind_is_called_by_its_name(
         (model_dir / "config.json", "it is a file"),
     ):
         assert main(["translate", str(model), "hello"]) == 2
-        assert complaint(capsys) == f"s2s: {model} is no model directory: {reason}"
+        assert complaint(capsys) == f"s2s: {model} is not a model directory: {reason}"
     flags = ["--corpus", str(model_dir), "--out", str(tmp_path / "out")]
     assert main(["train", "demo", *flags]) == 2
     assert "is not a corpus directory: it is a model directory" in complaint(capsys)

@@ -161,5 +161,5 @@ def test_the_application_says_what_the_model_cannot_do(
         answer = httpx.post(f"{address}/translate", json=body, timeout=20, trust_env=False)
     assert answer.status_code == 400
     assert "sampling with a temperature needs beam 1" in answer.json()["detail"]
-    with pytest.raises(BadInput, match="is no model directory"):
+    with pytest.raises(BadInput, match="is not a model directory"):
         example.create_app(tmp_path / "absent")

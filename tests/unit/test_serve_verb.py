@@ -215,7 +215,7 @@ def test_help_names_the_variables(capsys: pytest.CaptureFixture[str]) -> None:
         ("S2S_HOST", "0.0.0.0", "S2S_HOST 0.0.0.0 can be reached by others: give --keys"),  # noqa: S104
         ("S2S_KEYS", "/no/keys", "S2S_KEYS /no/keys: no such file"),
         ("S2S_SLOTS", "0", "S2S_SLOTS: must be greater than 0"),
-        ("S2S_MODELS", "/no/model", "S2S_MODELS: /no/model is no model directory"),
+        ("S2S_MODELS", "/no/model", "S2S_MODELS: /no/model is not a model directory"),
     ],
 )
 def test_a_bad_value_of_a_variable_is_told_with_its_name(

@@ -85,7 +85,7 @@ class Models:
         A directory whose files have not changed is not loaded again.
 
         Raises:
-            BadInput: one of them is no model directory, or two are of the same languages.
+            BadInput: one of them is not a model directory, or two are of the same languages.
             Failed: the process of a model ended as it started.
         """
         with self._exchange:
