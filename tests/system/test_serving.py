@@ -220,7 +220,7 @@ def texts(pairs: Pairs) -> list[str]:
     return [source for source, _ in pairs]
 
 
-@pytest.mark.parametrize("killed", ["replica", "its model"])
+@pytest.mark.parametrize("killed", ["replica", pytest.param("its model", marks=pytest.mark.slow)])
 def test_a_replica_that_is_killed_loses_no_request(
     killed: str, service: Service, texts: list[str], model_dir: Path
 ) -> None:
@@ -421,6 +421,7 @@ def test_for_others_haproxy_alone_listens_and_answers_while_models_load(model_di
         server.wait(60)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="sockets are listed on Linux")
 def test_a_laptop_listens_on_loopback_alone(model_dir: Path, tmp_path: Path) -> None:
     """Ray's own ports, replicas, HAProxy and metrics included; and what its operator sees."""

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from s2s.training.trackers.json_lines import read_samples
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, s2s
 from tests.system.conftest import HurtRun
 
 WORDS = ["red", "blue", "old", "new", "big", "small", "dog"]
@@ -125,8 +125,9 @@ def test_more_workers_than_a_fixed_cluster_holds_are_refused_at_once(
 
 
 def test_a_model_is_tuned_further_on_another_corpus_until_its_loss_is_no_number(
-    cluster: Cluster, two_workers: Path, tmp_path: Path
+    two_workers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)  # in this process
     (tmp_path / "more.txt").write_text(
         "".join(f"The {a} {b} dog.\tLe dog {b} {a}.\n" for a in WORDS for b in WORDS)
     )
@@ -135,19 +136,19 @@ def test_a_model_is_tuned_further_on_another_corpus_until_its_loss_is_no_number(
         "--out", tmp_path / "corpus",
         "--text.source-normaliser", "same",
     )  # fmt: skip
-    done = cluster.s2s(*prepare)
+    done = s2s(*prepare)
     assert done.code == 0, done.err
     train = (
         "train", "demo", "--corpus", tmp_path / "corpus", "--out", tmp_path / "tuned",
         "--init-from", two_workers, "--train.log-steps", 1, "--train.learning-rate", "1e38",
     )  # fmt: skip
-    refused = cluster.s2s(*train)
+    refused = s2s(*train)
     assert refused.code == 2
     assert f"--vocabularies {two_workers}" in refused.err
 
-    done = cluster.s2s(*prepare, "--vocabularies", two_workers, "--restart")
+    done = s2s(*prepare, "--vocabularies", two_workers, "--restart")
     assert done.code == 0, done.err
-    done = cluster.s2s(*train)
+    done = s2s(*train)
     assert done.code == 1
     assert "--train.learning-rate" in done.err
     assert not (tmp_path / "tuned").exists()

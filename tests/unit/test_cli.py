@@ -119,11 +119,11 @@ def broken(model_dir: Path, tmp_path: Path) -> Path:
         (["tune", "demo", "--corpus", "c", "--out", "m", "--gpu-share", "0.5"], "--gpu and one"),
         (["translate"], "missing: model directory"),
         (["translate", "/no/such/model", "a", "--device", "tpu"], "tpu"),
-        (["translate", "/no/such/model"], "no model directory"),
+        (["translate", "/no/such/model"], "not a model directory"),
         (["translate", "/no/such/model", "a", "b"], "b"),
-        (["evaluate", "/no/such/model", "--corpus", "/no/such/corpus"], "no model directory"),
+        (["evaluate", "/no/such/model", "--corpus", "/no/such/corpus"], "not a model directory"),
         (["evaluate", "m", "--corpus", "c", "--split", "dev"], "dev"),
-        (["serve", "/no/such/model"], "no model directory"),
+        (["serve", "/no/such/model"], "not a model directory"),
         (["serve", "/no/such/model", "--port", "http"], "port"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -605,7 +605,7 @@ def test_a_config_of_another_size_than_the_weights_is_bad_input(
 
 def test_a_corpus_is_no_model(corpus: Corpus, capsys: Captured) -> None:
     assert main(["translate", str(corpus.path), "I see trees."]) == 2
-    assert "no model directory" in complaint(capsys)
+    assert "not a model directory" in complaint(capsys)
 
 
 # ---- evaluate -----------------------------------------------------------------------------------

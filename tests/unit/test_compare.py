@@ -144,7 +144,7 @@ def test_a_path_of_neither_a_model_nor_a_file_is_bad_input(
 ) -> None:
     with pytest.raises(BadInput, match="no such"):
         compare_paths(model_dir, tmp_path / "absent", corpus)
-    with pytest.raises(BadInput, match="no model directory"):
+    with pytest.raises(BadInput, match="not a model directory"):
         compare_paths(model_dir, tmp_path, corpus)
 
 

@@ -117,5 +117,5 @@ def test_a_run_begins_with_a_model_of_its_corpus_vocabularies_alone(
     other = prepared([(f"word{n} one", f"mot{n} un") for n in range(40)])
     with pytest.raises(BadInput, match=f"--vocabularies {model_dir}"):
         initial_model_config(model_dir, other)
-    with pytest.raises(BadInput, match="no model directory"):
+    with pytest.raises(BadInput, match="not a model directory"):
         initial_model_config(tmp_path, corpus)
