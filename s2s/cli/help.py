@@ -55,7 +55,7 @@ def explain(verb: str, kind: type[Verb], preset: str | None) -> str:
     lines += _paragraphs(inspect.getdoc(kind) or "", width)
     if sections and preset is None:
         *others, last = PRESETS
-        named = f"PRESET is {', '.join(others)} or {last}. The defaults below are those of"
+        named = f"PRESET is {', '.join(others)} or {last}. The defaults below are the values of"
         lines += ["", *_wrapped(f"{named} {EXAMPLE}.", width)]
     for group in listed:
         positional = [each for each in group.options if each.is_positional]

@@ -91,7 +91,8 @@ class Tune(Verb):
         Raises:
             BadInput: a setting is unknown or given twice, or a value is wrong.
         """
-        from s2s.tuning.space import Dimension, Space, parse_dimension, read_space
+        from s2s.tuning.dimension import Dimension, parse_dimension, read_space
+        from s2s.tuning.space import Space
 
         config = Config(model=self.model, train=self.train, decode=self.decode)
         dimensions = [parse_dimension(text, config) for text in self.search]

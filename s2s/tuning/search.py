@@ -5,7 +5,8 @@ from typing import Literal
 import numpy as np
 
 from s2s.errors import BadInput
-from s2s.tuning.space import Dimension, Point, Space, Value
+from s2s.tuning.dimension import Dimension, Value
+from s2s.tuning.space import Point, Space
 
 Searcher = Literal["grid", "random"]
 

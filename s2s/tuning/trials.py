@@ -8,7 +8,7 @@ from pydantic import model_serializer, model_validator
 
 from s2s.config import Section
 from s2s.model.metrics import EpochRecord
-from s2s.tuning.space import Value
+from s2s.tuning.dimension import Value
 
 _BEST = "best_"  # before the names of the best epoch's record
 

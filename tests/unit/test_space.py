@@ -7,8 +7,9 @@ import pytest
 from s2s.config import Config
 from s2s.errors import BadInput
 from s2s.presets import PRESETS
+from s2s.tuning.dimension import Dimension, parse_dimension, read_space
 from s2s.tuning.search import choose_points
-from s2s.tuning.space import Dimension, Space, describe_point, parse_dimension, read_space
+from s2s.tuning.space import Space, describe_point
 
 SEED, BASE = PRESETS["seed"](), PRESETS["base"]()
 
