@@ -22,7 +22,6 @@ class Invocation:
     """A call of a verb, as it is kept with what the verb makes."""
 
     options: str  # all of them as YAML, which --config reads
-    command: tuple[str, ...] = ()  # the words of the command line
 
     def record(self, folder: Path, corpus: Mapping[str, str]) -> None:
         """Write `config.yaml`, and add a line to `sessions.jsonl`.
@@ -33,7 +32,7 @@ class Invocation:
         """
         session = {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": self.command or sys.argv,
+            "command": sys.argv,
             "directory": str(Path.cwd()),
             "corpus": dict(corpus),
             "versions": {"s2s": __version__, "python": platform.python_version(), **_versions()},

@@ -134,7 +134,7 @@ def defaults(
     """
     hints = get_type_hints(kind, include_extras=True)
     own = {field.name: field for field in fields(kind) if field.name not in NOT_OPTIONS}
-    # Options of a group of their own, such as those of decoding, stand among the verb's.
+    # Options of a group of their own, such as the decoding settings, stand among the verb's.
     annotations = {name: getattr(hints[name], "__metadata__", ()) for name in own}
     groups = {name: group for name in own if (group := group_of(annotations[name])) is not None}
     known = {*own, *(inner.name for group in groups.values() for inner in fields(group))}
@@ -166,7 +166,7 @@ def _is_required(field: Any) -> bool:
 
 
 def _merged(before: Any, after: Any) -> Any:
-    """Return nested mappings with the values of `after` in place of those of `before`."""
+    """Return nested mappings in which the values of `after` replace the values of `before`."""
     if not (isinstance(before, dict) and isinstance(after, dict)):
         return after
     return {**before, **{key: _merged(before.get(key), value) for key, value in after.items()}}

@@ -1,8 +1,8 @@
 """Warnings: what the numbers of a corpus, a run or an evaluation say is probably wrong.
 
 There is a function for each. `prepare` keeps the warnings of the corpus in the manifest; `prepare`,
-`inspect` and `train` show them. `train` also shows those of settings that do not fit the corpus,
-and with `evaluate` and `compare` those of scores. A warning says what was found and which option
+`inspect` and `train` show them. `train` also warns of settings that do not fit the corpus, and, as
+`evaluate` and `compare` do, of uncertain scores. A warning says what was found and which option
 changes it; what cannot work at all is refused instead.
 """
 

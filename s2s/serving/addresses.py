@@ -27,7 +27,7 @@ def url(host: str, port: int) -> str:
 def bound_socket(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address and does not listen yet.
 
-    `::` is every address of this host, those of IPv4 as well.
+    `::` is every address of this host, with IPv4 as well.
 
     Raises:
         BadInput: the address cannot be listened on.
