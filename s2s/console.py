@@ -6,12 +6,10 @@ Progress is live bars and tables on a terminal, and plain lines elsewhere.
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from rich.console import Console
-from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,7 +17,6 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 # Characters that do not belong to a line of text: control characters of C0 and C1, line and
 # paragraph separators, those that override or embed a direction, and halves of surrogate pairs.
@@ -170,90 +167,3 @@ class StageBars:
     def log(self, text: str) -> None:
         """Print a line that stays, above the bar."""
         self._bars.console.print(_printable_lines(text), markup=False, emoji=False)
-
-
-@dataclass(frozen=True)
-class TrialProgress:
-    """A trial of a sweep at the end of an epoch."""
-
-    epoch: int
-    valid_loss: float
-    valid_token_accuracy: float
-    pairs_per_second: float
-
-
-class SweepTable:
-    """A live table of the trials of a sweep; where there is no terminal, a line for each event.
-
-    Args:
-        settings: dotted names of the settings that vary.
-    """
-
-    def __init__(self, settings: Sequence[str]) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._settings = settings
-        self._rows: dict[int, list[str]] = {}
-        self._live = Live(console=self._console, refresh_per_second=2)
-
-    def __enter__(self) -> "SweepTable":
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def show(
-        self,
-        trial: int,
-        values: Mapping[str, object],
-        state: str,
-        progress: TrialProgress | None = None,
-    ) -> None:
-        """Show the state of a trial, and what its last epoch was like if it has ended one.
-
-        Args:
-            trial: number of the trial, from 0.
-            values: of the settings that the trial varies.
-        """
-        shown = [_value(values.get(name, "")) for name in self._settings]
-        row = self._rows.setdefault(trial, [str(trial + 1), "", *shown, "", "", "", ""])
-        row[1] = state
-        if progress is not None:
-            row[-4:] = [
-                str(progress.epoch),
-                f"{progress.valid_loss:.4f}",
-                f"{progress.valid_token_accuracy:.4f}",
-                f"{progress.pairs_per_second:,.0f}",
-            ]
-        if self._console.is_terminal:
-            self._live.update(self._table())
-        else:
-            settings = zip(self._settings, shown, strict=True)
-            line = f"trial {trial + 1}  " + "  ".join(
-                f"{name.rpartition('.')[2]} {value}" for name, value in settings if value
-            )
-            epoch, loss, accuracy, _ = row[-4:]
-            if epoch:
-                line += f"  epoch {epoch}  valid loss {loss}  token accuracy {accuracy}"
-            self.log(f"{line}  {state}")
-
-    def log(self, text: str) -> None:
-        """Print a line that stays, above the table."""
-        self._console.print(_printable_lines(text), markup=False, emoji=False)
-
-    def _table(self) -> Table:
-        table = Table()
-        names = [name.rpartition(".")[2] for name in self._settings]
-        for heading in (
-            "trial", "state", *names, "epoch", "valid loss", "token accuracy", "pairs/s"
-        ):  # fmt: skip
-            table.add_column(heading, justify="left" if heading == "state" else "right")
-        for row in self._rows.values():
-            table.add_row(*row)
-        return table
-
-
-def _value(value: object) -> str:
-    """Return the value of a setting as text that fits a column."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -25,6 +25,8 @@ def claimed_folder(
     restart: bool,
     *,
     extensible: str = "",
+    free: str = "",
+    extends: str = "",
 ) -> Iterator[Path]:
     """Yield the run folder of `out`, made if need be, which no other process uses in the block.
 
@@ -38,6 +40,8 @@ def claimed_folder(
         restart: drop what is in the folder, and let `out` be replaced.
         extensible: dotted name of a number in the description that may be greater than in
             `run.json`: the run then continues, even if it has finished.
+        free: section of the description in which anything may differ from `run.json`, likewise.
+        extends: what makes a finished run continue, in words.
 
     Raises:
         BadInput: `out` is there already, is a URI, or the folder is in use or holds another run.
@@ -63,7 +67,7 @@ def claimed_folder(
             if restart:
                 _empty(folder)
             else:
-                _require_same(out, folder, run, extensible)
+                _require_same(out, folder, run, extensible, free, extends)
             text = json.dumps(run, indent=2) + "\n"
             (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
         except OSError as error:
@@ -80,7 +84,9 @@ def mark_finished(folder: Path) -> None:
     shutil.copyfile(folder / _DESCRIPTION, folder / _FINISHED)
 
 
-def _require_same(out: Path, folder: Path, run: dict[str, object], extensible: str) -> None:
+def _require_same(
+    out: Path, folder: Path, run: dict[str, object], extensible: str, free: str, extends: str
+) -> None:
     """Check that a run may continue in a folder.
 
     Raises:
@@ -96,6 +102,7 @@ def _require_same(out: Path, folder: Path, run: dict[str, object], extensible: s
         (name, before, now)
         for name, before, now in _differences(earlier, run)
         if not (name == extensible and isinstance(before, int) and now > before)
+        and not (free and name.startswith(f"{free}."))
     ]
     if refusing:
         named = "; ".join(_describe_difference(*difference) for difference in refusing[:3])
@@ -105,7 +112,7 @@ def _require_same(out: Path, folder: Path, run: dict[str, object], extensible: s
         )
     finished = read_description(folder, _FINISHED) or earlier
     if out.exists() and finished == run:
-        more = f"; a greater --{_setting(extensible)} trains it further" if extensible else ""
+        more = f"; {extends}" if extends else ""
         raise BadInput(f"{out} exists already; {replaces}{more}")
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from s2s.tuning.space import Space
 
 
+_TRIALS = 10  # where nothing else says how many
+
+
 @dataclass(frozen=True)
 class Tune(Verb):
     """Sweep settings of the model and its training on Ray Tune; OUT/best is the best model."""
@@ -43,11 +46,41 @@ class Tune(Verb):
     embedding_sizes: tuple[int, ...] = ()
     """Values of model.embedding_size to try; 32, 64 and 128 if nothing else is varied."""
 
-    searcher: Literal["grid", "random"] = "random"
-    """Points to try: all of them (`grid`, in which ranges need steps), or --trials of them."""
+    searcher: Literal["grid", "random", "optuna"] = "random"
+    """How points are chosen: all of them (`grid`, in which ranges need steps), at random, or by
+    Optuna from the results so far (the multivariate tree-structured Parzen estimator)."""
 
-    trials: int = 4
-    """Random points to try, without repetition where they can be counted, drawn by train.seed."""
+    scheduler: Literal["none", "asha", "median"] = "asha"
+    """What stops poor trials early: successive halving (`asha`), the median of the others, or
+    nothing."""
+
+    objective: Literal["token_accuracy", "loss", "bleu", "chrf"] = "token_accuracy"
+    """What trials are compared by, on `valid`. BLEU and chrF are of greedy translations, which each
+    epoch waits for."""
+
+    cost: Literal["parameters", "words_per_second"] | None = None
+    """Second objective for `--searcher optuna`: a small model, or a fast one."""
+
+    trials: int | None = None
+    """Points to try, those of earlier sessions included. None is all of a grid, no limit with
+    --budget, and else 10."""
+
+    budget: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Limit after which the sweep ends, over all of its sessions: a time such as 30m or 1h30m,
+    200epochs or 50Mtokens of all trials together. May be repeated."""
+
+    seeds: int = 1
+    """Seeds that each point is trained with, one after the other; a score is the mean over them."""
+
+    retrain: int = 0
+    """Seeds to train the best point with again at the end; `best` is the best of them."""
+
+    retrain_epochs: int | None = None
+    """Epochs of --retrain; None is train.epochs."""
+
+    concurrent: int | None = None
+    """Trials at the same time, at most; None is as many as the cluster has room for. A greater
+    number makes an autoscaling cluster grow."""
 
     workers: int = 1
     """Ray workers of each trial."""
@@ -72,7 +105,7 @@ class Tune(Verb):
         """Sweep, and write the best model directory."""
         from s2s.distributed.cluster import WorkerResources, parse_workers
         from s2s.distributed.tune import SweepOptions, tune
-        from s2s.tuning.search import choose_points
+        from s2s.tuning.budget import Budget
 
         workers = WorkerResources(
             *parse_workers(str(self.workers)),
@@ -80,9 +113,14 @@ class Tune(Verb):
             gpu_share=self.gpu_share,
             wait=self.wait,
         )
-        space = self._space()
-        points = choose_points(space, self.searcher, self.trials, self.train.seed)
-        options = SweepOptions(space, points, self.track, self.restart)
+        trials, budget = self.trials, Budget.parse(self.budget)
+        if trials is None and self.searcher != "grid" and not budget.is_limited:
+            trials = _TRIALS
+        options = SweepOptions(
+            self._space(), self.searcher, self.scheduler, self.objective, self.cost, trials, budget,
+            self.seeds, self.retrain, self.retrain_epochs, self.concurrent, self.track,
+            self.restart,
+        )  # fmt: skip
         tune(self.corpus, self.out, workers, options, Invocation(config_text(self)))
 
     def _space(self) -> "Space":

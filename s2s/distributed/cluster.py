@@ -119,6 +119,14 @@ class WorkerResources:
         """The resources of a worker, by Ray's names."""
         return {"CPU": float(self.cpus), **({"GPU": self.gpu_share} if self.gpu else {})}
 
+    def groups(self) -> int:
+        """Return how many groups of so many workers the whole cluster has room for."""
+        total = ray.cluster_resources()
+        return min(
+            int(total.get(kind, 0) / (self.number * amount) + 1e-6)  # five fifths are one
+            for kind, amount in self.each.items()
+        )
+
     def require(self, log: Callable[[str], None]) -> None:
         """Return once the cluster has the resources of the workers.
 

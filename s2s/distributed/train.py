@@ -24,7 +24,7 @@ from s2s.distributed.board import display, is_reachable, request_stop
 from s2s.distributed.cluster import WorkerResources, cluster, set_address_for_train
 from s2s.distributed.elastic import GroupRestarts
 from s2s.distributed.rendezvous import listen_on_loopback, open_store
-from s2s.distributed.worker import work
+from s2s.distributed.worker import Report, last_epoch, work
 from s2s.errors import Failed, Stopped, last_line
 from s2s.files import write_text
 from s2s.runs import interruptible, requests_to_stop
@@ -57,6 +57,7 @@ def make_trainer(
     board: Any = None,
     callbacks: Sequence[Any] = (),
     max_failures: int = 10,
+    report: Report = last_epoch,
 ) -> TorchTrainer:
     """Return the Ray trainer of a run.
 
@@ -65,6 +66,7 @@ def make_trainer(
         callbacks: of Ray Train, besides our own.
         max_failures: times that a group of workers is restarted after one of it has gone; those
             of preempted nodes are not counted.
+        report: returns what Ray Train, and so the callbacks, get after each epoch.
     """
     set_address_for_train()
     elastic = workers.most is not None
@@ -72,7 +74,7 @@ def make_trainer(
     shutil.rmtree(job.folder / "ray", ignore_errors=True)
     listener = GroupRestarts(board, elastic=elastic)
     return TorchTrainer(
-        partial(work, job, board),
+        partial(work, job, board, report),
         scaling_config=ScalingConfig(
             num_workers=(workers.number, workers.most or 0) if elastic else workers.number,
             use_gpu=workers.gpu,

@@ -1,75 +1,105 @@
-"""A sweep on Ray Tune; each trial is a Ray Train run."""
+"""A sweep on Ray Tune, from a corpus directory to the best model directory."""
 
+import logging
 import os
-import time
+import shutil
+import statistics
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
 
 import ray
 import ray.tune
-from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.schedulers import ASHAScheduler
+import torch
 
 from s2s.config import Config
-from s2s.console import SweepTable, TrialProgress
 from s2s.corpus import Corpus
 from s2s.corpus.warnings import run_warnings
-from s2s.distributed import ray_internals
+from s2s.distributed import sweep_hooks
 from s2s.distributed.cluster import WorkerResources, cluster
-from s2s.distributed.train import make_trainer
-from s2s.errors import Failed, Stopped, last_line
+from s2s.distributed.sweep_hooks import Scheduler
+from s2s.distributed.trial import TrialSetup, trainable, with_seed
+from s2s.errors import BadInput, Failed, Stopped
 from s2s.files import new_directory, write_text
-from s2s.model.metrics import EpochRecord, RunMetrics
+from s2s.model.directory import ModelDirectory
+from s2s.model.metrics import RunMetrics
 from s2s.provenance import Invocation
-from s2s.runs import claimed_folder, interruptible
+from s2s.runs import claimed_folder, interruptible, mark_finished
 from s2s.text.language_pairs import describe_direction
-from s2s.training.checkpoints import Checkpoints
 from s2s.training.export import export
-from s2s.training.job import Job, RunFailed, RunRefused
 from s2s.training.run import TrainOptions, Watch, run_checkpoints, run_config
-from s2s.training.schedule import stops_early
+from s2s.tuning.budget import Budget
+from s2s.tuning.dimension import Dimension
+from s2s.tuning.objective import Objective, is_maximised, needs_translations
+from s2s.tuning.records import Records
+from s2s.tuning.search import ListedSearch, PointSearch, Searcher, grid, random_points
 from s2s.tuning.space import Point, Space, describe_point
-from s2s.tuning.trials import Sweep, Trial
+from s2s.tuning.study import JOURNAL, Cost, Goals, OptunaSearch, StudyLog, importances
+from s2s.tuning.sweep_run import SweepRun, best_trial
+from s2s.tuning.sweep_table import SweepTable
+from s2s.tuning.trials import SWEEP, Axis, Sweep, Trial
 
-_REASON = "failed.txt"  # in the folder of a trial that failed for a reason of its own
+CSV = "sweep.csv"
 
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What a sweep tries, and how its trials are tracked."""
+    """What a sweep tries, compares and spends.
+
+    Raises:
+        BadInput: a number is out of range, or options do not go with each other.
+    """
 
     space: Space
-    points: list[Point]  # of the trials, in their order
+    searcher: Searcher = "random"
+    scheduler: Scheduler = "asha"
+    objective: Objective = "token_accuracy"
+    cost: Cost | None = None  # second objective
+    trials: int | None = None  # None for no limit
+    budget: Budget = field(default_factory=Budget)
+    seeds: int = 1  # that each point is trained with
+    retrain: int = 0  # seeds that the best point is trained with again
+    retrain_epochs: int | None = None  # None for as many as a trial has
+    concurrent: int | None = None  # trials at a time; None for as many as the cluster holds
     track: tuple[str, ...] = ("tensorboard",)  # as of `s2s.training.run.Watch`
     restart: bool = False  # drop what an earlier sweep has left
 
+    def __post_init__(self) -> None:
+        for name, number, least in (
+            ("trials", self.trials, 1), ("seeds", self.seeds, 1), ("retrain", self.retrain, 0),
+            ("retrain-epochs", self.retrain_epochs, 1), ("concurrent", self.concurrent, 1),
+        ):  # fmt: skip
+            if number is not None and number < least:
+                raise BadInput(f"--{name} {number}: at least {least} is needed")
+        if self.cost is not None and self.searcher != "optuna":
+            raise BadInput(f"--cost {self.cost} needs --searcher optuna")
+        if self.searcher == "grid":
+            self.space.points()
 
-@dataclass(frozen=True)
-class _Setup:
-    """What all trials of a sweep share."""
+    @property
+    def goals(self) -> Goals:
+        """What the sweep optimises."""
+        return Goals(maximised=is_maximised(self.objective), cost=self.cost)
 
-    corpus: Path
-    configs: list[Config]  # of the trials, by their numbers
-    points: list[Point]  # what each of them differs in
-    workers: WorkerResources  # of each trial
-    folder: Path  # of the sweep's run
-    options: TrainOptions  # of each trial
+    def search(self) -> PointSearch:
+        """Return what chooses the points."""
+        seed = self.space.config.train.seed
+        match self.searcher:
+            case "grid":
+                return ListedSearch(grid(self.space))
+            case "random":
+                return ListedSearch(random_points(self.space, seed))
+            case "optuna":
+                return OptunaSearch(self.space, self.goals, seed)
 
-    def trial_folder(self, number: int) -> Path:
-        """Return the folder of a trial's run."""
-        return self.folder / "trials" / f"{number:04}"
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A trial that has trained for an epoch or more."""
-
-    number: int  # of the trial
-    checkpoints: Checkpoints
-    metrics: RunMetrics  # of its best checkpoint
-    best: EpochRecord
+    def changeable(self) -> dict[str, object]:
+        """Return all options with which a sweep may be extended, for JSON."""
+        names = (
+            "searcher", "scheduler", "cost", "trials", "seeds", "retrain", "retrain_epochs",
+        )  # fmt: skip
+        space = [str(asdict(dimension)) for dimension in self.space.dimensions]
+        budget = {name: str(limit) for name, limit in asdict(self.budget).items()}
+        return {name: getattr(self, name) for name in names} | {"space": space, "budget": budget}
 
 
 def tune(
@@ -79,224 +109,276 @@ def tune(
     options: SweepOptions,
     invocation: Invocation,
 ) -> None:
-    """Train a model at each point, ending the poor ones early (ASHA, Li et al., 2020).
+    """Train a model at each point that the search chooses, ending poor ones early.
 
-    Makes `out` with `sweep.json` and the model directory `best`. The trials' runs are in `OUT.run`.
-    If that holds the same sweep already, it is resumed.
+    Makes `out` with `sweep.json`, a table, a page, Optuna's storage and the model directory `best`.
+    The trials' runs are in `OUT.run`. If that holds the same sweep already, it is resumed, or
+    extended by further trials, seeds, epochs or values of settings.
 
     Raises:
         BadInput: as `train`.
-        Failed: every trial failed.
+        Failed: no trial reached the end of an epoch.
         Stopped: the sweep was interrupted and can be resumed.
     """
-    begin = time.perf_counter()
-    watch = Watch(options.track)
+    opened, base, out = Corpus.open(corpus.resolve()), options.space.config, out.resolve()
+    config = run_config(opened, base.model, base.train, base.decode)
+    options = replace(options, space=replace(options.space, config=config))
+    watch = Watch(
+        options.track, samples=0, bleu_every=1 if needs_translations(options.objective) else None
+    )
     watch.check()
-    opened, space, points = Corpus.open(corpus.resolve()), options.space, options.points
-    chosen = [space.config_of(point) for point in points]
-    configs = [run_config(opened, each.model, each.train, each.decode) for each in chosen]
+    trainer = _Trainer(opened, workers, TrainOptions(watch=watch))
+    for point in options.space.corners(_MOST_CORNERS):
+        trainer.parameters(options.space, point)
     description = {
         "corpus": opened.sha256,
-        "config": run_config(
-            opened, space.config.model, space.config.train, space.config.decode
-        ).model_dump(mode="json"),
-        "points": points,
+        "config": config.model_dump(mode="json"),
+        "objective": options.objective,
+        "search": options.changeable(),
     }
-    warnings = (*opened.manifest.warnings, *run_warnings(opened.manifest, configs[0]))
-    config = configs[0]
+    warnings = (*opened.manifest.warnings, *run_warnings(opened.manifest, config))
     with ExitStack() as stack:
-        table = stack.enter_context(SweepTable(space.names))
+        table = stack.enter_context(SweepTable(options.objective))
         table.log(f"from {describe_direction(config.source_language, config.target_language)}")
         for warning in warnings:
             table.log(f"warning: {warning.text}")
-        out = out.resolve()
         folder = stack.enter_context(
-            claimed_folder(out, "sweep.json", description, options.restart)
+            claimed_folder(
+                out,
+                SWEEP,
+                description,
+                options.restart,
+                extensible="config.train.epochs",
+                free="search",
+                extends="more --trials, a greater --budget or other values of --search extend it",
+            )
         )
         stack.enter_context(cluster(table.log))
         workers.require(table.log)
-        table.log(f"{len(points)} trials in {folder}")
-        _Watcher.table, _Watcher.points = table, points
-        setup = _Setup(opened.path, configs, points, workers, folder, TrainOptions(watch=watch))
-        tuner = _make_tuner(setup)
         invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
-        grid = _fit(tuner, len(points))
-        table.log("scoring the best trial on valid")
-        sweep = _export(grid, setup, out, time.perf_counter() - begin)
-    table.log(f"best: {describe_point(points[sweep.best])}")
+        table.log(f"trials in {folder / 'trials'}")
+        sweep = _sweep(trainer, options, folder, out, table)
+        mark_finished(folder)
     for warning in warnings:
         table.log(f"warning: {warning.text}")
+    best = sweep.best_trial
+    table.log(f"best: trial {best.number}, {describe_point(best.settings)}")
     table.log(f"model directory: {out / 'best'}")
+    table.log(f"serve it with: s2s serve --local {out / 'best'}")
 
 
-def _fit(tuner: ray.tune.Tuner, trials: int) -> ray.tune.ResultGrid:
-    """Run the trials to their end.
-
-    Raises:
-        Stopped: Ctrl-C was pressed, or SIGTERM sent.
-    """
-    # Tune's own handler would end the sweep as if it were complete.
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    try:
-        with interruptible():
-            return tuner.fit()
-    except Stopped:
-        ended = len(_Watcher.ended)
-        raise Stopped(
-            f"stopped: {ended} of {trials} trials have ended; run the same command again to resume"
-        ) from None
+_MOST_CORNERS = 256  # models that are sized before anything starts
 
 
-def _make_tuner(setup: _Setup) -> ray.tune.Tuner:
-    trainable = ray.tune.with_resources(
-        ray.tune.with_parameters(_trial, setup=setup),
-        # A trial's own process only waits for its workers. Any share of a CPU that it held would
-        # be missing for them: two trials of one worker each would not fit on two CPUs.
-        {ray_internals.HEAD_NODE: 0.001},
-    )
-    if ray.tune.Tuner.can_restore(setup.folder / "tune"):
-        return ray.tune.Tuner.restore(str(setup.folder / "tune"), trainable, resume_errored=True)
-    total, workers = ray.cluster_resources(), setup.workers
-    at_once = min(
-        int(total.get(kind, 0) / (workers.number * each) + 1e-6)  # five fifths are one
-        for kind, each in workers.each.items()
-    )
-    return ray.tune.Tuner(
-        trainable,
-        param_space={"number": ray.tune.grid_search(list(range(len(setup.points))))},
-        tune_config=ray.tune.TuneConfig(
-            metric="valid_loss",
-            mode="min",
-            scheduler=ASHAScheduler(
-                time_attr="epoch", max_t=max(each.train.epochs for each in setup.configs)
+@dataclass(frozen=True)
+class _Trainer:
+    """What trains the trials of a sweep, and its best point again."""
+
+    corpus: Corpus
+    workers: WorkerResources  # of each trial
+    runs: TrainOptions
+
+    def parameters(self, space: Space, point: Point) -> int:
+        """Return the number of weights of a point's model.
+
+        Raises:
+            BadInput: the corpus does not have what the model needs.
+        """
+        with torch.device("meta"):  # without memory, and without drawing random numbers
+            directory = ModelDirectory.new(
+                space.config_of(point), self.corpus.source, self.corpus.target
+            )
+        return sum(weight.numel() for weight in directory.model.parameters())
+
+    def train(
+        self, options: SweepOptions, records: Records, journal: Path, table: SweepTable
+    ) -> list[Trial]:
+        """Run trials to their end, those of earlier sessions included, and return them.
+
+        Raises:
+            Stopped: Ctrl-C was pressed, or SIGTERM sent.
+        """
+        past = [trial for trial in records.load() if trial.status != "running"]
+        maximised = is_maximised(options.objective)
+        sweep = SweepRun(
+            options.space, options.search(), options.objective, records,
+            seeds=options.seeds, trials=options.trials, budget=options.budget,
+            log=StudyLog(journal, options.space, options.goals, past),
+            parameters_of=lambda point: self.parameters(options.space, point),
+            changed=table.show,
+        )  # fmt: skip
+        table.begin(sweep, options.budget, options.trials, maximised=maximised)
+        setup = TrialSetup(
+            self.corpus.path, options.space, options.objective, options.seeds, self.workers,
+            records, self.runs,
+        )  # fmt: skip
+        scheduler = sweep_hooks.make_scheduler(
+            options.scheduler, options.space, maximised=maximised, past=past
+        )
+        scratch = records.folder / "tune"  # what Tune writes, which nothing reads
+        shutil.rmtree(scratch, ignore_errors=True)
+        tuner = ray.tune.Tuner(
+            trainable(setup),
+            tune_config=ray.tune.TuneConfig(
+                search_alg=sweep_hooks.Search(sweep, self.workers, options.concurrent),
+                scheduler=scheduler,
+                num_samples=-1,  # until the search ends
+                reuse_actors=True,
             ),
-            max_concurrent_trials=max(1, at_once),
-        ),
-        run_config=ray.tune.RunConfig(
-            name="tune",
-            storage_path=str(setup.folder),
-            failure_config=ray.tune.FailureConfig(max_failures=2),
-            callbacks=[_Watcher()],
-            verbose=0,
-        ),
-    )
+            run_config=ray.tune.RunConfig(
+                name=scratch.name,
+                storage_path=str(scratch.parent),
+                failure_config=ray.tune.FailureConfig(max_failures=2),
+                # The runs have checkpoints of their own.
+                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
+                callbacks=[sweep_hooks.Recorder(sweep, options.scheduler, table.log)],
+                stop=sweep_hooks.BudgetStopper(sweep),
+                verbose=0,
+            ),
+        )
+        os.environ.update(_ENVIRONMENT)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the table has all of it
+        try:
+            with interruptible():
+                tuner.fit()
+        except Stopped:
+            states = [trial.status for trial in sweep.trials.values()]
+            unfinished = states.count("running")
+            raise Stopped(
+                f"stopped: {len(states) - unfinished} trials have ended, {unfinished} are "
+                "unfinished; run the same command again to resume"
+            ) from None
+        sweep.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+        return list(sweep.trials.values())
 
 
-def _trial(choice: dict[str, Any], setup: _Setup) -> None:
-    """Run a trial: a Ray Train run with its own folder, which continues after a restart."""
-    folder = setup.trial_folder(choice["number"])
-    config = setup.configs[choice["number"]]
-    # A trial that is stopped loses its workers first. A trainer that may restart them then does
-    # so as it dies itself, and Ray 2.60 keeps the resources of the new ones for ever: two such
-    # stops, and a cluster of two CPUs has none left. So Tune tries a failed trial again instead.
-    trainer = make_trainer(
-        Job(setup.corpus, config, folder, setup.workers.cpus, setup.options),
-        setup.workers,
-        callbacks=[TuneReportCallback()],
-        max_failures=0,
-    )
-    outcome = trainer.fit().return_value
-    if isinstance(outcome, RunFailed | RunRefused):
-        # Every other try would fail alike: not an error, after which Tune would try again.
-        write_text(folder / _REASON, outcome.reason)
+_ENVIRONMENT = {
+    # Tune's own handler would end the sweep as if it were complete.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # The records have all that these would write.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # The reason of a failure is one line of ours.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    # By default the process of the second trial starts only when that of the first has.
+    "TUNE_MAX_PENDING_TRIALS_PG": "16",
+    # Seconds until a trial that is ended within an epoch, as the budget is used up, is killed.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
+}
 
 
-def _export(grid: ray.tune.ResultGrid, setup: _Setup, out: Path, seconds: float) -> Sweep:
-    """Make `out` from the trials' runs, and return what `sweep.json` says.
+def _sweep(
+    trainer: _Trainer, options: SweepOptions, folder: Path, out: Path, table: SweepTable
+) -> Sweep:
+    """Run a sweep to its end, and make its directory.
 
     Raises:
         Failed: no trial reached the end of an epoch.
+        Stopped: as `_Trainer.train`.
     """
-    trials: list[Trial] = []
-    runs: list[_Run] = []
-    results = {result.config["number"]: result for result in grid}
-    for number in range(len(setup.points)):
-        trial, run = _result(results.get(number), setup, number)
-        trials.append(trial)
-        if run is not None:
-            runs.append(run)
-    if not runs:
-        raise Failed(f"every trial failed; the first: {trials[0].reason}")
-    best = min(runs, key=lambda run: (run.best.valid_loss, run.number))
-    sweep = Sweep(trials=trials, best=best.number, total_seconds=seconds)
+    records, maximised = Records(folder), is_maximised(options.objective)
+    trials = trainer.train(options, records, folder / JOURNAL, table)
+    best = best_trial(trials, maximised=maximised)
+    if best is None:
+        reason = next((trial.reason for trial in trials if trial.reason), "none has begun")
+        raise Failed(f"no trial has ended an epoch; the first: {reason}")
+    config = options.space.config_of(best.settings)
+    model, retrained = _Model(config, records, best, maximised=maximised), None
+    if options.retrain:
+        again = _retrain(trainer, options, model, folder / "retrained", table)
+        model, retrained = again or (model, None)
+    space = options.space
+    sweep = Sweep(
+        axes=tuple(Axis(setting=d.setting, choices=d.choices, log=d.log) for d in space.dimensions),
+        objective=options.objective,
+        maximised=maximised,
+        searcher=options.searcher,
+        scheduler=options.scheduler,
+        rungs=sweep_hooks.rungs(space) if options.scheduler == "asha" else (),
+        trials=tuple(trials),
+        best=best.number,
+        importances=importances(space, trials, maximised=maximised),
+        retrained=retrained,
+        concurrency=options.concurrent or max(1, trainer.workers.groups()),
+        train_seconds=sum(trial.train_seconds for trial in trials),
+        valid_seconds=sum(trial.valid_seconds for trial in trials),
+        overhead_seconds=sum(trial.overhead_seconds for trial in trials),
+        total_seconds=records.seconds,
+    )
+    table.log("scoring the best model on valid")
     with new_directory(out) as scratch:
-        export(
-            best.checkpoints, best.metrics, setup.configs[best.number].train, setup.corpus,
-            scratch / "best", seconds, versions={"ray": ray.__version__},
-        )  # fmt: skip
-        (scratch / "sweep.json").write_text(sweep.to_json(), encoding="utf-8")
+        model.export(trainer.corpus.path, scratch / "best", sweep.total_seconds)
+        (scratch / SWEEP).write_text(sweep.to_json(), encoding="utf-8")
+        (scratch / CSV).write_text(sweep.to_csv(), encoding="utf-8")
+        shutil.copyfile(folder / JOURNAL, scratch / JOURNAL)
     return sweep
 
 
-def _result(
-    result: ray.tune.Result | None, setup: _Setup, number: int
-) -> tuple[Trial, _Run | None]:
-    """Return what became of a trial, and its run if that has a checkpoint."""
-    folder, train = setup.trial_folder(number), setup.configs[number].train
+class _Model:
+    """The best model of some trials."""
 
-    def failed(reason: str) -> tuple[Trial, None]:
-        return Trial(settings=setup.points[number], status="failed", reason=reason), None
-
-    if (folder / _REASON).exists():
-        return failed((folder / _REASON).read_text("utf-8"))
-    if result is None or result.error is not None:
-        return failed("it was not run" if result is None else last_line(result.error))
-    checkpoints = run_checkpoints(folder, train)
-    if not (best := checkpoints.best(1)):
-        return failed("it has left no checkpoint")
-    with checkpoints.open(best[0]) as path:
-        metrics = RunMetrics.load(path)
-    with checkpoints.open(checkpoints.all()[-1]) as path:
-        losses = [epoch.valid_loss for epoch in RunMetrics.load(path).epochs]
-    record = metrics.best
-    if record is None:
-        return failed("it has finished no epoch")
-    epochs = len(losses)
-    ended = epochs >= train.epochs or stops_early(train, losses)
-    trial = Trial(
-        settings=setup.points[number],
-        status="finished" if ended else "stopped",
-        epochs=epochs,
-        best=record,
-    )
-    return trial, _Run(number, checkpoints, metrics, record)
-
-
-class _Watcher(ray.tune.Callback):
-    """Shows the trials on the driver, where Tune calls it.
-
-    Tune saves its callbacks with the sweep and restores the saved ones with it, so they cannot hold
-    the table of the process: the class does.
-    """
-
-    table: ClassVar[SweepTable]
-    points: ClassVar[list[Point]]
-    ended: ClassVar[set[int]] = set()
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._show(trial, "running")
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
-    ) -> None:
-        progress = TrialProgress(
-            epoch=result["epoch"],
-            valid_loss=result["valid_loss"],
-            valid_token_accuracy=result["valid_token_accuracy"],
-            pairs_per_second=result["pairs_per_second"],
+    def __init__(self, config: Config, records: Records, trial: Trial, *, maximised: bool) -> None:
+        scores = [each.score for each in trial.seeds]
+        best = scores.index(max(scores) if maximised else min(scores))
+        self.trial = trial
+        self.config = with_seed(config, trial.seeds[best].seed)
+        self._checkpoints = run_checkpoints(
+            records.trial_folder(trial.number, best), self.config.train
         )
-        self._show(trial, "running", progress)
 
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._end(trial, "ended")
+    def export(self, corpus: Path, out: Path, seconds: float) -> None:
+        """Make the model directory `out`."""
+        with self._checkpoints.open(self._checkpoints.best(1)[0]) as path:
+            metrics = RunMetrics.load(path)
+        export(
+            self._checkpoints, metrics, self.config.train, corpus, out, seconds,
+            versions={"ray": ray.__version__},
+        )  # fmt: skip
 
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._end(trial, "failed")
 
-    def _end(self, trial: Any, state: str) -> None:
-        self.ended.add(trial.config["number"])
-        self._show(trial, state)
+def _retrain(
+    trainer: _Trainer, options: SweepOptions, best: _Model, folder: Path, table: SweepTable
+) -> tuple[_Model, Trial] | None:
+    """Train the best point again, with several seeds and the whole budget of epochs.
 
-    def _show(self, trial: Any, state: str, progress: TrialProgress | None = None) -> None:
-        number = trial.config["number"]
-        self.table.show(number, self.points[number], state, progress)
+    Returns:
+        The best model, and all seeds as one trial; None if every run failed.
+    """
+    train = best.config.train
+    epochs = options.retrain_epochs or train.epochs
+    first = options.space.config.train.seed
+    config = best.config.model_copy(
+        update={"train": train.model_copy(update={"epochs": epochs, "seed": first})}
+    )
+    description = config.to_json()
+    if not (folder / _POINT).is_file() or (folder / _POINT).read_text("utf-8") != description:
+        shutil.rmtree(folder, ignore_errors=True)  # of another best point
+        folder.mkdir(parents=True)
+        write_text(folder / _POINT, description)
+    seeds = tuple(range(first, first + options.retrain))
+    again = SweepOptions(
+        Space.of(config, [Dimension("train.seed", seeds)]), "grid", "none", options.objective,
+        concurrent=options.concurrent,
+    )  # fmt: skip
+    table.log(f"training the best point again: {options.retrain} seeds, {epochs} epochs")
+    records = Records(folder)
+    trials = trainer.train(again, records, folder / JOURNAL, table)
+    scored = [trial for trial in trials if trial.score is not None]
+    chosen = best_trial(scored, maximised=is_maximised(options.objective))
+    if chosen is None:
+        table.log(f"warning: {trials[0].reason}; the best model is that of the sweep")
+        return None
+    scores = [trial.score for trial in scored if trial.score is not None]
+    together = chosen.model_copy(
+        update={
+            "settings": best.trial.settings,
+            "score": statistics.fmean(scores),
+            "spread": statistics.stdev(scores) if len(scores) > 1 else None,
+            "seeds": tuple(seed for trial in scored for seed in trial.seeds),
+        }
+    )
+    config = again.space.config_of(chosen.settings)
+    return _Model(config, records, chosen, maximised=is_maximised(options.objective)), together
+
+
+_POINT = "config.json"  # of the point that is trained again

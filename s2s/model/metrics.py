@@ -26,9 +26,10 @@ class EpochRecord:
     pairs_per_second: float  # of training, over all workers
     target_tokens_per_second: float  # of training, real tokens, over all workers
     seconds: float  # of training, first batch to last optimizer step, without checkpoints
-    valid_seconds: float
+    valid_seconds: float  # with translating `valid`, if its translations are scored
     checkpoint_seconds: float  # that training paused for checkpoints
     valid_bleu: float | None = None  # of greedy translations of `valid`, 0 to 100, if scored
+    valid_chrf: float | None = None  # chrF2 of the same
 
 
 @dataclass(frozen=True)

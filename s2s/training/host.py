@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from s2s.model.metrics import EpochRecord
+from s2s.model.metrics import RunMetrics
 from s2s.training.signals import Signals
 
 
@@ -28,12 +28,8 @@ class Host(Protocol):
     def report_progress(self, progress: Progress) -> None:
         """Show the progress; called by the first worker, some times a second at most."""
 
-    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
-        """Record the end of an epoch; called by all workers.
-
-        Args:
-            is_best: whether the epoch has the least loss on `valid` so far.
-        """
+    def report_epoch(self, metrics: RunMetrics) -> None:
+        """Record the end of an epoch, the last one in the metrics; called by all workers."""
 
     def signals(self) -> Signals:
         """Return what this worker is requested to do; called before every step, must not block."""
@@ -51,7 +47,7 @@ class SilentHost:
     def report_progress(self, progress: Progress) -> None:
         """Discard the progress."""
 
-    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
+    def report_epoch(self, metrics: RunMetrics) -> None:
         """Discard the record."""
 
     def signals(self) -> Signals:
@@ -77,14 +73,14 @@ class EpochTable:
         self._epochs = epochs
         self._has_headings = False
 
-    def lines(self, record: EpochRecord, *, is_best: bool) -> str:
-        """Return the line of an epoch, the first time after the headings.
+    def lines(self, metrics: RunMetrics) -> str:
+        """Return the line of the last epoch in the metrics, the first time after the headings.
 
-        Args:
-            is_best: whether the epoch has the least loss on `valid` so far.
+        A star marks the epoch of least loss on `valid` so far.
         """
+        record = metrics.epochs[-1]
         line = (
-            f"{'*' if is_best else ' '}{f'{record.epoch}/{self._epochs}':>6}"
+            f"{'*' if record == metrics.best else ' '}{f'{record.epoch}/{self._epochs}':>6}"
             f"{record.valid_token_accuracy:11.4f}{record.valid_padded_accuracy:8.4f}"
             f"{record.valid_loss:11.4f}{record.train_loss:11.4f}"
             f"{record.pairs_per_second:10,.0f}{record.seconds:8.1f} s"

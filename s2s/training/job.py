@@ -1,7 +1,7 @@
 """A training run as its workers get it, and how one of them takes part in it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,10 +73,10 @@ def take_part(
     *,
     make_trackers: Callable[[int], list[Tracker]] = lambda resumed_from: [],
     background: bool = True,
-) -> RunOutcome:
-    """Take part in a run, and return its outcome, the same in all workers.
+) -> Generator[RunMetrics, None, RunOutcome]:
+    """Take part in a run: yield its metrics after each epoch, and return its outcome.
 
-    Errors that every other try would end with are outcomes.
+    The outcome is the same in all workers. Errors that every other try would end with are outcomes.
 
     Args:
         make_trackers: makes further trackers, given the step that the run resumes from. The first
@@ -120,7 +120,7 @@ def take_part(
             make_tracker=make_tracker,
             after_step=profile.step if profile else lambda: None,
         )
-        result = training.run()
+        result = yield from training.epochs()
     except BadInput as error:
         return RunRefused(str(error))
     except Failed as error:

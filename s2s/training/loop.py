@@ -6,9 +6,10 @@ only on the cursor and on sums over all workers.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -34,8 +35,14 @@ from s2s.training.state import Cursor, TrainingState
 from s2s.training.step import make_optimizer, make_stepper
 from s2s.training.step_log import StepLog
 from s2s.training.trackers.tracker import SampleTracker, Tracker, Trackers
-from s2s.training.valid_translations import ValidTranslations, describe_samples
+from s2s.training.valid_translations import (
+    TranslationScores,
+    ValidTranslations,
+    describe_samples,
+)
 from s2s.training.window import epoch_values
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,16 @@ class TrainingResult:
 
     metrics: RunMetrics
     stopped_at: int | None  # steps of the run that was stopped; None if it is complete
+
+
+def exhaust(epochs: Generator[RunMetrics, None, Outcome]) -> Outcome:
+    """Train all epochs of a generator, and return the outcome of the run."""
+    while True:
+        try:
+            next(epochs)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
 
 
 class Training:
@@ -154,11 +171,19 @@ class Training:
             Failed: the loss exploded, or the last checkpoint could not be written.
             RuntimeError: among other things, the memory is full (`is_out_of_memory`).
         """
+        return exhaust(self.epochs())
+
+    def epochs(self) -> Generator[RunMetrics, None, TrainingResult]:
+        """Train as `run`, and yield the metrics of the run so far after each epoch.
+
+        A generator that is closed after an epoch leaves a run that can be resumed.
+        """
         self._host.log(_describe_setup(self._precision, self._parallel))
         finished = False
         try:
             while not (self._has_ended or self._signals.stop) and self._train_epoch():
                 self._end_epoch()
+                yield self._state.metrics
             if (reason := self._checkpoints.wait()) is not None:
                 raise Failed(
                     f"the last checkpoint could not be written ({reason}); "
@@ -219,25 +244,25 @@ class Training:
         """Validate, record the epoch, and begin to write a checkpoint."""
         begin = time.perf_counter()
         sums = validate(self.model, self._valid_batches)
+        scores = self._score_translations(self._cursor.epoch)
         seconds, longest = time.perf_counter() - begin, self._corpus.manifest.longest["target"]
-        bleu = self._score_translations(self._cursor.epoch)
-        record = _epoch_record(self._cursor, self.batches, sums, longest, seconds, bleu)
+        record = _epoch_record(self._cursor, self.batches, sums, longest, seconds, scores)
         self._guard.check_valid(record.valid_loss, record.steps, record.epoch)
         self._state.epochs.append(record)
         self._state.cursor = Cursor(epoch=record.epoch + 1, steps=record.steps)
         self._save(record)
         self._tracker.log(record.steps, epoch_values(record))
-        self._host.report_epoch(record, is_best=record == self._state.metrics.best)
+        self._host.report_epoch(self._state.metrics)
         if self._parallel.rank == 0 and self._watch.samples:
             self._record_samples(record)
 
-    def _score_translations(self, epoch: int) -> float | None:
-        """Return BLEU on `valid` after an epoch whose translations are to be scored."""
+    def _score_translations(self, epoch: int) -> TranslationScores:
+        """Return scores on `valid` after an epoch whose translations are to be scored."""
         every = self._watch.bleu_every
         if every is None or epoch % every:
-            return None
+            return TranslationScores()
         # The first worker translates while the others wait.
-        return broadcast_decision(self._translations.bleu)
+        return broadcast_decision(self._translations.scores)
 
     def _record_samples(self, record: EpochRecord) -> None:
         """Translate the samples, for the trackers and if wanted for the user."""
@@ -318,7 +343,7 @@ def _epoch_record(
     valid: TokenSums,
     longest: int,
     valid_seconds: float,
-    bleu: float | None,
+    scores: TranslationScores,
 ) -> EpochRecord:
     """Return the record of an epoch.
 
@@ -326,7 +351,7 @@ def _epoch_record(
         batches: of `train`.
         valid: sums over `valid`.
         longest: length of the longest target in the corpus, in tokens.
-        bleu: of translations of `valid`, if they were scored.
+        scores: of translations of `valid`, if they were scored.
     """
     return EpochRecord(
         epoch=cursor.epoch,
@@ -340,5 +365,6 @@ def _epoch_record(
         seconds=cursor.seconds,
         valid_seconds=valid_seconds,
         checkpoint_seconds=cursor.checkpoint_seconds,
-        valid_bleu=bleu,
+        valid_bleu=scores.bleu,
+        valid_chrf=scores.chrf,
     )

@@ -16,7 +16,7 @@ from s2s.corpus import Corpus
 from s2s.corpus.warnings import run_warnings, score_warnings
 from s2s.devices import find_device
 from s2s.errors import BadInput, Failed, Stopped
-from s2s.model.metrics import EpochRecord, RunMetrics, Score
+from s2s.model.metrics import RunMetrics, Score
 from s2s.provenance import Invocation
 from s2s.runs import (
     claimed_folder,
@@ -39,6 +39,7 @@ from s2s.training.job import (
     RunStopped,
     take_part,
 )
+from s2s.training.loop import exhaust
 from s2s.training.run import TrainOptions, initial_model_config, run_checkpoints, run_config
 from s2s.training.signals import Signals
 
@@ -140,6 +141,7 @@ class Plan:
             description,
             options.restart,
             extensible="config.train.epochs",
+            extends="a greater --train.epochs trains it further",
         ) as folder:
             if options.restart:
                 store.clear()
@@ -252,7 +254,7 @@ def available_cpus() -> int:
 def _run(job: Job, device: torch.device, bar: EpochBar) -> RunOutcome:
     """Run a job to its end, its progress shown on the bar."""
     with requests_to_stop() as requests:
-        return take_part(job, device, _Host(bar, job.config.train.epochs, requests))
+        return exhaust(take_part(job, device, _Host(bar, job.config.train.epochs, requests)))
 
 
 class _Host(SilentHost):
@@ -275,9 +277,9 @@ class _Host(SilentHost):
         """Show the progress on the bar."""
         self._bar.show(*astuple(progress))
 
-    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
+    def report_epoch(self, metrics: RunMetrics) -> None:
         """Print a line with the results of the epoch."""
-        self._bar.log(self._table.lines(record, is_best=is_best))
+        self._bar.log(self._table.lines(metrics))
 
     def signals(self) -> Signals:
         """Return whether the user wants the run to stop."""

@@ -1,7 +1,8 @@
-"""Translations of `valid` by a model that is being trained: a few samples, and BLEU of all."""
+"""Translations of `valid` by a model that is being trained: a few samples, and scores of all."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +17,14 @@ from s2s.model.directory import ModelDirectory
 from s2s.training.trackers.tracker import Log, ValidSample
 
 _GREEDY = {"beam": 1, "n_best": 1, "temperature": None}
+
+
+@dataclass(frozen=True)
+class TranslationScores:
+    """Corpus scores of translations, 0 to 100; None if nothing was translated."""
+
+    bleu: float | None = None
+    chrf: float | None = None
 
 
 class ValidTranslations:
@@ -43,16 +52,16 @@ class ValidTranslations:
         # Without translations, there are no samples.
         return list(map(ValidSample, sources, references, translations))
 
-    def bleu(self) -> float | None:
-        """Return BLEU of all sources of the split against all of their references, as read."""
+    def scores(self) -> TranslationScores:
+        """Return scores of all sources of the split against all of their references, as read."""
         references = self._references
         if not (translations := self._translate(references.sources)):
-            return None
-        [bleu] = score(
+            return TranslationScores()
+        bleu, chrf = score(
             translations, references.targets, "as read",
-            measures=("BLEU",), tokenize=references.tokenize,
+            measures=("BLEU", "chrF"), tokenize=references.tokenize,
         )  # fmt: skip
-        return bleu.score
+        return TranslationScores(bleu.score, chrf.score)
 
     @cached_property
     def _references(self) -> References:

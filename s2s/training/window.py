@@ -81,4 +81,6 @@ def epoch_values(record: EpochRecord) -> dict[str, float]:
     }
     if record.valid_bleu is not None:
         values["valid/bleu"] = record.valid_bleu
+    if record.valid_chrf is not None:
+        values["valid/chrf"] = record.valid_chrf
     return values

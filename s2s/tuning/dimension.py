@@ -83,6 +83,12 @@ class Dimension:
             return self.choices
         return (int(self.low), int(self.high)) if self.is_whole else (self.low, self.high)
 
+    def contains(self, value: Value) -> bool:
+        """Return whether a value is one of the dimension's."""
+        if (values := self.values) is not None:
+            return value in values
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
     def applies(self, point: Mapping[str, object]) -> bool:
         """Return whether the dimension applies to a point with these values of other settings."""
         return all(point.get(name) in values for name, values in self.where.items())

@@ -1,44 +1,67 @@
 """The choice of the points that a sweep tries."""
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 
-from s2s.errors import BadInput
 from s2s.tuning.dimension import Dimension, Value
-from s2s.tuning.space import Point, Space
+from s2s.tuning.space import Point, Space, point_key
+from s2s.tuning.trials import Trial
 
-Searcher = Literal["grid", "random"]
+Searcher = Literal["grid", "random", "optuna"]
 
 
-def choose_points(space: Space, searcher: Searcher, trials: int, seed: int) -> list[Point]:
-    """Return the points of a sweep's trials.
+class PointSearch(Protocol):
+    """What chooses the points of a sweep, one after the other."""
 
-    More trials with the same seed begin with the same points.
+    def suggest(self, trials: Sequence[Trial]) -> Point | None:
+        """Return a point that no trial has tried, or None if there is none.
+
+        Args:
+            trials: all that have begun so far.
+        """
+
+
+class ListedSearch:
+    """The points of a list, in its order.
 
     Args:
-        searcher: `grid` for all points, or `random` for some: of a finite space without
-            repetition.
-        trials: number of random points.
+        points: without repetition; may be endless.
+    """
+
+    def __init__(self, points: Iterator[Point]) -> None:
+        self._points = points
+
+    def suggest(self, trials: Sequence[Trial]) -> Point | None:
+        """Return the next point that no trial has tried, or None at the end of the list."""
+        tried = {point_key(trial.settings) for trial in trials}
+        return next((point for point in self._points if point_key(point) not in tried), None)
+
+
+def grid(space: Space) -> Iterator[Point]:
+    """Yield all points of a space.
 
     Raises:
-        BadInput: there is no trial, or the space of a grid is not finite.
+        BadInput: a dimension is a range without steps.
     """
-    if searcher == "grid":
-        return space.points()
-    if trials < 1:
-        raise BadInput(f"--trials {trials}: at least 1 is needed")
+    return iter(space.points())
+
+
+def random_points(space: Space, seed: int) -> Iterator[Point]:
+    """Yield random points of a space, always the same ones with the same seed.
+
+    A finite space is shuffled, so that no point is repeated; another one is drawn from for ever.
+    """
     random = np.random.default_rng(seed)
     if space.is_finite:
         points = space.points()
-        return [points[number] for number in random.permutation(len(points))[:trials]]
-    return [_sample(space, random) for _ in range(trials)]
-
-
-def _sample(space: Space, random: np.random.Generator) -> Point:
-    """Return a random point of a space."""
-    # Values of dimensions that do not apply are drawn, too, so that the others do not depend on it.
-    return space.applied({each.setting: _draw(each, random) for each in space.dimensions})
+        for number in random.permutation(len(points)):
+            yield points[number]
+        return
+    while True:
+        # Values of dimensions that do not apply are drawn, too: the others do not depend on that.
+        yield space.applied({each.setting: _draw(each, random) for each in space.dimensions})
 
 
 def _draw(dimension: Dimension, random: np.random.Generator) -> Value:

@@ -74,18 +74,21 @@ class Space:
         Raises:
             BadInput: the config's rules refuse one, or there are too many.
         """
-        checked = [each.extremes for each in self.dimensions]
-        if math.prod(map(len, checked)) > _MOST_CHECKED:
+        if math.prod(len(each.extremes) for each in self.dimensions) > _MOST_CHECKED:
             raise BadInput(f"the search has more than {_MOST_CHECKED:,} combinations of choices")
-        for point in self._combinations(checked):
+        for point in self.corners(_MOST_CHECKED):
             self.config_of(point)
+
+    def corners(self, most: int) -> Iterator[Point]:
+        """Yield combinations of choices and ends of ranges, the first ones of them."""
+        yield from itertools.islice(self._combinations([d.extremes for d in self.dimensions]), most)
 
     def _combinations(self, values: list[tuple[Value, ...]]) -> Iterator[Point]:
         """Yield the points of some values of each dimension, without repetition."""
         seen = set()
         for chosen in itertools.product(*values):
             point = self.applied(dict(zip(self.names, chosen, strict=True)))
-            key = tuple(point.items())
+            key = point_key(point)
             if key not in seen:
                 seen.add(key)
                 yield point
@@ -99,9 +102,13 @@ class Space:
         """Return a point without the values of dimensions that do not apply to it."""
         point: Point = {}
         for each in self.dimensions:
-            if each.applies({name: self._value(point, name) for name in each.where}):
+            if self.applies(each, point):
                 point[each.setting] = values[each.setting]
         return point
+
+    def applies(self, dimension: Dimension, point: Point) -> bool:
+        """Return whether a dimension's condition holds at a point."""
+        return dimension.applies({name: self._value(point, name) for name in dimension.where})
 
     def _value(self, point: Point, name: str) -> object:
         """Return the value that a setting has at a point."""
@@ -128,6 +135,11 @@ def _ordered(dimensions: Sequence[Dimension]) -> tuple[Dimension, ...]:
         ordered += ready
         left = [each for each in left if each not in ready]
     return tuple(ordered)
+
+
+def point_key(point: Point) -> tuple[tuple[str, Value], ...]:
+    """Return what is equal for equal points alone, and can be in a set."""
+    return tuple(sorted(point.items()))
 
 
 def describe_point(point: Point) -> str:

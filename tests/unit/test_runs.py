@@ -50,7 +50,8 @@ def test_a_finished_run_continues_with_more_epochs(corpus: s2s.Corpus, tmp_path:
     with (
         pytest.raises(RuntimeError, match="killed"),
         claimed_folder(tmp_path / "two", "model.safetensors", extended(tmp_path / "two.run", 6),
-                       restart=False, extensible="config.train.epochs"),
+                       restart=False, extensible="config.train.epochs",
+                       extends="a greater --train.epochs trains it further"),
     ):  # fmt: skip
         raise RuntimeError("killed")
     assert train(corpus, tmp_path / "two", train__epochs=6) == [1, 2, 3, 4, 5, 6]
@@ -75,7 +76,8 @@ def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
             with (
                 pytest.raises(BadInput, match="is in use: another command is working there"),
                 claimed_folder(tmp_path / "out", "marker", description, restart=restart,
-                               extensible="config.train.epochs"),
+                               extensible="config.train.epochs",
+                       extends="a greater --train.epochs trains it further"),
             ):  # fmt: skip
                 pass
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
@@ -112,7 +114,8 @@ def test_a_refused_run_names_what_differs(
     with (
         pytest.raises(BadInput, match="holds another run: ") as caught,
         claimed_folder(tmp_path / "out", "marker", {**first, **change}, restart=False,
-                       extensible="config.train.epochs"),
+                       extensible="config.train.epochs",
+                       extends="a greater --train.epochs trains it further"),
     ):  # fmt: skip
         pass
     assert (tmp_path / "out.run" / "run.json").read_text() == before

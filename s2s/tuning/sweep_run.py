@@ -1,0 +1,228 @@
+"""A sweep while it runs: which trial is next, and what has become of the others."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from s2s.model.metrics import EpochRecord
+from s2s.tuning.budget import Budget, Spent
+from s2s.tuning.objective import Objective, value_of
+from s2s.tuning.records import Records
+from s2s.tuning.search import PointSearch
+from s2s.tuning.space import Point, Space
+from s2s.tuning.study import StudyLog
+from s2s.tuning.trials import SeedScore, Status, Trial
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """What a trial reports after each epoch, and at its end."""
+
+    seed_index: int  # 0 for the first seed
+    epochs: tuple[EpochRecord, ...]  # of the run with this seed, all so far
+    words_per_second: float | None = None  # of the finished model
+    measure_seconds: float = 0.0  # that measuring this took
+    failure: str | None = None  # why the run failed or was refused
+    is_last: bool = False  # whether the trial has ended
+
+
+class SweepRun:
+    """A sweep while it runs, resumed from its records.
+
+    Args:
+        seeds: that each point is trained with.
+        trials: number of trials after which no other one is begun; None for no limit.
+        log: of Optuna, which the trials that have ended are in already.
+        parameters_of: returns the number of weights of a point's model.
+        changed: called with a trial that has changed.
+
+    Attributes:
+        trials: all that have begun, by their numbers.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        search: PointSearch,
+        objective: Objective,
+        records: Records,
+        *,
+        seeds: int,
+        trials: int | None,
+        budget: Budget,
+        log: StudyLog,
+        parameters_of: Callable[[Point], int],
+        changed: Callable[[Trial], None],
+    ) -> None:
+        self._space, self._search, self._objective = space, search, objective
+        self._records, self._log, self._changed = records, log, changed
+        self._limit, self._budget, self._parameters_of = trials, budget, parameters_of
+        self.trials = {trial.number: trial for trial in records.load()}
+        self._waiting = [
+            number for number, trial in self.trials.items() if is_unfinished(space, trial, seeds)
+        ]
+        self._running: dict[int, _Clock] = {}
+
+    @property
+    def running(self) -> int:
+        """Number of trials that run now."""
+        return len(self._running)
+
+    @property
+    def spent(self) -> Spent:
+        """What the sweep has spent so far."""
+        return Spent(
+            self._records.seconds,
+            sum(trial.epochs for trial in self.trials.values()),
+            sum(trial.tokens for trial in self.trials.values()),
+        )
+
+    @property
+    def budget_used_up(self) -> str | None:
+        """The limit of the budget that is reached, in words."""
+        return self._budget.used_up(self.spent)
+
+    def next_trial(self) -> Trial | None:
+        """Begin a trial: one that an earlier session has not finished, or else a new one.
+
+        Returns:
+            The trial, or None if there is no other one to run.
+        """
+        if self.budget_used_up:
+            return None
+        if self._waiting:
+            number = self._waiting.pop(0)
+            trial = self.trials[number].model_copy(update={"status": "running", "reason": None})
+        else:
+            if self._limit is not None and len(self.trials) >= self._limit:
+                return None
+            point = self._search.suggest(list(self.trials.values()))
+            if point is None:
+                return None
+            number = max(self.trials, default=0) + 1
+            parameters = self._parameters_of(point)
+            trial = Trial(number=number, settings=point, status="running", parameters=parameters)
+        self._running[number] = _Clock(trial)
+        self._log.begin(trial)
+        self._keep(trial)
+        return trial
+
+    def report(self, number: int, report: TrialReport) -> None:
+        """Record what a running trial has reported."""
+        trial, clock = self.trials[number], self._running[number]
+        clock.measure_seconds += report.measure_seconds
+        clock.add(report)
+        records = clock.records
+        update: dict[str, object] = {}
+        if report.seed_index == 0:
+            values = [value_of(self._objective, record) for record in report.epochs]
+            best = min(report.epochs, key=lambda each: each.valid_loss, default=None)
+            update |= {
+                "epochs": len(report.epochs),
+                "curve": tuple(value for value in values if value is not None),
+                "best": best,
+            }
+        if report.words_per_second is not None:
+            update["words_per_second"] = report.words_per_second
+        seed = self._space.config_of(trial.settings).train.seed
+        seeds = []
+        for index, epochs in sorted(clock.epochs.items()):
+            of_seed = min(epochs, key=lambda each: each.valid_loss, default=None)
+            score = None if of_seed is None else value_of(self._objective, of_seed)
+            if score is not None:
+                seeds.append(SeedScore(seed=seed + index, score=score))
+        scores = [each.score for each in seeds]
+        if scores:
+            update |= {"seeds": tuple(seeds), "score": statistics.fmean(scores)}
+        if len(scores) > 1:
+            update["spread"] = statistics.stdev(scores)
+        update |= {
+            "tokens": round(sum(each.target_tokens_per_second * each.seconds for each in records)),
+            "train_seconds": sum(each.seconds for each in records),
+            "valid_seconds": sum(each.valid_seconds for each in records) + clock.measure_seconds,
+        }
+        self._keep(trial.model_copy(update=update))
+
+    def end(self, number: int, status: Status, reason: str | None = None) -> None:
+        """Record what has become of a running trial.
+
+        Args:
+            status: `running` for one that a later session may resume.
+        """
+        trial = self.trials[number]
+        if status == "finished":
+            reason = self._early_end(trial)
+        trial = trial.model_copy(update={"status": status, "reason": reason})
+        self._keep(trial)
+        del self._running[number]
+        if status != "running":
+            self._log.end(trial)
+
+    def close(self) -> None:
+        """Keep the trials that the end of the sweep has interrupted, for a later session."""
+        for number in list(self._running):
+            self.end(number, "running")
+        self._records.save_clock()
+
+    def _early_end(self, trial: Trial) -> str | None:
+        """Return why a finished trial has fewer epochs than it may have, if so."""
+        train = self._space.config_of(trial.settings).train
+        if trial.epochs >= train.epochs:
+            return None
+        return f"no better loss in {train.patience} epochs"
+
+    def _keep(self, trial: Trial) -> None:
+        """Save the record of a running trial, and show it."""
+        overhead = self._running[trial.number].overhead(trial)
+        trial = trial.model_copy(update={"overhead_seconds": overhead})
+        self.trials[trial.number] = trial
+        self._records.save(trial)
+        self._log.update(trial)
+        self._changed(trial)
+
+
+class _Clock:
+    """The epochs and the overhead of a trial in this session."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._begin = time.monotonic()
+        # Of earlier sessions.
+        self._overhead = trial.overhead_seconds
+        self._busy = trial.train_seconds + trial.valid_seconds
+        self.measure_seconds = 0.0
+        self.epochs: dict[int, tuple[EpochRecord, ...]] = {}  # by the seed's index
+
+    def add(self, report: TrialReport) -> None:
+        """Take the epochs of a report, which has all of its run."""
+        self.epochs[report.seed_index] = report.epochs
+
+    @property
+    def records(self) -> list[EpochRecord]:
+        """The epochs of all seeds."""
+        return [record for epochs in self.epochs.values() for record in epochs]
+
+    def overhead(self, trial: Trial) -> float:
+        """Return the time that was spent neither in steps nor in validation."""
+        busy = trial.train_seconds + trial.valid_seconds - self._busy
+        return max(0.0, self._overhead + time.monotonic() - self._begin - busy)
+
+
+def is_unfinished(space: Space, trial: Trial, seeds: int) -> bool:
+    """Return whether a trial of an earlier session is to be resumed.
+
+    That is one which was running, or has finished with fewer epochs or seeds than it is to have
+    now.
+    """
+    if trial.status == "finished":
+        epochs = space.config_of(trial.settings).train.epochs
+        ended_early = trial.reason is not None
+        return len(trial.seeds) < seeds or (trial.epochs < epochs and not ended_early)
+    return trial.status == "running"
+
+
+def best_trial(trials: Sequence[Trial], *, maximised: bool) -> Trial | None:
+    """Return the trial of the best score, the first one of equal ones; None if none has a score."""
+    scored = [(trial.score, trial) for trial in trials if trial.score is not None]
+    sign = -1 if maximised else 1
+    return min(scored, key=lambda each: (sign * each[0], each[1].number))[1] if scored else None
