@@ -8,6 +8,7 @@ _LIBRARIES = {
     "matplotlib": ("matplotlib", "report"),
     "mlflow": ("MLflow", "mlflow"),
     "msgpack": ("msgpack", "serve"),
+    "optuna": ("Optuna", "tune"),
     "platformdirs": ("platformdirs", "demo"),
     "prometheus_client": ("prometheus-client", "serve"),
     "py3langid": ("py3langid", "serve"),

@@ -58,6 +58,7 @@ class TrialSetup:
                 self.records.trial_folder(number, index),
                 self.workers.cpus,
                 self.options,
+                point,
             )
 
 

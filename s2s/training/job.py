@@ -1,7 +1,7 @@
 """A training run as its workers get it, and how one of them takes part in it."""
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Job:
     folder: Path  # of the run
     threads: int  # of each worker
     options: TrainOptions = field(default_factory=TrainOptions)
+    chosen: Mapping[str, object] = field(default_factory=dict)  # settings, by a sweep
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def take_part(
 
     def make_tracker(resumed_from: int) -> Tracker:
         name, parameters = job.folder.name.removesuffix(".run"), _parameters(job.config)
-        run = TrackedRun(name, job.folder, parameters, resumed_from)
+        run = TrackedRun(name, job.folder, parameters, resumed_from, job.chosen)
         further = make_trackers(resumed_from)
         return begin_trackers(job.options.watch.track, run, host.log, further)
 

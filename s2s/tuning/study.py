@@ -1,28 +1,34 @@
 """Optuna: the tree-structured Parzen estimator as a search, and a storage for its dashboard.
 
-Optuna is an optional dependency. A sweep's own records are the truth (`s2s.tuning.records`); a
-study is made of them whenever it is needed, so that no two states can differ.
+Optuna is an optional dependency (extra `tune`). A sweep's own records are the truth
+(`s2s.tuning.records`); a study is made of them whenever it is needed.
 """
 
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import numpy as np
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from s2s.tuning.dimension import Dimension, Value
 from s2s.tuning.space import Point, Space, point_key
 from s2s.tuning.trials import Trial
 
-if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial
-    from optuna.trial import Trial as OptunaTrial
-
 Cost = Literal["parameters", "words_per_second"]
+Direction = Literal["minimize", "maximize"]
 
 JOURNAL = "optuna.log"  # in the folder of a sweep; optuna-dashboard opens it
 _LEAST_RANDOM, _MOST_RANDOM = 4, 10  # points before the estimator begins
@@ -39,10 +45,10 @@ class Goals:
 
     def __init__(self, *, maximised: bool, cost: Cost | None = None) -> None:
         self.cost = cost
-        self._score = "maximize" if maximised else "minimize"
+        self._score: Direction = "maximize" if maximised else "minimize"
 
     @property
-    def directions(self) -> list[str]:
+    def directions(self) -> list[Direction]:
         """Directions by Optuna's names."""
         if self.cost is None:
             return [self._score]
@@ -77,7 +83,7 @@ class OptunaSearch:
             left = [point for point in self._space.points() if point_key(point) not in tried]
             if not left:
                 return None
-        with _quiet() as optuna:
+        with _quiet():
             study = optuna.create_study(
                 directions=self._goals.directions,
                 sampler=optuna.samplers.TPESampler(
@@ -99,7 +105,7 @@ class OptunaSearch:
                 point = _ask(self._space, asked)
                 if point_key(point) not in tried:
                     return point
-                study.tell(asked, state=optuna.trial.TrialState.FAIL)
+                study.tell(asked, state=TrialState.FAIL)
         random = np.random.default_rng((self._seed, len(trials)))
         return left[int(random.integers(len(left)))] if left else point
 
@@ -114,18 +120,16 @@ class StudyLog:
 
     def __init__(self, file: Path, space: Space, goals: Goals, trials: Sequence[Trial]) -> None:
         self._space, self._goals = space, goals
-        self._running: dict[int, OptunaTrial] = {}  # by our numbers
+        self._running: dict[int, optuna.Trial] = {}  # by our numbers
         self._reported: dict[int, int] = {}  # epochs of each of them
         file.unlink(missing_ok=True)
-        with _quiet() as optuna:
-            from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
+        with _quiet():
             # A lock that is a file works where symbolic links do not.
             backend = JournalFileBackend(str(file), JournalFileOpenLock(str(file)))
-            self._study: Study = optuna.create_study(
+            self._study: optuna.Study = optuna.create_study(
                 study_name=file.parent.name.removesuffix(".run"),
                 directions=goals.directions,
-                storage=optuna.storages.JournalStorage(backend),
+                storage=JournalStorage(backend),
             )
             self._study.set_metric_names(["score", goals.cost] if goals.cost else ["score"])
             self._study.add_trials(_past(space, goals, trials))
@@ -152,17 +156,15 @@ class StudyLog:
         """Note what became of a trial."""
         if (entry := self._running.pop(trial.number, None)) is None:
             return
-        with _quiet() as optuna:
+        with _quiet():
             if trial.reason is not None:
                 entry.set_user_attr("reason", trial.reason)
             values = self._goals.values(trial)
             if trial.status == "finished" and values:
                 self._study.tell(entry, values)
             else:
-                state = optuna.trial.TrialState
-                self._study.tell(
-                    entry, state=state.FAIL if trial.status == "failed" else state.PRUNED
-                )
+                failed = trial.status == "failed"
+                self._study.tell(entry, state=TrialState.FAIL if failed else TrialState.PRUNED)
 
 
 def importances(
@@ -181,19 +183,16 @@ def importances(
         return None
     goals = Goals(maximised=maximised)
     finished = [trial.model_copy(update={"status": "finished"}) for trial in scored]
-    with _quiet() as optuna:
-        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
+    with _quiet():
         study = optuna.create_study(directions=goals.directions)
         study.add_trials(_past(space, goals, finished))
         found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     return {name: float(share) for name, share in found.items()}
 
 
-def _past(space: Space, goals: Goals, trials: Sequence[Trial]) -> list["FrozenTrial"]:
+def _past(space: Space, goals: Goals, trials: Sequence[Trial]) -> list[FrozenTrial]:
     """Return trials for a study: those whose points are in its space."""
-    with _quiet() as optuna:
-        state = optuna.trial.TrialState
+    with _quiet():
         past = []
         for trial in trials:
             if not (distributions := _inside(space, trial)):
@@ -202,19 +201,19 @@ def _past(space: Space, goals: Goals, trials: Sequence[Trial]) -> list["FrozenTr
             curve = {} if goals.cost else dict(enumerate(trial.curve, 1))
             match trial.status:
                 case "running":
-                    kept = state.RUNNING
+                    kept = TrialState.RUNNING
                 case "finished" if values:
-                    kept = state.COMPLETE
+                    kept = TrialState.COMPLETE
                 case "failed":
                     # Pruned before its first epoch is the worst: failed ones would be ignored, and
                     # others tried near by.
-                    kept, curve = state.PRUNED, {}
+                    kept, curve = TrialState.PRUNED, {}
                 case _:
-                    kept = state.PRUNED
+                    kept = TrialState.PRUNED
             past.append(
-                optuna.trial.create_trial(
+                create_trial(
                     state=kept,
-                    values=values if kept == state.COMPLETE else None,
+                    values=values if kept == TrialState.COMPLETE else None,
                     params=dict(trial.settings),
                     distributions=distributions,
                     intermediate_values=curve,
@@ -224,7 +223,7 @@ def _past(space: Space, goals: Goals, trials: Sequence[Trial]) -> list["FrozenTr
     return past
 
 
-def _inside(space: Space, trial: Trial) -> dict[str, "BaseDistribution"]:
+def _inside(space: Space, trial: Trial) -> dict[str, BaseDistribution]:
     """Return the distributions of a trial's settings; none if its point is not in the space.
 
     It may be of a session with another space.
@@ -238,7 +237,7 @@ def _inside(space: Space, trial: Trial) -> dict[str, "BaseDistribution"]:
     return found if found.keys() == trial.settings.keys() else {}
 
 
-def _ask(space: Space, trial: "OptunaTrial") -> Point:
+def _ask(space: Space, trial: optuna.Trial) -> Point:
     """Return the point that Optuna suggests for a trial."""
     point: Point = {}
     for dimension in space.dimensions:
@@ -247,7 +246,7 @@ def _ask(space: Space, trial: "OptunaTrial") -> Point:
     return point
 
 
-def _suggest(dimension: Dimension, trial: "OptunaTrial") -> Value:
+def _suggest(dimension: Dimension, trial: optuna.Trial) -> Value:
     name, low, high, log = dimension.setting, dimension.low, dimension.high, dimension.log
     if not dimension.is_range:
         chosen: Value = trial.suggest_categorical(name, dimension.choices)
@@ -258,29 +257,25 @@ def _suggest(dimension: Dimension, trial: "OptunaTrial") -> Value:
     return trial.suggest_float(name, low, high, step=dimension.step, log=log)
 
 
-def _distribution(dimension: Dimension) -> "BaseDistribution":
+def _distribution(dimension: Dimension) -> BaseDistribution:
     """Return the values of a dimension as Optuna has them."""
-    from optuna import distributions
-
     low, high, log = dimension.low, dimension.high, dimension.log
     if not dimension.is_range:
-        return distributions.CategoricalDistribution(dimension.choices)
+        return CategoricalDistribution(dimension.choices)
     if dimension.is_whole:
         step = int(dimension.step or 1)
-        return distributions.IntDistribution(int(low), int(high), log, step)
-    return distributions.FloatDistribution(low, high, log, dimension.step)
+        return IntDistribution(int(low), int(high), log, step)
+    return FloatDistribution(low, high, log, dimension.step)
 
 
 @contextmanager
-def _quiet() -> Iterator[Any]:
-    """Yield Optuna, which prints neither its log nor that parts of it are experimental."""
-    import optuna
-
+def _quiet() -> Iterator[None]:
+    """Keep Optuna from printing its log, and that parts of it are experimental."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield optuna
+            yield
     finally:
         optuna.logging.set_verbosity(before)

@@ -25,7 +25,7 @@ from s2s.evaluation.teacher_forcing import validate
 from s2s.files import sha256
 from s2s.model.directory import ModelDirectory
 from s2s.model.loss import TokenSums
-from s2s.model.metrics import EpochRecord
+from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.text.vocabulary import PAD
 from s2s.training import step_log
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints, FileHash
@@ -64,8 +64,8 @@ class Recorder(SilentHost):
     def report_progress(self, progress: Progress) -> None:
         self.reports.append(progress)
 
-    def report_epoch(self, record: EpochRecord, *, is_best: bool) -> None:
-        self.epochs.append(record)
+    def report_epoch(self, metrics: RunMetrics) -> None:
+        self.epochs.append(metrics.epochs[-1])
 
     def signals(self) -> Signals:
         self._left -= 1
@@ -245,18 +245,19 @@ def test_translating_valid_changes_neither_weights_nor_random_numbers(
     assert torch.equal(torch.get_rng_state(), state)
     assert [record.valid_bleu is None for record in actual.epochs] == [False, True, True]
     told = facts(actual)
-    del told[0]["valid_bleu"]
+    del told[0]["valid_bleu"], told[0]["valid_chrf"]
     assert told == facts(expected)
 
 
-def test_bleu_of_an_epoch_is_that_of_its_weights(odd: Corpus, tmp_path: Path) -> None:
+def test_scores_of_an_epoch_are_those_of_its_weights(odd: Corpus, tmp_path: Path) -> None:
     watch = Watch(samples=0, bleu_every=2)
     _, metrics = trained(odd, settings(epochs=5, learning_rate=3e-2), tmp_path, watch=watch)
     scored = [record.epoch for record in metrics.epochs if record.valid_bleu is not None]
     assert scored == [2, 4]
     [folder] = (tmp_path / "checkpoints").glob(f"step-*{metrics.epochs[3].steps}")
-    [bleu, *_] = evaluate(ModelDirectory.load(folder), odd, "valid").scores
+    [bleu, chrf, *_] = evaluate(ModelDirectory.load(folder), odd, "valid").scores
     assert metrics.epochs[3].valid_bleu == pytest.approx(bleu.score)
+    assert metrics.epochs[3].valid_chrf == pytest.approx(chrf.score)
     assert bleu.score > 0
 
 

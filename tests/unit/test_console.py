@@ -11,7 +11,7 @@ import pytest
 from s2s import console
 from s2s.cli.main import main
 from s2s.console import StageBars, printable
-from s2s.model.metrics import EpochRecord
+from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.training.host import EpochTable
 from tests.support.corpora import Pairs
 
@@ -116,11 +116,12 @@ def test_a_file_gets_every_character_and_a_terminal_none_that_controls_it(
 def test_epochs_are_a_table_whose_best_row_is_marked() -> None:
     table = EpochTable(12)
     record = EpochRecord(3, 900, 2.5, 1.75, 0.625, 0.8125, 1_664_690.4, 1e7, 10.25, 1, 0)
-    headings, first = table.lines(record, is_best=True).split("\n")
-    second = table.lines(replace(record, epoch=12), is_best=False)
+    headings, first = table.lines(RunMetrics(epochs=(record,), best=record)).split("\n")
+    second = table.lines(RunMetrics(epochs=(record, replace(record, epoch=12)), best=record))
     assert first == "*  3/12     0.6250  0.8125     1.7500     2.5000 1,664,690    10.2 s"
     assert second == first.replace("*  3/12 ", "  12/12 ")
-    scored = table.lines(replace(record, valid_bleu=12.345), is_best=True)
+    bleu = replace(record, valid_bleu=12.345)
+    scored = table.lines(RunMetrics(epochs=(bleu,), best=bleu))
     assert scored == f"{first}  BLEU 12.35"
     assert headings.startswith("  epoch  token acc  padded valid loss train loss   pairs/s")
     assert max(map(len, (first, scored, headings))) <= 80

@@ -1,19 +1,13 @@
 """What runs and sweeps on Ray are described by; what they do the system tests show."""
 
-import json
 import pickle
-from dataclasses import asdict
 
 import pytest
 
 from s2s.distributed.cluster import WorkerResources, parse_workers
 from s2s.distributed.metrics import _add_families, _text
 from s2s.errors import BadInput
-from s2s.model.metrics import EpochRecord
 from s2s.training.job import RunFailed, RunFinished, RunOutcome, RunRefused, RunStopped
-from s2s.tuning.trials import Sweep, Trial
-
-RECORD = EpochRecord(2, 40, 1.5, 1e-05, 0.5, 0.75, 900.5, 9000.0, 1.25, 0.5, 0.125)
 
 
 @pytest.mark.parametrize(
@@ -44,27 +38,6 @@ def test_the_resources_of_a_worker_are_rays() -> None:
 )
 def test_an_outcome_travels_between_processes(outcome: RunOutcome) -> None:
     assert pickle.loads(pickle.dumps(outcome)) == outcome  # noqa: S301
-
-
-def test_sweep_json_tells_of_each_trial() -> None:
-    trials = [
-        Trial(settings={"model.hidden_size": 16}, status="stopped", epochs=3, best=RECORD),
-        Trial(settings={"model.hidden_size": 32}, status="failed", reason="the loss exploded"),
-    ]
-    sweep = Sweep(trials=trials, best=0, total_seconds=1.5)
-    best = {f"best_{name}": value for name, value in asdict(RECORD).items()}
-    wanted = {
-        "trials": [
-            {"settings": {"model.hidden_size": 16}, "status": "stopped", "reason": None,
-             "epochs": 3, **best},
-            {"settings": {"model.hidden_size": 32}, "status": "failed",
-             "reason": "the loss exploded"},
-        ],
-        "best": 0,
-        "total_seconds": 1.5,
-    }  # fmt: skip
-    assert sweep.to_json() == json.dumps(wanted, indent=2) + "\n"
-    assert Sweep.from_json(sweep.to_json(), "sweep.json") == sweep
 
 
 def test_the_metrics_of_several_nodes_are_one_text_for_prometheus() -> None:

@@ -1,5 +1,7 @@
 """Search spaces: read from options and files, checked before anything starts."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,8 +10,8 @@ from s2s.config import Config
 from s2s.errors import BadInput
 from s2s.presets import PRESETS
 from s2s.tuning.dimension import Dimension, parse_dimension, read_space
-from s2s.tuning.search import choose_points
-from s2s.tuning.space import Space, describe_point
+from s2s.tuning.search import grid, random_points
+from s2s.tuning.space import Point, Space, describe_point
 
 SEED, BASE = PRESETS["seed"](), PRESETS["base"]()
 
@@ -155,24 +157,26 @@ def test_a_point_is_described_in_a_line() -> None:
 # ---- the choice of points -----------------------------------------------------------------------
 
 
+def first(points: Iterator[Point], number: int) -> list[Point]:
+    return list(itertools.islice(points, number))
+
+
 def test_random_points_do_not_repeat_and_more_of_them_begin_alike() -> None:
     finite = space(SEED, "model.hidden-size=32:128:32", "model.cell=lstm,gru")
-    few, all_of_them = (choose_points(finite, "random", trials, 7) for trials in (3, 99))
+    few, all_of_them = (first(random_points(finite, 7), number) for number in (3, 99))
     assert all_of_them[:3] == few
     assert sorted(map(str, all_of_them)) == sorted(map(str, finite.points()))
-    assert choose_points(finite, "random", 3, 8) != few
-    assert choose_points(finite, "grid", 1, 7) == finite.points()
+    assert first(random_points(finite, 8), 3) != few
+    assert list(grid(finite)) == finite.points()
 
 
 def test_random_points_of_ranges_are_within_them() -> None:
     wide = space(SEED, "train.learning-rate=log:1e-4:1e-2", "model.dropout=0.1:0.5",
                  "model.layers=1:3")  # fmt: skip
-    points = choose_points(wide, "random", 200, 0)
+    points = first(random_points(wide, 0), 200)
     rates = [point["train.learning_rate"] for point in points]
     assert all(isinstance(rate, float) and 1e-4 <= rate <= 1e-2 for rate in rates)
     assert 60 < sum(rate < 1e-3 for rate in rates) < 140  # type: ignore[operator]
     assert {point["model.layers"] for point in points} == {1, 2, 3}
     assert all(wide.config_of(point) for point in points)
-    assert choose_points(wide, "random", 300, 0)[:200] == points
-    with pytest.raises(BadInput, match="--trials 0: at least 1 is needed"):
-        choose_points(wide, "random", 0, 0)
+    assert first(random_points(wide, 0), 300)[:200] == points

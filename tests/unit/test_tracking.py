@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from s2s.errors import BadInput
 from s2s.training.trackers.choice import begin_trackers, find_tracker
@@ -168,6 +169,24 @@ def test_tensorboard_files_hold_the_values_as_soon_as_they_are_logged(tmp_path: 
     tracker.close(True)
     tracker.close(True)
     assert events(tmp_path / "run" / "tensorboard") == [file]
+
+
+def test_tensorboard_has_the_settings_that_a_sweep_has_chosen(tmp_path: Path) -> None:
+    settings = {"model.cell": "gru", "model.dropout": 0.25, "train.clip_norm": None}
+    trial = TrackedRun("0001", tmp_path, {}, chosen=settings)
+    TensorBoard(trial).close(True)
+    [file] = events(tmp_path / "tensorboard")
+    written = {value.tag: value.metadata.plugin_data for e in file for value in e.summary.value}
+    assert written.keys() == {"_hparams_/experiment", "_hparams_/session_start_info"}
+    assert {each.plugin_name for each in written.values()} == {"hparams"}
+    start = HParamsPluginData.FromString(written["_hparams_/session_start_info"].content)
+    chosen = start.session_start_info.hparams
+    assert chosen["model.cell"].string_value == "gru"
+    assert chosen["model.dropout"].number_value == 0.25
+    assert chosen["train.clip_norm"].string_value == "none"
+    experiment = HParamsPluginData.FromString(written["_hparams_/experiment"].content).experiment
+    compared = {metric.name.tag for metric in experiment.metric_infos}
+    assert compared == {"valid/token_accuracy", "loss/valid"}
 
 
 def test_two_sessions_are_one_curve(tmp_path: Path) -> None:

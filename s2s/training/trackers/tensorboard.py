@@ -12,14 +12,16 @@ _LOSSES = {
     "train/epoch_loss": "loss/train_epoch",
     "valid/loss": "loss/valid",
 }
+# Curves of an epoch that trials are compared by.
+_COMPARED = ("valid/token_accuracy", "loss/valid")
 
 
 class TensorBoard:
     """Event files for `tensorboard --logdir`, one for each session of a run, shown as one curve.
 
     The losses are a group of their own, `loss`; all other curves have the names of their values.
-    Samples are shown as text. TensorBoard hides what earlier sessions logged after the step that
-    the run is resumed from.
+    Samples are shown as text. The settings that a sweep has chosen are in the tab HPARAMS.
+    TensorBoard hides what earlier sessions logged after the step that the run is resumed from.
     """
 
     def __init__(self, run: TrackedRun) -> None:
@@ -37,6 +39,8 @@ class TensorBoard:
         self._file: Any = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write(step=run.resumed_from + 1, session_log=start)
+        if run.chosen:
+            self._write_hparams(run.chosen)
         self._closed = False
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -57,6 +61,18 @@ class TensorBoard:
         if not self._closed:
             self._file.close()
         self._closed = True
+
+    def _write_hparams(self, settings: Mapping[str, object]) -> None:
+        """Write the settings of a trial, and which curves its sweep may be compared by."""
+        from tensorboardX.summary import hparams
+
+        values = {
+            name: value if isinstance(value, bool | int | float) else str(value).lower()
+            for name, value in settings.items()
+        }
+        experiment, start, _ = hparams(values, dict.fromkeys(_COMPARED, 0.0))
+        for summary in (experiment, start):
+            self._write(summary=summary)
 
     def _write(self, **content: Any) -> None:
         self._file.write_event(self._protocol.Event(wall_time=time.time(), **content))

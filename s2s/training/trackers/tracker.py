@@ -1,7 +1,7 @@
 """What a tracker is, the run that it records, and several trackers as one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +16,8 @@ class TrackedRun:
     folder: Path  # of the run, OUT.run, in which a tracker may keep files of its own
     parameters: Mapping[str, object]  # all settings by dotted names, such as `train.epochs`
     resumed_from: int = 0  # optimizer step; 0 for a new run
+    # Of a trial of a sweep: the settings that the sweep has chosen, by dotted names.
+    chosen: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
