@@ -12,7 +12,8 @@ import pytest
 
 from s2s.cli.arguments import parse
 from s2s.cli.tune import Tune
-from tests.support.cluster import Cluster
+from s2s.tuning.trials import Sweep
+from tests.support.cluster import Cluster, s2s
 from tests.support.ports import free_port
 
 Job = subprocess.Popen[str]
@@ -53,14 +54,31 @@ def test_a_sweep_keeps_its_options_and_provenance(sweep: Path) -> None:
 
 
 def test_a_sweep_tells_of_each_trial(sweep: Path) -> None:
-    told = json.loads((sweep / "sweep.json").read_text())
-    assert len(told["trials"]) == 2
-    assert {t["settings"]["model.hidden_size"] for t in told["trials"]} == {16, 32}
-    assert {trial["status"] for trial in told["trials"]} <= {"finished", "stopped"}
-    best = told["trials"][told["best"]]
-    assert best["best_valid_loss"] == min(t["best_valid_loss"] for t in told["trials"])
+    told = Sweep.load(sweep)
+    assert len(told.trials) == 2
+    assert {trial.settings["model.hidden_size"] for trial in told.trials} == {16, 32}
+    assert {trial.status for trial in told.trials} <= {"finished", "stopped"}
+    assert told.best_trial.score == max(trial.score or 0 for trial in told.trials)
     config = json.loads((sweep / "best" / "config.json").read_text())
-    assert config["model"]["hidden_size"] == best["settings"]["model.hidden_size"]
+    assert config["model"]["hidden_size"] == told.best_trial.settings["model.hidden_size"]
+    assert (sweep / "sweep.csv").read_text().count("\n") == 3
+    assert (sweep / "optuna.log").stat().st_size
+    assert not (sweep.with_name("sweep.run") / "tune").exists()
+
+
+def test_a_trial_trains_as_a_run_by_itself(
+    sweep: Path, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)  # in this process
+    settings = Sweep.load(sweep).best_trial.settings
+    done = s2s(
+        "train", "demo", "--corpus", small_corpus, "--out", tmp_path / "m", "--cpus", 1,
+        "--train.epochs", 2, "--model.hidden-size", settings["model.hidden_size"],
+        "--model.embedding-size", settings["model.embedding_size"],
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    weights = [path / "model.safetensors" for path in (sweep / "best", tmp_path / "m")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_the_best_model_of_a_sweep_can_be_served_until_sigterm(
