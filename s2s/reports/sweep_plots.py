@@ -1,0 +1,181 @@
+"""Plots of a sweep: curves of its trials, their scores, what they cost and where time went."""
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from s2s.reports.elements import Html
+from s2s.reports.plots import COLOURS, MUTED, STEPS, plot
+from s2s.reports.ranking import goodness, plotted_range, score, scored
+from s2s.reports.sweep_values import UNITS, objective_name
+from s2s.tuning.trials import Sweep, Trial, pareto_front
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+_DOTTED = (0, (1, 2))
+_NEAR = 0.07  # shares of a plot's width and height within which two labels would touch
+
+
+def plot_trial_curves(sweep: Sweep) -> Html:
+    """Return the objective of all trials over the epochs, or nothing before the first one."""
+    curves = {t.number: t.curve for t in sweep.trials if any(map(math.isfinite, t.curve))}
+    if not curves:
+        return Html("")
+    weights = goodness(sweep)
+    stopped = {trial.number for trial in sweep.trials if trial.status == "stopped"}
+
+    def draw(axes: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for rung in sweep.rungs:
+            axes.axvline(rung, color=MUTED, linewidth=1, linestyle=_DOTTED)
+        for number, curve in curves.items():
+            best = number == sweep.best
+            axes.plot(
+                range(1, len(curve) + 1), curve, "-",
+                len(curve), curve[-1], "x" if number in stopped else "o",
+                color=COLOURS[1 if best else 0], linewidth=2.4 if best else 1.1, markersize=4.5,
+                alpha=1 if best else 0.15 + 0.55 * weights.get(number, 0.0) ** 2,
+                zorder=4 if best else 2,
+            )  # fmt: skip
+        values = [value for curve in curves.values() for value in curve if math.isfinite(value)]
+        axes.set_ylim(*plotted_range(values, maximised=sweep.maximised))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlabel("epoch")
+        _show_objective(axes, sweep)
+
+    notes = ["×: stopped early"] if stopped else []
+    notes += [f"dotted: rungs of ASHA, epochs {', '.join(map(str, sweep.rungs))}"] * bool(
+        sweep.rungs
+    )
+    return plot(
+        "Objective after each epoch", ["trial", f"trial {sweep.best}, the best"], draw,
+        "; ".join(notes),
+    )  # fmt: skip
+
+
+def _show_objective(axes: "Axes", sweep: Sweep) -> None:
+    """Give the vertical axis the ticks and the name of the objective."""
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=STEPS))
+    if sweep.objective == "token_accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    unit = UNITS.get(sweep.objective)
+    axes.set_ylabel(
+        f"{objective_name(sweep.objective)}, {unit}" if unit else objective_name(sweep.objective)
+    )
+
+
+def plot_history(sweep: Sweep) -> Html:
+    """Return the score of each trial and the best one so far, in the order of their numbers."""
+    trials = sorted(scored(sweep), key=lambda trial: trial.number)
+    if len(trials) < 2:
+        return Html("")
+    scores = [score(trial) for trial in trials]
+    numbers = [trial.number for trial in trials]
+
+    def draw(axes: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        best = np.maximum if sweep.maximised else np.minimum
+        axes.plot(numbers, scores, "o", color=COLOURS[0], alpha=0.7, markersize=4.5)
+        axes.step(
+            [*numbers, max(trial.number for trial in sweep.trials)],
+            [*(so_far := best.accumulate(scores)), so_far[-1]],
+            where="post", color=COLOURS[1], linewidth=1.8,
+        )  # fmt: skip
+        axes.set_ylim(*plotted_range(scores, maximised=sweep.maximised))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlabel("trial")
+        _show_objective(axes, sweep)
+
+    return plot("Score of each trial", ["trial", "best so far"], draw)
+
+
+def plot_against(sweep: Sweep, gain: str) -> Html:
+    """Return scores against another number of the trials, with the Pareto front of both.
+
+    Args:
+        gain: `parameters` or `words_per_second`; nothing is plotted if all trials have the same.
+    """
+    points = {
+        trial.number: (float(getattr(trial, gain)), score(trial))
+        for trial in scored(sweep)
+        if getattr(trial, gain) is not None
+    }
+    if len({number for number, _ in points.values()}) < 2:
+        return Html("")
+    front = pareto_front(
+        [t for t in scored(sweep) if t.number in points], gain, maximised=sweep.maximised
+    )
+
+    def draw(axes: "Axes") -> None:
+        axes.plot(
+            *zip(*points.values(), strict=True), "o", color=COLOURS[0], alpha=0.55, markersize=5
+        )
+        axes.plot(
+            *zip(*(points[trial.number] for trial in front), strict=True),
+            color=COLOURS[1], marker="o", markersize=6, linewidth=1.4,
+        )  # fmt: skip
+        axes.set_ylim(*plotted_range([y for _, y in points.values()], maximised=sweep.maximised))
+        _scale(axes.xaxis, [x for x, _ in points.values()])
+        axes.set_xlabel("parameters" if gain == "parameters" else "words translated per second")
+        _show_objective(axes, sweep)
+        _label(axes, [(trial, points[trial.number]) for trial in front])
+
+    title = "parameters" if gain == "parameters" else "words per second"
+    return plot(f"Score against {title}", ["trial", "Pareto front, with numbers of trials"], draw)
+
+
+def _scale(axis: "Axis", values: list[float]) -> None:
+    """Choose a horizontal axis for positive numbers, a logarithmic one for different magnitudes."""
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
+
+    if min(values) > 0 and max(values) > 8 * min(values):
+        axis.axes.set_xscale("log")
+        wide = max(values) > 100 * min(values)
+        axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=12))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(MaxNLocator(5, steps=STEPS))
+    axis.set_major_formatter(EngFormatter())
+
+
+def _label(axes: "Axes", points: list[tuple[Trial, tuple[float, float]]]) -> None:
+    """Write the numbers of trials at their points, without those that would cover another one."""
+    written: list[np.ndarray] = []
+    for trial, point in points:
+        place = axes.transAxes.inverted().transform(axes.transData.transform(point))
+        if all((abs(place - other) > _NEAR).any() for other in written):
+            written.append(place)
+            axes.annotate(
+                str(trial.number), point, xytext=(0, 6), textcoords="offset points", ha="center"
+            )
+
+
+def plot_times(sweep: Sweep) -> Html:
+    """Return where the time of each trial went."""
+    parts = {
+        "training steps": [trial.train_seconds for trial in sweep.trials],
+        "validation": [trial.valid_seconds for trial in sweep.trials],
+        "overhead": [trial.overhead_seconds for trial in sweep.trials],
+    }
+    numbers = [trial.number for trial in sweep.trials]
+
+    def draw(axes: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        bottom = np.zeros(len(numbers))
+        for colour, values in zip(COLOURS, parts.values(), strict=False):
+            axes.bar(numbers, values, bottom=bottom, color=colour, width=0.8)
+            bottom += np.array(values)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=STEPS))
+        axes.set_xlabel("trial")
+        axes.set_ylabel("seconds")
+
+    return plot("Time of each trial", list(parts), draw)

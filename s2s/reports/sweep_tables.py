@@ -1,0 +1,166 @@
+"""Tables of a sweep, which the terminal and the HTML page share."""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+from s2s.reports.blocks import Table
+from s2s.reports.ranking import ranked
+from s2s.reports.sweep_values import (
+    duration,
+    objective_name,
+    score_text,
+    setting_text,
+    short_names,
+)
+from s2s.tuning.trials import Axis, Sweep, Trial
+
+_SEARCHERS = {"grid": "grid search", "random": "random search", "optuna": "Optuna (TPE)"}
+_SCHEDULERS = {"none": "none", "asha": "ASHA", "median": "median stopping"}
+
+
+def overview_table(sweep: Sweep) -> Table:
+    """Return how the sweep searched, and what it spent."""
+    rows: list[tuple[object, ...]] = [
+        ("objective", describe_objective(sweep)),
+        ("searcher", searcher_name(sweep)),
+        ("scheduler", scheduler_name(sweep)),
+        *([("rungs", "epochs " + ", ".join(map(str, sweep.rungs)))] if sweep.rungs else []),
+        ("trials", f"{len(sweep.trials):,}: {count_statuses(sweep)}"),
+        ("at the same time", f"at most {sweep.concurrency:,}"),
+        ("epochs", f"{sum(trial.epochs for trial in sweep.trials):,}"),
+        ("target tokens", f"{sum(trial.tokens for trial in sweep.trials):,}"),
+        ("time", duration(sweep.total_seconds)),
+    ]
+    return Table("Sweep", ("what", "value"), rows)
+
+
+def describe_objective(sweep: Sweep) -> str:
+    """Return the objective, and which values of it are better."""
+    better = "higher" if sweep.maximised else "lower"
+    return f"{objective_name(sweep.objective)} on valid; {better} is better"
+
+
+def searcher_name(sweep: Sweep) -> str:
+    """Return what people call the searcher of a sweep."""
+    return _SEARCHERS.get(sweep.searcher, sweep.searcher)
+
+
+def scheduler_name(sweep: Sweep) -> str:
+    """Return what people call the scheduler of a sweep."""
+    return _SCHEDULERS.get(sweep.scheduler, sweep.scheduler)
+
+
+def count_statuses(sweep: Sweep) -> str:
+    """Return how many trials have each status, such as `3 finished, 1 failed`."""
+    counts = Counter[str](trial.status for trial in sweep.trials)
+    order = ("finished", "stopped", "failed", "running")
+    return ", ".join(f"{counts[status]:,} {status}" for status in order if counts[status])
+
+
+def axes_table(sweep: Sweep) -> Table:
+    """Return the settings that vary, with the values that were tried."""
+    rows = [(axis.setting, *_tried(axis, sweep)) for axis in sweep.axes]
+    return Table("Settings that vary", ("setting", "values", "tried"), rows)
+
+
+def _tried(axis: Axis, sweep: Sweep) -> tuple[str, int]:
+    """Return the values of an axis in words, and how many different ones were tried."""
+    name = axis.setting
+    tried = {setting_text(t.settings[name]): t.settings[name] for t in sweep.trials
+             if name in t.settings}  # fmt: skip
+    if axis.choices:
+        return ", ".join(map(setting_text, axis.choices)), len(tried)
+    numbers = sorted(value for value in tried.values() if isinstance(value, int | float))
+    if not numbers:
+        return "a range", 0
+    spread = f"{setting_text(numbers[0])} to {setting_text(numbers[-1])}"
+    return f"{spread}, in its logarithm" if axis.log else spread, len(tried)
+
+
+def best_settings_table(sweep: Sweep) -> Table:
+    """Return the settings of the best trial."""
+    settings = sweep.best_trial.settings.items()
+    rows = [(setting, setting_text(value)) for setting, value in settings]
+    return Table("Settings of the best trial", ("setting", "value"), rows)
+
+
+def best_table(sweep: Sweep) -> Table:
+    """Return the results of the best trial, and of its settings trained again if they were."""
+    results = {f"trial {sweep.best}": _results(sweep, sweep.best_trial)}
+    if sweep.retrained is not None:
+        results["trained again"] = _results(sweep, sweep.retrained)
+    names = dict.fromkeys(name for each in results.values() for name in each)
+    rows = [(name, *(each.get(name, "") for each in results.values())) for name in names]
+    return Table("Results of the best trial", ("what", *results), rows)
+
+
+def _results(sweep: Sweep, trial: Trial) -> dict[str, str]:
+    """Return the results of a trial as text, by their names."""
+    score = score_text(sweep.objective, trial.score)
+    if trial.spread is not None:
+        score += f" ± {score_text(sweep.objective, trial.spread)}"
+    results = {objective_name(sweep.objective): score}
+    if len(trial.seeds) > 1:
+        results |= {
+            f"with seed {each.seed}": score_text(sweep.objective, each.score)
+            for each in trial.seeds
+        }
+    if trial.best is not None:
+        results["valid loss"] = f"{trial.best.valid_loss:.4f}"
+        results["valid token accuracy"] = f"{trial.best.valid_token_accuracy:.2%}"
+        results["best epoch"] = f"{trial.best.epoch} of {trial.epochs}"
+    if trial.parameters is not None:
+        results["parameters"] = f"{trial.parameters:,}"
+    if trial.words_per_second is not None:
+        results["words per second"] = f"{trial.words_per_second:,.0f}"
+    return results
+
+
+def trials_table(sweep: Sweep) -> Table:
+    """Return all trials with their settings and results, from the best to the worst.
+
+    Columns in which no trial has a value are left out.
+    """
+    of_trial: dict[str, Callable[[Trial], object]] = {
+        "status": lambda trial: f"{trial.status}: {trial.reason}" if trial.reason else trial.status,
+        objective_name(sweep.objective): lambda trial: score_text(sweep.objective, trial.score),
+        "±": lambda trial: score_text(sweep.objective, trial.spread),
+        "epochs": lambda trial: trial.epochs,
+        "valid loss": lambda trial: trial.best and f"{trial.best.valid_loss:.4f}",
+        "valid accuracy": lambda trial: trial.best and f"{trial.best.valid_token_accuracy:.2%}",
+        "parameters": lambda trial: trial.parameters,
+        "words/s": lambda trial: trial.words_per_second and round(trial.words_per_second),
+        "seconds": lambda trial: f"{seconds(trial):,.1f}",
+    }
+    # The objective has a column already.
+    of_trial.pop(
+        {"loss": "valid loss", "token_accuracy": "valid accuracy"}.get(sweep.objective, ""), None
+    )
+    settings = {
+        heading: partial(_setting, name)
+        for name, heading in short_names([axis.setting for axis in sweep.axes], of_trial).items()
+    }
+    columns: dict[str, Callable[[Trial], object]] = {
+        "trial": lambda trial: trial.number,
+        **settings,
+        **of_trial,
+    }
+    trials = ranked(sweep)
+    cells = {
+        heading: ["" if (value := of(trial)) is None else value for trial in trials]
+        for heading, of in columns.items()
+    }
+    filled = {
+        heading: column for heading, column in cells.items() if any(each != "" for each in column)
+    }
+    return Table("Trials", tuple(filled), list(zip(*filled.values(), strict=True)))
+
+
+def _setting(name: str, trial: Trial) -> str:
+    return setting_text(trial.settings[name]) if name in trial.settings else ""
+
+
+def seconds(trial: Trial) -> float:
+    """Return the time from the start of a trial to its end."""
+    return trial.train_seconds + trial.valid_seconds + trial.overhead_seconds
