@@ -10,7 +10,7 @@ import numpy as np
 from s2s.reports.elements import Html
 from s2s.reports.plots import COLOURS, LINE, MUTED, STEPS, plot
 from s2s.reports.ranking import goodness, plotted_range, score, scored
-from s2s.reports.sweep_values import objective_name, score_text, setting_text, short_names
+from s2s.reports.sweep_values import objective_name, setting_text, short_names, tick_text
 from s2s.tuning.dimension import Value
 from s2s.tuning.trials import Axis, Sweep, Trial
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 56  # characters of all labels of an axis together
 _LONGEST = 18  # characters of a label
-_UNSET = 0.1  # share of an axis for trials that do not have the setting
+_UNSET = 0.14  # share of an axis for trials that do not have the setting
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ def plot_parallel_coordinates(sweep: Sweep) -> Html:
                 [scale.places[number] for scale in scales], rows,
                 color=COLOURS[1 if best else 0], linewidth=2.4 if best else 1.1,
                 alpha=1 if best else 0.08 + 0.62 * weights[number] ** 2,
-                marker="o", markersize=5 if best else 2.5, zorder=3 if best else 2,
+                marker="o" if best else "", markersize=5, zorder=3 if best else 2,
             )  # fmt: skip
         for row, scale in zip(rows, scales, strict=True):
             axes.text(0, row + 0.16, scale.name, weight="bold", va="bottom", color=MUTED, zorder=4)
             for place, label in scale.ticks:
+                axes.plot(place, row, "|", color=MUTED, markersize=7, zorder=4)
                 side = "left" if place < 0.05 else "right" if place > 0.95 else "center"
                 axes.text(place, row - 0.14, label, ha=side, va="top", size=11, zorder=4)
         axes.set_xlim(-0.02, 1.02)
@@ -70,7 +71,7 @@ def plot_parallel_coordinates(sweep: Sweep) -> Html:
         note += "; –: the trial does not have the setting"
     return plot(
         "Settings and scores of the trials", ["trial", f"trial {sweep.best}, the best"], draw, note,
-        height=0.62 * len(scales),
+        height=0.7 * len(scales),
     )  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def _score_scale(sweep: Sweep, trials: Sequence[Trial]) -> _Scale:
         return share if sweep.maximised else 1 - share
 
     ticks = [
-        (place(value), score_text(sweep.objective, value))
+        (place(value), tick_text(sweep.objective, value))
         for value in _round_values(low, high, log=False)
     ]
     places = {trial.number: place(score(trial)) for trial in trials}

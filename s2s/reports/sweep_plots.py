@@ -8,7 +8,7 @@ import numpy as np
 from s2s.reports.elements import Html
 from s2s.reports.plots import COLOURS, MUTED, STEPS, plot
 from s2s.reports.ranking import goodness, plotted_range, score, scored
-from s2s.reports.sweep_values import UNITS, objective_name
+from s2s.reports.sweep_values import objective_name, tick_text
 from s2s.tuning.trials import Sweep, Trial, pareto_front
 
 if TYPE_CHECKING:
@@ -59,15 +59,12 @@ def plot_trial_curves(sweep: Sweep) -> Html:
 
 def _show_objective(axes: "Axes", sweep: Sweep) -> None:
     """Give the vertical axis the ticks and the name of the objective."""
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import MaxNLocator
 
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=STEPS))
-    if sweep.objective == "token_accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-    unit = UNITS.get(sweep.objective)
-    axes.set_ylabel(
-        f"{objective_name(sweep.objective)}, {unit}" if unit else objective_name(sweep.objective)
-    )
+    axes.yaxis.set_major_formatter(lambda value, _: tick_text(sweep.objective, value))
+    unit = ", nats per token" if sweep.objective == "loss" else ""
+    axes.set_ylabel(objective_name(sweep.objective) + unit)
 
 
 def plot_history(sweep: Sweep) -> Html:
@@ -77,6 +74,7 @@ def plot_history(sweep: Sweep) -> Html:
         return Html("")
     scores = [score(trial) for trial in trials]
     numbers = [trial.number for trial in trials]
+    last = max(trial.number for trial in sweep.trials)
 
     def draw(axes: "Axes") -> None:
         from matplotlib.ticker import MaxNLocator
@@ -84,12 +82,13 @@ def plot_history(sweep: Sweep) -> Html:
         best = np.maximum if sweep.maximised else np.minimum
         axes.plot(numbers, scores, "o", color=COLOURS[0], alpha=0.7, markersize=4.5)
         axes.step(
-            [*numbers, max(trial.number for trial in sweep.trials)],
+            [*numbers, last],
             [*(so_far := best.accumulate(scores)), so_far[-1]],
             where="post", color=COLOURS[1], linewidth=1.8,
         )  # fmt: skip
         axes.set_ylim(*plotted_range(scores, maximised=sweep.maximised))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(numbers[0] - 0.8, last + 0.8)
         axes.set_xlabel("trial")
         _show_objective(axes, sweep)
 
@@ -102,21 +101,18 @@ def plot_against(sweep: Sweep, gain: str) -> Html:
     Args:
         gain: `parameters` or `words_per_second`; nothing is plotted if all trials have the same.
     """
-    points = {
-        trial.number: (float(getattr(trial, gain)), score(trial))
-        for trial in scored(sweep)
-        if getattr(trial, gain) is not None
-    }
+    trials = [trial for trial in scored(sweep) if getattr(trial, gain) is not None]
+    points = {trial.number: (float(getattr(trial, gain)), score(trial)) for trial in trials}
     if len({number for number, _ in points.values()}) < 2:
         return Html("")
-    front = pareto_front(
-        [t for t in scored(sweep) if t.number in points], gain, maximised=sweep.maximised
-    )
+    front = pareto_front(trials, gain, maximised=sweep.maximised)
 
     def draw(axes: "Axes") -> None:
-        axes.plot(
-            *zip(*points.values(), strict=True), "o", color=COLOURS[0], alpha=0.55, markersize=5
-        )
+        for trial in trials:
+            axes.plot(
+                *points[trial.number], "o", color=COLOURS[0], alpha=0.7, markersize=5,
+                fillstyle="none" if trial.status == "stopped" else "full",
+            )  # fmt: skip
         axes.plot(
             *zip(*(points[trial.number] for trial in front), strict=True),
             color=COLOURS[1], marker="o", markersize=6, linewidth=1.4,
@@ -128,7 +124,10 @@ def plot_against(sweep: Sweep, gain: str) -> Html:
         _label(axes, [(trial, points[trial.number]) for trial in front])
 
     title = "parameters" if gain == "parameters" else "words per second"
-    return plot(f"Score against {title}", ["trial", "Pareto front, with numbers of trials"], draw)
+    note = "hollow: stopped early" if any(trial.status == "stopped" for trial in trials) else ""
+    return plot(
+        f"Score against {title}", ["trial", "Pareto front, with numbers of trials"], draw, note
+    )
 
 
 def _scale(axis: "Axis", values: list[float]) -> None:
@@ -175,6 +174,7 @@ def plot_times(sweep: Sweep) -> Html:
             bottom += np.array(values)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=STEPS))
+        axes.set_xlim(numbers[0] - 0.8, numbers[-1] + 0.8)
         axes.set_xlabel("trial")
         axes.set_ylabel("seconds")
 

@@ -51,12 +51,16 @@ def sweep_report(sweep: Sweep, name: str, config: DataConfig) -> str:
         "Trials": _trials(sweep),
         "Heat map": heat_map(sweep),
         "Settings and scores": _settings_and_scores(sweep),
-        "Curves": _grid(plot_trial_curves(sweep), plot_history(sweep)),
+        "Curves": _grid(
+            _titled("Objective after each epoch", plot_trial_curves(sweep)),
+            _titled("Score of each trial", plot_history(sweep)),
+        ),
         "Quality and cost": _grid(
-            plot_against(sweep, "parameters"), plot_against(sweep, "words_per_second")
+            _titled("Score against parameters", plot_against(sweep, "parameters")),
+            _titled("Score against speed", plot_against(sweep, "words_per_second")),
         ),
         "Time": _time(sweep),
-        "Sweep": _grid(titled(overview_table(sweep)), titled(axes_table(sweep))),
+        "Setup": _grid(titled(overview_table(sweep)), titled(axes_table(sweep))),
     }
     return page(_header(sweep, name, config), sections)
 
@@ -75,10 +79,11 @@ def _header(sweep: Sweep, name: str, config: DataConfig) -> Header:
         ),
         Tile("epochs", f"{epochs:,}", f"{epochs / len(sweep.trials):.1f} a trial"),
     ]
+    searcher = searcher_name(sweep)
     settings = "one setting" if len(sweep.axes) == 1 else f"{len(sweep.axes)} settings"
     stopping = "" if sweep.scheduler == "none" else f", with {scheduler_name(sweep)}"
     lead = (
-        f"{searcher_name(sweep).capitalize()} over {settings}{stopping}. The best of "
+        f"{searcher[0].upper()}{searcher[1:]} over {settings}{stopping}. The best of "
         f"{len(sweep.trials):,} trials is trial {best.number}, with a {objective} of "
         f"{score_text(sweep.objective, best.score)} on valid."
     )

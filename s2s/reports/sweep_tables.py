@@ -1,7 +1,7 @@
 """Tables of a sweep, which the terminal and the HTML page share."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from s2s.reports.blocks import Table
@@ -14,6 +14,8 @@ from s2s.reports.sweep_values import (
     short_names,
 )
 from s2s.tuning.trials import Axis, Sweep, Trial
+
+Columns = dict[str, Callable[[Trial], object]]  # cells of a trial, by their headings
 
 _SEARCHERS = {"grid": "grid search", "random": "random search", "optuna": "Optuna (TPE)"}
 _SCHEDULERS = {"none": "none", "asha": "ASHA", "median": "median stopping"}
@@ -75,7 +77,7 @@ def _tried(axis: Axis, sweep: Sweep) -> tuple[str, int]:
     if not numbers:
         return "a range", 0
     spread = f"{setting_text(numbers[0])} to {setting_text(numbers[-1])}"
-    return f"{spread}, in its logarithm" if axis.log else spread, len(tried)
+    return f"{spread} (log)" if axis.log else spread, len(tried)
 
 
 def best_settings_table(sweep: Sweep) -> Table:
@@ -87,45 +89,51 @@ def best_settings_table(sweep: Sweep) -> Table:
 
 def best_table(sweep: Sweep) -> Table:
     """Return the results of the best trial, and of its settings trained again if they were."""
-    results = {f"trial {sweep.best}": _results(sweep, sweep.best_trial)}
-    if sweep.retrained is not None:
-        results["trained again"] = _results(sweep, sweep.retrained)
-    names = dict.fromkeys(name for each in results.values() for name in each)
-    rows = [(name, *(each.get(name, "") for each in results.values())) for name in names]
-    return Table("Results of the best trial", ("what", *results), rows)
+    trials = [sweep.best_trial] + ([sweep.retrained] if sweep.retrained is not None else [])
+    of_seeds: Columns = {
+        f"with seed {seed}": partial(_score_with_seed, sweep, seed)
+        for seed in dict.fromkeys(each.seed for trial in trials for each in trial.seeds)
+    }
+    results = _filled({**_scores(sweep), **of_seeds, **_measures(sweep)}, trials)
+    headings = ("what", f"trial {sweep.best}", "trained again")[: len(trials) + 1]
+    rows = [(what, *values) for what, values in results.items()]
+    return Table("Results of the best trial", headings, rows)
 
 
-def _results(sweep: Sweep, trial: Trial) -> dict[str, str]:
-    """Return the results of a trial as text, by their names."""
-    score = score_text(sweep.objective, trial.score)
-    if trial.spread is not None:
-        score += f" ± {score_text(sweep.objective, trial.spread)}"
-    results = {objective_name(sweep.objective): score}
-    if len(trial.seeds) > 1:
-        results |= {
-            f"with seed {each.seed}": score_text(sweep.objective, each.score)
-            for each in trial.seeds
-        }
-    if trial.best is not None:
-        results["valid loss"] = f"{trial.best.valid_loss:.4f}"
-        results["valid token accuracy"] = f"{trial.best.valid_token_accuracy:.2%}"
-        results["best epoch"] = f"{trial.best.epoch} of {trial.epochs}"
-    if trial.parameters is not None:
-        results["parameters"] = f"{trial.parameters:,}"
-    if trial.words_per_second is not None:
-        results["words per second"] = f"{trial.words_per_second:,.0f}"
-    return results
+def _score_with_seed(sweep: Sweep, seed: int, trial: Trial) -> str:
+    scores = {each.seed: each.score for each in trial.seeds}
+    return score_text(sweep.objective, scores.get(seed))
 
 
 def trials_table(sweep: Sweep) -> Table:
-    """Return all trials with their settings and results, from the best to the worst.
+    """Return all trials with their settings and results, from the best to the worst."""
+    scores, measures = _scores(sweep), _measures(sweep)
+    names = short_names([axis.setting for axis in sweep.axes], [*scores, *measures])
+    columns = _filled(
+        {
+            "trial": lambda trial: trial.number,
+            **scores,
+            **{short: partial(_setting, name) for name, short in names.items()},
+            **measures,
+            "status": lambda trial: (
+                f"{trial.status}: {trial.reason}" if trial.reason else trial.status
+            ),
+        },
+        ranked(sweep),
+    )
+    return Table("Trials", tuple(columns), list(zip(*columns.values(), strict=True)))
 
-    Columns in which no trial has a value are left out.
-    """
-    of_trial: dict[str, Callable[[Trial], object]] = {
-        "status": lambda trial: f"{trial.status}: {trial.reason}" if trial.reason else trial.status,
+
+def _scores(sweep: Sweep) -> Columns:
+    return {
         objective_name(sweep.objective): lambda trial: score_text(sweep.objective, trial.score),
-        "±": lambda trial: score_text(sweep.objective, trial.spread),
+        "± over seeds": lambda trial: score_text(sweep.objective, trial.spread),
+    }
+
+
+def _measures(sweep: Sweep) -> Columns:
+    """Return the columns of what was measured besides the objective."""
+    columns: Columns = {
         "epochs": lambda trial: trial.epochs,
         "valid loss": lambda trial: trial.best and f"{trial.best.valid_loss:.4f}",
         "valid accuracy": lambda trial: trial.best and f"{trial.best.valid_token_accuracy:.2%}",
@@ -133,28 +141,17 @@ def trials_table(sweep: Sweep) -> Table:
         "words/s": lambda trial: trial.words_per_second and round(trial.words_per_second),
         "seconds": lambda trial: f"{seconds(trial):,.1f}",
     }
-    # The objective has a column already.
-    of_trial.pop(
-        {"loss": "valid loss", "token_accuracy": "valid accuracy"}.get(sweep.objective, ""), None
-    )
-    settings = {
-        heading: partial(_setting, name)
-        for name, heading in short_names([axis.setting for axis in sweep.axes], of_trial).items()
-    }
-    columns: dict[str, Callable[[Trial], object]] = {
-        "trial": lambda trial: trial.number,
-        **settings,
-        **of_trial,
-    }
-    trials = ranked(sweep)
+    objective = {"loss": "valid loss", "token_accuracy": "valid accuracy"}.get(sweep.objective)
+    return {name: of for name, of in columns.items() if name != objective}
+
+
+def _filled(columns: Columns, trials: Sequence[Trial]) -> dict[str, list[object]]:
+    """Return the cells of those columns in which a trial has a value, by heading."""
     cells = {
         heading: ["" if (value := of(trial)) is None else value for trial in trials]
         for heading, of in columns.items()
     }
-    filled = {
-        heading: column for heading, column in cells.items() if any(each != "" for each in column)
-    }
-    return Table("Trials", tuple(filled), list(zip(*filled.values(), strict=True)))
+    return {heading: column for heading, column in cells.items() if set(column) - {""}}
 
 
 def _setting(name: str, trial: Trial) -> str:

@@ -11,7 +11,6 @@ _OBJECTIVES = {
     "bleu": ("BLEU", ".2f"),
     "chrf": ("chrF2", ".2f"),
 }
-UNITS = {"token_accuracy": "share of tokens", "loss": "nats per token"}
 
 
 def objective_name(objective: str) -> str:
@@ -23,6 +22,11 @@ def score_text(objective: str, score: float | None) -> str:
     """Return a value of an objective as text, which is empty without one."""
     _, form = _OBJECTIVES.get(objective, ("", ".4g"))
     return "" if score is None else format(score, form)
+
+
+def tick_text(objective: str, value: float) -> str:
+    """Return a round value of an objective as text for an axis."""
+    return f"{100 * value:.4g}%" if objective == "token_accuracy" else f"{value:.4g}"
 
 
 def setting_text(value: Value) -> str:
