@@ -9,7 +9,7 @@ import numpy as np
 
 from s2s.reports.elements import Html
 from s2s.reports.plots import COLOURS, LINE, MUTED, STEPS, plot
-from s2s.reports.ranking import goodness, plotted_range, score, scored
+from s2s.reports.ranking import goodness, has_far_worse, plotted_range, score, scored
 from s2s.reports.sweep_values import objective_name, setting_text, short_names, tick_text
 from s2s.tuning.dimension import Value
 from s2s.tuning.trials import Axis, Sweep, Trial
@@ -45,6 +45,7 @@ def plot_parallel_coordinates(sweep: Sweep) -> Html:
     weights = goodness(sweep)
 
     def draw(axes: "Axes") -> None:
+        thinning = min(1.0, 60 / len(trials)) ** 0.5
         rows = [-row for row in range(len(scales))]
         for row in rows:
             axes.plot([0, 1], [row, row], color=LINE, linewidth=2, solid_capstyle="round")
@@ -53,7 +54,7 @@ def plot_parallel_coordinates(sweep: Sweep) -> Html:
             axes.plot(
                 [scale.places[number] for scale in scales], rows,
                 color=COLOURS[1 if best else 0], linewidth=2.4 if best else 1.1,
-                alpha=1 if best else 0.08 + 0.62 * weights[number] ** 2,
+                alpha=1 if best else (0.08 + 0.62 * weights[number] ** 3) * thinning,
                 marker="o" if best else "", markersize=5, zorder=3 if best else 2,
             )  # fmt: skip
         for row, scale in zip(rows, scales, strict=True):
@@ -69,6 +70,8 @@ def plot_parallel_coordinates(sweep: Sweep) -> Html:
     note = "the stronger a line, the better its trial"
     if any("–" in dict(scale.ticks).values() for scale in scales):
         note += "; –: the trial does not have the setting"
+    if has_far_worse([score(trial) for trial in trials], maximised=sweep.maximised):
+        note += "; far worse scores are at the left end"
     return plot(
         "Settings and scores of the trials", ["trial", f"trial {sweep.best}, the best"], draw, note,
         height=0.7 * len(scales),
@@ -135,7 +138,7 @@ def _round_values(low: float, high: float, *, log: bool) -> list[float]:
     from matplotlib.ticker import LogLocator, MaxNLocator
 
     if log and high / low > 4:
-        subs = (1.0,) if high / low > 1e3 else (1.0, 3.0) if high / low > 50 else (1.0, 2.0, 5.0)
+        subs = (1.0,) if high / low > 1e3 else (1.0, 3.0) if high / low > 20 else (1.0, 2.0, 5.0)
         found = LogLocator(subs=subs, numticks=12).tick_values(low, high)
     else:
         found = MaxNLocator(5, steps=STEPS).tick_values(low, high)

@@ -51,5 +51,11 @@ def plotted_range(values: Sequence[float], *, maximised: bool) -> tuple[float, f
     reach = _FAR * (upper - lower)
     low = min(v for v in values if v >= lower - reach) if maximised else min(values)
     high = max(values) if maximised else max(v for v in values if v <= upper + reach)
-    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    margin = 0.1 * (high - low) or 0.05 * abs(high) or 1.0
     return low - margin, high + margin
+
+
+def has_far_worse(values: Sequence[float], *, maximised: bool) -> bool:
+    """Return whether `plotted_range` leaves out some of the values."""
+    low, high = plotted_range(values, maximised=maximised)
+    return min(values) < low or max(values) > high

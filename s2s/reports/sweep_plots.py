@@ -1,22 +1,23 @@
 """Plots of a sweep: curves of its trials, their scores, what they cost and where time went."""
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from s2s.reports.elements import Html
 from s2s.reports.plots import COLOURS, MUTED, STEPS, plot
-from s2s.reports.ranking import goodness, plotted_range, score, scored
+from s2s.reports.ranking import goodness, has_far_worse, plotted_range, score, scored
 from s2s.reports.sweep_values import objective_name, tick_text
-from s2s.tuning.trials import Sweep, Trial, pareto_front
+from s2s.tuning.trials import Sweep, pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
 _DOTTED = (0, (1, 2))
-_NEAR = 0.07  # shares of a plot's width and height within which two labels would touch
+_NEAR = 0.08  # shares of a plot's width and height within which two labels would touch
 
 
 def plot_trial_curves(sweep: Sweep) -> Html:
@@ -26,6 +27,8 @@ def plot_trial_curves(sweep: Sweep) -> Html:
         return Html("")
     weights = goodness(sweep)
     stopped = {trial.number for trial in sweep.trials if trial.status == "stopped"}
+
+    values = [value for curve in curves.values() for value in curve if math.isfinite(value)]
 
     def draw(axes: "Axes") -> None:
         from matplotlib.ticker import MaxNLocator
@@ -38,10 +41,9 @@ def plot_trial_curves(sweep: Sweep) -> Html:
                 range(1, len(curve) + 1), curve, "-",
                 len(curve), curve[-1], "x" if number in stopped else "o",
                 color=COLOURS[1 if best else 0], linewidth=2.4 if best else 1.1, markersize=4.5,
-                alpha=1 if best else 0.15 + 0.55 * weights.get(number, 0.0) ** 2,
+                alpha=1 if best else 0.25 + 0.5 * weights.get(number, 0.0) ** 2,
                 zorder=4 if best else 2,
             )  # fmt: skip
-        values = [value for curve in curves.values() for value in curve if math.isfinite(value)]
         axes.set_ylim(*plotted_range(values, maximised=sweep.maximised))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_xlabel("epoch")
@@ -53,7 +55,7 @@ def plot_trial_curves(sweep: Sweep) -> Html:
     )
     return plot(
         "Objective after each epoch", ["trial", f"trial {sweep.best}, the best"], draw,
-        "; ".join(notes),
+        "; ".join(notes + _cut_off(sweep, values)),
     )  # fmt: skip
 
 
@@ -65,6 +67,12 @@ def _show_objective(axes: "Axes", sweep: Sweep) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: tick_text(sweep.objective, value))
     unit = ", nats per token" if sweep.objective == "loss" else ""
     axes.set_ylabel(objective_name(sweep.objective) + unit)
+
+
+def _cut_off(sweep: Sweep, values: Sequence[float]) -> list[str]:
+    """Return a note if a plot of these values has no room for some of them."""
+    cut_off = has_far_worse(values, maximised=sweep.maximised)
+    return ["far worse values are cut off"] if cut_off else []
 
 
 def plot_history(sweep: Sweep) -> Html:
@@ -92,7 +100,8 @@ def plot_history(sweep: Sweep) -> Html:
         axes.set_xlabel("trial")
         _show_objective(axes, sweep)
 
-    return plot("Score of each trial", ["trial", "best so far"], draw)
+    note = "".join(_cut_off(sweep, scores))
+    return plot("Score of each trial", ["trial", "best so far"], draw, note)
 
 
 def plot_against(sweep: Sweep, gain: str) -> Html:
@@ -121,13 +130,15 @@ def plot_against(sweep: Sweep, gain: str) -> Html:
         _scale(axes.xaxis, [x for x, _ in points.values()])
         axes.set_xlabel("parameters" if gain == "parameters" else "words translated per second")
         _show_objective(axes, sweep)
-        _label(axes, [(trial, points[trial.number]) for trial in front])
+        _label(axes, {t.number: points[t.number] for t in front}, above=sweep.maximised)
 
     title = "parameters" if gain == "parameters" else "words per second"
-    note = "hollow: stopped early" if any(trial.status == "stopped" for trial in trials) else ""
+    notes = ["hollow: stopped early"] * any(trial.status == "stopped" for trial in trials)
+    notes += _cut_off(sweep, [score(trial) for trial in trials])
     return plot(
-        f"Score against {title}", ["trial", "Pareto front, with numbers of trials"], draw, note
-    )
+        f"Score against {title}", ["trial", "Pareto front, with numbers of trials"], draw,
+        "; ".join(notes),
+    )  # fmt: skip
 
 
 def _scale(axis: "Axis", values: list[float]) -> None:
@@ -144,16 +155,21 @@ def _scale(axis: "Axis", values: list[float]) -> None:
     axis.set_major_formatter(EngFormatter())
 
 
-def _label(axes: "Axes", points: list[tuple[Trial, tuple[float, float]]]) -> None:
-    """Write the numbers of trials at their points, without those that would cover another one."""
+def _label(axes: "Axes", points: Mapping[int, tuple[float, float]], *, above: bool) -> None:
+    """Write the numbers of trials at their points, without those that would cover another one.
+
+    Args:
+        above: whether to write above the points, where no trial is if higher scores are better.
+    """
     written: list[np.ndarray] = []
-    for trial, point in points:
+    for number, point in points.items():
         place = axes.transAxes.inverted().transform(axes.transData.transform(point))
         if all((abs(place - other) > _NEAR).any() for other in written):
             written.append(place)
             axes.annotate(
-                str(trial.number), point, xytext=(0, 6), textcoords="offset points", ha="center"
-            )
+                str(number), point, xytext=(0, 5 if above else -5), textcoords="offset points",
+                ha="center", va="bottom" if above else "top",
+            )  # fmt: skip
 
 
 def plot_times(sweep: Sweep) -> Html:

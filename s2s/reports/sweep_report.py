@@ -67,7 +67,11 @@ def sweep_report(sweep: Sweep, name: str, config: DataConfig) -> str:
 
 def _header(sweep: Sweep, name: str, config: DataConfig) -> Header:
     best, objective = sweep.best_trial, objective_name(sweep.objective)
-    spread = f" ± {score_text(sweep.objective, best.spread)}" if best.spread is not None else ""
+    spread = (
+        f"; ± {score_text(sweep.objective, best.spread)} over seeds"
+        if best.spread is not None
+        else ""
+    )
     available = sweep.total_seconds * sweep.concurrency
     steps = (sweep.train_seconds + sweep.valid_seconds) / (available or 1)
     epochs = sum(trial.epochs for trial in sweep.trials)
@@ -146,9 +150,11 @@ def _time(sweep: Sweep) -> Html:
         "validation": sweep.valid_seconds,
         "overhead of trials": sweep.overhead_seconds,
     }
+    if not sum(parts.values()):
+        return Html("")
     available = sweep.total_seconds * sweep.concurrency
-    parts["no trial running"] = max(0.0, available - sum(parts.values()))
-    total = sum(parts.values()) or 1.0
+    parts["idle"] = max(0.0, available - sum(parts.values()))
+    total = sum(parts.values())
     rows = [
         (what, duration(part), value_bar(100 * part / total, f"{part / total:.1%}"))
         for what, part in parts.items()
@@ -157,7 +163,7 @@ def _time(sweep: Sweep) -> Html:
     at_once = "one trial" if sweep.concurrency == 1 else f"{sweep.concurrency} trials"
     note = (
         f"Of {duration(sweep.total_seconds)} with at most {at_once} at the same time. Overhead is "
-        "the rest of a trial: its start, checkpoints and waiting."
+        "the rest of a trial: its start, checkpoints and waiting; idle is the time without a trial."
     )
     return _grid(
         _titled("Each trial", plot_times(sweep)),

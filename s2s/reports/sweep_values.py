@@ -50,9 +50,11 @@ def short_names(settings: Sequence[str], taken: Collection[str] = ()) -> dict[st
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the two units that describe it best, such as `3 min 20 s`."""
+    """Return a time in one or two units, such as `3 min 20 s`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours:,} h {minute} min" if hours else f"{minute} min {second} s"
+    if minutes < 10:
+        return f"{minutes} min {second} s"
+    hours, minute = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minute} min" if hours else f"{minute} min"
