@@ -23,6 +23,7 @@ from s2s.reports.sweep_tables import (
     axes_table,
     best_settings_table,
     best_table,
+    failures_table,
     overview_table,
     trials_table,
 )
@@ -93,8 +94,9 @@ def as_json(summary: Summary) -> str:
 
 
 def _sweep_blocks(sweep: Sweep) -> list[Block]:
-    tables = (overview_table, axes_table, best_settings_table, best_table, trials_table)
-    return [table(sweep) for table in tables]
+    tables = (overview_table, axes_table, best_settings_table, best_table, failures_table)
+    first = [table for table in (of(sweep) for of in tables) if table.rows]
+    return [*first, trials_table(sweep, brief=True)]
 
 
 def _corpus_blocks(corpus: Corpus) -> list[Block]:

@@ -105,8 +105,12 @@ def _score_with_seed(sweep: Sweep, seed: int, trial: Trial) -> str:
     return score_text(sweep.objective, scores.get(seed))
 
 
-def trials_table(sweep: Sweep) -> Table:
-    """Return all trials with their settings and results, from the best to the worst."""
+def trials_table(sweep: Sweep, *, brief: bool = False) -> Table:
+    """Return all trials with their settings and results, from the best to the worst.
+
+    Args:
+        brief: leave out reasons and most measures, so that the table fits a terminal.
+    """
     scores, measures = _scores(sweep), _measures(sweep)
     names = short_names([axis.setting for axis in sweep.axes], [*scores, *measures])
     columns = _filled(
@@ -114,14 +118,23 @@ def trials_table(sweep: Sweep) -> Table:
             "trial": lambda trial: trial.number,
             **scores,
             **{short: partial(_setting, name) for name, short in names.items()},
-            **measures,
-            "status": lambda trial: (
-                f"{trial.status}: {trial.reason}" if trial.reason else trial.status
-            ),
+            **({"epochs": measures["epochs"]} if brief else measures),
+            "status": lambda trial: trial.status if brief else _status(trial),
         },
         ranked(sweep),
     )
     return Table("Trials", tuple(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _status(trial: Trial) -> str:
+    return f"{trial.status}: {trial.reason}" if trial.reason else trial.status
+
+
+def failures_table(sweep: Sweep) -> Table:
+    """Return why trials failed."""
+    failed = [trial for trial in sweep.trials if trial.status == "failed"]
+    rows = [(trial.number, trial.reason or "") for trial in failed]
+    return Table("Failed trials", ("trial", "reason"), rows)
 
 
 def _scores(sweep: Sweep) -> Columns:
