@@ -63,7 +63,7 @@ def _show_objective(axes: "Axes", sweep: Sweep) -> None:
     """Give the vertical axis the ticks and the name of the objective."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=STEPS))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=8, steps=STEPS))
     axes.yaxis.set_major_formatter(lambda value, _: tick_text(sweep.objective, value))
     unit = ", nats per token" if sweep.objective == "loss" else ""
     axes.set_ylabel(objective_name(sweep.objective) + unit)

@@ -136,8 +136,8 @@ def _importances(sweep: Sweep) -> Html:
         return Html("")
     rows = [(name, value_bar(100 * share, f"{share:.0%}")) for name, share in shares]
     note = (
-        "Importance of a setting: its share in how the better trials differ from all of them "
-        "(PED-ANOVA). It says which settings to choose with care, not which values."
+        "Share of each setting in the variation of the score among the better trials (PED-ANOVA, "
+        "Watanabe et al., 2023). Choose the settings of large shares with care."
     )
     table = Table("Importances", ("setting", "importance"), rows)
     return element("div", titled(table), element("p", note, class_="note"), class_="bars")
