@@ -109,7 +109,8 @@ def _intervals(values: dict[int, Value], *, log: bool) -> _Bands:
     edges = space(low, high, _INTERVALS + 1)[:-1]
     if all(isinstance(value, int) for value in values.values()):
         edges = np.unique(np.ceil(edges))
-    found = np.searchsorted(edges, numbers * (1 + 1e-12), side="right") - 1
+    edges[0] = low  # which rounding may have moved
+    found = np.searchsorted(edges, numbers, side="right") - 1
     labels = [f"≥ {edge:.3g}" for edge in edges]
     return _Bands(labels, dict(zip(values, map(int, found), strict=True)))
 

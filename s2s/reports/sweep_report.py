@@ -163,7 +163,7 @@ def _time(sweep: Sweep) -> Html:
     at_once = "one trial" if sweep.concurrency == 1 else f"{sweep.concurrency} trials"
     note = (
         f"Of {duration(sweep.total_seconds)} with at most {at_once} at the same time. Overhead is "
-        "the rest of a trial: its start, checkpoints and waiting; idle is the time without a trial."
+        "the rest of a trial: its start, checkpoints and waiting. Idle: fewer ran than could."
     )
     return _grid(
         _titled("Each trial", plot_times(sweep)),
