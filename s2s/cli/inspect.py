@@ -13,10 +13,10 @@ from s2s.cli.verb import Verb
 
 @dataclass(frozen=True)
 class Inspect(Verb):
-    """Show what a corpus or model directory holds."""
+    """Show what a corpus, model or sweep directory holds."""
 
     directory: Annotated[Path, tyro.conf.Positional]
-    """Corpus directory or model directory."""
+    """Corpus directory, model directory, or sweep directory of `s2s tune`."""
 
     html: Path | None = None
     """HTML file, with plots, to write instead of printing tables."""

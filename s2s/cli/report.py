@@ -9,14 +9,18 @@ import tyro
 from s2s.cli.output import opened
 from s2s.cli.verb import Verb
 from s2s.console import counting
+from s2s.errors import BadInput
 
 
 @dataclass(frozen=True)
 class Report(Verb):
-    """Write an HTML page about a model: what it is, how it learned and how good it is."""
+    """Write an HTML page about a model: what it is, how it learned and how good it is.
+
+    Of a sweep, the page shows its trials, what they cost, and which settings made them good.
+    """
 
     model: Annotated[Path, tyro.conf.Positional]
-    """Model directory."""
+    """Model directory, or sweep directory of `s2s tune`."""
 
     corpus: Path | None = None
     """Corpus directory to measure the model on; without it, the page shows what was measured in
@@ -30,10 +34,38 @@ class Report(Verb):
     repeated."""
 
     out: Path | None = None
-    """HTML file to write; by default next to the model directory, with its name and `.html`."""
+    """HTML file to write; by default next to the model directory, with its name and `.html`, or
+    `report.html` in the sweep directory."""
 
     def run(self) -> None:
         """Write the page."""
+        from s2s.tuning.trials import SWEEP
+
+        if (self.model / SWEEP).is_file():
+            self._report_sweep()
+        else:
+            self._report_model()
+
+    def _report_sweep(self) -> None:
+        """Write the page of a sweep.
+
+        Raises:
+            BadInput: an option is given that only a model has.
+        """
+        from s2s.reports.sweep_report import report_of_directory
+
+        if refused := self.given & {"corpus", "split", "sentence"}:
+            options = ", ".join(f"--{name}" for name in sorted(refused))
+            raise BadInput(
+                f"{self.model} is the directory of a sweep, whose page takes no {options}; "
+                f"the best model's does: s2s report {self.model / 'best'}"
+            )
+        out = self.out or self.model / "report.html"
+        with opened(out) as file:
+            file.write(report_of_directory(self.model))
+        print(f"page: {out}")
+
+    def _report_model(self) -> None:
         from s2s.corpus import Corpus
         from s2s.model.directory import ModelDirectory
         from s2s.model.metrics import RunMetrics

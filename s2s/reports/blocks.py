@@ -50,8 +50,9 @@ class Table:
 
 
 def _kind(column: tuple[object, ...]) -> str | None:
-    """Return the CSS class of a column."""
-    if column and all(map(_is_numeric, column)):
+    """Return the CSS class of a column, some cells of which may be empty."""
+    filled = [value for value in column if value != ""]
+    if filled and all(map(_is_numeric, filled)):
         return "number"
     return "prose" if any(len(_visible(value)) > _PROSE for value in column) else None
 

@@ -7,19 +7,22 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
 from s2s.reports.corpus_page import corpus_page
 from s2s.reports.model_report import report
-from s2s.reports.summary import is_corpus
+from s2s.reports.summary import kind_of
+from s2s.reports.sweep_report import report_of_directory
 from s2s.runs import run_folder
 from s2s.training.trackers.json_lines import read_samples
 
 
 def inspect_as_html(path: Path) -> str:
-    """Return the page of a corpus directory, or the report of a model directory.
+    """Return the page of a corpus directory, or the report of a model or sweep directory.
 
     Raises:
-        BadInput: `path` is neither, or broken, or matplotlib is not installed.
+        BadInput: `path` is none of them, or broken, or matplotlib is not installed.
     """
-    name = path.resolve().name
-    if is_corpus(path):
+    name, kind = path.resolve().name, kind_of(path)
+    if kind == "sweep":
+        return report_of_directory(path)
+    if kind == "corpus":
         return corpus_page(Corpus.open(path), name)
     samples = read_samples(run_folder(path.resolve()))
     return report(

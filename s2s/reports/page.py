@@ -24,7 +24,7 @@ class Tile:
 class Header:
     """The top of a page."""
 
-    kind: str  # of directory: "Model" or "Corpus"
+    kind: str  # of directory: "Model", "Corpus" or "Sweep"
     name: str  # of the directory
     config: DataConfig  # has the languages
     lead: str  # what the directory holds, in a sentence or two

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # matplotlib knows no CSS variables: these colours stand in for them, and are replaced in the SVG.
-_MUTED, _LINE, *_COLOURS = (f"#00000{n}" for n in range(1, 9))
-_VARIABLES = {_MUTED: "--muted", _LINE: "--line"} | {
-    colour: f"--series-{n}" for n, colour in enumerate(_COLOURS)
+MUTED, LINE, *COLOURS = (f"#00000{n}" for n in range(1, 9))
+_VARIABLES = {MUTED: "--muted", LINE: "--line"} | {
+    colour: f"--series-{n}" for n, colour in enumerate(COLOURS)
 }
 # A print may have no colours: lines differ in their dashes, too.
-_DASHES = ["-", (0, (4, 1.6)), (0, (1, 1.2)), "-.", "-", "-"]
-_STEPS = [1, 2, 2.5, 5, 10]  # between ticks of the vertical axis, times a power of ten
+DASHES = ["-", (0, (4, 1.6)), (0, (1, 1.2)), "-.", "-", "-"]
+STEPS = [1, 2, 2.5, 5, 10]  # between ticks of the vertical axis, times a power of ten
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 12,
-    "text.color": _MUTED, "axes.labelcolor": _MUTED, "axes.edgecolor": _LINE,
-    "xtick.color": _LINE, "ytick.color": _LINE, "grid.color": _LINE, "grid.linewidth": 0.6,
-    "xtick.labelcolor": _MUTED, "ytick.labelcolor": _MUTED, "xtick.major.size": 0,
+    "text.color": MUTED, "axes.labelcolor": MUTED, "axes.edgecolor": LINE,
+    "xtick.color": LINE, "ytick.color": LINE, "grid.color": LINE, "grid.linewidth": 0.6,
+    "xtick.labelcolor": MUTED, "ytick.labelcolor": MUTED, "xtick.major.size": 0,
     "ytick.major.size": 0, "axes.grid": True, "axes.grid.axis": "y", "axes.axisbelow": True,
     "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "svg.hashsalt": "s2s",
+    "svg.hashsalt": "s2s", "text.parse_math": False,
 }  # fmt: skip
 
 
@@ -49,10 +49,10 @@ def plot_shares(
         from matplotlib.ticker import MaxNLocator, PercentFormatter
 
         for number, heights in enumerate(shares.values()):
-            colour = _COLOURS[number]
+            colour = COLOURS[number]
             if number == 0:  # several areas on top of each other would be grey
                 axes.stairs(heights, edges, fill=True, color=colour, alpha=0.14)
-            axes.stairs(heights, edges, color=colour, linewidth=1.6, linestyle=_DASHES[number])
+            axes.stairs(heights, edges, color=colour, linewidth=1.6, linestyle=DASHES[number])
         axes.set_xlim(0, edges[-1])
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -62,7 +62,7 @@ def plot_shares(
         axes.set_xlabel(unit)
         axes.set_ylabel("share of rows")
 
-    return _plot(title, list(shares), draw, note)
+    return plot(title, list(shares), draw, note)
 
 
 def plot_curves(
@@ -87,32 +87,45 @@ def plot_curves(
 
         for number, values in enumerate(series.values()):
             axes.plot(
-                epochs, values, color=_COLOURS[number], linestyle=_DASHES[number],
+                epochs, values, color=COLOURS[number], linestyle=DASHES[number],
                 linewidth=1.8, marker="o", markersize=3.2 if len(values) < 40 else 0,
             )  # fmt: skip
         if best is not None:
-            axes.axvline(best, color=_MUTED, linewidth=1, linestyle=(0, (1, 2)))
+            axes.axvline(best, color=MUTED, linewidth=1, linestyle=(0, (1, 2)))
         if from_zero:
             axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=_STEPS))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=STEPS))
         if axes.get_ylim()[1] >= 1000:
             axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel("epoch")
         axes.set_ylabel(unit)
 
     names = [name.replace("_", " ") for name in series]
-    return _plot(title, names, draw, "" if best is None else f"best epoch: {best} (dotted)")
+    return plot(title, names, draw, "" if best is None else f"best epoch: {best} (dotted)")
 
 
-def _plot(title: str, names: list[str], draw: Callable[["Axes"], None], note: str = "") -> Html:
-    """Return a figure of HTML: a legend for the series of these names, and the plot as SVG."""
+def plot(
+    title: str,
+    names: Sequence[str],
+    draw: Callable[["Axes"], None],
+    note: str = "",
+    *,
+    height: float = 3,
+) -> Html:
+    """Return a figure of HTML: a legend for the series of these names, and the plot as SVG.
+
+    Args:
+        draw: draws the plot; series are in the order of `COLOURS`.
+        note: for the legend.
+        height: in inches, of a plot that is 5.2 inches wide.
+    """
     # Only a page with plots needs the extra that brings matplotlib.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 3), layout="constrained")
+        figure = Figure(figsize=(5.2, height), layout="constrained")
         draw(figure.add_subplot())
         file = io.StringIO()
         no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))

@@ -1,9 +1,10 @@
-"""Summaries of corpus and model directories: on a terminal, or as JSON."""
+"""Summaries of corpus, model and sweep directories: on a terminal, or as JSON."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.console import Console
@@ -18,7 +19,16 @@ from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
 from s2s.reports.blocks import Block, Curves, Histogram, Table
 from s2s.reports.elements import as_text
+from s2s.reports.sweep_tables import (
+    axes_table,
+    best_settings_table,
+    best_table,
+    failures_table,
+    overview_table,
+    trials_table,
+)
 from s2s.text.vocabulary import SPECIALS, without_spacing
+from s2s.tuning.trials import SWEEP, Sweep
 
 SAMPLES = 5  # rows shown of each split
 
@@ -32,27 +42,35 @@ class Summary:
 
 
 def summarise(path: Path) -> Summary:
-    """Return the summary of a corpus directory or a model directory.
+    """Return the summary of a corpus, model or sweep directory.
 
     Raises:
-        BadInput: `path` is neither, or broken.
+        BadInput: `path` is none of them, or broken.
     """
-    if is_corpus(path):
+    kind = kind_of(path)
+    if kind == "corpus":
         return Summary(str(path), _corpus_blocks(Corpus.open(path)))
+    if kind == "sweep":
+        return Summary(str(path), _sweep_blocks(Sweep.load(path)))
     return Summary(str(path), _model_blocks(ModelDirectory.load(path), RunMetrics.load(path)))
 
 
-def is_corpus(path: Path) -> bool:
-    """Return whether a directory is that of a corpus, and not that of a model.
+def kind_of(path: Path) -> Literal["corpus", "model", "sweep"]:
+    """Return what a directory is of.
 
     Raises:
-        BadInput: it is neither.
+        BadInput: it is of nothing that s2s has made.
     """
     if (path / MANIFEST).is_file():
-        return True
+        return "corpus"
     if (path / "config.json").is_file():
-        return False
-    raise BadInput(f"{path} is neither a corpus directory ({MANIFEST}) nor a model directory")
+        return "model"
+    if (path / SWEEP).is_file():
+        return "sweep"
+    raise BadInput(
+        f"{path} is neither a corpus directory ({MANIFEST}) nor a model directory (config.json) "
+        f"nor a sweep directory ({SWEEP})"
+    )
 
 
 def show(summary: Summary, console: Console) -> None:
@@ -73,6 +91,12 @@ def as_json(summary: Summary) -> str:
     """Return a summary as JSON: its blocks by their titles."""
     blocks = {block.title: block.plain() for block in summary.blocks}
     return json.dumps({"path": summary.path, **blocks}, indent=2, ensure_ascii=False)
+
+
+def _sweep_blocks(sweep: Sweep) -> list[Block]:
+    tables = (overview_table, axes_table, best_settings_table, best_table, failures_table)
+    first = [table for table in (of(sweep) for of in tables) if table.rows]
+    return [*first, trials_table(sweep, brief=True)]
 
 
 def _corpus_blocks(corpus: Corpus) -> list[Block]:
