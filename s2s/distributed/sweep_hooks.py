@@ -23,6 +23,7 @@ from s2s.tuning.trials import Trial
 Scheduler = Literal["none", "asha", "median"]
 
 REDUCTION = 4  # of ASHA: the share of trials that goes on is its inverse
+_NAMES: dict[Scheduler, str] = {"none": "Tune", "asha": "ASHA", "median": "median rule"}
 _CAPACITY_SECONDS = 5.0  # between two looks at what the cluster has
 
 
@@ -160,7 +161,7 @@ class Recorder(_Unsaved, Callback):
             self._sweep.end(number, "running")  # a greater budget resumes it
         else:
             epochs = self._sweep.trials[number].epochs
-            self._sweep.end(number, "stopped", f"{self._scheduler} after epoch {epochs}")
+            self._sweep.end(number, "stopped", f"{_NAMES[self._scheduler]}, at epoch {epochs}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Record that a trial has failed."""

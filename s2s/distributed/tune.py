@@ -12,6 +12,7 @@ import ray
 import ray.tune
 import torch
 
+from s2s import extras
 from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.corpus.warnings import run_warnings
@@ -24,6 +25,7 @@ from s2s.files import new_directory, write_text
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
 from s2s.provenance import Invocation
+from s2s.reports.sweep_report import sweep_report
 from s2s.runs import claimed_folder, interruptible, mark_finished
 from s2s.text.language_pairs import describe_direction
 from s2s.training.export import export
@@ -39,7 +41,7 @@ from s2s.tuning.sweep_run import SweepRun, best_trial
 from s2s.tuning.sweep_table import SweepTable
 from s2s.tuning.trials import SWEEP, Axis, Sweep, Trial
 
-CSV = "sweep.csv"
+CSV, PAGE = "sweep.csv", "report.html"
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,8 @@ def tune(
     best = sweep.best_trial
     table.log(f"best: trial {best.number}, {describe_point(best.settings)}")
     table.log(f"model directory: {out / 'best'}")
+    if (out / PAGE).is_file():
+        table.log(f"page: {out / PAGE}")
     table.log(f"serve it with: s2s serve --local {out / 'best'}")
 
 
@@ -311,6 +315,12 @@ def _sweep(
         (scratch / SWEEP).write_text(sweep.to_json(), encoding="utf-8")
         (scratch / CSV).write_text(sweep.to_csv(), encoding="utf-8")
         shutil.copyfile(folder / JOURNAL, scratch / JOURNAL)
+        try:
+            page = sweep_report(sweep, out.name, config)
+        except ModuleNotFoundError as error:
+            table.log(f"no page is made: {extras.advice('it', error) or error}")
+        else:
+            (scratch / PAGE).write_text(page, encoding="utf-8")
     return sweep
 
 

@@ -63,6 +63,7 @@ def test_a_sweep_tells_of_each_trial(sweep: Path) -> None:
     assert config["model"]["hidden_size"] == told.best_trial.settings["model.hidden_size"]
     assert (sweep / "sweep.csv").read_text().count("\n") == 3
     assert (sweep / "optuna.log").stat().st_size
+    assert f"trial {told.best}" in (sweep / "report.html").read_text()
     assert not (sweep.with_name("sweep.run") / "tune").exists()
 
 
