@@ -14,7 +14,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule
 from ray.tune.search import Searcher
 
 from s2s.distributed.cluster import WorkerResources
-from s2s.distributed.trial import EPOCH, SCORE, read_report
+from s2s.distributed.trial import EPOCH, REPORT, SCORE, read_report
 from s2s.errors import last_line
 from s2s.tuning.space import Space
 from s2s.tuning.sweep_run import SweepRun
@@ -152,7 +152,7 @@ class Recorder(_Unsaved, Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Record that a trial has ended by itself, or was stopped."""
         number, last = trial.config["number"], trial.last_result
-        report = read_report(last) if last and "report" in last else None
+        report = read_report(last) if last and REPORT in last else None
         if report is not None and report.failure is not None:
             self._sweep.end(number, "failed", report.failure)
         elif report is not None and report.is_last:

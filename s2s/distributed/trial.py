@@ -26,6 +26,7 @@ from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.training.host import SilentHost
 from s2s.training.job import Job, RunFailed, RunFinished, RunOutcome, RunRefused, take_part
 from s2s.training.run import TrainOptions, run_checkpoints
+from s2s.training.trackers.tracker import Tracker
 from s2s.tuning.decoding_rate import words_per_second
 from s2s.tuning.objective import Objective, value_of
 from s2s.tuning.records import Records
@@ -33,7 +34,7 @@ from s2s.tuning.space import Point, Space
 from s2s.tuning.sweep_run import TrialReport
 
 EPOCH, SCORE = "epoch", "score"  # what Tune's schedulers read in a result
-_REPORT = "report"
+REPORT = "report"
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class TrialSetup:
                 self.options,
                 point,
             )
+
+    def name_of(self, job: Job) -> str:
+        """Return the name of a trial's run, with that of the sweep."""
+        return f"{self.records.folder.name.removesuffix('.run')}-{job.folder.name}"
 
 
 def with_seed(config: Config, seed: int) -> Config:
@@ -112,7 +117,7 @@ def _reports(setup: TrialSetup, number: int, point: Point) -> Generator[TrialRep
             job,
             device,
             SilentHost(),
-            make_trackers=lambda resumed_from: [TrainMetrics(f"trial-{number}", resumed_from)],
+            make_trackers=partial(_trackers, setup.name_of(job)),
             # The trial may be ended as soon as it has reported an epoch.
             background=False,
         )
@@ -128,6 +133,10 @@ def _reports(setup: TrialSetup, number: int, point: Point) -> Generator[TrialRep
         yield report
         if report.is_last:
             return
+
+
+def _trackers(name: str, resumed_from: int) -> list[Tracker]:
+    return [TrainMetrics(name, resumed_from)]
 
 
 def _train_with_workers(config: Mapping[str, Any], setup: TrialSetup) -> None:
@@ -177,7 +186,7 @@ def _epoch_result(setup: TrialSetup, index: int, metrics: RunMetrics) -> dict[st
 
 def _result(setup: TrialSetup, report: TrialReport) -> dict[str, Any]:
     """Return a report as Tune takes it."""
-    result: dict[str, Any] = {_REPORT: asdict(report), "done": report.is_last}
+    result: dict[str, Any] = {REPORT: asdict(report), "done": report.is_last}
     if report.seed_index == 0 and report.epochs and not report.is_last:
         # Schedulers look at the first seed alone, and pass over results without these.
         result |= {
@@ -189,6 +198,6 @@ def _result(setup: TrialSetup, report: TrialReport) -> dict[str, Any]:
 
 def read_report(result: Mapping[str, Any]) -> TrialReport:
     """Return the report of a result."""
-    found = dict(result[_REPORT])
+    found = dict(result[REPORT])
     found["epochs"] = tuple(EpochRecord(**each) for each in found["epochs"])
     return TrialReport(**found)

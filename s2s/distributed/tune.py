@@ -155,11 +155,12 @@ def tune(
                 extends="more --trials, a greater --budget or other values of --search extend it",
             )
         )
+        records = Records(folder)  # whose clock begins now
         stack.enter_context(cluster(table.log))
         workers.require(table.log)
         invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
         table.log(f"trials in {folder / 'trials'}")
-        sweep = _sweep(trainer, options, folder, out, table)
+        sweep = _sweep(trainer, options, records, out, table)
         mark_finished(folder)
     for warning in warnings:
         table.log(f"warning: {warning.text}")
@@ -272,7 +273,7 @@ _ENVIRONMENT = {
 
 
 def _sweep(
-    trainer: _Trainer, options: SweepOptions, folder: Path, out: Path, table: SweepTable
+    trainer: _Trainer, options: SweepOptions, records: Records, out: Path, table: SweepTable
 ) -> Sweep:
     """Run a sweep to its end, and make its directory.
 
@@ -280,7 +281,7 @@ def _sweep(
         Failed: no trial reached the end of an epoch.
         Stopped: as `_Trainer.train`.
     """
-    records, maximised = Records(folder), is_maximised(options.objective)
+    folder, maximised = records.folder, is_maximised(options.objective)
     trials = trainer.train(options, records, folder / JOURNAL, table)
     best = best_trial(trials, maximised=maximised)
     if best is None:
@@ -329,12 +330,11 @@ class _Model:
 
     def __init__(self, config: Config, records: Records, trial: Trial, *, maximised: bool) -> None:
         scores = [each.score for each in trial.seeds]
-        best = scores.index(max(scores) if maximised else min(scores))
+        seed = trial.seeds[scores.index(max(scores) if maximised else min(scores))].seed
         self.trial = trial
-        self.config = with_seed(config, trial.seeds[best].seed)
-        self._checkpoints = run_checkpoints(
-            records.trial_folder(trial.number, best), self.config.train
-        )
+        self.config = with_seed(config, seed)
+        folder = records.trial_folder(trial.number, seed - config.train.seed)
+        self._checkpoints = run_checkpoints(folder, self.config.train)
 
     def export(self, corpus: Path, out: Path, seconds: float) -> None:
         """Make the model directory `out`."""

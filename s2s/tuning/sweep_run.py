@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from s2s.model.metrics import EpochRecord
@@ -111,38 +111,44 @@ class SweepRun:
     def report(self, number: int, report: TrialReport) -> None:
         """Record what a running trial has reported."""
         trial, clock = self.trials[number], self._running[number]
-        clock.measure_seconds += report.measure_seconds
-        clock.add(report)
-        records = clock.records
-        update: dict[str, object] = {}
-        if report.seed_index == 0:
-            values = [value_of(self._objective, record) for record in report.epochs]
-            best = min(report.epochs, key=lambda each: each.valid_loss, default=None)
-            update |= {
-                "epochs": len(report.epochs),
-                "curve": tuple(value for value in values if value is not None),
-                "best": best,
-            }
-        if report.words_per_second is not None:
-            update["words_per_second"] = report.words_per_second
-        seed = self._space.config_of(trial.settings).train.seed
-        seeds = []
-        for index, epochs in sorted(clock.epochs.items()):
-            of_seed = min(epochs, key=lambda each: each.valid_loss, default=None)
-            score = None if of_seed is None else value_of(self._objective, of_seed)
-            if score is not None:
-                seeds.append(SeedScore(seed=seed + index, score=score))
-        scores = [each.score for each in seeds]
-        if scores:
-            update |= {"seeds": tuple(seeds), "score": statistics.fmean(scores)}
-        if len(scores) > 1:
-            update["spread"] = statistics.stdev(scores)
-        update |= {
+        if report.failure is None:
+            clock.reports[report.seed_index] = report
+            trial = self._described(trial, clock.reports)
+        self._keep(trial)
+
+    def _described(self, trial: Trial, reports: Mapping[int, TrialReport]) -> Trial:
+        """Return a trial as its reports describe it.
+
+        Args:
+            reports: the last one of each seed, by its index.
+        """
+        records = [record for report in reports.values() for record in report.epochs]
+        update: dict[str, object] = {
             "tokens": round(sum(each.target_tokens_per_second * each.seconds for each in records)),
             "train_seconds": sum(each.seconds for each in records),
-            "valid_seconds": sum(each.valid_seconds for each in records) + clock.measure_seconds,
+            "valid_seconds": sum(each.valid_seconds for each in records)
+            + sum(each.measure_seconds for each in reports.values()),
         }
-        self._keep(trial.model_copy(update=update))
+        if first := reports.get(0):
+            values = [value_of(self._objective, record) for record in first.epochs]
+            update |= {
+                "epochs": len(first.epochs),
+                "curve": tuple(value for value in values if value is not None),
+                "best": _best(first.epochs),
+                "words_per_second": first.words_per_second,
+            }
+        seed = self._space.config_of(trial.settings).train.seed
+        seeds = tuple(
+            SeedScore(seed=seed + index, score=score)
+            for index, report in sorted(reports.items())
+            if (best := _best(report.epochs)) is not None
+            and (score := value_of(self._objective, best)) is not None
+        )
+        if seeds:
+            scores = [each.score for each in seeds]
+            spread = statistics.stdev(scores) if len(scores) > 1 else None
+            update |= {"seeds": seeds, "score": statistics.fmean(scores), "spread": spread}
+        return trial.model_copy(update=update)
 
     def end(self, number: int, status: Status, reason: str | None = None) -> None:
         """Record what has become of a running trial.
@@ -183,29 +189,24 @@ class SweepRun:
 
 
 class _Clock:
-    """The epochs and the overhead of a trial in this session."""
+    """The reports and the overhead of a trial in this session."""
 
     def __init__(self, trial: Trial) -> None:
         self._begin = time.monotonic()
         # Of earlier sessions.
         self._overhead = trial.overhead_seconds
         self._busy = trial.train_seconds + trial.valid_seconds
-        self.measure_seconds = 0.0
-        self.epochs: dict[int, tuple[EpochRecord, ...]] = {}  # by the seed's index
-
-    def add(self, report: TrialReport) -> None:
-        """Take the epochs of a report, which has all of its run."""
-        self.epochs[report.seed_index] = report.epochs
-
-    @property
-    def records(self) -> list[EpochRecord]:
-        """The epochs of all seeds."""
-        return [record for epochs in self.epochs.values() for record in epochs]
+        self.reports: dict[int, TrialReport] = {}  # the last ones, by the index of the seed
 
     def overhead(self, trial: Trial) -> float:
         """Return the time that was spent neither in steps nor in validation."""
         busy = trial.train_seconds + trial.valid_seconds - self._busy
         return max(0.0, self._overhead + time.monotonic() - self._begin - busy)
+
+
+def _best(epochs: Sequence[EpochRecord]) -> EpochRecord | None:
+    """Return the epoch of least loss on `valid`."""
+    return min(epochs, key=lambda each: each.valid_loss, default=None)
 
 
 def is_unfinished(space: Space, trial: Trial, seeds: int) -> bool:
@@ -222,7 +223,17 @@ def is_unfinished(space: Space, trial: Trial, seeds: int) -> bool:
 
 
 def best_trial(trials: Sequence[Trial], *, maximised: bool) -> Trial | None:
-    """Return the trial of the best score, the first one of equal ones; None if none has a score."""
-    scored = [(trial.score, trial) for trial in trials if trial.score is not None]
+    """Return the trial of the best score, the first one of equal ones.
+
+    Trials that have failed do not count, whatever their epochs before were like.
+
+    Returns:
+        The trial, or None if no other one has a score.
+    """
+    scored = [
+        (trial.score, trial)
+        for trial in trials
+        if trial.score is not None and trial.status != "failed"
+    ]
     sign = -1 if maximised else 1
     return min(scored, key=lambda each: (sign * each[0], each[1].number))[1] if scored else None

@@ -292,6 +292,21 @@ def test_a_trial_is_recorded_with_its_epochs_times_and_score(tmp_path: Path) -> 
     assert sweep.spent.epochs == 3
 
 
+def test_a_trial_that_fails_keeps_its_epochs_and_is_not_the_best(tmp_path: Path) -> None:
+    sweep = sweep_run(tmp_path, space_of(*SIZES))
+    run_one(sweep, 0.1, 0.2, 0.3)
+    sweep.next_trial()
+    sweep.report(2, TrialReport(0, epochs(0.5, 0.6)))
+    sweep.report(2, TrialReport(0, (), failure="the loss exploded", is_last=True))
+    sweep.end(2, "failed", "the loss exploded")
+    failed = sweep.trials[2]
+    assert (failed.epochs, failed.score, failed.reason) == (2, 0.6, "the loss exploded")
+    best = best_trial(list(sweep.trials.values()), maximised=True)
+    assert best is not None
+    assert best.number == 1
+    assert sweep_run(tmp_path, space_of(*SIZES), trials=2).next_trial() is None
+
+
 def test_seeds_of_a_point_give_mean_and_spread(tmp_path: Path) -> None:
     sweep = sweep_run(tmp_path, space_of(*SIZES), seeds=3)
     sweep.next_trial()
