@@ -156,7 +156,8 @@ def tune(
             )
         )
         records = Records(folder)  # whose clock begins now
-        stack.enter_context(cluster(table.log))
+        # Trials of one worker are no Ray Train runs, whose clean-up needs the dashboard.
+        stack.enter_context(cluster(table.log, dashboard=workers.number > 1))
         workers.require(table.log)
         invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
         table.log(f"trials in {folder / 'trials'}")

@@ -193,6 +193,8 @@ _BEST = ("best_epoch", "best_valid_loss", "best_valid_token_accuracy")
 def pareto_front(trials: Sequence[Trial], gain: str, *, maximised: bool) -> list[Trial]:
     """Return the trials that no other one beats in both the score and another number.
 
+    Trials that have failed do not count.
+
     Args:
         gain: name of the other number: `words_per_second`, more of which are better, or
             `parameters`, fewer of which are better.
@@ -205,7 +207,9 @@ def pareto_front(trials: Sequence[Trial], gain: str, *, maximised: bool) -> list
     scored = [
         (sign * trial.score, other * value, trial.number, trial)
         for trial in trials
-        if trial.score is not None and (value := getattr(trial, gain)) is not None
+        if trial.score is not None
+        and trial.status != "failed"
+        and (value := getattr(trial, gain)) is not None
     ]
     front: list[Trial] = []
     least = float("inf")
