@@ -90,7 +90,7 @@ def test_a_trial_survives_its_worker_and_another_one_explodes(
         "--search", "train.learning-rate=0.002,1e6,0.004",
     )  # fmt: skip
     until(begun(tmp_path / "s.run", 1), every=0.05)
-    os.kill(cluster.processes("OneWorkerTrial")[0], signal.SIGKILL)
+    os.kill(cluster.processes("ray::ResourceTrainable")[0], signal.SIGKILL)
     told, _ = process.communicate(timeout=300)
     assert process.returncode == 0, told
     assert "is started again" in told

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,14 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from s2s.distributed.sweep_hooks import Comparison, make_scheduler, rungs
 from s2s.distributed.trial import EPOCH, SCORE
 from s2s.errors import BadInput
 from s2s.model.metrics import EpochRecord
 from s2s.presets import PRESETS
+from s2s.tuning import sweep_table
 from s2s.tuning.budget import Budget, Spent, describe_seconds
 from s2s.tuning.dimension import parse_dimension, read_space
 from s2s.tuning.objective import Objective
@@ -25,6 +28,7 @@ from s2s.tuning.search import ListedSearch, PointSearch, grid, random_points
 from s2s.tuning.space import Space
 from s2s.tuning.study import JOURNAL, Cost, Goals, OptunaSearch, StudyLog, importances
 from s2s.tuning.sweep_run import SweepRun, TrialReport, best_trial
+from s2s.tuning.sweep_table import SweepTable
 from s2s.tuning.trials import SWEEP, Axis, Sweep, Trial, pareto_front
 
 RECORD = EpochRecord(1, 40, 1.5, 2.0, 0.5, 0.75, 900.0, 9000.0, 2.0, 0.5, 0.125)
@@ -246,14 +250,14 @@ def sweep_run(
     seeds: int = 1,
     trials: int | None = None,
     budget: Budget = Budget(),  # noqa: B008
-    shown: list[Trial] | None = None,
+    shown: Callable[[Trial], None] = lambda trial: None,
 ) -> SweepRun:
     records = Records(folder)
     log = StudyLog(folder / JOURNAL, space, Goals(maximised=True), [])
     return SweepRun(
         space, ListedSearch(grid(space)), objective, records, seeds=seeds, trials=trials,
         budget=budget, log=log, parameters_of=lambda point: 1000,
-        changed=(shown if shown is not None else []).append,
+        changed=shown,
     )  # fmt: skip
 
 
@@ -269,7 +273,7 @@ def run_one(sweep: SweepRun, *accuracies: float, status: str = "finished") -> in
 
 def test_a_trial_is_recorded_with_its_epochs_times_and_score(tmp_path: Path) -> None:
     shown: list[Trial] = []
-    sweep = sweep_run(tmp_path, space_of(*SIZES), shown=shown)
+    sweep = sweep_run(tmp_path, space_of(*SIZES), shown=shown.append)
     begun = sweep.next_trial()
     assert begun is not None
     assert (begun.number, begun.status, begun.parameters) == (1, "running", 1000)
@@ -494,3 +498,40 @@ def test_the_best_trial_is_the_first_of_equal_ones() -> None:
     assert best_trial(trials, maximised=True) == trials[1]
     assert best_trial(trials, maximised=False) == trials[3]
     assert best_trial(trials[:1], maximised=True) is None
+
+
+# ---- the table ----------------------------------------------------------------------------------
+
+
+def test_the_table_shows_running_and_best_trials_and_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_table, "_LINE_SECONDS", 0.0)
+    space = space_of("model.hidden-size=16:256:16", "train.learning-rate=0.001,0.01")
+    budget = Budget(epochs=100)
+    with SweepTable("token_accuracy") as table:
+        sweep = sweep_run(tmp_path, space, trials=30, budget=budget, shown=table.show)
+        table.begin(sweep, budget, 30, maximised=True)
+        for number in range(1, 13):
+            run_one(sweep, 0.1, 0.1, number / 20, status="stopped" if number % 2 else "finished")
+        sweep.next_trial()
+    lines = capsys.readouterr().out.splitlines()
+    ended = [line for line in lines if line.startswith("trial ")]
+    assert len(ended) == 12
+    assert ended[3] == (
+        "trial 4  hidden_size 32  learning_rate 0.01  epoch 3  token accuracy 0.2000  finished"
+    )
+    assert re.fullmatch(
+        r"13 of 30 trials, 1 running, 6 finished, 6 stopped, \w+ elapsed, 64 epochs left, "
+        r"best token accuracy 0\.6000 \(trial 12\)",
+        lines[-1],
+    )
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(table._render())
+    drawn = console.export_text()
+    numbers = re.findall(r"^│ +(\d+) │ (\w+)", drawn, re.MULTILINE)
+    # The running one, and the ten best.
+    assert numbers == [("13", "running")] + [
+        (str(n), "stopped" if n % 2 else "finished") for n in range(12, 2, -1)
+    ]
+    assert "64 epochs left" in drawn
