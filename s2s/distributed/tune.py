@@ -158,7 +158,12 @@ def tune(
         records = Records(folder)  # whose clock begins now
         # Trials of one worker are no Ray Train runs, whose clean-up needs the dashboard.
         stack.enter_context(cluster(table.log, dashboard=workers.number > 1))
-        workers.require(table.log)
+        try:
+            workers.require(table.log)
+        except BadInput:
+            if not records.load():
+                shutil.rmtree(folder)  # nothing is begun there
+            raise
         invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
         table.log(f"trials in {folder / 'trials'}")
         sweep = _sweep(trainer, options, records, out, table)

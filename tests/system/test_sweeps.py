@@ -134,7 +134,7 @@ def test_workers_that_the_cluster_cannot_hold_are_refused_at_once(
     done = cluster.s2s("tune", "demo", "--corpus", small_corpus, "--out", tmp_path / "s",
                        "--workers", 3)  # fmt: skip
     assert done.code == 2
-    assert "3 workers need 1 CPUs more than the cluster has" in done.err
+    assert "3 workers need 1 CPU more than the cluster has" in done.err
     assert time.monotonic() - begin < 60
 
 
