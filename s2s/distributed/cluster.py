@@ -161,7 +161,9 @@ class WorkerResources:
         missing = {
             kind: self.number * amount - total.get(kind, 0) for kind, amount in self.each.items()
         }
-        return ", ".join(f"{lack:g} {kind}{'s' * (lack != 1)}" for kind, lack in missing.items() if lack > 0)
+        return ", ".join(
+            f"{lack:g} {kind}{'s' * (lack != 1)}" for kind, lack in missing.items() if lack > 0
+        )
 
 
 def parse_workers(text: str, cpus: int = 1) -> tuple[int, int | None]:
