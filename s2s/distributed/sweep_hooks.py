@@ -158,7 +158,7 @@ class Recorder(_Unsaved, Callback):
         elif report is not None and report.is_last:
             self._sweep.end(number, "finished")
         elif self._sweep.budget_used_up:
-            self._sweep.end(number, "running")  # a greater budget resumes it
+            self._sweep.end(number, "running", self._sweep.budget_used_up)
         else:
             epochs = self._sweep.trials[number].epochs
             self._sweep.end(number, "stopped", f"{_NAMES[self._scheduler]}, at epoch {epochs}")

@@ -168,7 +168,7 @@ class SweepRun:
     def close(self) -> None:
         """Keep the trials that the end of the sweep has interrupted, for a later session."""
         for number in list(self._running):
-            self.end(number, "running")
+            self.end(number, "running", self.budget_used_up)
         self._records.save_clock()
 
     def _early_end(self, trial: Trial) -> str | None:
