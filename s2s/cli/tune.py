@@ -103,12 +103,12 @@ class Tune(Verb):
 
     def run(self) -> None:
         """Sweep, and write the best model directory."""
-        from s2s.distributed.cluster import WorkerResources, parse_workers
+        from s2s.distributed.cluster import WorkerResources
         from s2s.distributed.tune import SweepOptions, tune
         from s2s.tuning.budget import Budget
 
         workers = WorkerResources(
-            *parse_workers(str(self.workers)),
+            self.workers,
             gpu=self.gpu,
             gpu_share=self.gpu_share,
             wait=self.wait,

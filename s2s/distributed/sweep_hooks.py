@@ -95,11 +95,14 @@ class Comparison(_Unsaved, FIFOScheduler):
         self._known: set[int] = set()
         for trial in past:
             for epoch, value in enumerate(trial.curve, 1):
-                self._compare(trial.number, {EPOCH: epoch, SCORE: value})
+                # Recorded without a decision: that was made when the epoch ended.
+                subject: Any = _Subject(str(trial.number))
+                scheduler.on_trial_add(None, subject)
+                scheduler.on_trial_complete(None, subject, {EPOCH: epoch, SCORE: value})
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Return whether a trial is to continue."""
-        if result.get(SCORE) is None:
+        if SCORE not in result:
             return str(TrialScheduler.CONTINUE)
         decision = self._compare(trial.config["number"], result)
         epochs = self._space.config_of(trial.config["settings"]).train.epochs
@@ -134,10 +137,22 @@ class Recorder(_Unsaved, Callback):
 
     Args:
         scheduler: name of what stops poor trials, for the reason of a trial that it has stopped.
+        log: called with a line for the user.
+        tick: called several times a second.
     """
 
-    def __init__(self, sweep: SweepRun, scheduler: Scheduler, log: Callable[[str], None]) -> None:
-        self._sweep, self._scheduler, self._log = sweep, scheduler, log
+    def __init__(
+        self,
+        sweep: SweepRun,
+        scheduler: Scheduler,
+        log: Callable[[str], None],
+        tick: Callable[[], None],
+    ) -> None:
+        self._sweep, self._scheduler, self._log, self._tick = sweep, scheduler, log, tick
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """Let the user know from time to time that the sweep is at work."""
+        self._tick()
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -157,15 +172,13 @@ class Recorder(_Unsaved, Callback):
             self._sweep.end(number, "failed", report.failure)
         elif report is not None and report.is_last:
             self._sweep.end(number, "finished")
-        elif self._sweep.budget_used_up:
-            self._sweep.end(number, "running", self._sweep.budget_used_up)
         else:
             epochs = self._sweep.trials[number].epochs
             self._sweep.end(number, "stopped", f"{_NAMES[self._scheduler]}, at epoch {epochs}")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """Record that a trial has failed."""
-        self._sweep.end(trial.config["number"], "failed", _error(trial))
+        self._sweep.end(trial.config["number"], "failed", _error(trial), may_be_retried=True)
 
 
 def _error(trial: Any) -> str:

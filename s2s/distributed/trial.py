@@ -167,6 +167,7 @@ def _end_of_run(
         case RunFinished(metrics):
             rate, begin = None, time.perf_counter()
             if index == 0:
+                torch.set_num_threads(job.threads)
                 store = run_checkpoints(job.folder, job.config.train)
                 rate = words_per_second(store, Corpus.open(job.corpus), device)
             return TrialReport(

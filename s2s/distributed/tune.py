@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import statistics
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from s2s.tuning.records import Records
 from s2s.tuning.search import ListedSearch, PointSearch, Searcher, grid, random_points
 from s2s.tuning.space import Point, Space, describe_point
 from s2s.tuning.study import JOURNAL, Cost, Goals, OptunaSearch, StudyLog, importances
-from s2s.tuning.sweep_run import SweepRun, best_trial
+from s2s.tuning.sweep_run import SweepRun, best_trial, is_unfinished
 from s2s.tuning.sweep_table import SweepTable
 from s2s.tuning.trials import SWEEP, Axis, Sweep, Trial
 
@@ -75,6 +76,10 @@ class SweepOptions:
                 raise BadInput(f"--{name} {number}: at least {least} is needed")
         if self.cost is not None and self.searcher != "optuna":
             raise BadInput(f"--cost {self.cost} needs --searcher optuna")
+        if self.retrain_epochs is not None and not self.retrain:
+            raise BadInput(f"--retrain-epochs {self.retrain_epochs} needs --retrain")
+        if self.seeds > 1 and "train.seed" in self.space.names:
+            raise BadInput(f"--seeds {self.seeds} does not go with a search over train.seed")
         if self.searcher == "grid":
             self.space.points()
 
@@ -88,9 +93,9 @@ class SweepOptions:
         seed = self.space.config.train.seed
         match self.searcher:
             case "grid":
-                return ListedSearch(grid(self.space))
+                return ListedSearch(self.space, grid(self.space))
             case "random":
-                return ListedSearch(random_points(self.space, seed))
+                return ListedSearch(self.space, random_points(self.space, seed))
             case "optuna":
                 return OptunaSearch(self.space, self.goals, seed)
 
@@ -139,7 +144,7 @@ def tune(
         "search": options.changeable(),
     }
     warnings = (*opened.manifest.warnings, *run_warnings(opened.manifest, config))
-    with ExitStack() as stack:
+    with interruptible(), ExitStack() as stack:
         table = stack.enter_context(SweepTable(options.objective))
         table.log(f"from {describe_direction(config.source_language, config.target_language)}")
         for warning in warnings:
@@ -201,6 +206,11 @@ class _Trainer:
             )
         return sum(weight.numel() for weight in directory.model.parameters())
 
+    def concurrency(self, options: SweepOptions) -> int:
+        """Return the number of trials at the same time, at most."""
+        room = max(1, self.workers.groups())
+        return room if options.concurrent is None else min(room, options.concurrent)
+
     def train(
         self, options: SweepOptions, records: Records, journal: Path, table: SweepTable
     ) -> list[Trial]:
@@ -209,12 +219,13 @@ class _Trainer:
         Raises:
             Stopped: Ctrl-C was pressed, or SIGTERM sent.
         """
-        past = [trial for trial in records.load() if trial.status != "running"]
+        past = records.load()
+        ended = [trial for trial in past if not is_unfinished(options.space, trial, options.seeds)]
         maximised = is_maximised(options.objective)
         sweep = SweepRun(
             options.space, options.search(), options.objective, records,
             seeds=options.seeds, trials=options.trials, budget=options.budget,
-            log=StudyLog(journal, options.space, options.goals, past),
+            log=StudyLog(journal, options.space, options.goals, ended),
             parameters_of=lambda point: self.parameters(options.space, point),
             changed=table.show,
         )  # fmt: skip
@@ -234,7 +245,8 @@ class _Trainer:
                 search_alg=sweep_hooks.Search(sweep, self.workers, options.concurrent),
                 scheduler=scheduler,
                 num_samples=-1,  # until the search ends
-                reuse_actors=True,
+                # A process that waits for its workers cannot be stopped for another trial.
+                reuse_actors=self.workers.number == 1,
             ),
             run_config=ray.tune.RunConfig(
                 name=scratch.name,
@@ -242,7 +254,7 @@ class _Trainer:
                 failure_config=ray.tune.FailureConfig(max_failures=2),
                 # The runs have checkpoints of their own.
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[sweep_hooks.Recorder(sweep, options.scheduler, table.log)],
+                callbacks=[sweep_hooks.Recorder(sweep, options.scheduler, table.log, table.tick)],
                 stop=sweep_hooks.BudgetStopper(sweep),
                 verbose=0,
             ),
@@ -253,12 +265,17 @@ class _Trainer:
             with interruptible():
                 tuner.fit()
         except Stopped:
+            sweep.close()
             states = [trial.status for trial in sweep.trials.values()]
             unfinished = states.count("running")
             raise Stopped(
-                f"stopped: {len(states) - unfinished} trials have ended, {unfinished} are "
-                "unfinished; run the same command again to resume"
+                f"stopped: {len(states) - unfinished} trials have ended, {unfinished} have not; "
+                "run the same command again to resume"
             ) from None
+        if reason := sweep.budget_used_up:
+            table.log(
+                f"{reason}: {sweep.running} trials are interrupted, which a greater one resumes"
+            )
         sweep.close()
         shutil.rmtree(scratch, ignore_errors=True)
         return list(sweep.trials.values())
@@ -299,8 +316,9 @@ def _sweep(
         again = _retrain(trainer, options, model, folder / "retrained", table)
         model, retrained = again or (model, None)
     space = options.space
+    trained = [*trials, *([retrained] if retrained else [])]
     sweep = Sweep(
-        axes=tuple(Axis(setting=d.setting, choices=d.choices, log=d.log) for d in space.dimensions),
+        axes=_axes(space, trials),
         objective=options.objective,
         maximised=maximised,
         searcher=options.searcher,
@@ -310,10 +328,10 @@ def _sweep(
         best=best.number,
         importances=importances(space, trials, maximised=maximised),
         retrained=retrained,
-        concurrency=options.concurrent or max(1, trainer.workers.groups()),
-        train_seconds=sum(trial.train_seconds for trial in trials),
-        valid_seconds=sum(trial.valid_seconds for trial in trials),
-        overhead_seconds=sum(trial.overhead_seconds for trial in trials),
+        concurrency=trainer.concurrency(options),
+        train_seconds=sum(trial.train_seconds for trial in trained),
+        valid_seconds=sum(trial.valid_seconds for trial in trained),
+        overhead_seconds=sum(trial.overhead_seconds for trial in trained),
         total_seconds=records.seconds,
     )
     table.log("scoring the best model on valid")
@@ -324,11 +342,22 @@ def _sweep(
         shutil.copyfile(folder / JOURNAL, scratch / JOURNAL)
         try:
             page = sweep_report(sweep, out.name, config)
-        except ModuleNotFoundError as error:
-            table.log(f"no page is made: {extras.advice('it', error) or error}")
+        except Exception as error:  # the result of hours must not be lost by it
+            lacks = isinstance(error, ModuleNotFoundError) and extras.advice("it", error)
+            table.log(f"no page is made: {lacks or error}; s2s report {out} tries again")
         else:
             (scratch / PAGE).write_text(page, encoding="utf-8")
     return sweep
+
+
+def _axes(space: Space, trials: Sequence[Trial]) -> tuple[Axis, ...]:
+    """Return the settings that vary now, and those that varied in earlier sessions."""
+    axes = [Axis(setting=d.setting, choices=d.choices, log=d.log) for d in space.dimensions]
+    earlier = dict.fromkeys(name for trial in trials for name in trial.settings)
+    for name in [name for name in earlier if name not in space.names]:
+        tried = dict.fromkeys(t.settings[name] for t in trials if name in t.settings)
+        axes.append(Axis(setting=name, choices=tuple(tried)))
+    return tuple(axes)
 
 
 class _Model:
@@ -379,18 +408,24 @@ def _retrain(
     table.log(f"training the best point again: {options.retrain} seeds, {epochs} epochs")
     records = Records(folder)
     trials = trainer.train(again, records, folder / JOURNAL, table)
-    scored = [trial for trial in trials if trial.score is not None]
-    chosen = best_trial(scored, maximised=is_maximised(options.objective))
+    # There may be others, of an earlier session with more seeds.
+    trials = [trial for trial in trials if trial.settings["train.seed"] in seeds]
+    chosen = best_trial(trials, maximised=is_maximised(options.objective))
     if chosen is None:
         table.log(f"warning: {trials[0].reason}; the best model is that of the sweep")
         return None
-    scores = [trial.score for trial in scored if trial.score is not None]
+    scored = [trial for trial in trials if trial.status != "failed" and trial.seeds]
+    scores = [trial.seeds[0].score for trial in scored]
     together = chosen.model_copy(
         update={
             "settings": best.trial.settings,
             "score": statistics.fmean(scores),
             "spread": statistics.stdev(scores) if len(scores) > 1 else None,
-            "seeds": tuple(seed for trial in scored for seed in trial.seeds),
+            "seeds": tuple(trial.seeds[0] for trial in scored),
+            "tokens": sum(trial.tokens for trial in trials),
+            "train_seconds": sum(trial.train_seconds for trial in trials),
+            "valid_seconds": sum(trial.valid_seconds for trial in trials),
+            "overhead_seconds": sum(trial.overhead_seconds for trial in trials),
         }
     )
     config = again.space.config_of(chosen.settings)

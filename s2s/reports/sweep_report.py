@@ -29,8 +29,8 @@ def report_of_directory(directory: Path) -> str:
     """Return the page of a sweep directory.
 
     Raises:
-        BadInput: `sweep.json` or the best model's config cannot be read, or matplotlib is not
-            installed.
+        BadInput: `sweep.json` or the best model's config cannot be read.
+        ModuleNotFoundError: matplotlib is not installed.
     """
     sweep = Sweep.load(directory)
     return sweep_report(sweep, directory.resolve().name, read_config(directory / "best"))
@@ -44,7 +44,7 @@ def sweep_report(sweep: Sweep, name: str, config: DataConfig) -> str:
         config: of the best model.
 
     Raises:
-        BadInput: matplotlib is not installed.
+        ModuleNotFoundError: matplotlib is not installed.
     """
     sections = {
         "Best": _best(sweep, name),
@@ -74,7 +74,7 @@ def _header(sweep: Sweep, name: str, config: DataConfig) -> Header:
     )
     available = sweep.total_seconds * sweep.concurrency
     steps = (sweep.train_seconds + sweep.valid_seconds) / (available or 1)
-    epochs = sum(trial.epochs for trial in sweep.trials)
+    epochs = sum(trial.all_epochs for trial in sweep.trials)
     tiles = [
         Tile(objective, score_text(sweep.objective, best.score), f"trial {best.number}{spread}"),
         Tile("trials", f"{len(sweep.trials):,}", count_statuses(sweep)),

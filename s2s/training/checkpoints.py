@@ -10,7 +10,7 @@ checkpoint is complete once the manifest is there, on any storage, with or witho
 import hashlib
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -222,14 +222,19 @@ class Checkpoints:
         return None
 
     @contextmanager
-    def open(self, manifest: CheckpointManifest) -> Iterator[Path]:
+    def open(
+        self, manifest: CheckpointManifest, names: Collection[str] | None = None
+    ) -> Iterator[Path]:
         """Yield a local folder with the files of a checkpoint, removed after the block.
+
+        Args:
+            names: of the files; None for all of them.
 
         Raises:
             BadInput: a file is missing or damaged.
         """
         with tempfile.TemporaryDirectory(prefix="s2s-checkpoint-") as scratch:
-            for name in manifest.files:
+            for name in manifest.files if names is None else names:
                 self._fetch(manifest, name, Path(scratch) / name)
             yield Path(scratch)
 

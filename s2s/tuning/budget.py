@@ -41,7 +41,7 @@ class Budget:
             kind, limit = _parse(text)
             if kind in limits:
                 raise BadInput(f"--budget {text}: there is a limit of {kind} already")
-            if not limit > 0:
+            if not limit > 0 or (kind != "seconds" and limit < 1):
                 raise BadInput(f"--budget {text}: more than 0 is needed")
             limits[kind] = limit
         return cls(**limits)

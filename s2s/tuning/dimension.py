@@ -14,8 +14,9 @@ In a TOML file, a dimension may also have a condition:
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,8 +29,14 @@ from s2s.suggestions import did_you_mean
 
 Value = bool | int | float | str | None
 
-SECTIONS = ("model", "train", "decode")
-"""Sections whose settings can vary: the corpus is the same for all trials."""
+SECTIONS = ("model", "train")
+"""Sections whose settings can vary."""
+
+_SHARED = {
+    "text": "the corpus, which all trials share",
+    "corpus": "the corpus, which all trials share",
+    "decode": "decoding, by which no trial is compared: choose it with `s2s evaluate`",
+}
 
 
 @dataclass(frozen=True)
@@ -49,10 +56,10 @@ class Dimension:
     """Greatest value of a range."""
 
     step: float | None = None
-    """Distance of two values of a range; None for any values, of whole numbers 1."""
+    """Distance of two values of a range, 1 for whole numbers; None for any values."""
 
     log: bool = False
-    """Whether the range is searched evenly in its logarithm."""
+    """Whether the range is searched evenly in its logarithm; it then has no other step than 1."""
 
     is_whole: bool = False
     """Whether the values of the range are whole numbers."""
@@ -66,28 +73,53 @@ class Dimension:
         return not self.choices
 
     @property
-    def values(self) -> tuple[Value, ...] | None:
-        """All values, or None if there are too many to count them out."""
+    def count(self) -> float:
+        """The number of values; infinite for a range without steps."""
         if not self.is_range:
-            return self.choices
-        if self.step is None or self.log:
-            return None
-        steps = math.floor((self.high - self.low) / self.step + 1e-9)
-        found = [self.low + number * self.step for number in range(steps + 1)]
-        return tuple(int(value) for value in found) if self.is_whole else tuple(found)
+            return len(self.choices)
+        return math.inf if self.step is None else self._steps + 1
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """All values, of a dimension whose `count` is finite."""
+        return tuple(self.value(number) for number in range(int(self.count)))
+
+    def value(self, number: int) -> Value:
+        """Return one of the values of a dimension whose `count` is finite, from number 0."""
+        return self._step_value(number) if self.is_range else self.choices[number]
 
     @property
     def extremes(self) -> tuple[Value, ...]:
-        """The values that decide whether all of them are valid: all choices, or both ends."""
+        """All choices, or both ends of a range."""
         if not self.is_range:
             return self.choices
-        return (int(self.low), int(self.high)) if self.is_whole else (self.low, self.high)
+        if self.step is None:
+            return self.low, self.high
+        return self._step_value(0), self._step_value(self._steps)
+
+    @property
+    def _steps(self) -> int:
+        low, high, step = (Decimal(repr(each)) for each in (self.low, self.high, self.step))
+        return int((high - low) / step)
+
+    def _step_value(self, number: int) -> Value:
+        # In decimal numbers: 0.1 + 2 x 0.1 is 0.3.
+        value = Decimal(repr(self.low)) + number * Decimal(repr(self.step))
+        return int(value) if self.is_whole else float(value)
 
     def contains(self, value: Value) -> bool:
         """Return whether a value is one of the dimension's."""
-        if (values := self.values) is not None:
-            return value in values
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        if not self.is_range:
+            return value in self.choices
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.low <= value <= self.high and self.nearest(value) == value
+
+    def nearest(self, number: float) -> Value:
+        """Return the value of a range that is closest to a number within it."""
+        if self.step is None:
+            return number
+        return self._step_value(round((number - self.low) / self.step))
 
     def applies(self, point: Mapping[str, object]) -> bool:
         """Return whether the dimension applies to a point with these values of other settings."""
@@ -135,7 +167,23 @@ def read_space(path: Path, config: Config) -> list[Dimension]:
         raise BadInput(f"--space {path} is not TOML: {error}") from None
     if not isinstance(search := content.get("search"), dict) or len(content) > 1:
         raise BadInput(f"--space {path}: one table [search] is needed")
-    return [_dimension(name, given, config, f"--space {path}") for name, given in search.items()]
+    named = dict(_flat(search))
+    if not named:
+        raise BadInput(f"--space {path}: [search] names no setting")
+    return [_dimension(name, given, config, f"--space {path}") for name, given in named.items()]
+
+
+def _flat(table: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield settings by dotted names: without quotes, TOML reads a name as tables in each other."""
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and name in SECTIONS:
+            yield from _flat(value, f"{name}.")
+        else:
+            yield name, value
+
+
+_FORMS = "a list of values is needed, or { low = …, high = … }"
 
 
 class _Given(Section):
@@ -152,6 +200,8 @@ class _Given(Section):
 def _dimension(name: str, given: object, config: Config, where: str) -> Dimension:
     setting = _known(name, config, where)
     where = f"{where}: {name}"
+    if not isinstance(given, list | dict):
+        raise BadInput(f"{where}: {_FORMS}")
     try:
         read = _Given.model_validate({"choices": given} if isinstance(given, list) else given)
     except ValidationError as error:
@@ -163,11 +213,13 @@ def _dimension(name: str, given: object, config: Config, where: str) -> Dimensio
         )
         for key, values in read.where.items()
     }
+    if bool(read.choices) == (read.low is not None or read.high is not None):
+        raise BadInput(f"{where}: {_FORMS}")
     if read.choices:
         choices = tuple(_value(each, setting, config, where) for each in read.choices)
         return Dimension(setting, choices, where=conditions)
     if read.low is None or read.high is None:
-        raise BadInput(f"{where}: a list of values is needed, or low and high")
+        raise BadInput(f"{where}: {_FORMS}")
     found = _range(setting, config, where, read.low, read.high, read.step, log=read.log)
     return Dimension(**{**vars(found), "where": conditions})
 
@@ -196,7 +248,9 @@ def _range(
         raise BadInput(f"{where}: two different numbers are needed, {rule}")
     if is_whole and not all(float(each).is_integer() for each in (low, high, step or 1)):
         raise BadInput(f"{where}: {setting} is a whole number")
-    if is_whole and not log:
+    if log and step is not None:
+        raise BadInput(f"{where}: a range that is searched in its logarithm has no steps")
+    if is_whole:
         step = step or 1
     return Dimension(setting, low=low, high=high, step=step, log=log, is_whole=is_whole)
 
@@ -205,12 +259,12 @@ def _known(name: str, config: Config, where: str) -> str:
     """Return the dotted name of a setting.
 
     Raises:
-        BadInput: there is no such setting, or it belongs to the corpus.
+        BadInput: there is no such setting, or it cannot vary.
     """
     setting = name.replace("-", "_")
     known = {each for section in SECTIONS for each in setting_names(config, section)}
-    if setting.partition(".")[0] in ("text", "corpus"):
-        raise BadInput(f"{where}: {name} belongs to the corpus, which all trials share")
+    if (section := setting.partition(".")[0]) in _SHARED:
+        raise BadInput(f"{where}: {name} belongs to {_SHARED[section]}")
     if setting not in known:
         choices = {each.replace("_", "-") for each in known}
         raise BadInput(f"{where}: unknown setting {name}{did_you_mean(name, choices)}")
@@ -241,8 +295,10 @@ def _value(given: object, setting: str, config: Config, where: str) -> Value:
     if given == "none" and type(None) in _kinds(setting, config):
         return None
     try:
+        if isinstance(given, bool) and bool not in _kinds(setting, config):
+            raise ValueError  # pydantic takes it for 0 or 1
         value: Value = TypeAdapter(annotation).validate_python(given)
-    except ValidationError:
+    except ValueError:
         choices = [str(each) for each in get_args(annotation) if isinstance(each, str)]
         expected = f"; expected one of {', '.join(choices)}" if choices else ""
         raise BadInput(f"{where}: {given!r} is no value of {setting}{expected}") from None

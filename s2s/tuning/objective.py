@@ -14,10 +14,13 @@ _FIELDS: dict[Objective, str] = {
 }
 
 
-def value_of(objective: Objective, record: EpochRecord) -> float | None:
-    """Return the value of an objective after an epoch; None if it could not be measured."""
+def value_of(objective: Objective, record: EpochRecord) -> float:
+    """Return the value of an objective after an epoch.
+
+    A score is 0 if `valid` was not translated, as the memory of the GPU was full.
+    """
     value: float | None = getattr(record, _FIELDS[objective])
-    return value
+    return 0.0 if value is None else value
 
 
 def is_maximised(objective: Objective) -> bool:

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 
 from s2s.files import write_text
+from s2s.model.metrics import METRICS, EpochRecord, RunMetrics
+from s2s.training.checkpoints import Checkpoints
 from s2s.tuning.trials import Trial
 
 _TRIALS, _RECORD, _CLOCK = "trials", "trial.json", "clock.json"
@@ -44,6 +46,15 @@ class Records:
         """
         files = sorted((self.folder / _TRIALS).glob(f"*/{_RECORD}"))
         return [Trial.from_json(file.read_bytes(), str(file)) for file in files]
+
+    def epochs(self, number: int, seed_index: int) -> tuple[EpochRecord, ...]:
+        """Return the epochs that a trial's run has saved, none if it has no checkpoint yet."""
+        checkpoints = Checkpoints(self.trial_folder(number, seed_index) / "checkpoints")
+        saved = checkpoints.all()
+        if not saved:
+            return ()
+        with checkpoints.open(saved[-1], {METRICS}) as path:
+            return RunMetrics.load(path).epochs
 
     def save(self, trial: Trial) -> None:
         """Write the record of a trial, and the clock."""

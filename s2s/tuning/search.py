@@ -1,6 +1,6 @@
 """The choice of the points that a sweep tries."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
@@ -10,6 +10,8 @@ from s2s.tuning.space import Point, Space, point_key
 from s2s.tuning.trials import Trial
 
 Searcher = Literal["grid", "random", "optuna"]
+
+_MOST_REPEATS = 1_000  # points in a row that were drawn before
 
 
 class PointSearch(Protocol):
@@ -24,19 +26,30 @@ class PointSearch(Protocol):
 
 
 class ListedSearch:
-    """The points of a list, in its order.
+    """The points of a list, in its order, without those that are invalid.
 
     Args:
-        points: without repetition; may be endless.
+        points: may be endless.
     """
 
-    def __init__(self, points: Iterator[Point]) -> None:
-        self._points = points
+    def __init__(self, space: Space, points: Iterator[Point]) -> None:
+        self._space, self._points = space, points
 
     def suggest(self, trials: Sequence[Trial]) -> Point | None:
-        """Return the next point that no trial has tried, or None at the end of the list."""
-        tried = {point_key(trial.settings) for trial in trials}
-        return next((point for point in self._points if point_key(point) not in tried), None)
+        """Return the next point that no trial has tried, or None if there seems to be none."""
+        tried = {self._space.key(trial.settings) for trial in trials}
+        return next(untried(self._space, self._points, tried), None)
+
+
+def untried(space: Space, points: Iterator[Point], tried: Container[str]) -> Iterator[Point]:
+    """Yield the points that are valid and not tried.
+
+    Args:
+        tried: keys of points (`Space.key`).
+    """
+    for point in points:
+        if space.is_valid(point) and space.key(point) not in tried:
+            yield point
 
 
 def grid(space: Space) -> Iterator[Point]:
@@ -49,27 +62,35 @@ def grid(space: Space) -> Iterator[Point]:
 
 
 def random_points(space: Space, seed: int) -> Iterator[Point]:
-    """Yield random points of a space, always the same ones with the same seed.
+    """Yield random points of a space without repetition, always the same ones with the same seed.
 
-    A finite space is shuffled, so that no point is repeated; another one is drawn from for ever.
+    They end where there is no other point, or hardly one.
     """
     random = np.random.default_rng(seed)
-    if space.is_finite:
+    if space.is_finite and not any(each.log for each in space.dimensions):
         points = space.points()
         for number in random.permutation(len(points)):
             yield points[number]
         return
-    while True:
+    seen, repeats = set(), 0
+    while repeats < _MOST_REPEATS:
         # Values of dimensions that do not apply are drawn, too: the others do not depend on that.
-        yield space.applied({each.setting: _draw(each, random) for each in space.dimensions})
+        point = space.applied({each.setting: _draw(each, random) for each in space.dimensions})
+        key = point_key(point)
+        if key in seen:
+            repeats += 1
+        else:
+            seen.add(key)
+            repeats = 0
+            yield point
 
 
 def _draw(dimension: Dimension, random: np.random.Generator) -> Value:
     """Return a random value of a dimension."""
-    if (values := dimension.values) is not None:
-        return values[int(random.integers(len(values)))]
     low, high = dimension.low, dimension.high
-    if not dimension.log:
+    if dimension.log:
+        value = float(np.exp(random.uniform(np.log(low), np.log(high))))
+        return round(value) if dimension.is_whole else value
+    if dimension.step is None and dimension.is_range:
         return float(random.uniform(low, high))
-    value = float(np.exp(random.uniform(np.log(low), np.log(high))))
-    return round(value) if dimension.is_whole else value
+    return dimension.value(int(random.integers(int(dimension.count))))

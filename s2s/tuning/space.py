@@ -13,7 +13,7 @@ from s2s.tuning.dimension import SECTIONS, Dimension, Value
 # Values by dotted names of settings, without what a condition leaves out.
 Point = dict[str, Value]
 
-_MOST_CHECKED = 100_000  # combinations; a sweep tries far fewer
+_MOST_LISTED, _MOST_CHECKED = 100_000, 5_000  # points
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Space:
 
     @classmethod
     def of(cls, config: Config, dimensions: Sequence[Dimension]) -> "Space":
-        """Return the space of some dimensions, every point of which is a valid config.
+        """Return the space of some dimensions, whose points are valid configs as far as is checked.
+
+        A large space is checked at its corners; searches pass over invalid points between them.
 
         Raises:
             BadInput: a setting is named twice, or a point is invalid.
@@ -40,22 +42,26 @@ class Space:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the points can be counted."""
-        return all(each.values is not None for each in self.dimensions)
+        """Whether the points are few enough to be listed."""
+        return math.prod(each.count for each in self.dimensions) <= _MOST_LISTED
 
     def points(self) -> list[Point]:
         """Return all points of a finite space, without repetition.
 
         Raises:
-            BadInput: a dimension is a range without steps.
+            BadInput: a dimension is a range without steps, or there are too many points.
         """
         for each in self.dimensions:
-            if each.values is None:
+            if math.isinf(each.count):
                 raise BadInput(
                     f"a grid needs steps in the range of {each.setting}, such as "
                     f"{each.setting}={each.low:g}:{each.high:g}:STEP, or use --searcher random"
                 )
-        return list(self._combinations([each.values or () for each in self.dimensions]))
+        if not self.is_finite:
+            raise BadInput(
+                f"a grid of more than {_MOST_LISTED:,} points is too large; use --searcher random"
+            )
+        return list(self._combinations([each.values for each in self.dimensions]))
 
     def config_of(self, point: Point) -> Config:
         """Return the config of a point.
@@ -68,15 +74,27 @@ class Space:
         except BadInput as error:
             raise BadInput(f"{describe_point(point)}: {error}") from None
 
+    def is_valid(self, point: Point) -> bool:
+        """Return whether the config's own rules accept a point."""
+        try:
+            self.config_of(point)
+        except BadInput:
+            return False
+        return True
+
+    def key(self, point: Point) -> str:
+        """Return what is equal for points whose configs are equal, and for no others."""
+        return self.config_of(point).to_json()
+
     def _check(self) -> None:
-        """Check every combination of choices and ends of ranges.
+        """Check all points of a small space, and of others combinations of choices and ends.
 
         Raises:
-            BadInput: the config's rules refuse one, or there are too many.
+            BadInput: the config's rules refuse one.
         """
-        if math.prod(len(each.extremes) for each in self.dimensions) > _MOST_CHECKED:
-            raise BadInput(f"the search has more than {_MOST_CHECKED:,} combinations of choices")
-        for point in self.corners(_MOST_CHECKED):
+        count = math.prod(each.count for each in self.dimensions)
+        points = self.points() if count <= _MOST_CHECKED else self.corners(_MOST_CHECKED)
+        for point in points:
             self.config_of(point)
 
     def corners(self, most: int) -> Iterator[Point]:

@@ -24,7 +24,8 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from s2s.tuning.dimension import Dimension, Value
-from s2s.tuning.space import Point, Space, point_key
+from s2s.tuning.search import random_points, untried
+from s2s.tuning.space import Point, Space
 from s2s.tuning.trials import Trial
 
 Cost = Literal["parameters", "words_per_second"]
@@ -77,12 +78,9 @@ class OptunaSearch:
         Args:
             trials: all that have begun so far.
         """
-        tried = {point_key(trial.settings) for trial in trials}
-        left = None
-        if self._space.is_finite:
-            left = [point for point in self._space.points() if point_key(point) not in tried]
-            if not left:
-                return None
+        tried = {self._space.key(trial.settings) for trial in trials}
+        # Another seed for each trial: else all of them would draw the same numbers.
+        seed = int(np.random.SeedSequence((self._seed, len(trials))).generate_state(1)[0])
         with _quiet():
             study = optuna.create_study(
                 directions=self._goals.directions,
@@ -93,21 +91,17 @@ class OptunaSearch:
                     multivariate=True,
                     group=True,
                     constant_liar=True,
-                    # Another seed for each trial: else all of them would draw the same numbers.
-                    seed=int(
-                        np.random.SeedSequence((self._seed, len(trials))).generate_state(1)[0]
-                    ),
+                    seed=seed,
                 ),
             )
             study.add_trials(_past(self._space, self._goals, trials))
             for _ in range(_TRIES):
                 asked = study.ask()
                 point = _ask(self._space, asked)
-                if point_key(point) not in tried:
+                if self._space.is_valid(point) and self._space.key(point) not in tried:
                     return point
                 study.tell(asked, state=TrialState.FAIL)
-        random = np.random.default_rng((self._seed, len(trials)))
-        return left[int(random.integers(len(left)))] if left else point
+        return next(untried(self._space, random_points(self._space, seed), tried), None)
 
 
 class StudyLog:
@@ -122,7 +116,8 @@ class StudyLog:
         self._space, self._goals = space, goals
         self._running: dict[int, optuna.Trial] = {}  # by our numbers
         self._reported: dict[int, int] = {}  # epochs of each of them
-        file.unlink(missing_ok=True)
+        for earlier in (file, file.with_name(f"{file.name}.lock")):
+            earlier.unlink(missing_ok=True)  # that of a killed process would be waited for
         with _quiet():
             # A lock that is a file works where symbolic links do not.
             backend = JournalFileBackend(str(file), JournalFileOpenLock(str(file)))
@@ -254,7 +249,8 @@ def _suggest(dimension: Dimension, trial: optuna.Trial) -> Value:
     if dimension.is_whole:
         step = int(dimension.step or 1)
         return trial.suggest_int(name, int(low), int(high), step=step, log=log)
-    return trial.suggest_float(name, low, high, step=dimension.step, log=log)
+    # Optuna rounds the values of steps in another way.
+    return dimension.nearest(trial.suggest_float(name, low, high, step=dimension.step, log=log))
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

@@ -57,6 +57,7 @@ class SweepRun:
     ) -> None:
         self._space, self._search, self._objective = space, search, objective
         self._records, self._log, self._changed = records, log, changed
+        self._seeds = seeds
         self._limit, self._budget, self._parameters_of = trials, budget, parameters_of
         self.trials = {trial.number: trial for trial in records.load()}
         self._waiting = [
@@ -72,10 +73,11 @@ class SweepRun:
     @property
     def spent(self) -> Spent:
         """What the sweep has spent so far."""
+        trials = list(self.trials.values())  # the thread of the live table looks, too
         return Spent(
             self._records.seconds,
-            sum(trial.epochs for trial in self.trials.values()),
-            sum(trial.tokens for trial in self.trials.values()),
+            sum(trial.all_epochs for trial in trials),
+            sum(trial.tokens for trial in trials),
         )
 
     @property
@@ -93,7 +95,8 @@ class SweepRun:
             return None
         if self._waiting:
             number = self._waiting.pop(0)
-            trial = self.trials[number].model_copy(update={"status": "running", "reason": None})
+            again = {"status": "running", "reason": None, "may_be_retried": False}
+            trial = self.trials[number].model_copy(update=again)
         else:
             if self._limit is not None and len(self.trials) >= self._limit:
                 return None
@@ -103,7 +106,9 @@ class SweepRun:
             number = max(self.trials, default=0) + 1
             parameters = self._parameters_of(point)
             trial = Trial(number=number, settings=point, status="running", parameters=parameters)
-        self._running[number] = _Clock(trial)
+        clock = self._running[number] = _Clock(trial.overhead_seconds)
+        trial = self._saved(trial)
+        clock.begin(trial)
         self._log.begin(trial)
         self._keep(trial)
         return trial
@@ -115,6 +120,16 @@ class SweepRun:
             clock.reports[report.seed_index] = report
             trial = self._described(trial, clock.reports)
         self._keep(trial)
+
+    def _saved(self, trial: Trial) -> Trial:
+        """Return a running trial as the checkpoints of its runs describe it."""
+        reports = self._running[trial.number].reports
+        for index in range(self._seeds):
+            epochs = self._records.epochs(trial.number, index)
+            earlier = reports.get(index)
+            if epochs and (earlier is None or len(earlier.epochs) < len(epochs)):
+                reports[index] = TrialReport(index, epochs)
+        return self._described(trial, reports) if reports else trial
 
     def _described(self, trial: Trial, reports: Mapping[int, TrialReport]) -> Trial:
         """Return a trial as its reports describe it.
@@ -130,19 +145,22 @@ class SweepRun:
             + sum(each.measure_seconds for each in reports.values()),
         }
         if first := reports.get(0):
-            values = [value_of(self._objective, record) for record in first.epochs]
             update |= {
                 "epochs": len(first.epochs),
-                "curve": tuple(value for value in values if value is not None),
+                "curve": tuple(value_of(self._objective, record) for record in first.epochs),
                 "best": _best(first.epochs),
-                "words_per_second": first.words_per_second,
             }
+            if first.words_per_second is not None:
+                update["words_per_second"] = first.words_per_second
         seed = self._space.config_of(trial.settings).train.seed
         seeds = tuple(
-            SeedScore(seed=seed + index, score=score)
+            SeedScore(
+                seed=seed + index,
+                score=value_of(self._objective, best),
+                epochs=len(report.epochs),
+            )
             for index, report in sorted(reports.items())
             if (best := _best(report.epochs)) is not None
-            and (score := value_of(self._objective, best)) is not None
         )
         if seeds:
             scores = [each.score for each in seeds]
@@ -150,16 +168,25 @@ class SweepRun:
             update |= {"seeds": seeds, "score": statistics.fmean(scores), "spread": spread}
         return trial.model_copy(update=update)
 
-    def end(self, number: int, status: Status, reason: str | None = None) -> None:
+    def end(
+        self,
+        number: int,
+        status: Status,
+        reason: str | None = None,
+        *,
+        may_be_retried: bool = False,
+    ) -> None:
         """Record what has become of a running trial.
 
         Args:
             status: `running` for one that a later session may resume.
+            may_be_retried: whether the next session is to try a failed trial again.
         """
         trial = self.trials[number]
         if status == "finished":
             reason = self._early_end(trial)
-        trial = trial.model_copy(update={"status": status, "reason": reason})
+        ended = {"status": status, "reason": reason, "may_be_retried": may_be_retried}
+        trial = trial.model_copy(update=ended)
         self._keep(trial)
         del self._running[number]
         if status != "running":
@@ -168,6 +195,8 @@ class SweepRun:
     def close(self) -> None:
         """Keep the trials that the end of the sweep has interrupted, for a later session."""
         for number in list(self._running):
+            # A worker may have saved an epoch since, of which nobody has heard.
+            self._keep(self._saved(self.trials[number]))
             self.end(number, "running", self.budget_used_up)
         self._records.save_clock()
 
@@ -189,19 +218,27 @@ class SweepRun:
 
 
 class _Clock:
-    """The reports and the overhead of a trial in this session."""
+    """The reports and the overhead of a trial in this session.
 
-    def __init__(self, trial: Trial) -> None:
-        self._begin = time.monotonic()
-        # Of earlier sessions.
-        self._overhead = trial.overhead_seconds
+    Args:
+        overhead: of earlier sessions, in seconds.
+
+    Attributes:
+        reports: the last ones, by the index of the seed.
+    """
+
+    def __init__(self, overhead: float) -> None:
+        self.reports: dict[int, TrialReport] = {}
+        self._earlier, self._begin, self._busy = overhead, time.monotonic(), 0.0
+
+    def begin(self, trial: Trial) -> None:
+        """Begin to count from what a trial has done before."""
         self._busy = trial.train_seconds + trial.valid_seconds
-        self.reports: dict[int, TrialReport] = {}  # the last ones, by the index of the seed
 
     def overhead(self, trial: Trial) -> float:
-        """Return the time that was spent neither in steps nor in validation."""
+        """Return the time that was spent neither in steps nor in validation, in seconds."""
         busy = trial.train_seconds + trial.valid_seconds - self._busy
-        return max(0.0, self._overhead + time.monotonic() - self._begin - busy)
+        return max(0.0, self._earlier + time.monotonic() - self._begin - busy)
 
 
 def _best(epochs: Sequence[EpochRecord]) -> EpochRecord | None:
@@ -212,14 +249,14 @@ def _best(epochs: Sequence[EpochRecord]) -> EpochRecord | None:
 def is_unfinished(space: Space, trial: Trial, seeds: int) -> bool:
     """Return whether a trial of an earlier session is to be resumed.
 
-    That is one which was running, or has finished with fewer epochs or seeds than it is to have
-    now.
+    That is one which was running or lost its worker, or has finished with fewer epochs or seeds
+    than it is to have now.
     """
     if trial.status == "finished":
         epochs = space.config_of(trial.settings).train.epochs
         ended_early = trial.reason is not None
         return len(trial.seeds) < seeds or (trial.epochs < epochs and not ended_early)
-    return trial.status == "running"
+    return trial.status == "running" or trial.may_be_retried
 
 
 def best_trial(trials: Sequence[Trial], *, maximised: bool) -> Trial | None:

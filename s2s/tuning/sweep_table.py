@@ -65,7 +65,11 @@ class SweepTable:
                 f"trial {trial.number}  {settings}  epoch {trial.epochs}{score}  "
                 f"{trial.status}{reason}"
             )
-        if time.monotonic() >= self._next_line:
+        self.tick()
+
+    def tick(self) -> None:
+        """Print a line about the sweep every half a minute, where there is no terminal."""
+        if not self._console.is_terminal and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + _LINE_SECONDS
             self.log(self._summary())
 

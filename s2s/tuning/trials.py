@@ -27,6 +27,9 @@ class SeedScore(Section):
     score: float
     """Score of its best epoch."""
 
+    epochs: int
+    """Epochs that were trained."""
+
 
 class Trial(Section):
     """A point of the search space, and the model that was trained there."""
@@ -66,8 +69,8 @@ class Trial(Section):
     """Weights of the model."""
 
     words_per_second: float | None = None
-    """Words that the finished model translates in a second, greedily, on one CPU thread or the GPU
-    of the trial."""
+    """Words that the finished model translates in a second, greedily, on one CPU thread or, in a
+    trial of one worker with a GPU, there."""
 
     tokens: int = 0
     """Target tokens that it was trained on."""
@@ -80,6 +83,14 @@ class Trial(Section):
 
     overhead_seconds: float = 0.0
     """All other time from its start to its end: of starting it, of checkpoints, and of waiting."""
+
+    may_be_retried: bool = False
+    """Whether the next session tries the failed trial again: its worker was lost."""
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs that it has trained, of all seeds."""
+        return max(self.epochs, sum(seed.epochs for seed in self.seeds))
 
 
 class Axis(Section):
@@ -133,13 +144,13 @@ class Sweep(Section):
     """Trials that ran at the same time, at most."""
 
     train_seconds: float
-    """Sum over the trials."""
+    """Sum over the trials and `retrained`."""
 
     valid_seconds: float
-    """Sum over the trials."""
+    """Sum over the trials and `retrained`."""
 
     overhead_seconds: float
-    """Sum over the trials."""
+    """Sum over the trials and `retrained`."""
 
     total_seconds: float
     """Wall time of the sweep, over all of its sessions."""

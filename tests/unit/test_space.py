@@ -30,6 +30,8 @@ SEED, BASE = PRESETS["seed"](), PRESETS["base"]()
          Dimension("model.hidden_size", low=32, high=256, step=32, is_whole=True)),
         ("train.learning-rate=log:1e-4:1e-2",
          Dimension("train.learning_rate", low=1e-4, high=1e-2, log=True)),
+        ("model.layers=log:1:4",
+         Dimension("model.layers", low=1, high=4, step=1, log=True, is_whole=True)),
     ],
 )  # fmt: skip
 def test_an_option_is_read(text: str, expected: Dimension) -> None:
@@ -50,6 +52,8 @@ def test_an_option_is_read(text: str, expected: Dimension) -> None:
         ("model.layers=1:2.5", "model.layers is a whole number"),
         ("model.dropout=0:1:2:3", "a range is LOW:HIGH, or LOW:HIGH:STEP"),
         ("model.dropout=a:b", "a number is needed, not 'a'"),
+        ("train.learning-rate=log:1e-4:1e-2:1e-4", "searched in its logarithm has no steps"),
+        ("decode.beam=1,4", "decode.beam belongs to decoding, by which no trial is compared"),
         ("text.units=bpe,word", "text.units belongs to the corpus, which all trials share"),
     ],
 )
@@ -127,7 +131,7 @@ def test_a_file_has_conditions_that_leave_combinations_out(tmp_path: Path) -> No
     [
         ("a = ", "is not TOML: "),
         ("[other]", "one table [search] is needed"),
-        ('[search]\n"model.layers" = {low = 1}', "a list of values is needed, or low and high"),
+        ('[search]\n"model.layers" = {low = 1}', "a list of values is needed, or { low = "),
         ('[search]\n"model.layers" = {lo = 1}', "model.layers: lo: unknown key"),
         ('[search]\n"model.layers" = {choices = [1], where = {"model.cel" = "gru"}}',
          "unknown setting model.cel; did you mean model.cell?"),

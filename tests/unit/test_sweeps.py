@@ -17,8 +17,9 @@ from rich.console import Console
 from s2s.distributed.sweep_hooks import Comparison, make_scheduler, rungs
 from s2s.distributed.trial import EPOCH, SCORE
 from s2s.errors import BadInput
-from s2s.model.metrics import EpochRecord
+from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.presets import PRESETS
+from s2s.training.checkpoints import CheckpointManifest, Checkpoints
 from s2s.tuning import sweep_table
 from s2s.tuning.budget import Budget, Spent, describe_seconds
 from s2s.tuning.dimension import parse_dimension, read_space
@@ -75,6 +76,7 @@ def test_a_budget_is_read(texts: tuple[str, ...], budget: Budget) -> None:
         (("1.2.3h",), "expected a time"),
         (("-1h",), "expected a time"),
         (("0s",), "more than 0 is needed"),
+        (("0.4epochs",), "more than 0 is needed"),
         (("1h", "30m"), "--budget 30m: there is a limit of seconds already"),
     ],
 )
@@ -105,8 +107,8 @@ def trial(number: int, settings: object, status: str = "finished", **more: objec
 def test_a_search_tries_each_point_of_a_finite_space_once(kind: str) -> None:
     space = space_of(*SIZES, "model.cell=lstm,gru")
     search: PointSearch = {
-        "grid": lambda: ListedSearch(grid(space)),
-        "random": lambda: ListedSearch(random_points(space, 1)),
+        "grid": lambda: ListedSearch(space, grid(space)),
+        "random": lambda: ListedSearch(space, random_points(space, 1)),
         "optuna": lambda: OptunaSearch(space, Goals(maximised=True), 1),
     }[kind]()
     tried = [trial(1, space.points()[2], score=0.5)]  # of an earlier session
@@ -114,6 +116,72 @@ def test_a_search_tries_each_point_of_a_finite_space_once(kind: str) -> None:
         tried.append(trial(len(tried) + 1, point, score=0.1 * len(tried)))
     assert len(tried) == 8
     assert sorted(str(each.settings) for each in tried) == sorted(map(str, space.points()))
+
+
+SPACES = {
+    "whole numbers by their logarithm": ("model.layers=log:1:3", 3),
+    "steps that are no binary numbers": ("model.dropout=0.1:0.7:0.1", 7),
+    "a range within which some are invalid": ("model.hidden-size=8:1000000", 12),
+}
+
+
+@pytest.mark.parametrize("kind", ["random", "optuna"])
+@pytest.mark.parametrize(("option", "count"), SPACES.values(), ids=SPACES)
+def test_a_search_ends_where_all_is_tried_and_suggests_nothing_invalid(
+    kind: str, option: str, count: int, tmp_path: Path
+) -> None:
+    config = PRESETS["base"]()  # bidirectional: hidden sizes are even
+    space = Space.of(config, [parse_dimension(option, config)])
+    search: PointSearch = (
+        OptunaSearch(space, Goals(maximised=True), 0)
+        if kind == "optuna"
+        else ListedSearch(space, random_points(space, 0))
+    )
+    tried = list[Trial]()
+    while len(tried) < 12 and (point := search.suggest(tried)) is not None:
+        assert space.is_valid(point)
+        tried.append(trial(len(tried) + 1, point, score=0.1, curve=(0.1,)))
+    assert len({space.key(each.settings) for each in tried}) == len(tried) == count
+    StudyLog(tmp_path / JOURNAL, space, Goals(maximised=True), tried)
+    assert len(read_study(tmp_path / JOURNAL).trials) == count
+
+
+def test_a_setting_whose_condition_never_holds_ends_a_search(tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text(
+        '[search]\nmodel.cell = ["lstm", "gru"]\n'
+        'model.dropout = { low = 0.1, high = 0.5, where = { "model.layers" = 2 } }\n'
+    )
+    config = PRESETS["seed"]()
+    space = Space.of(config, read_space(file, config))
+    for search in (
+        ListedSearch(space, random_points(space, 0)), OptunaSearch(space, Goals(maximised=True), 0)
+    ):  # fmt: skip
+        tried = list[Trial]()
+        while (point := search.suggest(tried)) is not None:
+            tried.append(trial(len(tried) + 1, point, score=0.5))
+        assert [each.settings for each in tried] in (
+            [{"model.cell": "lstm"}, {"model.cell": "gru"}],
+            [{"model.cell": "gru"}, {"model.cell": "lstm"}],
+        )
+
+
+def test_what_equals_the_preset_is_not_tried_again_under_another_name() -> None:
+    space = space_of("model.hidden-size=16,32", "model.embedding-size=64,8")
+    search = ListedSearch(space, grid(space))
+    # Of a session in which the embedding size did not vary: it was the preset's, 64.
+    tried = [trial(1, {"model.hidden_size": 16}, score=0.5)]
+    assert search.suggest(tried) == {"model.hidden_size": 16, "model.embedding_size": 8}
+
+
+def test_a_large_space_is_not_listed() -> None:
+    space = space_of("model.hidden-size=32:512", "model.embedding-size=32:512",
+                     "train.batch-size=16:256")  # fmt: skip
+    assert not space.is_finite
+    assert OptunaSearch(space, Goals(maximised=True), 0).suggest([]) is not None
+    assert next(random_points(space, 0))
+    with pytest.raises(BadInput, match="a grid of more than 100,000 points is too large"):
+        grid(space)
 
 
 def searched(search: OptunaSearch, score: Callable[[Trial], float], trials: int) -> list[Trial]:
@@ -255,7 +323,7 @@ def sweep_run(
     records = Records(folder)
     log = StudyLog(folder / JOURNAL, space, Goals(maximised=True), [])
     return SweepRun(
-        space, ListedSearch(grid(space)), objective, records, seeds=seeds, trials=trials,
+        space, ListedSearch(space, grid(space)), objective, records, seeds=seeds, trials=trials,
         budget=budget, log=log, parameters_of=lambda point: 1000,
         changed=shown,
     )  # fmt: skip
@@ -362,6 +430,62 @@ def test_a_sweep_is_resumed_and_extended_from_its_records(tmp_path: Path) -> Non
     assert again.number == 1
 
 
+def test_epochs_of_all_seeds_are_spent_and_kept_when_a_trial_is_resumed(tmp_path: Path) -> None:
+    sweep = sweep_run(tmp_path, space_of(*SIZES), seeds=2, budget=Budget(epochs=6))
+    sweep.next_trial()
+    for index, accuracy in enumerate((0.5, 0.7)):
+        sweep.report(1, TrialReport(index, epochs(0.1, 0.2, accuracy)))
+        save_checkpoint(tmp_path, 1, index, epochs(0.1, 0.2, accuracy))
+    assert sweep.spent.epochs == 6
+    assert sweep.budget_used_up
+    sweep.close()
+    before = sweep.trials[1]
+    assert (before.status, before.reason) == ("running", "the budget of 6 epochs is used up")
+    # It is resumed with all that both seeds have done.
+    resumed = sweep_run(tmp_path, space_of(*SIZES), seeds=2, budget=Budget(epochs=7))
+    again = resumed.next_trial()
+    assert again is not None
+    same = ("score", "spread", "seeds", "tokens", "train_seconds")
+    assert {name: getattr(again, name) for name in same} == {
+        name: getattr(before, name) for name in same
+    }
+
+
+def save_checkpoint(
+    folder: Path, number: int, index: int, records: tuple[EpochRecord, ...]
+) -> None:
+    """Write what a run saves, as far as sweeps read it."""
+    store = Checkpoints(Records(folder).trial_folder(number, index) / "checkpoints")
+    metrics = RunMetrics(epochs=records)
+    store.save(
+        CheckpointManifest(steps=records[-1].steps, epoch=len(records)),
+        lambda path: (path / "metrics.json").write_text(metrics.to_json()),
+    )
+    store.wait()
+
+
+def test_an_epoch_that_was_saved_as_the_sweep_ended_counts(tmp_path: Path) -> None:
+    sweep = sweep_run(tmp_path, space_of(*SIZES))
+    sweep.next_trial()
+    sweep.report(1, TrialReport(0, epochs(0.1)))
+    save_checkpoint(tmp_path, 1, 0, epochs(0.1, 0.6))
+    sweep.close()
+    [record] = Records(tmp_path).load()
+    assert (record.epochs, record.score, record.status) == (2, 0.6, "running")
+
+
+def test_a_trial_that_lost_its_worker_is_tried_again_by_the_next_session(tmp_path: Path) -> None:
+    sweep = sweep_run(tmp_path, space_of(*SIZES), trials=2)
+    for kind in ("the loss exploded", "the actor died"):
+        begun = sweep.next_trial()
+        assert begun is not None
+        sweep.end(begun.number, "failed", kind, may_be_retried=kind == "the actor died")
+    again = sweep_run(tmp_path, space_of(*SIZES), trials=2)
+    assert run_one(again, 0.1, 0.2, 0.3) == 2
+    assert again.next_trial() is None
+    assert not again.trials[2].may_be_retried
+
+
 def test_a_budget_ends_a_sweep_and_a_greater_one_resumes_it(tmp_path: Path) -> None:
     sweep = sweep_run(tmp_path, space_of(*SIZES), budget=Budget(epochs=4))
     run_one(sweep, 0.1, 0.2, 0.3)
@@ -421,6 +545,29 @@ def test_a_scheduler_compares_with_earlier_sessions(kind: str, maximised: bool) 
     alone = make_scheduler(kind, space, maximised=maximised, past=[])  # type: ignore[arg-type]
     assert isinstance(alone, Comparison)
     assert decisions(alone, 5, sign * 0.1) == ["CONTINUE"]
+
+
+def test_a_poor_trial_of_an_earlier_session_is_no_obstacle() -> None:
+    # It survived its first epoch, when there were too few others.
+    curves = [(0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (0.1, 0.2), (0.6, 0.7)]
+    past = [trial(n, {}, curve=curve) for n, curve in enumerate(curves, 1)]
+    for kind in ("median", "asha"):
+        scheduler = make_scheduler(kind, space_of(*SIZES, epochs=9), maximised=True, past=past)  # type: ignore[arg-type]
+        assert isinstance(scheduler, Comparison)
+        assert decisions(scheduler, 6, 0.65, 0.7) == ["CONTINUE"] * 2
+
+
+def test_a_resumed_trial_is_not_compared_by_epochs_that_it_has_behind_it() -> None:
+    # Four others and two that were interrupted after six epochs, all equal.
+    past = [trial(n, {}, curve=(0.1, 0.2, 0.3, 0.4)) for n in range(1, 5)]
+    past += [trial(n, {}, "running", curve=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)) for n in (5, 6)]
+    scheduler = make_scheduler("asha", space_of(*SIZES, epochs=20), maximised=True, past=past)
+    assert isinstance(scheduler, Comparison)
+    for number in (5, 6):
+        for epoch in (7, 8):
+            result = {EPOCH: epoch, SCORE: epoch / 10}
+            assert scheduler.on_trial_result(None, Running(number), result) == "CONTINUE"
+    assert decisions(scheduler, 7, 0.1, 0.2, 0.3, 0.4) == ["CONTINUE"] * 4
 
 
 def test_a_trial_is_not_stopped_after_its_last_epoch() -> None:
