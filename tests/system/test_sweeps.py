@@ -114,7 +114,7 @@ def left_over() -> tuple[set[str], set[str]]:
 def test_sweeps_leave_nothing_behind_and_never_wait_for_each_other(
     cluster: Cluster, small_corpus: Path, tmp_path: Path, workers: int
 ) -> None:
-    before, processes = left_over(), len(cluster.processes("ray::"))
+    left, processes = list[tuple[set[str], set[str]]](), list[int]()
     for number in range(5 if workers == 1 else 2):
         # The first is the best: others are stopped, in the middle of an epoch of some seconds.
         done = cluster.s2s(
@@ -127,8 +127,13 @@ def test_sweeps_leave_nothing_behind_and_never_wait_for_each_other(
         states = [each["status"] for each in trials(tmp_path / f"s{number}.run")]
         assert len(states) == 4
         assert set(states) == {"finished", "stopped"}
-    until(lambda: left_over() == before, every=1)
-    until(lambda: len(cluster.processes("ray::")) <= processes + 4, every=1)  # idle ones stay
+        if number:
+            until(lambda: left_over() == left[0], every=1)
+        else:
+            time.sleep(20)  # Ray Train's first run starts an actor of Ray's that stays
+        left.append(left_over())
+        processes.append(len(cluster.processes("ray::")))
+    assert processes[-1] <= processes[0] + 4  # idle workers stay for a while
     until(lambda: ray.available_resources().get("CPU", 0) == 2, every=1)
 
 
@@ -165,7 +170,7 @@ def test_a_finished_sweep_is_extended_and_its_best_point_trained_again(
         "--train.batch-size", 7,
     )  # fmt: skip
     assert other.code == 2
-    assert "train.batch_size was 64, and is 7 now" in other.err
+    assert "train.batch_size was 128, and is 7 now" in other.err
     extended = sweep("--trials", 4, "--retrain", 2, "--retrain-epochs", 4)
     assert [each["settings"] for each in extended["trials"][:2]] == [
         each["settings"] for each in first["trials"]
@@ -207,5 +212,5 @@ def test_translations_are_compared_and_several_seeds_are_one_trial(
         (seed["score"] for each in told["trials"] if each["number"] == told["best"]
          for seed in each["seeds"]),
     )  # fmt: skip
-    [chrf] = [each["score"] for each in scores if each["name"] == "chrF"]
+    [chrf] = [each["score"] for each in scores if each["name"] == "chrF2"]
     assert chrf == pytest.approx(best)
