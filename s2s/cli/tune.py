@@ -104,7 +104,8 @@ class Tune(Verb):
     def run(self) -> None:
         """Sweep, and write the best model directory."""
         from s2s.distributed.cluster import WorkerResources
-        from s2s.distributed.tune import SweepOptions, tune
+        from s2s.distributed.sweep_options import SweepOptions
+        from s2s.distributed.tune import tune
         from s2s.tuning.budget import Budget
 
         workers = WorkerResources(

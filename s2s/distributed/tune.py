@@ -1,29 +1,26 @@
 """A sweep on Ray Tune, from a corpus directory to the best model directory."""
 
-import logging
-import os
 import shutil
 import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 import ray.tune
-import torch
 
 from s2s import extras
 from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.corpus.warnings import run_warnings
-from s2s.distributed import sweep_hooks
 from s2s.distributed.cluster import WorkerResources, cluster
-from s2s.distributed.sweep_hooks import Scheduler
-from s2s.distributed.trial import TrialSetup, trainable, with_seed
-from s2s.errors import BadInput, Failed, Stopped
+from s2s.distributed.sweep_hooks import rungs
+from s2s.distributed.sweep_options import SweepOptions
+from s2s.distributed.sweep_trainer import SweepTrainer
+from s2s.distributed.trial import with_seed
+from s2s.errors import BadInput, Failed
 from s2s.files import new_directory, write_text
-from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
 from s2s.provenance import Invocation
 from s2s.reports.sweep_report import sweep_report
@@ -31,82 +28,18 @@ from s2s.runs import claimed_folder, interruptible, mark_finished
 from s2s.text.language_pairs import describe_direction
 from s2s.training.export import export
 from s2s.training.run import TrainOptions, Watch, run_checkpoints, run_config
-from s2s.tuning.budget import Budget
 from s2s.tuning.dimension import Dimension
-from s2s.tuning.objective import Objective, is_maximised, needs_translations
+from s2s.tuning.objective import is_maximised, needs_translations
 from s2s.tuning.records import Records
-from s2s.tuning.search import ListedSearch, PointSearch, Searcher, grid, random_points
-from s2s.tuning.space import Point, Space, describe_point
-from s2s.tuning.study import JOURNAL, Cost, Goals, OptunaSearch, StudyLog, importances
-from s2s.tuning.sweep_run import SweepRun, best_trial, is_unfinished
+from s2s.tuning.space import Space, describe_point
+from s2s.tuning.study import JOURNAL, importances
+from s2s.tuning.sweep_run import best_trial
 from s2s.tuning.sweep_table import SweepTable
 from s2s.tuning.trials import SWEEP, Axis, Sweep, Trial
 
 CSV, PAGE = "sweep.csv", "report.html"
 
-
-@dataclass(frozen=True)
-class SweepOptions:
-    """What a sweep tries, compares and spends.
-
-    Raises:
-        BadInput: a number is out of range, or options do not go with each other.
-    """
-
-    space: Space
-    searcher: Searcher = "random"
-    scheduler: Scheduler = "asha"
-    objective: Objective = "token_accuracy"
-    cost: Cost | None = None  # second objective
-    trials: int | None = None  # None for no limit
-    budget: Budget = field(default_factory=Budget)
-    seeds: int = 1  # that each point is trained with
-    retrain: int = 0  # seeds that the best point is trained with again
-    retrain_epochs: int | None = None  # None for as many as a trial has
-    concurrent: int | None = None  # trials at a time; None for as many as the cluster holds
-    track: tuple[str, ...] = ("tensorboard",)  # as of `s2s.training.run.Watch`
-    restart: bool = False  # drop what an earlier sweep has left
-
-    def __post_init__(self) -> None:
-        for name, number, least in (
-            ("trials", self.trials, 1), ("seeds", self.seeds, 1), ("retrain", self.retrain, 0),
-            ("retrain-epochs", self.retrain_epochs, 1), ("concurrent", self.concurrent, 1),
-        ):  # fmt: skip
-            if number is not None and number < least:
-                raise BadInput(f"--{name} {number}: at least {least} is needed")
-        if self.cost is not None and self.searcher != "optuna":
-            raise BadInput(f"--cost {self.cost} needs --searcher optuna")
-        if self.retrain_epochs is not None and not self.retrain:
-            raise BadInput(f"--retrain-epochs {self.retrain_epochs} needs --retrain")
-        if self.seeds > 1 and "train.seed" in self.space.names:
-            raise BadInput(f"--seeds {self.seeds} does not go with a search over train.seed")
-        if self.searcher == "grid":
-            self.space.points()
-
-    @property
-    def goals(self) -> Goals:
-        """What the sweep optimises."""
-        return Goals(maximised=is_maximised(self.objective), cost=self.cost)
-
-    def search(self) -> PointSearch:
-        """Return what chooses the points."""
-        seed = self.space.config.train.seed
-        match self.searcher:
-            case "grid":
-                return ListedSearch(self.space, grid(self.space))
-            case "random":
-                return ListedSearch(self.space, random_points(self.space, seed))
-            case "optuna":
-                return OptunaSearch(self.space, self.goals, seed)
-
-    def changeable(self) -> dict[str, object]:
-        """Return all options with which a sweep may be extended, for JSON."""
-        names = (
-            "searcher", "scheduler", "cost", "trials", "seeds", "retrain", "retrain_epochs",
-        )  # fmt: skip
-        space = [str(asdict(dimension)) for dimension in self.space.dimensions]
-        budget = {name: str(limit) for name, limit in asdict(self.budget).items()}
-        return {name: getattr(self, name) for name in names} | {"space": space, "budget": budget}
+_MOST_SIZED = 256  # models whose weights are counted before anything starts
 
 
 def tune(
@@ -134,8 +67,8 @@ def tune(
         options.track, samples=0, bleu_every=1 if needs_translations(options.objective) else None
     )
     watch.check()
-    trainer = _Trainer(opened, workers, TrainOptions(watch=watch))
-    for point in options.space.corners(_MOST_CORNERS):
+    trainer = SweepTrainer(opened, workers, TrainOptions(watch=watch))
+    for point in options.space.corners(_MOST_SIZED):
         trainer.parameters(options.space, point)
     description = {
         "corpus": opened.sha256,
@@ -183,126 +116,14 @@ def tune(
     table.log(f"serve it with: s2s serve --local {out / 'best'}")
 
 
-_MOST_CORNERS = 256  # models that are sized before anything starts
-
-
-@dataclass(frozen=True)
-class _Trainer:
-    """What trains the trials of a sweep, and its best point again."""
-
-    corpus: Corpus
-    workers: WorkerResources  # of each trial
-    runs: TrainOptions
-
-    def parameters(self, space: Space, point: Point) -> int:
-        """Return the number of weights of a point's model.
-
-        Raises:
-            BadInput: the corpus does not have what the model needs.
-        """
-        with torch.device("meta"):  # without memory, and without drawing random numbers
-            directory = ModelDirectory.new(
-                space.config_of(point), self.corpus.source, self.corpus.target
-            )
-        return sum(weight.numel() for weight in directory.model.parameters())
-
-    def concurrency(self, options: SweepOptions) -> int:
-        """Return the number of trials at the same time, at most."""
-        room = max(1, self.workers.groups())
-        return room if options.concurrent is None else min(room, options.concurrent)
-
-    def train(
-        self, options: SweepOptions, records: Records, journal: Path, table: SweepTable
-    ) -> list[Trial]:
-        """Run trials to their end, those of earlier sessions included, and return them.
-
-        Raises:
-            Stopped: Ctrl-C was pressed, or SIGTERM sent.
-        """
-        past = records.load()
-        ended = [trial for trial in past if not is_unfinished(options.space, trial, options.seeds)]
-        maximised = is_maximised(options.objective)
-        sweep = SweepRun(
-            options.space, options.search(), options.objective, records,
-            seeds=options.seeds, trials=options.trials, budget=options.budget,
-            log=StudyLog(journal, options.space, options.goals, ended),
-            parameters_of=lambda point: self.parameters(options.space, point),
-            changed=table.show,
-        )  # fmt: skip
-        table.begin(sweep, options.budget, options.trials, maximised=maximised)
-        setup = TrialSetup(
-            self.corpus.path, options.space, options.objective, options.seeds, self.workers,
-            records, self.runs,
-        )  # fmt: skip
-        scheduler = sweep_hooks.make_scheduler(
-            options.scheduler, options.space, maximised=maximised, past=past
-        )
-        scratch = records.folder / "tune"  # what Tune writes, which nothing reads
-        shutil.rmtree(scratch, ignore_errors=True)
-        tuner = ray.tune.Tuner(
-            trainable(setup),
-            tune_config=ray.tune.TuneConfig(
-                search_alg=sweep_hooks.Search(sweep, self.workers, options.concurrent),
-                scheduler=scheduler,
-                num_samples=-1,  # until the search ends
-                # A process that waits for its workers cannot be stopped for another trial.
-                reuse_actors=self.workers.number == 1,
-            ),
-            run_config=ray.tune.RunConfig(
-                name=scratch.name,
-                storage_path=str(scratch.parent),
-                failure_config=ray.tune.FailureConfig(max_failures=2),
-                # The runs have checkpoints of their own.
-                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[sweep_hooks.Recorder(sweep, options.scheduler, table.log, table.tick)],
-                stop=sweep_hooks.BudgetStopper(sweep),
-                verbose=0,
-            ),
-        )
-        os.environ.update(_ENVIRONMENT)
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the table has all of it
-        try:
-            with interruptible():
-                tuner.fit()
-        except Stopped:
-            sweep.close()
-            states = [trial.status for trial in sweep.trials.values()]
-            unfinished = states.count("running")
-            raise Stopped(
-                f"stopped: {len(states) - unfinished} trials have ended, {unfinished} have not; "
-                "run the same command again to resume"
-            ) from None
-        if reason := sweep.budget_used_up:
-            table.log(
-                f"{reason}: {sweep.running} trials are interrupted, which a greater one resumes"
-            )
-        sweep.close()
-        shutil.rmtree(scratch, ignore_errors=True)
-        return list(sweep.trials.values())
-
-
-_ENVIRONMENT = {
-    # Tune's own handler would end the sweep as if it were complete.
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    # The records have all that these would write.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # The reason of a failure is one line of ours.
-    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    # By default the process of the second trial starts only when that of the first has.
-    "TUNE_MAX_PENDING_TRIALS_PG": "16",
-    # Seconds until a trial that is ended within an epoch, as the budget is used up, is killed.
-    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
-}
-
-
 def _sweep(
-    trainer: _Trainer, options: SweepOptions, records: Records, out: Path, table: SweepTable
+    trainer: SweepTrainer, options: SweepOptions, records: Records, out: Path, table: SweepTable
 ) -> Sweep:
     """Run a sweep to its end, and make its directory.
 
     Raises:
         Failed: no trial reached the end of an epoch.
-        Stopped: as `_Trainer.train`.
+        Stopped: as `SweepTrainer.train`.
     """
     folder, maximised = records.folder, is_maximised(options.objective)
     trials = trainer.train(options, records, folder / JOURNAL, table)
@@ -323,7 +144,7 @@ def _sweep(
         maximised=maximised,
         searcher=options.searcher,
         scheduler=options.scheduler,
-        rungs=sweep_hooks.rungs(space) if options.scheduler == "asha" else (),
+        rungs=rungs(space) if options.scheduler == "asha" else (),
         trials=tuple(trials),
         best=best.number,
         importances=importances(space, trials, maximised=maximised),
@@ -382,7 +203,7 @@ class _Model:
 
 
 def _retrain(
-    trainer: _Trainer, options: SweepOptions, best: _Model, folder: Path, table: SweepTable
+    trainer: SweepTrainer, options: SweepOptions, best: _Model, folder: Path, table: SweepTable
 ) -> tuple[_Model, Trial] | None:
     """Train the best point again, with several seeds and the whole budget of epochs.
 
