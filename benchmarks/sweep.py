@@ -46,7 +46,7 @@ def main() -> None:
         return
     print(f"{cpu_name()}; {os.cpu_count()} CPUs; {' '.join(sys.argv[1:])}")
     print("| process | first overhead, s | overhead from the third trial on, s | highest | "
-          "steps and validation | wall time, s |")  # fmt: skip
+          "training steps | with validation | wall time, s |")  # fmt: skip
     scores = {}
     for way in WAYS:
         with tempfile.TemporaryDirectory(prefix="s2s-bench-") as folder:
@@ -63,10 +63,11 @@ def _row(way: str, sweep: Sweep) -> str:
     """Return the measurement of a sweep as a row of a table."""
     first = [trial.overhead_seconds for trial in sweep.trials[: sweep.concurrency]]
     later = [trial.overhead_seconds for trial in sweep.trials[sweep.concurrency :]]
-    busy = (sweep.train_seconds + sweep.valid_seconds) / sweep.concurrency
+    available = sweep.total_seconds * sweep.concurrency
+    steps, validation = sweep.train_seconds / available, sweep.valid_seconds / available
     return (
         f"| {way} | {max(first):.1f} | {statistics.median(later):.2f} | {max(later):.2f} "
-        f"| {busy / sweep.total_seconds:.0%} | {sweep.total_seconds:.0f} |"
+        f"| {steps:.1%} | {steps + validation:.1%} | {sweep.total_seconds:.0f} |"
     )
 
 

@@ -189,8 +189,7 @@ class SweepRun:
         trial = trial.model_copy(update=ended)
         self._keep(trial)
         del self._running[number]
-        if status != "running":
-            self._log.end(trial)
+        self._log.end(trial)
 
     def close(self) -> None:
         """Keep the trials that the end of the sweep has interrupted, for a later session."""
