@@ -130,7 +130,7 @@ def test_the_best_trial_is_shown_with_the_commands_for_its_model(page: str) -> N
 
 
 def test_seeds_and_a_retrained_model_are_shown(sweep: Sweep) -> None:
-    seeds = (SeedScore(seed=0, score=0.73), SeedScore(seed=7, score=0.7324))
+    seeds = (SeedScore(seed=0, score=0.73, epochs=3), SeedScore(seed=7, score=0.7324, epochs=3))
     best = sweep.best_trial.model_copy(update={"spread": 0.0012, "seeds": seeds})
     again = best.model_copy(update={"score": 0.7512, "seeds": seeds[:1]})
     trials = tuple(best if each.number == 5 else each for each in sweep.trials)

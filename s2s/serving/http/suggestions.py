@@ -1,7 +1,9 @@
 """Better translations that users suggest, stored as lines of JSON."""
 
+import fcntl
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +53,8 @@ class Suggestions:
         try:
             file = self._open()
             try:
+                with suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
                 if os.fstat(file).st_size + len(line) > self._max_bytes:
                     raise HTTPException(507, "the file of suggestions is full")
                 os.write(file, line)  # in one piece, so that no two lines mix
