@@ -62,8 +62,8 @@ class Tune(Verb):
     """Second objective for `--searcher optuna`: a small model, or a fast one."""
 
     trials: int | None = None
-    """Points to try, those of earlier sessions included. None is all of a grid, no limit with
-    --budget, and else 10."""
+    """Number of points to try, including points of earlier sessions. None is all of a grid, no
+    limit with --budget, and otherwise 10."""
 
     budget: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Limit after which the sweep ends, over all of its sessions: a time such as 30m or 1h30m,

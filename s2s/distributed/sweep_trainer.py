@@ -69,7 +69,7 @@ class SweepTrainer:
     def train(
         self, options: SweepOptions, records: Records, journal: Path, table: SweepTable
     ) -> list[Trial]:
-        """Run trials to their end, those of earlier sessions included, and return them.
+        """Run trials to their end, and return them with the trials of earlier sessions.
 
         Raises:
             Stopped: Ctrl-C was pressed, or SIGTERM sent.

@@ -20,7 +20,7 @@ from s2s.training.signals import Signals
 _NOTICE_SECONDS = 5.0  # between two checkpoints while a node is about to go
 
 
-Report = Callable[[RunMetrics], dict[str, Any]]  # what Ray Train is told after an epoch
+Report = Callable[[RunMetrics], dict[str, Any]]  # what Ray Train gets after an epoch
 
 
 def last_epoch(metrics: RunMetrics) -> dict[str, Any]:

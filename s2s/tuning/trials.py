@@ -100,7 +100,7 @@ class Axis(Section):
     """Dotted name."""
 
     choices: tuple[Value, ...] = ()
-    """Values, if they are not those of a range."""
+    """Values; empty for a range."""
 
     log: bool = False
     """Whether a range is searched evenly in its logarithm."""
