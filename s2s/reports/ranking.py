@@ -11,14 +11,14 @@ _FAR = 3  # interquartile ranges from the middle half of some values to one that
 
 
 def scored(sweep: Sweep) -> list[Trial]:
-    """Return the trials that have a score, from the best to the worst."""
+    """Return the trials that have a score and have not failed, from the best to the worst."""
     sign = -1 if sweep.maximised else 1
-    trials = [trial for trial in sweep.trials if math.isfinite(score(trial))]
+    trials = [t for t in sweep.trials if t.is_compared and math.isfinite(score(t))]
     return sorted(trials, key=lambda trial: (sign * score(trial), trial.number))
 
 
 def ranked(sweep: Sweep) -> list[Trial]:
-    """Return all trials from the best to the worst; those without a score are last."""
+    """Return all trials from the best to the worst; others are last."""
     first = scored(sweep)
     numbers = {trial.number for trial in first}
     others = [trial for trial in sweep.trials if trial.number not in numbers]

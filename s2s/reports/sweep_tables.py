@@ -30,7 +30,7 @@ def overview_table(sweep: Sweep) -> Table:
         *([("rungs", "epochs " + ", ".join(map(str, sweep.rungs)))] if sweep.rungs else []),
         ("trials", f"{len(sweep.trials):,}: {count_statuses(sweep)}"),
         ("at the same time", f"at most {sweep.concurrency:,}"),
-        ("epochs", f"{sum(trial.epochs for trial in sweep.trials):,}"),
+        ("epochs", f"{sum(trial.all_epochs for trial in sweep.trials):,}"),
         ("target tokens", f"{sum(trial.tokens for trial in sweep.trials):,}"),
         ("time", duration(sweep.total_seconds)),
     ]

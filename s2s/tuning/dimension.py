@@ -32,6 +32,8 @@ Value = bool | int | float | str | None
 SECTIONS = ("model", "train")
 """Sections whose settings can vary."""
 
+_MOST_STEPS = 1_000_000_000
+
 _SHARED = {
     "text": "the corpus, which all trials share",
     "corpus": "the corpus, which all trials share",
@@ -252,6 +254,8 @@ def _range(
         raise BadInput(f"{where}: a range that is searched in its logarithm has no steps")
     if is_whole:
         step = step or 1
+    if step is not None and (high - low) / step > _MOST_STEPS:
+        raise BadInput(f"{where}: more than {_MOST_STEPS:,} steps; leave out the step")
     return Dimension(setting, low=low, high=high, step=step, log=log, is_whole=is_whole)
 
 

@@ -10,6 +10,7 @@ import json
 import time
 from pathlib import Path
 
+from s2s.errors import BadInput
 from s2s.files import write_text
 from s2s.model.metrics import METRICS, EpochRecord, RunMetrics
 from s2s.training.checkpoints import Checkpoints
@@ -23,6 +24,9 @@ class Records:
 
     Args:
         folder: of the sweep's run.
+
+    Raises:
+        BadInput: the clock cannot be read.
 
     Attributes:
         folder: the same.
@@ -73,7 +77,10 @@ class Records:
         write_text(self.folder / _CLOCK, json.dumps({"seconds": round(self.seconds, 1)}) + "\n")
 
     def _read_clock(self) -> float:
+        file = self.folder / _CLOCK
         try:
-            return float(json.loads((self.folder / _CLOCK).read_bytes())["seconds"])
+            return float(json.loads(file.read_bytes())["seconds"])
         except FileNotFoundError:
             return 0.0
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BadInput(f"{file} cannot be read: {error}") from None

@@ -162,8 +162,9 @@ def point_key(point: Point) -> tuple[tuple[str, Value], ...]:
 
 def describe_point(point: Point) -> str:
     """Return the values of a point in one line."""
-    return ", ".join(f"{name} {_shown(value)}" for name, value in point.items()) or "the preset"
+    return ", ".join(f"{name} {value_text(value)}" for name, value in point.items()) or "the preset"
 
 
-def _shown(value: Value) -> str:
+def value_text(value: Value) -> str:
+    """Return the value of a setting as text for a line or a column."""
     return f"{value:.4g}" if isinstance(value, float) else str(value).lower()

@@ -173,7 +173,7 @@ def importances(
     Returns:
         Shares by dotted names, the greatest first; None if there are too few trials.
     """
-    scored = [trial for trial in trials if trial.score is not None and trial.status != "failed"]
+    scored = [trial for trial in trials if trial.is_compared]
     if len(scored) < 2 * len(space.dimensions) or len({trial.score for trial in scored}) < 2:
         return None
     goals = Goals(maximised=maximised)

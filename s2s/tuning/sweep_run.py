@@ -195,7 +195,7 @@ class SweepRun:
         """Keep the trials that the end of the sweep has interrupted, for a later session."""
         for number in list(self._running):
             # A worker may have saved an epoch since, of which nobody has heard.
-            self._keep(self._saved(self.trials[number]))
+            self.trials[number] = self._saved(self.trials[number])
             self.end(number, "running", self.budget_used_up)
         self._records.save_clock()
 
@@ -266,10 +266,6 @@ def best_trial(trials: Sequence[Trial], *, maximised: bool) -> Trial | None:
     Returns:
         The trial, or None if no other one has a score.
     """
-    scored = [
-        (trial.score, trial)
-        for trial in trials
-        if trial.score is not None and trial.status != "failed"
-    ]
+    compared = [trial for trial in trials if trial.is_compared]
     sign = -1 if maximised else 1
-    return min(scored, key=lambda each: (sign * each[0], each[1].number))[1] if scored else None
+    return min(compared, key=lambda each: (sign * (each.score or 0), each.number), default=None)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from s2s.console import printable
 from s2s.tuning.budget import Budget, describe_seconds
-from s2s.tuning.dimension import Value
+from s2s.tuning.space import value_text
 from s2s.tuning.sweep_run import SweepRun, best_trial
 from s2s.tuning.trials import Trial
 
@@ -56,7 +56,7 @@ class SweepTable:
             return  # the live table reads the sweep by itself
         if trial.status != "running":
             settings = "  ".join(
-                f"{name.rpartition('.')[2]} {_value(value)}"
+                f"{name.rpartition('.')[2]} {value_text(value)}"
                 for name, value in trial.settings.items()
             )
             score = "" if trial.score is None else f"  {self._objective} {trial.score:.4f}"
@@ -109,7 +109,7 @@ class SweepTable:
         running = [trial for trial in trials if trial.status == "running"]
         others = [trial for trial in trials if trial.status != "running"]
         sign = -1 if self._maximised else 1
-        others.sort(key=lambda each: (each.score is None, sign * (each.score or 0)))
+        others.sort(key=lambda each: (not each.is_compared, sign * (each.score or 0)))
         table = Table()
         names = sorted({name for trial in trials for name in trial.settings})
         shown = [name.rpartition(".")[2] for name in names]
@@ -125,13 +125,8 @@ def _row(trial: Trial, names: Sequence[str]) -> list[str]:
     return [
         str(trial.number),
         trial.status,
-        *(_value(trial.settings[name]) if name in trial.settings else "" for name in names),
+        *(value_text(trial.settings[name]) if name in trial.settings else "" for name in names),
         str(trial.epochs or ""),
         "" if trial.score is None else f"{trial.score:.4f}",
         "" if best is None else f"{best.valid_loss:.4f}",
     ]
-
-
-def _value(value: Value) -> str:
-    """Return the value of a setting as text that fits a column."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value).lower()

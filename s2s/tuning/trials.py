@@ -54,7 +54,7 @@ class Trial(Section):
     """Value of the objective after each epoch, of the first seed."""
 
     best: EpochRecord | None = None
-    """Record of its epoch of least loss on `valid`, which its model is of."""
+    """Record of its epoch of least loss on `valid`, from which its model comes."""
 
     score: float | None = None
     """Value of the objective at that epoch; with several seeds, the mean over them."""
@@ -86,6 +86,11 @@ class Trial(Section):
 
     may_be_retried: bool = False
     """Whether the next session tries the failed trial again: its worker was lost."""
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the trial has a score and has not failed: others are never the best."""
+        return self.score is not None and self.status != "failed"
 
     @property
     def all_epochs(self) -> int:
@@ -218,8 +223,8 @@ def pareto_front(trials: Sequence[Trial], gain: str, *, maximised: bool) -> list
     scored = [
         (sign * trial.score, other * value, trial.number, trial)
         for trial in trials
-        if trial.score is not None
-        and trial.status != "failed"
+        if trial.is_compared
+        and trial.score is not None
         and (value := getattr(trial, gain)) is not None
     ]
     front: list[Trial] = []

@@ -53,6 +53,7 @@ def test_an_option_is_read(text: str, expected: Dimension) -> None:
         ("model.dropout=0:1:2:3", "a range is LOW:HIGH, or LOW:HIGH:STEP"),
         ("model.dropout=a:b", "a number is needed, not 'a'"),
         ("train.learning-rate=log:1e-4:1e-2:1e-4", "searched in its logarithm has no steps"),
+        ("model.dropout=0:0.5:1e-12", "more than 1,000,000,000 steps; leave out the step"),
         ("decode.beam=1,4", "decode.beam belongs to decoding, by which no trial is compared"),
         ("text.units=bpe,word", "text.units belongs to the corpus, which all trials share"),
     ],

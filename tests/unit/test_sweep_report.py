@@ -19,7 +19,7 @@ from s2s.reports.sweep_report import sweep_report
 from s2s.reports.sweep_tables import trials_table
 from s2s.reports.sweep_values import duration, short_names
 from s2s.tuning.dimension import Value
-from s2s.tuning.trials import Axis, SeedScore, Sweep, Trial
+from s2s.tuning.trials import Axis, SeedScore, Sweep, Trial, pareto_front
 from tests.support.browser import BROWSER, require_readable
 from tests.support.html import Element, read, section, titles
 
@@ -92,7 +92,7 @@ def directory(sweep: Sweep, tmp_path: Path) -> Path:
 
 
 def rows(content: Element) -> list[list[str]]:
-    """The cells of the rows of all tables, without those of headings only."""
+    """The cells of all tables, without rows of headings."""
     found = [[cell.text for cell in row.find("td")] for row in content.find("tr")]
     return [row for row in found if row]
 
@@ -153,6 +153,18 @@ def test_trials_are_sorted_by_their_scores_and_the_failed_ones_are_last(page: st
     ]  # fmt: skip
     assert found[-2][-1] == "stopped: ASHA"
     assert found[-1] == ["4", "", "128", "32", "0", "", "", "", "0.0", "failed: out of memory"]
+
+
+def test_a_trial_that_failed_after_good_epochs_is_not_compared(sweep: Sweep) -> None:
+    failed = {"status": "failed", "reason": "the loss exploded"}
+    good = trial(4, {HIDDEN: 128, EMBEDDING: 32}, 0.9, **failed)
+    trials = [good if each.number == 4 else each for each in sweep.trials]
+    exploded = sweep.model_copy(update={"trials": tuple(trials)})
+    assert [each.number for each in scored(exploded)] == [5, 6, 3, 2, 1]
+    found = rows(section(sweep_report(exploded, "sizes", Config()), "Trials"))
+    assert found[0][0] == "5 (best)"
+    assert found[-1][0] == "4"
+    assert 4 not in [each.number for each in pareto_front(trials, "parameters", maximised=True)]
 
 
 def test_lower_scores_are_better_where_the_objective_is_the_loss(sweep: Sweep) -> None:

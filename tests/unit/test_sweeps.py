@@ -166,6 +166,17 @@ def test_a_setting_whose_condition_never_holds_ends_a_search(tmp_path: Path) -> 
         )
 
 
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "clock.json").write_text("{")
+    with pytest.raises(BadInput, match=r"clock\.json cannot be read"):
+        Records(tmp_path)
+    (tmp_path / "clock.json").unlink()
+    (tmp_path / "trials/0001").mkdir(parents=True)
+    (tmp_path / "trials/0001/trial.json").write_text('{"number": "first"}')
+    with pytest.raises(BadInput, match=r"0001/trial\.json: "):
+        Records(tmp_path).load()
+
+
 def test_what_equals_the_preset_is_not_tried_again_under_another_name() -> None:
     space = space_of("model.hidden-size=16,32", "model.embedding-size=64,8")
     search = ListedSearch(space, grid(space))
