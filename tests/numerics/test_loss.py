@@ -56,7 +56,8 @@ def gradients(loss: Tensor, *leaves: Tensor) -> list[Tensor]:
 
 def chunks_of(monkeypatch: pytest.MonkeyPatch, rows: int, words: int = WORDS) -> None:
     """Let a chunk have so many rows of float32 logits."""
-    monkeypatch.setattr(module, "CHUNK_BYTES", rows * words * 4)
+    for limit in ("CHUNK_BYTES", "VALID_CHUNK_BYTES"):
+        monkeypatch.setattr(module, limit, rows * words * 4)
 
 
 # ---- float32 --------------------------------------------------------------------------------
@@ -351,6 +352,15 @@ def test_totals_are_those_counted_token_by_token(
     sums = TokenSums.from_tensor(found)
     assert 0 < sums.correct < sums.tokens == int((batch.target_out != PAD).sum())
     assert sums.sentences == 30
+
+
+def test_totals_of_hopeless_tokens_are_exact(model: Seq2Seq) -> None:
+    batch = batch_of(30, 8)
+    with torch.no_grad():  # no probability of a float is as small as the wanted words' now
+        model.decoder.output.bias.fill_(-300).index_fill_(0, torch.tensor([PAD]), 300)
+    found = batch_sums(model, batch)
+    assert found[0] > 599 * found[2]
+    torch.testing.assert_close(found, token_by_token(model, batch).detach(), rtol=1e-6, atol=0)
 
 
 def test_totals_add_up_over_batches(model: Seq2Seq) -> None:
