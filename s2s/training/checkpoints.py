@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
 from pyarrow import fs
 from pydantic import Field
 
 from s2s.config import Section
 from s2s.errors import BadInput
+from s2s.storage import filesystem
 
 MANIFEST = "checkpoint.json"
 _BLOCK = 1 << 20  # bytes copied at a time
@@ -92,7 +92,7 @@ class Checkpoints:
         best: int = 1,
         last_epochs: int = 0,
     ) -> None:
-        self._fs, self._root = _storage(str(root))
+        self._fs, self._root = filesystem(str(root))
         self.root = self._root if isinstance(self._fs, fs.LocalFileSystem) else str(root)
         self._run, self._background = run, background
         self._log = log
@@ -270,26 +270,6 @@ def _by_loss(manifest: CheckpointManifest) -> tuple[float, int]:
     """Return the sort key of checkpoints at the end of an epoch: best first, then earliest."""
     loss = math.inf if manifest.valid_loss is None else manifest.valid_loss
     return loss, manifest.steps
-
-
-def _storage(root: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of a folder or URI, and the path in it.
-
-    Raises:
-        BadInput: no installed package reads the URI.
-    """
-    if "://" not in root:
-        return fs.LocalFileSystem(), str(Path(root).resolve())
-    try:
-        system, path = fs.FileSystem.from_uri(root)
-        return system, str(path)
-    except (ValueError, OSError):  # fsspec may have a package for the scheme
-        pass
-    try:
-        system, path = fsspec.core.url_to_fs(root)
-    except (ValueError, ImportError, OSError) as error:
-        raise BadInput(f"checkpoints cannot be stored at {root}: {error}") from None
-    return fs.PyFileSystem(fs.FSSpecHandler(system)), path.rstrip("/")
 
 
 def _copy(source: BinaryIO | Any, target: BinaryIO | Any) -> FileHash:

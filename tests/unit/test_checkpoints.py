@@ -146,7 +146,7 @@ def test_clearing_removes_checkpoints_and_nothing_else(root: str) -> None:
 
 @pytest.mark.parametrize("uri", ["nonsense://bucket/run", "dropbox://folder/run"])
 def test_a_uri_that_nothing_here_reads_is_bad_input(uri: str) -> None:
-    with pytest.raises(BadInput, match=f"cannot be stored at {uri}"):
+    with pytest.raises(BadInput, match=f"{uri} cannot be opened"):
         Checkpoints(uri)
 
 
