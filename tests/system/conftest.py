@@ -13,6 +13,7 @@ import pytest
 
 from s2s.training.checkpoints import MANIFEST
 from tests.support.cluster import Cluster, Done, s2s, start_head
+from tests.support.hosts import HostCluster, hosts, ray_on, reason_for_none
 from tests.support.serving import until
 
 # Settings of the runs that are compared to each other, whatever happens to them.
@@ -34,6 +35,20 @@ def cluster() -> Iterator[Cluster]:
                 yield cluster
         finally:
             head.stop()
+
+
+@pytest.fixture
+def three_hosts(tmp_path: Path) -> Iterator[HostCluster]:
+    """A Ray cluster on three hosts: a head without CPUs, and two with one each.
+
+    They share the folder `tmp_path / "shared"`.
+    """
+    if reason := reason_for_none():
+        pytest.skip(reason)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    with hosts(3, tmp_path / "hosts", [shared]) as three, ray_on(three) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="package")
