@@ -2,7 +2,7 @@
 
 `python -m benchmarks.validation --model MODEL --corpus CORPUS` scores all of `valid` in turns, on
 one thread, in float32: with torch's cross-entropy and argmax of all logits of a batch, in chunks of
-16 MB, and with `s2s.evaluation.validate`. Both must give the same sums.
+16 MB, and with `validate` of `s2s.evaluation.teacher_forcing`. Both must give the same sums.
 """
 
 import argparse
