@@ -25,7 +25,7 @@ def expressions() -> list[str]:
 
 def asked(prefix: str) -> set[str]:
     """Return the names that begin so of all metrics that alerts and dashboards ask for."""
-    return set(re.findall(rf"\b{prefix}\w+", " ".join(expressions())))
+    return set(re.findall(rf"\b(?:{prefix})\w+", " ".join(expressions())))
 
 
 def told(text: str) -> set[str]:
