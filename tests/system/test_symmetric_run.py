@@ -26,10 +26,10 @@ def documented() -> list[str]:
 def test_a_training_runs_as_the_page_says(small_corpus: Path, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    with hosts(3, tmp_path / "hosts", [shared, small_corpus]) as three:
+    with hosts(2, tmp_path / "hosts", [shared, small_corpus]) as two:
         values = {
-            "$RAY_ADDRESS": f"{three[0].address}:6379",
-            "$SLURM_NNODES": "3",
+            "$RAY_ADDRESS": f"{two[0].address}:6379",
+            "$SLURM_NNODES": "2",
             "$SLURM_CPUS_PER_TASK": "1",
         }
         command = documented()
@@ -37,7 +37,7 @@ def test_a_training_runs_as_the_page_says(small_corpus: Path, tmp_path: Path) ->
             command = [part.replace(variable, value) for part in command]
         training = [
             "s2s", "train", "demo", "--corpus", small_corpus, "--out", shared / "model",
-            "--workers", 3, "--train.epochs", 1, "--train.batch-size", 64,
+            "--workers", 2, "--train.epochs", 1, "--train.batch-size", 64,
             "--model.hidden-size", 8, "--model.embedding-size", 8,
         ]  # fmt: skip
         environment = {
@@ -49,10 +49,9 @@ def test_a_training_runs_as_the_page_says(small_corpus: Path, tmp_path: Path) ->
         }
         started = [
             host.start(*command, "--object-store-memory=200000000", "--", *training, **environment)
-            for host in three
+            for host in two
         ]
         output = [each.communicate(timeout=800)[0] for each in started]
         assert started[0].returncode == 0, output
         assert (shared / "model" / "metrics.json").is_file()
         assert "Ray cluster is ready!" in output[1]
-        assert "Ray cluster is ready!" in output[2]
