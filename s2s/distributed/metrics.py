@@ -1,5 +1,6 @@
 """Metrics of training runs and of serving, which every node of Ray offers to Prometheus."""
 
+import threading
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException
 from typing import Any
@@ -13,6 +14,7 @@ from s2s.serving.metrics import MODEL_LABELS, PREFIX, REQUEST_BOUNDS, ModelLabel
 
 # Seconds; from small models on GPUs to large ones on a laptop.
 _STEP_BOUNDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]
+_REFRESH_SECONDS = 5  # Ray forgets a gauge that has not been set for twenty
 _EXPORTED = f"ray_{PREFIX}"  # how Ray calls them
 _EXPORT_SECONDS = 5  # for a node to answer
 
@@ -22,7 +24,8 @@ class TrainMetrics:
 
     A counter has the steps, and a histogram their times. The gauges are `s2s_train_loss`,
     `s2s_train_target_tokens_per_second` and so on; Prometheus sees them with Ray's prefix, as
-    `ray_s2s_train_loss`.
+    `ray_s2s_train_loss`. A thread keeps them there until the run ends: so a gauge whose counter
+    stands still is that of a run that makes no progress.
 
     Args:
         run: the value of the tag `run`.
@@ -32,6 +35,9 @@ class TrainMetrics:
     def __init__(self, run: str, after: int) -> None:
         self._tags, self._step = {"run": run}, after
         self._gauges: dict[str, Gauge] = {}
+        self._values: dict[str, float] = {}  # of the gauges
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
         self._steps = Counter("s2s_train_steps", "Optimizer steps done", tag_keys=("run",))
         self._times = Histogram(
             "s2s_train_step_seconds_histogram",
@@ -39,14 +45,18 @@ class TrainMetrics:
             boundaries=_STEP_BOUNDS,
             tag_keys=("run",),
         )
+        threading.Thread(target=self._refresh, name="s2s-train-metrics", daemon=True).start()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Set the gauge of each value."""
-        for name, value in values.items():
-            metric = "s2s_" + name.replace("/", "_")
-            if metric not in self._gauges:
-                self._gauges[metric] = Gauge(metric, f"{name} of a training run", tag_keys=("run",))
-            self._gauges[metric].set(value, tags=self._tags)
+        with self._lock:
+            for name, value in values.items():
+                metric = "s2s_" + name.replace("/", "_")
+                if metric not in self._gauges:
+                    text = f"{name} of a training run"
+                    self._gauges[metric] = Gauge(metric, text, tag_keys=("run",))
+                self._values[metric] = value
+            self._set_gauges()
         if step > self._step:
             self._steps.inc(step - self._step, tags=self._tags)
             self._step = step
@@ -54,7 +64,17 @@ class TrainMetrics:
             self._times.observe(seconds, tags=self._tags)
 
     def close(self, finished: bool) -> None:
-        """Leave the last values to be read."""
+        """Leave the gauges to Ray, which forgets them in some seconds."""
+        self._ended.set()
+
+    def _refresh(self) -> None:
+        while not self._ended.wait(_REFRESH_SECONDS):
+            with self._lock:
+                self._set_gauges()
+
+    def _set_gauges(self) -> None:
+        for metric, value in self._values.items():
+            self._gauges[metric].set(value, tags=self._tags)
 
 
 class ServeMetrics:

@@ -223,6 +223,17 @@ def test_the_file_of_options_sets_what_the_page_says(tmp_path: Path) -> None:
     assert (verb.model.hidden_size, verb.model.attention) == (256, "general")
 
 
+def test_the_script_for_slurm_starts_a_training() -> None:
+    page = (DOCS / "operations.md").read_text("utf-8")
+    [script] = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    [command] = re.findall(r"^ +s2s train (.*)$", script, re.MULTILINE)
+    verb = parse("train", Train, command.split())
+    assert isinstance(verb, Train)
+    [nodes, cpus] = re.findall(r"--(?:nodes|cpus-per-task)=(\d+)", script.split("first=")[0])
+    assert (verb.workers, verb.cpus) == (nodes, int(cpus))
+
+
 # ---- the tutorial -------------------------------------------------------------------------------
 
 
