@@ -14,7 +14,7 @@ from s2s.corpus import Corpus
 from s2s.serving.metrics import PrometheusMetrics, Publisher
 from tests.support.cluster import s2s
 from tests.support.manifests import CLUSTER, parse, read
-from tests.support.monitoring import ALERTS, BOARDS, asked, told
+from tests.support.monitoring import ALERTS, BOARDS, asked, exported
 from tests.support.serving import client_of, models_of
 
 MONITORING = CLUSTER / "monitoring"
@@ -42,7 +42,7 @@ def test_a_service_has_the_metrics_that_are_asked_for(model_dir: Path) -> None:
             text = client.get("/metrics").text
         publisher.close()
     # As Prometheus of compose.yaml renames them, and as nodes of Ray call them.
-    names = {f"ray_{name}" for name in told(text)}
+    names = {f"ray_{name}" for name in exported(text)}
     assert len(asked("ray_s2s_serve_")) > 10
     assert asked("ray_s2s_serve_") <= names
 

@@ -104,7 +104,7 @@ def _fault(resource: str, kubernetes: str) -> str:
     try:
         kubernetes_validate.validate(json.loads(resource), kubernetes, strict=True)
     except kubernetes_validate.ValidationError as error:
-        return _told(error)
+        return _description(error)
     return ""
 
 
@@ -128,10 +128,10 @@ def _pod(template: Tree) -> Tree:
 def _faults_by_definition(manifest: Tree, kuberay: str) -> list[str]:
     version = manifest["apiVersion"].removeprefix("ray.io/")
     validator = _Validator(_schema(kuberay, manifest["kind"], version))
-    return [_told(error) for error in validator.iter_errors(manifest)]
+    return [_description(error) for error in validator.iter_errors(manifest)]
 
 
-def _told(error: jsonschema.ValidationError) -> str:
+def _description(error: jsonschema.ValidationError) -> str:
     return f"{error.json_path}: {error.message}"
 
 

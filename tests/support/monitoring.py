@@ -1,4 +1,4 @@
-"""What alerts and dashboards ask Prometheus for, and what it is given."""
+"""The names of the metrics in alerts and dashboards, and in what a process exports."""
 
 import json
 import re
@@ -28,6 +28,6 @@ def asked(prefix: str) -> set[str]:
     return set(re.findall(rf"\b(?:{prefix})\w+", " ".join(expressions())))
 
 
-def told(text: str) -> set[str]:
-    """Return the names of the metrics in what Prometheus was told."""
+def exported(text: str) -> set[str]:
+    """Return the names of the metrics in a text for Prometheus."""
     return set(re.findall(r"(?m)^(\w+)[{ ]", text))

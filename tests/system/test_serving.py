@@ -30,8 +30,7 @@ from s2s.distributed.ports import LOOPBACK
 from s2s.serving.engine.models import version
 from tests.support.cluster import REPOSITORY, Cluster, s2s, start, start_head
 from tests.support.corpora import Pairs
-from tests.support.monitoring import asked
-from tests.support.monitoring import told as names_of
+from tests.support.monitoring import asked, exported
 from tests.support.ports import free_port
 from tests.support.sockets import listening, reachable_by_others
 
@@ -358,7 +357,7 @@ def test_what_a_replica_counts_reaches_prometheus(service: Service) -> None:
 
     def told() -> bool:
         text = httpx.get(service.cluster.metrics, timeout=10).text
-        return names_of(text) >= asked("ray_") - asked("ray_s2s_train_|ray_s2s_valid_") - rare
+        return exported(text) >= asked("ray_") - asked("ray_s2s_train_|ray_s2s_valid_") - rare
 
     wait_for(told)
 

@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from s2s.training.trackers.json_lines import read_samples
 from tests.support.cluster import Cluster, s2s
-from tests.support.monitoring import asked
-from tests.support.monitoring import told as names_of
+from tests.support.monitoring import asked, exported
 from tests.system.conftest import HurtRun
 
 WORDS = ["red", "blue", "old", "new", "big", "small", "dog"]
@@ -61,7 +60,7 @@ def test_a_run_is_watched_in_files_and_by_prometheus(hurt_run: HurtRun) -> None:
     assert float(loss.split()[-1]) == pytest.approx(lines[-2]["train/loss"])
     # This run clips no gradients; the service has a test of its own.
     wanted = asked("ray_") - asked("ray_serve_") - asked("ray_s2s_serve_")
-    assert wanted - names_of(told) == {"ray_s2s_train_gradient_norm"}
+    assert wanted - exported(told) == {"ray_s2s_train_gradient_norm"}
 
 
 def test_a_class_of_one_s_own_tracks_a_run_of_workers(hurt_run: HurtRun) -> None:
