@@ -23,7 +23,8 @@ from s2s.distributed import ray_internals
 from s2s.distributed.board import display, is_reachable, request_stop
 from s2s.distributed.cluster import WorkerResources, cluster, set_address_for_train
 from s2s.distributed.elastic import GroupRestarts
-from s2s.distributed.rendezvous import listen_on_loopback, open_store
+from s2s.distributed.hosts import monitored_hosts
+from s2s.distributed.rendezvous import listen_on_node_address, open_store
 from s2s.distributed.worker import Report, last_epoch, work
 from s2s.errors import Failed, Stopped, last_line
 from s2s.files import write_text
@@ -31,6 +32,7 @@ from s2s.runs import interruptible, requests_to_stop
 from s2s.training.job import Job, RunOutcome
 from s2s.training.train import Plan, TrainedModel
 
+_OF_A_LOST_HOST = "its workers are started elsewhere, or when the cluster has room for them again"
 _SAVE_SECONDS = 300.0  # that a run which is to stop has for its checkpoint
 
 
@@ -72,7 +74,7 @@ def make_trainer(
     elastic = workers.most is not None
     # What Ray keeps of a run (its own checkpoints) would only mislead a later one.
     shutil.rmtree(job.folder / "ray", ignore_errors=True)
-    listener = GroupRestarts(board, elastic=elastic)
+    listener = GroupRestarts(board, workers)
     return TorchTrainer(
         partial(work, job, board, report),
         scaling_config=ScalingConfig(
@@ -82,7 +84,7 @@ def make_trainer(
             elastic_resize_monitor_interval_s=workers.resize,
         ),
         torch_config=ray_internals.torch_config(
-            "nccl" if workers.gpu else "gloo", listen_on_loopback, open_store
+            "nccl" if workers.gpu else "gloo", listen_on_node_address, open_store
         ),
         run_config=RunConfig(
             name="ray",
@@ -95,7 +97,7 @@ def make_trainer(
 
 def _run(job: Job, workers: WorkerResources, bar: EpochBar) -> RunOutcome:
     """Run a job to its end, its progress shown on the bar."""
-    with display(bar) as board:
+    with display(bar) as board, monitored_hosts(bar.log, _OF_A_LOST_HOST):
         trainer = make_trainer(job, workers, board=board)
         with _reservation_cancelled(trainer, job.folder):
             return _fit(trainer, board, bar.log)

@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 
 from s2s.distributed import local_cluster, local_serve, ray_internals
 from s2s.distributed.ports import LOOPBACK
-from s2s.distributed.rendezvous import listen_on_loopback, open_store
+from s2s.distributed.rendezvous import listen_on_node_address, open_store
 
 ROOT = Path(__file__).parents[2]
 RAY_SOURCE = Path(ray.__file__).parent
@@ -333,7 +333,9 @@ def test_the_first_worker_of_a_group_is_asked_where_torchs_store_is() -> None:
     assert "backend_config.backend_cls()" in inspect.getsource(BackendSetupCallback), why
     # It travels to the process of Ray's controller.
     ours = ray.cloudpickle.loads(
-        ray.cloudpickle.dumps(ray_internals.torch_config("gloo", listen_on_loopback, open_store))
+        ray.cloudpickle.dumps(
+            ray_internals.torch_config("gloo", listen_on_node_address, open_store)
+        )
     )
     assert isinstance(ours, config.TorchConfig)
     assert ours.backend == "gloo"
