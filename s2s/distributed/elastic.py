@@ -42,7 +42,7 @@ class GroupRestarts:
         """Say what the run waits for if the cluster has no room for so many workers now."""
         with suppress(Exception):
             end = time.monotonic() + _ROOM_SECONDS
-            while awaited := self._workers.awaited(workers):
+            while awaited := self._lacking(workers):
                 if time.monotonic() >= end:
                     self._log_awaited(awaited)
                     return
@@ -51,7 +51,7 @@ class GroupRestarts:
     def while_waiting(self) -> None:
         """Say what an elastic run waits for, which has fewer resources than it can begin with."""
         with suppress(Exception):
-            if awaited := self._workers.awaited(self._workers.number):
+            if awaited := self._lacking(self._workers.number):
                 self._log_awaited(awaited)
         time.sleep(0.5)  # Ray's own loop does not pause here
 
@@ -78,7 +78,8 @@ class GroupRestarts:
         """Log the failure, and have Ray take notice of a host that is lost."""
         with suppress(Exception):
             lost = self._lost_hosts()
-            what = f"{list_hosts(lost)} lost" if lost else "a worker has failed"
+            not_answering = f"{list_hosts(lost)} do{'es' * (len(lost) == 1)} not answer"
+            what = not_answering if lost else "a worker has failed"
             self._log(f"{what}: restarting the workers from the last checkpoint")
             if self._workers.most is not None:
                 ray_internals.recompute_reservations()
@@ -97,6 +98,9 @@ class GroupRestarts:
             if len(answering(unknown)) == len(unknown) or time.monotonic() >= end:
                 return [host for host in self._hosts if host.id not in living]
             time.sleep(0.5)
+
+    def _lacking(self, workers: int) -> str | None:
+        return self._workers.awaited(workers, list(ray_internals.free_resources().values()))
 
     def _log_awaited(self, awaited: str) -> None:
         if awaited != self._awaited:

@@ -25,7 +25,8 @@ class Host:
     port: int  # of Ray's node manager
     is_alive: bool = True  # as far as Ray knows
     was_removed: bool = False  # on purpose
-    resources: Mapping[str, float] = field(default_factory=dict)  # whoever uses them now
+    # Whoever uses them now.
+    resources: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
         """Return the name and the address."""
@@ -80,10 +81,11 @@ class HostMonitor:
 
     Args:
         log: called with a line for the user.
-        effect: what happens to the work of a host that is lost, for the line.
+        effect: what happens to the work of a host that is lost, for a line; None if something else
+            informs the user of it.
     """
 
-    def __init__(self, log: Callable[[str], None], effect: str) -> None:
+    def __init__(self, log: Callable[[str], None], effect: str | None) -> None:
         self._log, self._effect = log, effect
         self._living: set[str] = set()  # at the last look
         self._missed: dict[str, int] = {}  # looks without an answer, of hosts that are alive
@@ -104,14 +106,14 @@ class HostMonitor:
                 self._missed[host.id] = missed + 1
                 if missed + 1 == _MISSED:
                     self._log(f"host {host} does not answer: waiting until Ray gives it up")
-            elif host.id in self._living and not host.was_removed:
+            elif host.id in self._living and not host.was_removed and self._effect is not None:
                 what = "is lost" if missed >= _MISSED else "does not answer"
                 self._log(f"host {host} {what}: {self._effect}")
         self._living = {host.id for host in hosts if host.is_alive}
 
 
 @contextmanager
-def monitored_hosts(log: Callable[[str], None], effect: str) -> Iterator[None]:
+def monitored_hosts(log: Callable[[str], None], effect: str | None = None) -> Iterator[None]:
     """Inform the user of hosts of the cluster that stop answering while the block runs.
 
     Args:
