@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.support.cluster import BIN, REPOSITORY, Done
 
-# Settings of Ray's head in every recipe of `cluster/`: a host that does not answer is given up after
+# Settings of Ray's head in the recipes of `cluster/`: it gives up a host that has not answered for
 # half a minute.
 HEALTH_CHECKS = {
     "RAY_health_check_period_ms": "2000",
