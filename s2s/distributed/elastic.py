@@ -40,6 +40,8 @@ class GroupRestarts:
 
     def before_start(self, workers: int) -> None:
         """Say what the run waits for if the cluster has no room for so many workers now."""
+        if self._board is None:
+            return
         with suppress(Exception):
             end = time.monotonic() + _ROOM_SECONDS
             while awaited := self._lacking(workers):

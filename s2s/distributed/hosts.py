@@ -129,8 +129,10 @@ def monitored_hosts(log: Callable[[str], None], effect: str | None = None) -> It
                 hosts = [host for host in all_hosts() if host.id != own]
                 monitor.look(hosts, answering([host for host in hosts if host.is_alive]))
 
-    threading.Thread(target=watch, name="s2s-hosts", daemon=True).start()
+    watcher = threading.Thread(target=watch, name="s2s-hosts", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         ended.set()
+        watcher.join(2 * _ANSWER_SECONDS)  # before the connection to the cluster ends
