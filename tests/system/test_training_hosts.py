@@ -19,7 +19,7 @@ from tests.support.hosts import HostCluster, hosts, ray_on, reason_for_none
 from tests.support.training import together
 from tests.system.conftest import RUN, reached
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 TOKEN = "0123456789abcdef" * 4
 S2S = BIN / "s2s"
@@ -109,7 +109,7 @@ class Output:
 
     def wait_for(self, what: str, times: int = 1) -> None:
         """Wait until so many lines have a text."""
-        end = time.monotonic() + 400
+        end = time.monotonic() + 600
         while sum(what in line for line in list(self._lines)) < times:
             assert self._reader.is_alive(), self.text
             assert time.monotonic() < end, f"never {what!r}: {self.text}"
@@ -117,7 +117,7 @@ class Output:
 
     def end(self) -> str:
         """Wait for the end of the command, which is to succeed, and return what it has printed."""
-        assert self._process.wait(600) == 0, self.text
+        assert self._process.wait(1800) == 0, self.text
         self._reader.join()
         return self.text
 
@@ -138,8 +138,9 @@ def submit(cluster: HostCluster, *entrypoint: object, **environment: str) -> Out
     """Start a job, and follow its output."""
     return Output(
         cluster.start(
-            BIN / "ray", "job", "submit", "--address", cluster.dashboard, "--",
-            sys.executable, "-m", *entrypoint, **environment,
+            BIN / "ray", "job", "submit", "--address", cluster.dashboard, "--runtime-env-json",
+            json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "300"}}),
+            "--", sys.executable, "-m", *entrypoint, **environment,
         )
     )  # fmt: skip
 
@@ -316,7 +317,7 @@ def test_a_sweep_says_that_a_host_was_killed_and_ends_without_it(
 
 def reach(checkpoints: Path, steps: int) -> None:
     """Wait until a run has written a checkpoint of so many steps."""
-    end = time.monotonic() + 400
+    end = time.monotonic() + 600
     there = reached(checkpoints, steps)
     while not there():
         assert time.monotonic() < end, checkpoints
