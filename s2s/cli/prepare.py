@@ -1,6 +1,7 @@
 """`s2s prepare`."""
 
 import importlib.util
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -202,7 +203,7 @@ class Prepare(Verb):
     ) -> Iterator["Executor"]:
         """Give what runs the stages: this process, or Ray tasks."""
         from s2s.preparation import execution
-        from s2s.preparation.discovery import source_bytes
+        from s2s.preparation.discovery import local_files, source_bytes
 
         if self.tasks is not None and self.tasks < 1:
             raise BadInput(f"--tasks {self.tasks}: must be at least 1")
@@ -212,5 +213,6 @@ class Prepare(Verb):
             return
         from s2s.distributed.prepare import tasks
 
-        with tasks(self.tasks, self.wait, log) as execute:
+        folder = Path(tempfile.gettempdir()) if self.out is None else self.out.resolve().parent
+        with tasks(self.tasks, self.wait, log, local_files(source), folder) as execute:
             yield execute

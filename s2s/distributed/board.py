@@ -100,7 +100,7 @@ class BoardClient:
 def display(bar: EpochBar) -> Iterator[Any]:
     """Make a board, and show what is posted on it until the end of the block."""
     # On the host of this process, without which nobody would see what is posted.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board, ended = _Board.options(scheduling_strategy=here).remote(), threading.Event()
     shown: Progress | None = None
 

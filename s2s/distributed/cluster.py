@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from s2s.distributed import ray_internals
+from s2s.distributed.hosts import Host, living_hosts
 from s2s.distributed.local_cluster import local_cluster
 from s2s.errors import BadInput, Failed
 
@@ -121,49 +122,93 @@ class WorkerResources:
 
     def groups(self) -> int:
         """Return how many groups of so many workers the whole cluster has room for."""
-        total = ray.cluster_resources()
-        return min(
-            int(total.get(kind, 0) / (self.number * amount) + 1e-6)  # five fifths are one
-            for kind, amount in self.each.items()
-        )
+        return self.room(living_hosts()) // self.number
+
+    def hosts(self) -> list[Host]:
+        """Return the hosts of the cluster that can hold a worker, whoever uses them now."""
+        return [host for host in living_hosts() if self.room([host])]
 
     def require(self, log: Callable[[str], None]) -> None:
-        """Return once the cluster has the resources of the workers.
+        """Return once the cluster's hosts have the resources of the workers, whoever uses them now.
 
         Raises:
             BadInput: the cluster is of fixed size and too small.
             Failed: an autoscaling cluster did not grow in `wait` seconds.
         """
-        if not (missing := self._missing()):
+        if not (lack := self.lack(living_hosts())):
             return
         if not _autoscales():
-            raise BadInput(
-                f"{self.number} workers need {missing} more than the cluster has; "
-                "ask for fewer, or add nodes"
-            )
-        log(f"waiting up to {self.wait:.0f} s for the cluster to grow by {missing}")
+            raise BadInput(f"{lack}; ask for fewer, or add nodes")
+        log(f"waiting up to {self.wait:.0f} s for the cluster to grow: {lack}")
         request_resources(bundles=[self.each] * self.number)
         try:
             end = time.monotonic() + self.wait
-            while missing := self._missing():
+            while lack := self.lack(living_hosts()):
                 if time.monotonic() >= end:
                     raise Failed(
                         f"the cluster did not grow to {self.number} workers in {self.wait:.0f} s: "
-                        f"{missing} more are needed (--wait says how long to wait)"
+                        f"{lack} (--wait says how long to wait)"
                     )
                 time.sleep(1)
         finally:
             request_resources(bundles=[])  # from here on the workers themselves are the demand
 
-    def _missing(self) -> str:
-        """Return the resources that the cluster lacks, whoever uses it now, or an empty string."""
-        total = ray.cluster_resources()
+    def room(self, hosts: Sequence[Host]) -> int:
+        """Return how many workers some hosts have room for, each worker on one host."""
+        return sum(_times(host.resources, self.each) for host in hosts)
+
+    def lack(self, hosts: Sequence[Host]) -> str | None:
+        """Return why some hosts can never hold the workers, or None if they can."""
+        if (room := self.room(hosts)) >= self.number:
+            return None
+        if not room:
+            kinds = list(reversed(self.each))  # GPUs, the scarcest, come first
+            largest = max(hosts, key=lambda host: [host.resources.get(kind, 0) for kind in kinds])
+            has = " and ".join(_amount(kind, largest.resources.get(kind, 0)) for kind in self.each)
+            return f"a worker needs {self._one} on one host, and the largest, {largest}, has {has}"
         missing = {
-            kind: self.number * amount - total.get(kind, 0) for kind, amount in self.each.items()
+            kind: self.number * amount - sum(host.resources.get(kind, 0) for host in hosts)
+            for kind, amount in self.each.items()
         }
-        return ", ".join(
-            f"{lack:g} {kind}{'s' * (lack != 1)}" for kind, lack in missing.items() if lack > 0
+        if lacking := [_amount(kind, lack) for kind, lack in missing.items() if lack > 0]:
+            return f"{self.number} workers need {', '.join(lacking)} more than the cluster has"
+        return (
+            f"{self.number} workers need {self._one} each on one host, and the hosts have room "
+            f"for {room}"
         )
+
+    def awaited(self, number: int, free: Sequence[Mapping[str, float]]) -> str | None:
+        """Return what so many workers wait for, or None if there is room for them.
+
+        Args:
+            free: of each node, what nobody uses now.
+        """
+        if sum(_times(each, self.each) for each in free) >= number:
+            return None
+        there = " and ".join(
+            _amount(kind, sum(each.get(kind, 0) for each in free)) for kind in self.each
+        )
+        if self.each == {"CPU": 1}:
+            return f"{_amount('CPU', number)}, {there} free"
+        times = f"{number} times " if number > 1 else ""
+        return f"{times}{self._one} on one host, {there} free"
+
+    @property
+    def _one(self) -> str:
+        """The resources of a worker, for a message."""
+        return " and ".join(_amount(kind, amount) for kind, amount in self.each.items())
+
+
+def _times(resources: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """Return how many times resources hold some others."""
+    return min(
+        int(resources.get(kind, 0) / amount + 1e-6)  # five fifths are one
+        for kind, amount in each.items()
+    )
+
+
+def _amount(kind: str, number: float) -> str:
+    return f"{number:g} {kind}{'s' * (number != 1)}"
 
 
 def parse_workers(text: str, cpus: int = 1) -> tuple[int, int | None]:

@@ -10,27 +10,44 @@ from pathlib import Path
 import ray
 
 from s2s.distributed.cluster import WorkerResources, cluster
+from s2s.distributed.hosts import monitored_hosts
+from s2s.distributed.shared_storage import SharedPath, require_shared
 from s2s.errors import BadInput, Failed
 from s2s.preparation import Source
 from s2s.preparation.execution import Executor
 
+_COMPARED = 20  # sources that every host must see before tasks start; others fail as they are read
+
 
 @contextmanager
-def tasks(number: int | None, wait: float, log: Callable[[str], None]) -> Iterator[Executor]:
+def tasks(
+    number: int | None,
+    wait: float,
+    log: Callable[[str], None],
+    sources: Sequence[Path],
+    folder: Path,
+) -> Iterator[Executor]:
     """Yield what runs a stage as Ray tasks of one CPU each.
 
     Args:
         number: tasks at once; None for one on every CPU.
         wait: seconds to wait for an autoscaling cluster to grow to that.
+        sources: local files that tasks read.
+        folder: that tasks write to.
 
     Raises:
-        BadInput: the cluster can never hold so many tasks.
+        BadInput: the cluster can never hold so many tasks, or a host does not see a file or the
+            folder.
         Failed: it did not grow in time, or no cluster answers.
     """
     begin = time.perf_counter()
     with cluster(log, dashboard=False):
         at_once = number or int(ray.cluster_resources().get("CPU", 1))
-        WorkerResources(at_once, wait=wait).require(log)
+        workers = WorkerResources(at_once, wait=wait)
+        workers.require(log)
+        shared = [SharedPath("source", file) for file in sources[:_COMPARED]]
+        shared.append(SharedPath("folder of the corpus", folder, is_folder=True))
+        require_shared(shared, workers.hosts())
         # The first task of a process imports libraries, some of them only as it reads. Done here,
         # that counts as start-up, whose time does not depend on the corpus.
         ray.get([_warm_up.remote() for _ in range(at_once)])
@@ -51,14 +68,22 @@ def tasks(number: int | None, wait: float, log: Callable[[str], None]) -> Iterat
                         raise BadInput(error)
                     yield running.pop(done)
             except ray.exceptions.RayError as error:
-                raise Failed(f"a task failed: {' '.join(str(error).split())[-500:]}") from None
+                raise Failed(f"a task failed: {_reason(error)}") from None
             finally:
                 # Running tasks end within seconds, and would write to a folder that has gone.
                 # (To cancel a task that is just ending aborts the whole process in Ray 2.60.)
                 if running:
                     ray.wait(list(running), num_returns=len(running), timeout=60)
 
-        yield execute
+        with monitored_hosts(log, "its tasks run again on other hosts"):
+            yield execute
+
+
+def _reason(error: ray.exceptions.RayError) -> str:
+    """Return why a task failed, in a line."""
+    if isinstance(error, ray.exceptions.RayTaskError) and isinstance(error.cause, Exception):
+        return " ".join(str(error.cause).split()) or type(error.cause).__name__
+    return str(error).strip().partition("\n")[0]
 
 
 def _use_one_cpu() -> None:

@@ -84,13 +84,24 @@ def clusters_on_loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+def free_resources() -> dict[str, dict[str, float]]:
+    """Return what nobody uses now of each node's resources, by the node's id.
+
+    The public `ray.available_resources` has the sums of all nodes alone.
+    """
+    from ray._private.state import available_resources_per_node
+
+    free: dict[str, dict[str, float]] = available_resources_per_node()
+    return free
+
+
 # ---- Ray Train ----
 
 
 def torch_config(
     backend: str,
     prepare: Callable[[], None],
-    open_store: Callable[[], tuple[str, int] | None],
+    open_store: Callable[[], tuple[str, int]],
 ) -> Any:
     """Return a `TorchConfig` whose workers open torch's store themselves.
 
@@ -99,8 +110,7 @@ def torch_config(
     Args:
         backend: of torch.distributed.
         prepare: called in every worker, before they connect to each other.
-        open_store: called in the first worker then. Returns the address and the port of the store,
-            or None to leave it to Ray.
+        open_store: called in the first worker then. Returns the address and the port of the store.
     """
     from ray.train.torch import config
 
@@ -108,7 +118,7 @@ def torch_config(
         def on_start(self, worker_group: Any, backend_config: Any) -> None:
             worker_group.execute(prepare)
             original = config.get_address_and_port  # called in the first worker
-            config.get_address_and_port = lambda: open_store() or original()
+            config.get_address_and_port = open_store
             try:
                 super().on_start(worker_group, backend_config)
             finally:
@@ -135,6 +145,12 @@ def propagate_to_train_workers(variable: str) -> None:
 class WorkerGroupListener(Protocol):
     """What is notified of the life of a worker group, in the process of Ray Train's controller."""
 
+    def before_start(self, workers: int) -> None:
+        """Handle that a group of so many workers is about to be started, or to wait for room."""
+
+    def while_waiting(self) -> None:
+        """Handle that there is no group, for want of resources. Called again and again."""
+
     def on_start(self, nodes: set[str]) -> None:
         """Handle the start of a group, on nodes of these ids."""
 
@@ -151,31 +167,39 @@ def worker_group_callback(listener: WorkerGroupListener) -> Any:
     Ray's public `UserCallback` hears neither of a resize nor of a failure that is retried. An
     error that the listener raises ends the run.
     """
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
     from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
-    from ray.train.v2._internal.execution.failure_handling import FailureDecision
 
     class Callback(ControllerCallback, WorkerGroupCallback):
         def __init__(self, listener: WorkerGroupListener) -> None:
             self._listener = listener
             self._resizing = False
 
+        def before_worker_group_start(self, worker_group_context: Any) -> None:
+            self._listener.before_start(worker_group_context.num_workers)
+
         def after_worker_group_start(self, worker_group: Any) -> None:
             nodes = {worker.metadata.node_id for worker in worker_group.get_workers()}
             self._listener.on_start(nodes)
 
         def after_controller_state_update(self, previous_state: Any, current_state: Any) -> None:
+            before, now = type(previous_state).__name__, type(current_state).__name__
             # Between these two states alone a healthy group is about to go; a resize decision is
             # also executed where there is no group yet, or no longer.
-            states = type(previous_state).__name__, type(current_state).__name__
-            self._resizing = states == ("ResizingState", "SchedulingState")
+            self._resizing = (before, now) == ("ResizingState", "SchedulingState")
+            if now not in {"InitializingState", "RestartingState", "ReschedulingState"}:
+                return
+            if previous_state is current_state:
+                self._listener.while_waiting()
+            elif now != "InitializingState":
+                error = current_state.training_failed_error
+                cause = getattr(error, "controller_failure", None)
+                if not isinstance(cause, WorkerGroupStartupTimeoutError):  # it waits for room
+                    self._listener.before_restart()
 
         def before_controller_execute_resize_decision(self, resize_decision: Any) -> None:
             if self._resizing:
                 self._listener.before_resize(resize_decision.num_workers)
-
-        def before_controller_execute_failure_decision(self, failure_decision: Any) -> None:
-            if failure_decision == FailureDecision.RETRY:
-                self._listener.before_restart()
 
     return Callback(listener)
 

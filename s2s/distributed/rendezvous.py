@@ -1,47 +1,58 @@
-"""Where the workers of a run connect to each other: on loopback, if their Ray listens there.
+"""Where the workers of a run connect to each other: on the address of their Ray node.
 
 By itself torch's store listens on every interface, whatever its address, and answers everybody;
-gloo and NCCL listen on the interface that the host's name or its first network leads to.
+gloo and NCCL listen on the interface that the host's name or its first network leads to, and on
+Debian and Ubuntu the name leads to 127.0.1.1, which no other host reaches.
 """
 
 import os
 import socket
-import sys
 
+import psutil  # Ray puts its own copy on the import path
 import ray
 from torch.distributed import TCPStore
 
 from s2s.serving.addresses import is_loopback
 
-_LOOPBACK_INTERFACE = "lo0" if sys.platform == "darwin" else "lo"
-
 _stores: list[TCPStore] = []  # that this process holds; a store ends with its last holder
 
 
-def listen_on_loopback() -> None:
+def listen_on_node_address() -> None:
     """Have gloo and NCCL listen where Ray does, in a worker that has not connected to others yet.
 
-    All workers are then on this host. NCCL exchanges data between them through the cards or shared
-    memory, and only the addresses of both through sockets; by itself it takes loopback only where
-    there is no other network. What the user has set stays.
+    What the user has set stays. So does torch's own choice if no interface has the address of the
+    node, as where the address is translated.
     """
-    if is_loopback(ray.util.get_node_ip_address()):
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK_INTERFACE)
-        # Without "=" NCCL takes every interface whose name begins so.
-        os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={_LOOPBACK_INTERFACE}")
+    interface = interface_of(ray.util.get_node_ip_address())
+    if interface is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        # Without "=" NCCL takes every interface whose name begins so. NCCL exchanges data of one
+        # host through the cards or shared memory, and only addresses through sockets; by itself it
+        # takes loopback only where there is no other network.
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")
 
 
-def open_store() -> tuple[str, int] | None:
-    """Open torch's store in the first worker if it is to listen on loopback.
+def interface_of(address: str) -> str | None:
+    """Return the name of the network interface that has an address, or None if none has it.
+
+    Every loopback address, such as 127.0.1.1, is one of the loopback interface.
+    """
+    wanted = {"127.0.0.1", "::1"} if is_loopback(address) else {address}
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(each.address.partition("%")[0] in wanted for each in addresses):
+            return str(name)
+    return None
+
+
+def open_store() -> tuple[str, int]:
+    """Open torch's store in the first worker, on the address of its node alone.
 
     `init_process_group` in this process then finds that its port has a store, and uses it.
 
     Returns:
-        The store's address and port, or None if torch is to open the store itself.
+        The store's address and port.
     """
     host = ray.util.get_node_ip_address()
-    if not is_loopback(host):
-        return None
     _stores[:] = [store_on(host)]  # the store of an earlier group, if there was one, ends
     return host, _stores[0].port
 

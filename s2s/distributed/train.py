@@ -19,16 +19,20 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from s2s.console import EpochBar
+from s2s.corpus.directory import MANIFEST
 from s2s.distributed import ray_internals
 from s2s.distributed.board import display, is_reachable, request_stop
 from s2s.distributed.cluster import WorkerResources, cluster, set_address_for_train
 from s2s.distributed.elastic import GroupRestarts
-from s2s.distributed.rendezvous import listen_on_loopback, open_store
+from s2s.distributed.hosts import monitored_hosts
+from s2s.distributed.rendezvous import listen_on_node_address, open_store
+from s2s.distributed.shared_storage import SharedPath, require_shared
 from s2s.distributed.worker import Report, last_epoch, work
-from s2s.errors import Failed, Stopped, last_line
+from s2s.errors import BadInput, Failed, Stopped, last_line
 from s2s.files import write_text
 from s2s.runs import interruptible, requests_to_stop
-from s2s.training.job import Job, RunOutcome
+from s2s.storage import is_uri
+from s2s.training.job import Job, RunOutcome, RunRefused
 from s2s.training.train import Plan, TrainedModel
 
 _SAVE_SECONDS = 300.0  # that a run which is to stop has for its checkpoint
@@ -72,7 +76,7 @@ def make_trainer(
     elastic = workers.most is not None
     # What Ray keeps of a run (its own checkpoints) would only mislead a later one.
     shutil.rmtree(job.folder / "ray", ignore_errors=True)
-    listener = GroupRestarts(board, elastic=elastic)
+    listener = GroupRestarts(board, workers)
     return TorchTrainer(
         partial(work, job, board, report),
         scaling_config=ScalingConfig(
@@ -82,7 +86,7 @@ def make_trainer(
             elastic_resize_monitor_interval_s=workers.resize,
         ),
         torch_config=ray_internals.torch_config(
-            "nccl" if workers.gpu else "gloo", listen_on_loopback, open_store
+            "nccl" if workers.gpu else "gloo", listen_on_node_address, open_store
         ),
         run_config=RunConfig(
             name="ray",
@@ -95,10 +99,26 @@ def make_trainer(
 
 def _run(job: Job, workers: WorkerResources, bar: EpochBar) -> RunOutcome:
     """Run a job to its end, its progress shown on the bar."""
-    with display(bar) as board:
+    try:
+        require_shared(_shared_paths(job), workers.hosts())
+    except BadInput as error:
+        return RunRefused(str(error))
+    with display(bar) as board, monitored_hosts(bar.log):
         trainer = make_trainer(job, workers, board=board)
         with _reservation_cancelled(trainer, job.folder):
             return _fit(trainer, board, bar.log)
+
+
+def _shared_paths(job: Job) -> list[SharedPath]:
+    """Return the local paths that the workers of a run share."""
+    paths = [
+        SharedPath("corpus", job.corpus / MANIFEST),
+        SharedPath("folder of the run", job.folder, is_folder=True),
+    ]
+    checkpoints = job.options.checkpoints
+    if checkpoints is not None and not is_uri(checkpoints):
+        paths.append(SharedPath("--checkpoints", Path(checkpoints), is_folder=True))
+    return paths
 
 
 def _fit(trainer: TorchTrainer, board: Any, log: Callable[[str], None]) -> RunOutcome:

@@ -13,8 +13,11 @@ import ray.tune
 from s2s import extras
 from s2s.config import Config
 from s2s.corpus import Corpus
+from s2s.corpus.directory import MANIFEST
 from s2s.corpus.warnings import run_warnings
 from s2s.distributed.cluster import WorkerResources, cluster
+from s2s.distributed.hosts import monitored_hosts
+from s2s.distributed.shared_storage import SharedPath, require_shared
 from s2s.distributed.sweep_hooks import rungs
 from s2s.distributed.sweep_options import SweepOptions
 from s2s.distributed.sweep_trainer import SweepTrainer
@@ -39,6 +42,7 @@ from s2s.tuning.trials import SWEEP, Axis, Sweep, Trial
 
 CSV, PAGE = "sweep.csv", "report.html"
 
+_OF_A_LOST_HOST = "its trials are started again from their checkpoints when there is room"
 _MOST_SIZED = 256  # models whose weights are counted before anything starts
 
 
@@ -98,12 +102,18 @@ def tune(
         stack.enter_context(cluster(table.log, dashboard=workers.number > 1))
         try:
             workers.require(table.log)
+            shared = [
+                SharedPath("corpus", opened.path / MANIFEST),
+                SharedPath("folder of the sweep", folder, is_folder=True),
+            ]
+            require_shared(shared, workers.hosts())
         except BadInput:
             if not records.load():
                 shutil.rmtree(folder)  # nothing is begun there
             raise
         invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
         table.log(f"trials in {folder / 'trials'}")
+        stack.enter_context(monitored_hosts(table.log, _OF_A_LOST_HOST))
         sweep = _sweep(trainer, options, records, out, table)
         mark_finished(folder)
     for warning in warnings:

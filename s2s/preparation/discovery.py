@@ -98,20 +98,28 @@ def describe_origins(origins: Sequence[Origin]) -> str:
     )
 
 
+def local_files(source: Source) -> list[Path]:
+    """Return the local files that a source names, those of saved datasets one by one.
+
+    Raises:
+        BadInput: a file does not exist.
+    """
+    found: list[Path] = []
+    for name in (*source.source, *source.valid, *source.test):
+        if name == "demo" or name.startswith("hub:") or "://" in name:
+            continue
+        for path in (file.path for file in _local_files(name, source.languages)):
+            found += path.rglob("*.arrow") if path.is_dir() else [path]
+    return found
+
+
 def source_bytes(source: Source) -> int:
     """Return the size in bytes of the local files that a source names.
 
     Raises:
         BadInput: a file does not exist.
     """
-    total = 0
-    for name in (*source.source, *source.valid, *source.test):
-        if name == "demo" or name.startswith("hub:") or "://" in name:
-            continue
-        for path in (file.path for file in _local_files(name, source.languages)):
-            files = path.rglob("*.arrow") if path.is_dir() else [path]
-            total += sum(file.stat().st_size for file in files)
-    return total
+    return sum(file.stat().st_size for file in local_files(source))
 
 
 # ---- names to files -----------------------------------------------------------------------------

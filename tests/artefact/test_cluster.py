@@ -37,6 +37,7 @@ from s2s.serving.addresses import is_loopback
 from s2s.serving.http.gate import Limits
 from s2s.serving.http.routes.metrics import PATH as METRICS
 from s2s.serving.local import KEEP_ALIVE
+from tests.support.hosts import HEALTH_CHECKS
 from tests.support.manifests import CLUSTER, Tree, parse, read
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -528,6 +529,10 @@ def test_the_image_runs_as_the_user_of_the_pods_and_keeps_quiet() -> None:
     environment = " ".join(rest for word, rest in steps if word == "ENV")
     assert "RAY_USAGE_STATS_ENABLED=0" in environment
     assert "HOME=/home/s2s" in environment  # `ray up` reads it from the image
+    recipe = (CLUSTER / "README.md").read_text()
+    for name, value in HEALTH_CHECKS.items():
+        assert f"{name}={value}" in environment
+        assert f" {name}={value}" in recipe
     assert {"rsync", "wget"} <= set(made.split())  # `ray up`, KubeRay's probe
     assert "ENTRYPOINT" not in dict(steps)
 

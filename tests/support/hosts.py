@@ -19,6 +19,14 @@ from pathlib import Path
 
 from tests.support.cluster import BIN, REPOSITORY, Done
 
+# Settings of Ray's head in the recipes of `cluster/`: it gives up a host that has not answered for
+# half a minute.
+HEALTH_CHECKS = {
+    "RAY_health_check_period_ms": "2000",
+    "RAY_health_check_timeout_ms": "5000",
+    "RAY_health_check_failure_threshold": "4",
+}
+
 _TOOLS = ("ip", "mount", "nsenter", "setpriv", "unshare")
 _NETWORK = "10.77.0"
 
@@ -70,6 +78,7 @@ class Host:
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONUNBUFFERED": "1",
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "180",  # a busy machine starts many hosts at once
             **environment,
         }
         return [
@@ -239,7 +248,7 @@ class HostCluster:
         done = self.run(sys.executable, "-c", code)
         return int(done.out.split()[-1]) if done.code == 0 else 0
 
-    def wait_for(self, nodes: int, seconds: float = 120) -> None:
+    def wait_for(self, nodes: int, seconds: float = 240) -> None:
         """Return when so many nodes are alive."""
         end = time.monotonic() + seconds
         while (found := self.alive()) != nodes:
@@ -257,7 +266,7 @@ def ray_on(hosts: Hosts, cpus: int = 1, **environment: str) -> Iterator[HostClus
             instance, all hosts have the same token.
     """
     head = hosts[0]
-    given = {"RAY_AUTH_MODE": "disabled", **environment}
+    given = {"RAY_AUTH_MODE": "disabled", **HEALTH_CHECKS, **environment}
     cluster = HostCluster(hosts, given, f"{head.address}:6379", f"http://{head.address}:8265")
     head.daemon("ray.log", *_ray_start(head, 0), "--head", "--port=6379",
                 f"--dashboard-host={head.address}", **given)  # fmt: skip

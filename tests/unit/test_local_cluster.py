@@ -1,9 +1,11 @@
 """What a cluster of a command's own keeps to its host and its user."""
 
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
@@ -14,7 +16,7 @@ import torch.distributed as dist
 
 from s2s.distributed import local_cluster, ray_internals
 from s2s.distributed.ports import LOOPBACK, ray_is_on_loopback
-from s2s.distributed.rendezvous import listen_on_loopback, open_store
+from s2s.distributed.rendezvous import interface_of, listen_on_node_address, open_store
 from s2s.serving.addresses import is_loopback
 
 [VARIABLE] = LOOPBACK
@@ -46,16 +48,21 @@ def test_a_user_may_have_ray_listen_elsewhere(monkeypatch: pytest.MonkeyPatch) -
     assert os.environ[VARIABLE] == "1"
 
 
-def test_workers_meet_on_loopback_where_ray_listens_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_interface_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         monkeypatch.setenv(name, "x")  # so that it is restored
         monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("no_interface_chosen")
+@pytest.mark.parametrize("on_loopback", [True, False])
+def test_workers_meet_where_ray_listens(on_loopback: bool) -> None:
     before = ports()
-    with ray_internals.clusters_on_loopback():
-        listen_on_loopback()
-        place = open_store()
-    assert place is not None
-    host, port = place
+    with ray_internals.clusters_on_loopback() if on_loopback else nullcontext():
+        address = ray.util.get_node_ip_address()
+        listen_on_node_address()
+        host, port = open_store()
     dist.init_process_group("gloo", init_method=f"tcp://{host}:{port}", rank=0, world_size=1)
     try:
         total = torch.ones(1)
@@ -63,23 +70,31 @@ def test_workers_meet_on_loopback_where_ray_listens_there(monkeypatch: pytest.Mo
         opened = ports() - before
     finally:
         dist.destroy_process_group()
+    assert host == address
     assert len(opened) == 2  # the store's, which torch did not open again, and gloo's
     assert (host, port) in opened
-    assert all(is_loopback(ip) for ip, _ in opened)
+    assert {ip for ip, _ in opened} == {address}
+    assert is_loopback(address) or not on_loopback
 
 
-def test_workers_elsewhere_meet_where_ray_says(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("no_interface_chosen")
+def test_interfaces_that_the_user_has_chosen_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
-    monkeypatch.delenv("NCCL_SOCKET_IFNAME", raising=False)
     with ray_internals.clusters_on_loopback():
-        listen_on_loopback()
-    assert os.environ["GLOO_SOCKET_IFNAME"] == "eth7"  # the user's
-    assert os.environ.pop("NCCL_SOCKET_IFNAME") in {"=lo", "=lo0"}
-    if is_loopback(ray.util.get_node_ip_address()):
-        pytest.skip("this host has no other network")
-    listen_on_loopback()
-    assert "NCCL_SOCKET_IFNAME" not in os.environ
-    assert open_store() is None
+        listen_on_node_address()
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "eth7"
+    assert os.environ["NCCL_SOCKET_IFNAME"] in {"=lo", "=lo0"}
+
+
+def test_an_address_leads_to_its_interface() -> None:
+    loopback = interface_of("127.0.0.1")
+    assert loopback in {"lo", "lo0"}
+    assert interface_of("127.0.1.1") == interface_of("::1") == loopback  # what Debian calls a host
+    assert interface_of("192.0.2.1") is None  # for documentation: no host has it
+    for name, addresses in psutil.net_if_addrs().items():
+        for each in addresses:
+            if each.family == socket.AF_INET and not is_loopback(each.address):
+                assert interface_of(each.address) == name
 
 
 def ports() -> set[tuple[str, int]]:

@@ -20,9 +20,9 @@ import ray
 import uvicorn
 from packaging.requirements import Requirement
 
-from s2s.distributed import local_cluster, local_serve, ray_internals
+from s2s.distributed import hosts, local_cluster, local_serve, ray_internals
 from s2s.distributed.ports import LOOPBACK
-from s2s.distributed.rendezvous import listen_on_loopback, open_store
+from s2s.distributed.rendezvous import listen_on_node_address, open_store
 
 ROOT = Path(__file__).parents[2]
 RAY_SOURCE = Path(ray.__file__).parent
@@ -154,6 +154,20 @@ def test_kuberay_autoscales_where_it_starts_ray_without_a_monitor(
     assert ray_internals.has_autoscaler("6379") is grows
 
 
+def test_free_resources_are_those_of_each_node() -> None:
+    from ray._private import state
+
+    why = moved("ray._private.state.available_resources_per_node", "free_resources")
+    assert "node hex id" in str(state.available_resources_per_node.__doc__), why
+
+
+def test_reasons_of_rays_are_known_by_their_numbers() -> None:
+    from ray.core.generated.common_pb2 import NodeDeathInfo
+
+    names = {NodeDeathInfo.Reason.Name(number) for number in hosts._REMOVED}
+    assert names == {"EXPECTED_TERMINATION", "AUTOSCALER_DRAIN_IDLE"}
+
+
 def test_the_head_node_has_its_resource() -> None:
     from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 
@@ -215,6 +229,12 @@ class Events:
     def __init__(self) -> None:
         self.all: list[object] = []
 
+    def before_start(self, workers: int) -> None:
+        self.all.append(f"start {workers}")
+
+    def while_waiting(self) -> None:
+        self.all.append("wait")
+
     def on_start(self, nodes: set[str]) -> None:
         self.all.append(nodes)
 
@@ -225,29 +245,41 @@ class Events:
         self.all.append("restart")
 
 
-def test_a_listener_is_notified_of_resizes_and_restarts_of_a_group_alone() -> None:
+def test_a_listener_is_notified_of_the_life_of_a_group() -> None:
+    from ray.train import TrainingFailedError
+    from ray.train.v2._internal import exceptions
     from ray.train.v2._internal.execution.controller import state
-    from ray.train.v2._internal.execution.failure_handling import FailureDecision
     from ray.train.v2._internal.execution.scaling_policy import ResizeDecision
+    from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
     why = moved("ray.train.v2._internal.execution.controller", "worker_group_callback")
     events = Events()
     callback = ray_internals.worker_group_callback(events)
     resize = ResizeDecision(num_workers=2, resources_per_worker={"CPU": 1})
+    running = state.RunningState()
+    scheduling = state.SchedulingState(scaling_decision=resize)
+
+    def restarts(before: state.TrainControllerState, error: TrainingFailedError) -> list[object]:
+        events.all.clear()
+        kind = state.RestartingState if before is running else state.ReschedulingState
+        now = kind(training_failed_error=error)
+        callback.after_controller_state_update(before, now)
+        callback.after_controller_state_update(now, now)
+        callback.after_controller_state_update(now, scheduling)
+        callback.before_controller_execute_resize_decision(resize)
+        return events.all
+
+    callback.after_controller_state_update(state.InitializingState(), scheduling)
     callback.before_controller_execute_resize_decision(resize)  # the first group of a run
-    callback.before_controller_execute_failure_decision(FailureDecision.RAISE)
     assert events.all == [], why
-    callback.after_controller_state_update(
-        state.ResizingState(scaling_decision=resize), state.SchedulingState(scaling_decision=resize)
-    )
+    callback.after_controller_state_update(state.ResizingState(scaling_decision=resize), scheduling)
     callback.before_controller_execute_resize_decision(resize)
     assert events.all == [2], why
-    callback.after_controller_state_update(
-        state.SchedulingState(scaling_decision=resize), state.RunningState()
-    )
-    callback.before_controller_execute_resize_decision(resize)
-    callback.before_controller_execute_failure_decision(FailureDecision.RETRY)
-    assert events.all == [2, "restart"], why
+    assert restarts(running, WorkerGroupError("", {0: ValueError()})) == ["restart", "wait"], why
+    too_late = exceptions.WorkerGroupStartupTimeoutError(2)
+    assert restarts(scheduling, ControllerError(too_late)) == ["wait"], why
+    failed = exceptions.WorkerGroupStartupFailedError("")
+    assert restarts(scheduling, ControllerError(failed)) == ["restart", "wait"], why
 
 
 def test_the_hooks_of_a_callback_are_rays() -> None:
@@ -333,7 +365,9 @@ def test_the_first_worker_of_a_group_is_asked_where_torchs_store_is() -> None:
     assert "backend_config.backend_cls()" in inspect.getsource(BackendSetupCallback), why
     # It travels to the process of Ray's controller.
     ours = ray.cloudpickle.loads(
-        ray.cloudpickle.dumps(ray_internals.torch_config("gloo", listen_on_loopback, open_store))
+        ray.cloudpickle.dumps(
+            ray_internals.torch_config("gloo", listen_on_node_address, open_store)
+        )
     )
     assert isinstance(ours, config.TorchConfig)
     assert ours.backend == "gloo"
