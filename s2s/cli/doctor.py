@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,8 +55,6 @@ class Doctor(Verb):
 
         demand = self._demand()
         locations = [each if "://" in each else str(Path(each).absolute()) for each in self.path]
-        if self.address:
-            os.environ["RAY_ADDRESS"] = self.address
         findings = in_order(self._examine(locations, demand))
         if self.json:
             print(as_json(findings))
@@ -82,7 +81,8 @@ class Doctor(Verb):
     def _examine(self, locations: Sequence[str], demand: "Demand | None") -> "list[Finding]":
         from s2s.doctor.machine import examine_machine
 
-        if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
+        address = self.address or os.environ.get("RAY_ADDRESS") or "local"
+        if address == "local":
             if self.hosts is not None:
                 raise BadInput("--hosts is for a cluster: give --address, or set RAY_ADDRESS")
             return examine_machine(locations, demand)
@@ -90,11 +90,25 @@ class Doctor(Verb):
         from s2s.doctor.findings import Finding, Severity
 
         try:
-            return examine_cluster(locations, demand, self.hosts, _tell)
+            with _ray_address(address):
+                return examine_cluster(locations, demand, self.hosts, _tell)
         except (BadInput, Failed) as error:  # there is no cluster for this host
             reason = " ".join(str(error).split())
             found = Finding("cluster", (os.uname().nodename,), Severity.ERROR, reason)
             return [found, *examine_machine(locations, None)]
+
+
+@contextmanager
+def _ray_address(address: str) -> Iterator[None]:
+    """Have Ray connect to an address in the block."""
+    before = os.environ.get("RAY_ADDRESS")
+    os.environ["RAY_ADDRESS"] = address
+    try:
+        yield
+    finally:
+        os.environ.pop("RAY_ADDRESS")
+        if before is not None:
+            os.environ["RAY_ADDRESS"] = before
 
 
 def _tell(line: str) -> None:

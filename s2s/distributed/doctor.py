@@ -17,12 +17,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from s2s.distributed import ray_internals
 from s2s.distributed.cluster import cluster
-from s2s.distributed.collective_check import open_and_reduce, reduce_with_others
 from s2s.doctor.checks import check_demand, check_hosts, check_number
-from s2s.doctor.facts import COMPARED, REQUIRED, Versions, host_facts
+from s2s.doctor.facts import COMPARED, REQUIRED, HostFacts, Versions, host_facts
 from s2s.doctor.findings import Finding, Severity
 from s2s.doctor.hosts import Demand, Host
-from s2s.doctor.network import Reached, Target, answer, reach
+from s2s.doctor.network import Target, answer, dismiss, reach
 from s2s.doctor.shared_storage import Written, remove_marker, seen_markers, write_marker
 from s2s.doctor.together import check_clocks, check_ports, check_storage
 
@@ -52,6 +51,7 @@ class _Failure:
     """A task that has not ended well."""
 
     reason: str
+    was_silent: bool = False  # the host did not answer
 
 
 def examine_cluster(
@@ -79,16 +79,24 @@ def examine_cluster(
         if demand:
             findings += check_demand(hosts, demand)
         able = [node for node, each in zip(nodes, hosts, strict=True) if each.facts]
+        with_torch = [
+            node
+            for node, each in zip(nodes, hosts, strict=True)
+            if each.facts and "torch" in each.facts.versions.packages
+        ]
         for location in locations:
             findings += _examine_storage(able, location)
+        closed = False
         if len(able) > 1:
             network = _examine_network(able)
             findings += network
-            closed = any(each.severity == Severity.ERROR for each in network)
-            findings += _examine_collectives(able, "gloo", closed=closed)
-        gpus = [node for node in able if node.resources.get("GPU", 0) >= 1]
+            if any(each.check == "ports" and each.severity == Severity.ERROR for each in network):
+                closed = True
+        if len(with_torch) > 1:
+            findings += _examine_collectives(with_torch, "gloo", closed=closed)
+        gpus = [node for node in with_torch if node.resources.get("GPU", 0) >= 1]
         if gpus:
-            findings += _examine_collectives(gpus, "nccl", closed=False)
+            findings += _examine_collectives(gpus, "nccl", closed=closed)
         return findings
 
 
@@ -142,7 +150,7 @@ def _hosts(nodes: Sequence[_Node]) -> list[Host]:
                 node.label,
                 node.address,
                 None if failed else told,
-                _versions_without_s2s(node) if failed else told.versions,
+                _versions(node, told),
                 told.reason if failed else "",
                 node.resources.get("CPU", 0),
                 node.resources.get("GPU", 0),
@@ -152,16 +160,24 @@ def _hosts(nodes: Sequence[_Node]) -> list[Host]:
     return hosts
 
 
-def _versions_without_s2s(node: _Node) -> Versions | None:
-    """Return the versions of a host that does not run functions of s2s, or None if it runs none."""
+def _versions(node: _Node, told: HostFacts | _Failure) -> Versions | None:
+    """Return the versions of a host, also if it runs no function of s2s; None if it runs none.
+
+    Args:
+        told: the host's facts, or why it told none.
+    """
+    if not isinstance(told, _Failure):
+        return told.versions
+    if told.was_silent:
+        return None
     [python] = _on_each([node], platform.python_version)
     if isinstance(python, _Failure):
         return None
     names = list(dict.fromkeys((*COMPARED, *REQUIRED)))
-    told = _ended([_task(metadata.version, node).remote(name) for name in names], _SECONDS)
+    answers = _ended([_task(metadata.version, node).remote(name) for name in names], _SECONDS)
     found = {
         name: version
-        for name, version in zip(names, told, strict=True)
+        for name, version in zip(names, answers, strict=True)
         if not isinstance(version, _Failure)
     }
     missing = tuple(name for name in REQUIRED if name not in found)
@@ -197,15 +213,18 @@ def _ended(tasks: list[Any], seconds: float) -> list[Any]:
     """Return what tasks returned, or a `_Failure` for each that failed or did not end in time."""
     done, _ = ray.wait(tasks, num_returns=len(tasks), timeout=seconds)
     ended = set(done)
-    return [
-        _result(task) if task in ended else _Failure(f"no answer in {seconds:.0f} s")
-        for task in tasks
-    ]
+    return [_result(task) if task in ended else _silent(seconds) for task in tasks]
+
+
+def _silent(seconds: float) -> _Failure:
+    return _Failure(f"no answer in {seconds:.0f} s", was_silent=True)
 
 
 def _result(task: Any) -> Any:
     try:
         return ray.get(task)
+    except ray.exceptions.TaskUnschedulableError:
+        return _Failure("its Ray node has just gone", was_silent=True)
     except ray.exceptions.RayError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return _Failure(lines[-1] if lines else type(error).__name__)
@@ -220,10 +239,12 @@ def _examine_storage(nodes: Sequence[_Node], location: str) -> list[Finding]:
     labels = {keys[node.id]: node.label for node in nodes}
     answers = _on_each(nodes, write_marker, lambda node: (location, run, keys[node.id]))
     written = {
-        node.label: Written(True, each.reason) if isinstance(each, _Failure) else each
+        node.label: Written(trouble=each.reason, was_tried=False)
+        if isinstance(each, _Failure)
+        else each
         for node, each in zip(nodes, answers, strict=True)
     }
-    able = [n for n in nodes if written[n.label].exists and not written[n.label].trouble]
+    able = [node for node in nodes if written[node.label].succeeded]
     marked = [keys[node.id] for node in able]
     looks = _on_each(able, seen_markers, lambda node: (location, run, marked))
     seen = {
@@ -239,39 +260,44 @@ def _examine_storage(nodes: Sequence[_Node], location: str) -> list[Finding]:
 
 def _examine_network(nodes: Sequence[_Node]) -> list[Finding]:
     """Have each host try to reach the others, at Ray's port and at a free one."""
-    # They go on until nobody has connected for a while, or this command ends.
-    answering = [
+    listening = [
         _task(answer, node, num_returns="streaming").remote(node.address) for node in nodes
     ]
-    ports = [_next(each) for each in answering]
-    targets, faults = {}, []
-    for node, port in zip(nodes, ports, strict=True):
-        targets[node.id] = [Target(node.label, node.address, node.port)]
+    ports = {node.id: _next(each) for node, each in zip(nodes, listening, strict=True)}
+    free = [
+        Target(node.label, node.address, ports[node.id], answers=True)
+        for node in nodes
+        if isinstance(ports[node.id], int)
+    ]
+    targets = [*(Target(node.label, node.address, node.port) for node in nodes), *free]
+
+    def others(node: _Node) -> tuple[list[Target]]:
+        return ([each for each in targets if each.host != node.label],)
+
+    attempts = _on_each(nodes, reach, others)
+    opened = [node for node in nodes if isinstance(ports[node.id], int)]
+    _on_each(opened, dismiss, lambda node: (node.address, ports[node.id]))
+    findings, reached = [], {}
+    for node, attempt in zip(nodes, attempts, strict=True):
+        port = ports[node.id]
         if isinstance(port, _Failure):
             found = f"cannot listen on {node.address}: {port.reason}"
             advice = "start Ray with --node-ip-address=ADDRESS, an address that the host has"
-            faults.append(Finding("ports", (node.label,), Severity.ERROR, found, advice))
+            findings.append(Finding("ports", (node.label,), Severity.ERROR, found, advice))
+        if isinstance(attempt, _Failure):
+            found = f"not tried from there: {attempt.reason}"
+            findings.append(Finding("ports", (node.label,), Severity.SKIPPED, found))
         else:
-            targets[node.id].append(Target(node.label, node.address, port, answers=True))
-
-    def others(node: _Node) -> tuple[list[Target]]:
-        return ([each for other in nodes if other is not node for each in targets[other.id]],)
-
-    attempts = _on_each(nodes, reach, others)
-    reached: dict[str, list[Reached]] = {
-        node.label: each
-        for node, each in zip(nodes, attempts, strict=True)
-        if not isinstance(each, _Failure)
-    }
+            reached[node.label] = attempt
     first = nodes[0].label
-    return [*faults, *check_ports(reached), *check_clocks(first, reached.get(first, []))]
+    return [*findings, *check_ports(reached), *check_clocks(first, reached.get(first, []))]
 
 
 def _next(generator: Any, seconds: float = _SECONDS) -> Any:
     """Return the next value of a streaming task, or a `_Failure`."""
     ready, _ = ray.wait([generator], timeout=seconds)
     if not ready:
-        return _Failure(f"no answer in {seconds:.0f} s")
+        return _silent(seconds)
     try:
         return _result(next(generator))
     except StopIteration:
@@ -288,6 +314,9 @@ def _examine_collectives(nodes: Sequence[_Node], backend: str, *, closed: bool) 
         backend: `gloo`, or `nccl` for GPUs.
         closed: whether hosts do not reach each other.
     """
+    # Imported here, as it needs torch: the command also runs where that is missing.
+    from s2s.distributed.collective_check import open_and_reduce, reduce_with_others
+
     name = {"gloo": "gloo", "nccl": "NCCL"}[backend]
     labels = tuple(node.label for node in nodes)
     if closed:
@@ -301,8 +330,8 @@ def _examine_collectives(nodes: Sequence[_Node], backend: str, *, closed: bool) 
     )
     port = _next(opened, seconds)
     if isinstance(port, _Failure):
-        if gpu and port.reason.startswith("no answer"):
-            return [Finding(name, labels, Severity.SKIPPED, "not tried, as all GPUs are in use")]
+        if gpu and port.was_silent:
+            return [Finding(name, labels, Severity.SKIPPED, _GPUS_IN_USE)]
         return [Finding(name, (first.label,), Severity.ERROR, port.reason, _ADVICE[backend])]
     tasks = [
         _task(reduce_with_others, node, **gpu).remote(
@@ -310,10 +339,11 @@ def _examine_collectives(nodes: Sequence[_Node], backend: str, *, closed: bool) 
         )
         for rank, node in enumerate(others, start=1)
     ]
-    troubles = _ended(tasks, _SECONDS)
-    troubles.insert(0, _next(opened))
+    troubles = [*_ended(tasks, _SECONDS), _next(opened)]
+    if gpu and any(isinstance(each, _Failure) and each.was_silent for each in troubles[:-1]):
+        return [Finding(name, labels, Severity.SKIPPED, _GPUS_IN_USE)]
     faults = []
-    for label, trouble in zip(labels, troubles, strict=True):
+    for label, trouble in zip((*labels[1:], labels[0]), troubles, strict=True):
         reason = trouble.reason if isinstance(trouble, _Failure) else trouble
         if reason:
             faults.append(Finding(name, (label,), Severity.ERROR, reason, _ADVICE[backend]))
@@ -323,6 +353,7 @@ def _examine_collectives(nodes: Sequence[_Node], backend: str, *, closed: bool) 
     return [Finding(name, labels, Severity.OK, f"{sizes} is right")]
 
 
+_GPUS_IN_USE = "not tried, as GPUs are in use"
 _ADVICE = {
     "gloo": "open all TCP ports between the hosts, or name their network in GLOO_SOCKET_IFNAME "
     "before `ray start`",

@@ -48,19 +48,16 @@ def check_hosts(hosts: Sequence[Host]) -> list[Finding]:
 
 
 def _check_answers(hosts: Sequence[Host]) -> list[Finding]:
-    return [
-        Finding(
-            "hosts",
-            (host.label,),
-            Severity.SKIPPED if host.versions else Severity.ERROR,
-            f"nothing but versions can be checked: {host.trouble}"
-            if host.versions
-            else f"nothing can be checked: {host.trouble}",
-            "" if host.versions else "read the logs in /tmp/ray/session_latest/logs there",
-        )
-        for host in hosts
-        if host.facts is None
-    ]
+    findings = []
+    for host in hosts:
+        if host.facts is None and host.versions:
+            found = f"only the versions can be checked: {host.trouble}"
+            findings.append(Finding("hosts", (host.label,), Severity.SKIPPED, found))
+        elif host.facts is None:
+            advice = "look at its network, and at the logs in /tmp/ray/session_latest/logs there"
+            found = f"nothing can be checked: {host.trouble}"
+            findings.append(Finding("hosts", (host.label,), Severity.ERROR, found, advice))
+    return findings
 
 
 # ---- versions -----------------------------------------------------------------------------------
@@ -93,7 +90,7 @@ def _differences(first: Host, host: Host) -> Iterable[Finding]:
         )
     for name in ("s2s", *COMPARED):
         version, expected = theirs.packages.get(name), ours.packages.get(name)
-        if version == expected:
+        if version == expected or name in theirs.missing:
             continue
         must = name in _MUST_AGREE
         yield Finding(

@@ -44,7 +44,7 @@ def _examine_storage(location: str, label: str) -> list[Finding]:
     run = secrets.token_hex(4)
     written = write_marker(location, run, "0")
     seen = []
-    if written.exists and not written.trouble:
+    if written.succeeded:
         seen = seen_markers(location, run, ["0"])
         remove_marker(location, run, "0")
     return check_storage(location, {label: written}, {label: [label] if seen else []})

@@ -12,11 +12,14 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 CONNECT_SECONDS = 5.0
 _IDLE_SECONDS = 90.0  # hosts start one after the other, and each has to find the others there
-_AT_ONCE = 32
+_AT_ONCE = 32  # connections of a host
+_BACKLOG = 1024  # of all hosts
+_TIME, _END = b"t", b"e"  # what is asked
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,12 @@ class Reached:
 
 
 def answer(address: str, idle: float = _IDLE_SECONDS) -> Iterator[int]:
-    """Listen on a free port of an address, and tell whoever connects the time of this host.
+    """Listen on a free port of an address, and tell whoever asks there the time of this host.
 
-    It ends when nobody has connected for a while.
+    It ends when `dismiss` asks it to, or when nobody has connected for a while.
 
     Args:
-        idle: seconds.
+        idle: seconds of that while.
 
     Yields:
         The port, once.
@@ -53,7 +56,7 @@ def answer(address: str, idle: float = _IDLE_SECONDS) -> Iterator[int]:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as listener:
         listener.bind((address, 0))
-        listener.listen(_AT_ONCE)
+        listener.listen(_BACKLOG)
         listener.settimeout(idle)
         yield int(listener.getsockname()[1])
         while True:
@@ -61,11 +64,19 @@ def answer(address: str, idle: float = _IDLE_SECONDS) -> Iterator[int]:
                 connection, _ = listener.accept()
             except TimeoutError:
                 return
-            with connection:
-                try:
+            with connection, suppress(OSError):  # that it has gone again
+                connection.settimeout(CONNECT_SECONDS)
+                asked = connection.recv(1)
+                if asked == _END:
+                    return
+                if asked == _TIME:
                     connection.sendall(json.dumps(time.time()).encode() + b"\n")
-                except OSError:  # it has gone again
-                    continue
+
+
+def dismiss(address: str, port: int) -> None:
+    """End what `answer` does on a port."""
+    with suppress(OSError), socket.create_connection((address, port), CONNECT_SECONDS) as asking:
+        asking.sendall(_END)
 
 
 def reach(targets: Sequence[Target], seconds: float = CONNECT_SECONDS) -> list[Reached]:
@@ -80,10 +91,11 @@ def reach(targets: Sequence[Target], seconds: float = CONNECT_SECONDS) -> list[R
 
 def _reach(target: Target, seconds: float) -> Reached:
     try:
-        before = time.time()
         with socket.create_connection((target.address, target.port), seconds) as connection:
             if not target.answers:
                 return Reached(target)
+            before = time.time()
+            connection.sendall(_TIME)
             with connection.makefile("rb") as answered:
                 line = answered.readline(64)
         after = time.time()

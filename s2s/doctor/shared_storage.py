@@ -14,8 +14,14 @@ _NAME = ".s2s-doctor"
 class Written:
     """A host's attempt to write a marker to a location."""
 
-    exists: bool  # always true in object stores, which have no folders
+    exists: bool = True  # always in object stores, which have no folders
     trouble: str = ""  # why no marker was written
+    was_tried: bool = True
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether there is a marker."""
+        return self.exists and self.was_tried and not self.trouble
 
 
 def write_marker(location: str, run: str, host: str) -> Written:
@@ -32,17 +38,17 @@ def write_marker(location: str, run: str, host: str) -> Written:
         from s2s.errors import BadInput
         from s2s.storage import filesystem, is_uri
     except ImportError as error:
-        return Written(True, f"{error.name} is not installed")
+        return Written(trouble=f"{error.name} is not installed", was_tried=False)
     try:
         system, folder = filesystem(location)
         if not is_uri(location) and system.get_file_info(folder).type != fs.FileType.Directory:
             there = system.get_file_info(folder).type != fs.FileType.NotFound
-            return Written(there, "it is no folder" if there else "")
+            return Written(there, "it is no folder" if there else "it does not exist")
         with system.open_output_stream(_marker(folder, run, host)) as stream:
             stream.write(host.encode())
     except (BadInput, OSError, ValueError) as error:
-        return Written(True, _reason(error))
-    return Written(True)
+        return Written(trouble=_reason(error))
+    return Written()
 
 
 def seen_markers(location: str, run: str, hosts: Sequence[str]) -> list[str]:

@@ -78,9 +78,14 @@ def check_storage(
         seen: hosts whose markers each host saw, by its label.
     """
     check = f"storage {location}"
-    missing = [host for host, each in written.items() if not each.exists]
-    having = [host for host, each in written.items() if each.exists]
-    faults = []
+    tried = {host: each for host, each in written.items() if each.was_tried}
+    missing = [host for host, each in tried.items() if not each.exists]
+    having = [host for host, each in tried.items() if each.exists]
+    faults = [
+        Finding(check, (host,), Severity.SKIPPED, f"cannot be checked: {each.trouble}")
+        for host, each in written.items()
+        if not each.was_tried
+    ]
     if missing:
         elsewhere = f", but on {', '.join(having)}" if having else ""
         advice = "mount it there" if having else "create it, or mount it on every host"
@@ -94,10 +99,10 @@ def check_storage(
             f"cannot be written to: {each.trouble}",
             "correct its rights, or the keys and the address of the store, on that host",
         )
-        for host, each in written.items()
+        for host, each in tried.items()
         if each.exists and each.trouble
     ]
-    writers = [host for host, each in written.items() if each.exists and not each.trouble]
+    writers = [host for host, each in tried.items() if each.succeeded]
     for host in writers:
         unseen = [other for other in writers if other not in seen.get(host, ())]
         if unseen:
