@@ -1,7 +1,7 @@
-"""The checks: from what hosts told to findings.
+"""The checks of what hosts report of themselves.
 
-Each check returns a finding for each fault, or one that says that all is well. The first host is
-the one that the others are compared to: the head of a cluster.
+Each check returns a finding for each fault, or else one that says that all is well. Hosts are
+compared with the first one, which is the head of a cluster.
 """
 
 import ipaddress
@@ -30,7 +30,7 @@ _SERVE_ADVICE = (
 
 
 def check_hosts(hosts: Sequence[Host]) -> list[Finding]:
-    """Check what each host says of itself, and that hosts agree where they must."""
+    """Check the facts of each host, and that hosts agree where they must."""
     several = len(hosts) > 1
     return [
         *_check_answers(hosts),

@@ -31,12 +31,8 @@ REQUIRED = (
 # Of what has to agree between hosts: what one of them writes or pickles, another one reads.
 COMPARED = ("ray", "torch", "datasets", "numpy", "pyarrow", "tokenizers")
 
-_SERVE_SETTINGS = (
-    "RAY_SERVE_ENABLE_HA_PROXY",
-    "RAY_SERVE_HAPROXY_",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED",
-    "S2S_HAPROXY_",
-)
+# Parts of the names of the variables that Serve and s2s read for HAProxy.
+_SERVE_SETTINGS = ("HAPROXY", "HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 _NVIDIA_SECONDS = 20
 
 
@@ -244,7 +240,9 @@ def _torch_cuda() -> str | None:
 
 def _haproxy() -> Haproxy:
     settings = {
-        name: value for name, value in os.environ.items() if name.startswith(_SERVE_SETTINGS)
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("RAY_SERVE", "S2S")) and any(part in name for part in _SERVE_SETTINGS)
     }
     return Haproxy(dict(sorted(settings.items())), _haproxy_trouble(settings))
 

@@ -1,4 +1,4 @@
-"""The checks of what hosts do together: from what they tried to findings."""
+"""The checks of what hosts do together: reach each other, and share folders."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,14 +20,14 @@ def check_ports(reached: Mapping[str, Sequence[Reached]]) -> list[Finding]:
         for attempt in attempts:
             if attempt.trouble:
                 target = attempt.target
-                what = "a free port" if target.answers else "a port of Ray"
+                what = "a free port" if target.answers else "Ray's port"
                 faults.append(
                     Finding(
                         "ports",
                         (host,),
                         Severity.ERROR,
-                        f"does not reach {target.host} at {target.address}:{target.port}, "
-                        f"{what}: {attempt.trouble}",
+                        f"does not reach {target.host} at {target.address}:{target.port} "
+                        f"({what}): {attempt.trouble}",
                         "open all TCP ports between the cluster's hosts (firewall, security group, "
                         "network policy): Ray, gloo and NCCL choose theirs at random",
                     )
@@ -87,7 +87,7 @@ def check_storage(
         if not each.was_tried
     ]
     if missing:
-        elsewhere = f", but on {', '.join(having)}" if having else ""
+        elsewhere = f"; it does on {', '.join(having)}" if having else ""
         advice = "mount it there" if having else "create it, or mount it on every host"
         found = f"does not exist{elsewhere}"
         faults.append(Finding(check, tuple(missing), Severity.ERROR, found, advice))

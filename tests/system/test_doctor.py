@@ -82,7 +82,7 @@ def test_planted_faults_are_found(three_hosts: HostCluster, tmp_path: Path) -> N
     assert done.code == 1, done
     hurt = findings(done)
     assert only(hurt, "storage /tmp/mounted") == [
-        (Severity.ERROR, ("h3",), "does not exist, but on h1, h2")
+        (Severity.ERROR, ("h3",), "does not exist; it does on h1, h2")
     ]
     assert only(hurt, "storage /tmp/home")[0] == (
         Severity.ERROR, ("h1",), "what h2, h3 writes is not there: it is another folder",

@@ -293,7 +293,7 @@ def test_a_closed_port_is_found() -> None:
         (
             Severity.ERROR,
             ("h1",),
-            f"does not reach h2 at 127.0.0.1:{port}, a free port: connection refused",
+            f"does not reach h2 at 127.0.0.1:{port} (a free port): connection refused",
         )
     ]
 
@@ -338,7 +338,7 @@ def test_a_missing_mount_and_another_folder_are_found(tmp_path: Path) -> None:
     shared.mkdir()
     own.mkdir()
     assert faults(look({"h1": shared, "h2": shared, "h3": tmp_path / "none"})) == [
-        (Severity.ERROR, ("h3",), "does not exist, but on h1, h2")
+        (Severity.ERROR, ("h3",), "does not exist; it does on h1, h2")
     ]
     assert faults(look({"h1": shared, "h2": own})) == [
         (Severity.ERROR, ("h1",), "what h2 writes is not there: it is another folder"),
