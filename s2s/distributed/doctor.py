@@ -211,6 +211,8 @@ def _on_each(
 
 def _ended(tasks: list[Any], seconds: float) -> list[Any]:
     """Return what tasks returned, or a `_Failure` for each that failed or did not end in time."""
+    if not tasks:
+        return []
     done, _ = ray.wait(tasks, num_returns=len(tasks), timeout=seconds)
     ended = set(done)
     return [_result(task) if task in ended else _silent(seconds) for task in tasks]

@@ -1,7 +1,6 @@
-"""What a host knows of itself.
+"""The facts of a host: versions, resources, limits, settings.
 
-It runs on every host of a cluster, so it needs the standard library alone, and no more of the host
-than Python.
+They are gathered on every host of a cluster, by the standard library alone.
 """
 
 import hashlib
@@ -75,7 +74,7 @@ class Haproxy:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What a host knows of itself. All sizes are in bytes."""
+    """The facts of a host. All sizes are in bytes."""
 
     versions: Versions
     name: str

@@ -11,11 +11,9 @@ import pytest
 import ray
 
 from s2s.doctor.findings import Finding, Severity
-from tests.support.cluster import BIN, Done
+from tests.support.cluster import BIN, Cluster, Done
 from tests.support.hosts import HostCluster, hosts, ray_on, reason_for_none
 from tests.support.pythons import interpreter, require_index
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 DOCTOR = (sys.executable, "-m", "s2s.cli", "doctor", "--json")
 
@@ -52,6 +50,24 @@ def only(found: list[Finding], check: str) -> list[tuple[Severity, tuple[str, ..
     return [(each.severity, each.hosts, each.found) for each in found if each.check == check]
 
 
+def test_a_cluster_on_loopback_is_well(cluster: Cluster, tmp_path: Path) -> None:
+    done = cluster.s2s("doctor", "--json", "--path", tmp_path, "--workers", 2)
+    found = findings(done)
+    assert {each.severity for each in found} <= {Severity.OK, Severity.WARNING}, done
+    assert done.code == 0
+    assert [text for *_, text in only(found, "hosts")] == [
+        "1 host, and no other can join: Ray listens on loopback alone"
+    ]
+    assert only(found, f"storage {tmp_path}")[0][2] == "writable"
+    done = cluster.s2s("doctor", "--json", "--workers", 3, "--hosts", 2)
+    assert done.code == 1
+    assert {each.check for each in findings(done) if each.severity == Severity.ERROR} == {
+        "hosts", "workers",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_planted_faults_are_found(three_hosts: HostCluster, tmp_path: Path) -> None:
     shared, everywhere = tmp_path / "shared", ("h1", "h2", "h3")
     h1, h2, h3 = three_hosts.hosts
@@ -120,6 +136,8 @@ def python312() -> Iterator[Path]:
         yield python
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_another_python_is_found(tmp_path: Path, python312: Path) -> None:
     if reason := reason_for_none():
         pytest.skip(reason)
