@@ -27,7 +27,7 @@ from s2s.doctor.together import check_clocks, check_ports, check_storage
 
 _SECONDS = 60.0  # in which a task on each host must have ended
 _GPU_SECONDS = 30.0  # to wait for GPUs that others may use
-_STOPPED = (1, 3, 4)  # Ray's NodeDeathInfo: stopped, preempted, or removed as idle
+_STOPPED = (1, 4)  # Ray's reasons: the node was stopped, or the autoscaler found it idle
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,11 @@ def check_number(hosts: Sequence[Host], expected: int | None, lost: Sequence[str
         )
         for each in lost
     ]
+    on_loopback = [host for host in hosts if _is_loopback(host.address)]
+    if on_loopback and max(expected or 1, len(hosts)) > 1:
+        found = f"Ray listens on {on_loopback[0].address}, where no other host reaches it"
+        advice = "start it with --node-ip-address=ADDRESS, the address of the host in the network"
+        faults.append(Finding("hosts", _labels(on_loopback), Severity.ERROR, found, advice))
     if expected is not None and len(hosts) < expected:
         faults.append(
             Finding(
@@ -242,7 +247,7 @@ def check_number(hosts: Sequence[Host], expected: int | None, lost: Sequence[str
     if faults:
         return faults
     found = _count(len(hosts), "host")
-    if len(hosts) == 1 and _is_loopback(hosts[0].address):
+    if on_loopback:
         found += ", and no other can join: Ray listens on loopback alone"
     return [_well("hosts", hosts, found)]
 

@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -175,6 +175,10 @@ def test_hosts_that_are_missing_or_were_lost_are_found() -> None:
     ]
     [alone] = check_number([replace(host("h1"), address="127.0.0.1")], None, [])
     assert alone.found == "1 host, and no other can join: Ray listens on loopback alone"
+    debian = replace(host("h2"), address="127.0.1.1")
+    assert faults(check_number([host("h1"), debian], None, [])) == [
+        (Severity.ERROR, ("h2",), "Ray listens on 127.0.1.1, where no other host reaches it")
+    ]
 
 
 # ---- names, limits, disks, tokens ----------------------------------------------------------------
@@ -318,8 +322,8 @@ def test_the_interface_of_an_address_is_found() -> None:
 # ---- storage ------------------------------------------------------------------------------------
 
 
-def look(folders: dict[str, Path]) -> list[Finding]:
-    """Check folders that hosts have under the same path."""
+def look(folders: Mapping[str, object]) -> list[Finding]:
+    """Check folders, or object stores, that hosts have under the same name."""
     written = {host: write_marker(str(folder), "run", host) for host, folder in folders.items()}
     able = [host for host in folders if written[host].succeeded]
     seen = {host: seen_markers(str(folders[host]), "run", able) for host in able}
@@ -331,6 +335,14 @@ def look(folders: dict[str, Path]) -> list[Finding]:
 def test_a_shared_folder_is_the_same_for_all_hosts_and_stays_clean(tmp_path: Path) -> None:
     assert faults(look({"h1": tmp_path, "h2": tmp_path, "h3": tmp_path})) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_object_store_needs_no_folder() -> None:
+    assert faults(look({"h1": "memory://doctor/new", "h2": "memory://doctor/new"})) == []
+    assert faults(look({"h1": "memory://doctor/a", "h2": "memory://doctor/b"})) != []
+    [(severity, _, found)] = faults(look({"h1": "nothing://doctor/new"}))
+    assert severity == Severity.ERROR
+    assert "nothing" in found
 
 
 def test_a_missing_mount_and_another_folder_are_found(tmp_path: Path) -> None:
