@@ -2,6 +2,7 @@
 
 from s2s.cli.compare import Compare
 from s2s.cli.completion import Completion
+from s2s.cli.doctor import Doctor
 from s2s.cli.evaluate import Evaluate
 from s2s.cli.inspect import Inspect
 from s2s.cli.key import Key
@@ -24,5 +25,6 @@ VERBS: dict[str, type[Verb]] = {
     "translate": Translate,
     "serve": Serve,
     "key": Key,
+    "doctor": Doctor,
     "completion": Completion,
 }

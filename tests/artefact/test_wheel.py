@@ -16,6 +16,7 @@ import pytest
 
 from s2s import __version__
 from s2s.decoding.translator import Translator
+from tests.support.pythons import interpreter, require_index
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -78,19 +79,6 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
 # ---- fresh environments -------------------------------------------------------------------------
 
 
-def interpreter(version: str) -> Path:
-    """Find a Python on PATH or among those of pyenv; skip the test where there is none."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
-    on_path = shutil.which(f"python{version}")
-    found = [*([Path(on_path)] if on_path else []), *pyenv.glob(f"versions/{version}.*/bin/python")]
-    ask = "import ensurepip, sys, venv; print('{}.{}'.format(*sys.version_info))"
-    for python in found:  # a shim of pyenv may be there without its Python
-        told = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
-        if told.stdout.strip() == version:
-            return python
-    pytest.skip(f"there is no Python {version} here")
-
-
 @pytest.fixture
 def environment() -> Iterator[Path]:
     """Folder of an environment, which is deleted after the test: it takes gigabytes."""
@@ -119,12 +107,7 @@ def test_the_wheel_installs_into_a_fresh_environment_and_translates(
     run(interpreter(version), "-m", "venv", environment)
     python, s2s = environment / "bin/python", environment / "bin/s2s"
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    reached = subprocess.run(
-        [python, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", tmp_path, "xxhash"],
-        capture_output=True, check=False,
-    )  # fmt: skip
-    if reached.returncode:
-        pytest.skip("pip reaches no package index here")
+    require_index(python, tmp_path)
 
     def install(what: str) -> None:
         run(python, "-m", "pip", "install", "--quiet", what, env=clean)
