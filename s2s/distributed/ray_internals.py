@@ -168,9 +168,7 @@ def package(folder: Path, archive: Path, excluded: Sequence[str]) -> None:
     silent = logging.getLogger("s2s.package")
     silent.disabled = True
     excludes = [*get_runtime_env_default_excludes(), *excluded]
-    create_package(
-        str(folder), archive, include_gitignore=True, excludes=excludes, logger=silent
-    )
+    create_package(str(folder), archive, include_gitignore=True, excludes=excludes, logger=silent)
 
 
 # ---- Ray Train ----

@@ -24,7 +24,9 @@ def token_advice() -> str:
 
 def missing_token() -> str:
     """Return what is wrong where RAY_AUTH_MODE asks for a token and there is none."""
-    return f"RAY_AUTH_MODE=token, but there is no token in {_place()}: put that of the cluster there"
+    return (
+        f"RAY_AUTH_MODE=token, but there is no token in {_place()}: put that of the cluster there"
+    )
 
 
 def _place() -> str:

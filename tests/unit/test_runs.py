@@ -1,5 +1,7 @@
 """Runs that are extended, refused or unfinished, and the modes of the files that they leave."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
