@@ -7,8 +7,6 @@ path leads to is seen by no other node, and is lost with the folder.
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import fields
-from pathlib import Path
 from typing import get_args, get_type_hints
 
 import tyro
@@ -19,13 +17,18 @@ from s2s.errors import BadInput
 # Ray's job API sets it for the command of a job, and for nothing else.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
-# Options that may name folders or files, but also something else, by their fields.
-_LOCATIONS = frozenset({"source", "valid_source", "test_source", "checkpoints"})
+# Types of options that name files or folders.
+_PATHS = frozenset({"Path", "Location"})
+
+# Options of other types that may name some, by their fields.
+_MAY_NAME_PATHS = frozenset(
+    {"checkpoints", "input", "output", "source", "test_source", "valid_source"}
+)
 
 # Files that the driver alone reads: they may be a part of the job's working directory.
 _OF_THE_DRIVER = frozenset({"config", "space"})
 
-# What is no path: URIs (in a Path, one slash is lost), standard input and packaged data.
+# What is no path: URIs (a Path has lost one of their slashes), standard input and packaged data.
 _NO_PATH = re.compile(r"[a-z][a-z0-9+.-]+:/|hub:|demo$|-$")
 
 
@@ -45,29 +48,20 @@ def require_absolute_paths(verb: Verb) -> None:
             raise BadInput(
                 f"{option} {path}: in a job, a relative path leads to a temporary folder of one "
                 "node; name an absolute one on storage that all nodes share, such as "
-                f"/data/{os.path.normpath(path).lstrip('./')}"
+                f"/data/{re.sub(r'^[~./]+/', '', path)}"
             )
 
 
 def _paths(verb: Verb) -> Iterator[tuple[str, str]]:
     """Yield the options that name files or folders, with what they name."""
-    hints = get_type_hints(type(verb), include_extras=True)
-    for field in fields(verb):
-        kind, *marks = (
-            get_args(hints[field.name])
-            if hasattr(hints[field.name], "__metadata__")
-            else (hints[field.name],)
-        )
-        if field.name in _OF_THE_DRIVER:
+    plain = get_type_hints(type(verb))
+    for name, hint in get_type_hints(type(verb), include_extras=True).items():
+        types = {getattr(each, "__name__", "") for each in (plain[name], *get_args(plain[name]))}
+        if name in _OF_THE_DRIVER or not (name in _MAY_NAME_PATHS or types & _PATHS):
             continue
-        if not (field.name in _LOCATIONS or Path in (kind, *get_args(kind))):
-            continue
-        value = getattr(verb, field.name)
-        option = (
-            field.name.upper()
-            if tyro.conf.Positional in marks
-            else (f"--{field.name.replace('_', '-')}")
-        )
+        is_positional = tyro.conf.Positional in getattr(hint, "__metadata__", ())
+        option = name.upper() if is_positional else f"--{name.replace('_', '-')}"
+        value = getattr(verb, name)
         for each in value if isinstance(value, tuple) else (value,):
             if each is not None:
                 yield option, str(each)

@@ -80,11 +80,11 @@ class Submit(Verb):
         submission = Submission(
             self.verb, self.command, self.python, self.id, self.working_dir, environment
         )
-        with runtime_environment(submission) as runtime_env:
-            server = JobServer(self._address())
-            if self.check:
-                check_cluster(server, submission)
-            job, is_new = server.submit(submission.identifier, submission.entrypoint, runtime_env)
+        runtime_env = runtime_environment(submission)
+        server = JobServer(self._address())
+        if self.check:
+            check_cluster(server, submission)
+        job, is_new = server.submit(submission.identifier, submission.entrypoint, runtime_env)
         if is_new:
             _say(f"submitted the job {job.identifier} to {server.address}")
         else:

@@ -153,22 +153,35 @@ def cluster_versions(address: str, seconds: float) -> tuple[str, str]:
         raise NoRay from None
 
 
-def package(folder: Path, archive: Path, excluded: Sequence[str]) -> None:
-    """Write the archive that Ray makes of a working directory, without what its files ignore.
+def uploaded_files(folder: Path, excluded: Sequence[str]) -> dict[str, int]:
+    """Return the files of a working directory that Ray uploads, and their sizes in bytes.
 
-    Ray makes it when it uploads it, and says only then that it is too large.
+    Ray says only after it has packed them that they are too many.
 
     Args:
-        archive: file to write, whose name ends with `.zip`.
-        excluded: patterns of what to leave out, as .gitignore has them.
+        excluded: patterns of what to leave out, besides what .gitignore and .rayignore name.
     """
     from ray._private.ray_constants import get_runtime_env_default_excludes
-    from ray._private.runtime_env.packaging import create_package
+    from ray._private.runtime_env import packaging
 
-    silent = logging.getLogger("s2s.package")
+    folder = folder.absolute()
+    found: dict[str, int] = {}
+
+    def add(path: Path) -> None:
+        if path.is_file():
+            found[str(path.relative_to(folder))] = path.stat().st_size
+
+    silent = logging.getLogger("s2s.upload")
     silent.disabled = True
-    excludes = [*get_runtime_env_default_excludes(), *excluded]
-    create_package(str(folder), archive, include_gitignore=True, excludes=excludes, logger=silent)
+    patterns = [*get_runtime_env_default_excludes(), *excluded]
+    packaging._dir_travel(
+        folder,
+        [packaging._get_excludes(folder, patterns)],
+        add,
+        include_gitignore=True,
+        logger=silent,
+    )
+    return found
 
 
 # ---- Ray Train ----

@@ -10,11 +10,9 @@ import logging
 import os
 import re
 import shlex
-import tempfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -38,6 +36,12 @@ _MOST_UPLOADED = 100 << 20  # bytes that the job API takes
 
 # Ray kills a job three seconds after it has asked it to stop. A run saves in less than 300.
 _STOP_SECONDS = {"RAY_JOB_STOP_WAIT_TIME_S": "330"}
+
+# Of the modules that log each step of a submission; the first two set their own level.
+_LOGGERS = (
+    "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk",
+    "ray._private.runtime_env.packaging", "ray._private.runtime_env.working_dir",
+)  # fmt: skip
 
 _ANSWER_SECONDS = 10.0
 _LOST_SECONDS = 60.0  # without an answer, until the dashboard counts as lost
@@ -107,7 +111,8 @@ class JobServer:
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
         _require_dashboard(self.address)
-        logging.getLogger("ray.dashboard.modules").setLevel(logging.WARNING)
+        for name in _LOGGERS:  # they are in the way of the job's log
+            logging.getLogger(name).setLevel(logging.ERROR)
         with _translated(self.address), _without_addresses():
             self._client = JobSubmissionClient(self.address)
 
@@ -267,32 +272,30 @@ def _is_source(folder: Path | None) -> bool:
     return folder is not None and (folder / "s2s").is_dir() and (folder / "jobs").is_dir()
 
 
-@contextmanager
-def runtime_environment(submission: Submission) -> Iterator[dict[str, object]]:
-    """Give the runtime environment of a submission, with its working directory as an archive.
+def runtime_environment(submission: Submission) -> dict[str, object]:
+    """Return the runtime environment of a submission.
 
-    Directories of s2s with data are left out, as is what .gitignore and .rayignore name.
+    Directories of s2s with data are left out of the working directory, as is what .gitignore and
+    .rayignore name.
 
     Raises:
-        BadInput: the working directory is none, or its archive is larger than the job API takes.
+        BadInput: the working directory is none, or larger than what the job API takes.
     """
     environment: dict[str, object] = {"env_vars": {**_STOP_SECONDS, **submission.environment}}
     folder = submission.working_dir
     if folder is None:
-        yield environment
-        return
+        return environment
     if not folder.is_dir():
         raise BadInput(f"--working-dir {folder}: no such directory")
-    with tempfile.TemporaryDirectory(prefix="s2s-submit-") as scratch:
-        archive = Path(scratch) / "working-dir.zip"
-        ray_internals.package(folder, archive, data_directories(folder))
-        if (size := archive.stat().st_size) >= _MOST_UPLOADED:
-            raise BadInput(
-                f"--working-dir {folder}: {_mebibytes(size)} compressed, and at most "
-                f"{_mebibytes(_MOST_UPLOADED)} can be uploaded; largest: {_largest(archive)}; name "
-                f"what the job does not need in {folder / '.rayignore'}"
-            )
-        yield {**environment, "working_dir": str(archive)}
+    excluded = data_directories(folder)
+    files = ray_internals.uploaded_files(folder, excluded)
+    if (size := sum(files.values())) >= _MOST_UPLOADED:
+        raise BadInput(
+            f"--working-dir {folder}: {_mebibytes(size)} to upload, and at most "
+            f"{_mebibytes(_MOST_UPLOADED)} can be; largest: {_largest(files)}; name what the job "
+            f"does not need in {folder / '.rayignore'}"
+        )
+    return {**environment, "working_dir": str(folder.absolute()), "excludes": excluded}
 
 
 def data_directories(folder: Path) -> list[str]:
@@ -306,13 +309,12 @@ def data_directories(folder: Path) -> list[str]:
     return found
 
 
-def _largest(archive: Path, count: int = 3) -> str:
-    """Return the largest entries at the top of an archive, with their compressed sizes."""
+def _largest(files: Mapping[str, int], count: int = 3) -> str:
+    """Return the largest entries at the top of a folder, with their sizes."""
     sizes: Counter[str] = Counter()
-    with zipfile.ZipFile(archive) as opened:
-        for entry in opened.infolist():
-            top, slash, _ = entry.filename.partition("/")
-            sizes[f"{top}{slash}"] += entry.compress_size
+    for name, size in files.items():
+        top, slash, _ = name.partition("/")
+        sizes[f"{top}{slash}"] += size
     return ", ".join(f"{name} ({_mebibytes(size)})" for name, size in sizes.most_common(count))
 
 
