@@ -89,7 +89,10 @@ def _usage(verb: str, preset: str, own: Group, width: int, *, takes_command: boo
             words.append(_invocation(option))
         elif option.is_positional:
             words.append(f"[{_invocation(option)}]")
-    words = ["[OPTIONS]", *words, "…"] if takes_command else [*words, "[OPTIONS]"]
+    if takes_command:
+        words = ["[OPTIONS]", *(each.name for each in own.options if each.is_positional), "…"]
+    else:
+        words.append("[OPTIONS]")
     yield from _wrapped(
         " ".join(filter(None, ["usage: s2s", verb, preset, *words])), width, "", "    "
     )

@@ -214,7 +214,7 @@ def check_cluster(server: JobServer, submission: Submission) -> None:
         BadInput: it cannot; the message says what is missing.
         Failed: the check could not be made.
     """
-    modules = [*extras.REQUIRED, *extras.MODULES_OF_VERBS.get(submission.verb, ())]
+    modules = ["ray", *extras.REQUIRED, *extras.MODULES_OF_VERBS.get(submission.verb, ())]
     entrypoint = shlex.join([submission.python, "-c", _PROBE, *modules])
     name = f"s2s-check-{_digest(entrypoint)}"
     earlier = server.jobs(name)
@@ -234,11 +234,15 @@ def check_cluster(server: JobServer, submission: Submission) -> None:
 
 _PROBE = """
 import json, platform, sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+try:
+    ray = version("ray")
+except PackageNotFoundError:
+    ray = ""
 print(json.dumps({
     "python": platform.python_version(),
-    "ray": version("ray"),
+    "ray": ray,
     "missing": [name for name in sys.argv[1:] if find_spec(name) is None],
     "s2s": all(find_spec(name) for name in ("s2s", "jobs")),
 }))
@@ -254,13 +258,13 @@ def _require_facts(facts: Mapping[str, Any], submission: Submission, address: st
     where = f"the cluster at {address}"
     if tuple(map(int, facts["python"].split(".")[:2])) < (3, 11):
         raise BadInput(f"{where} has Python {facts['python']}: 3.11 or newer is needed")
-    if facts["ray"].split(".")[:2] != ray_internals.RAY.split(".")[:2]:
-        raise BadInput(f"{where} has Ray {facts['ray']}: {ray_internals.RAY} is needed")
     if facts["missing"]:
         raise BadInput(
             f"{where} lacks Python modules: {', '.join(facts['missing'])}; install "
-            f"'{extras.DISTRIBUTION}[all]' in its image"
+            f"'{extras.DISTRIBUTION}[all]' in its image, or name its Python with --python"
         )
+    if facts["ray"].split(".")[:2] != ray_internals.RAY.split(".")[:2]:
+        raise BadInput(f"{where} has Ray {facts['ray']}: {ray_internals.RAY} is needed")
     if not facts["s2s"] and not _is_source(submission.working_dir):
         raise BadInput(
             f"{where} has no s2s: install it in its image, or upload its source with --working-dir"

@@ -109,6 +109,11 @@ class Cluster:
             text=True,
         )  # fmt: skip
 
+    def start_submit(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+        """Start `s2s submit` for this cluster; its output is one stream."""
+        given = ("--address", self.dashboard, "--python", sys.executable)
+        return start("submit", *given, *arguments, env={**self.env, **environment})
+
     def processes(self, name: str) -> list[int]:
         """The processes of this cluster that have a name in their command line."""
         found = []

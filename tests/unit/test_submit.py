@@ -264,13 +264,13 @@ def test_a_large_working_directory_is_refused_before(
 
 def test_this_repository_stays_small(tmp_path: Path) -> None:
     """As `ray job submit --working-dir .` uploads it, which knows the ignore files alone."""
-    for name in ("corpora/a/x", "models/a/x", "s2s/x.py", "jobs/x.py", "build/x", ".venv/x"):
+    for name in ("corpora/a/x", "models/a/x", "s2s/runs.py", "jobs/train.py", "build/x", ".venv/x"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
     for name in (".rayignore", ".gitignore"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     names = set(ray_internals.uploaded_files(tmp_path, []))
-    assert names == {"s2s/x.py", "jobs/x.py", ".rayignore", ".gitignore"}
+    assert names == {"s2s/runs.py", "jobs/train.py", ".rayignore", ".gitignore"}
 
 
 def test_a_job_has_time_to_save_and_its_variables() -> None:
