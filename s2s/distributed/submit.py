@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -174,11 +174,15 @@ class JobServer:
         Raises:
             Failed: the dashboard no longer answers.
         """
-        written = 0
+        log = _Log(write)
         answered = time.monotonic()
         while True:
-            with suppress(RuntimeError, OSError, aiohttp.ClientError):
-                written = asyncio.run(self._tail(identifier, written, write))
+            try:
+                asyncio.run(self._read(identifier, log))
+            except BrokenPipeError:  # nobody reads what is written
+                raise
+            except (RuntimeError, OSError, aiohttp.ClientError):
+                pass  # whether the dashboard answers is seen below
             try:
                 job = self.job(identifier)
                 answered = time.monotonic()
@@ -190,19 +194,31 @@ class JobServer:
                     return job
             time.sleep(0.5)
 
-    async def _tail(self, identifier: str, written: int, write: Callable[[str], None]) -> int:
-        """Pass on what a log has after the first characters, which were passed on before.
-
-        Returns:
-            The number of characters that have been passed on in all.
-        """
-        seen = 0
+    async def _read(self, identifier: str, log: "_Log") -> None:
+        """Read the log of a job from its beginning to its end, or until the connection is lost."""
+        log.begin()
         async for text in self._client.tail_job_logs(identifier):
-            if seen + len(text) > written:
-                write(text[max(written - seen, 0) :])
-            seen += len(text)
-            written = max(written, seen)
-        return written
+            log.add(text)
+
+
+class _Log:
+    """A log that is written once, however often it is read from its beginning."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._read = self._written = 0  # characters
+
+    def begin(self) -> None:
+        """Begin to read at the beginning."""
+        self._read = 0
+
+    def add(self, text: str) -> None:
+        """Write what has not been written of the next part."""
+        skipped = min(max(self._written - self._read, 0), len(text))
+        self._read += len(text)
+        if text := text[skipped:]:
+            self._write(text)
+            self._written = self._read
 
 
 def check_cluster(server: JobServer, submission: Submission) -> None:
@@ -217,19 +233,19 @@ def check_cluster(server: JobServer, submission: Submission) -> None:
     modules = ["ray", *extras.REQUIRED, *extras.MODULES_OF_VERBS.get(submission.verb, ())]
     entrypoint = shlex.join([submission.python, "-c", _PROBE, *modules])
     name = f"s2s-check-{_digest(entrypoint)}"
-    earlier = server.jobs(name)
-    job = next((each for each in earlier if each.status == "SUCCEEDED"), None)
-    if job is None:
+    done = [job for job in server.jobs(name) if job.status == "SUCCEEDED"]
+    facts = _facts(server.log(done[-1].identifier)) if done else None
+    if facts is None:
         job, _ = server.submit(name, entrypoint, {})
         job = server.follow(job.identifier, lambda text: None)
-    said = server.log(job.identifier).strip()
-    if job.status != "SUCCEEDED":
-        reason = said.splitlines()[-1] if said else job.message.splitlines()[0]
-        raise Failed(
-            f"the check of the cluster at {server.address} failed: {reason} (--python names the "
-            "Python of its nodes, and --no-check leaves the check out)"
-        )
-    _require_facts(json.loads(said.splitlines()[-1]), submission, server.address)
+        said = server.log(job.identifier).strip()
+        if (facts := _facts(said)) is None:
+            reason = (said or job.message or job.status).splitlines()[-1]
+            raise Failed(
+                f"the check of the cluster at {server.address} failed: {reason} (--python names "
+                "the Python of its nodes, and --no-check leaves the check out)"
+            )
+    _require_facts(facts, submission, server.address)
 
 
 _PROBE = """
@@ -247,6 +263,15 @@ print(json.dumps({
     "s2s": all(find_spec(name) for name in ("s2s", "jobs")),
 }))
 """
+
+
+def _facts(log: str) -> dict[str, Any] | None:
+    """Return what the job found on the node, or None if its log does not say."""
+    for line in reversed(log.splitlines()):
+        if line.startswith("{"):
+            facts: dict[str, Any] = json.loads(line)
+            return facts
+    return None
 
 
 def _require_facts(facts: Mapping[str, Any], submission: Submission, address: str) -> None:

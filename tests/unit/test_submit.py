@@ -137,6 +137,21 @@ def test_source_that_is_uploaded_need_not_be_installed() -> None:
     submit._require_facts(facts, Submission("train", (), working_dir=ROOT), "http://head")
 
 
+def test_a_log_that_is_read_again_is_written_once() -> None:
+    written: list[str] = []
+    log = submit._Log(written.append)
+    for parts in (
+        ["one\n", "two\n"],
+        ["on"],
+        ["one\ntwo\nthr"],
+        ["one\n", "two\nth", "ree\n", "4"],
+    ):
+        log.begin()
+        for part in parts:
+            log.add(part)
+    assert "".join(written) == "one\ntwo\nthree\n4"
+
+
 # ---- the node -----------------------------------------------------------------------------------
 
 
