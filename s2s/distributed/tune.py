@@ -95,10 +95,10 @@ def tune(
         )
         records = Records(folder)  # whose clock begins now
         # Trials of one worker are no Ray Train runs, whose clean-up needs the dashboard.
-        stack.enter_context(cluster(table.log, dashboard=workers.number > 1))
         try:
+            stack.enter_context(cluster(table.log, dashboard=workers.number > 1))
             workers.require(table.log)
-        except BadInput:
+        except (BadInput, Failed):
             if not records.load():
                 shutil.rmtree(folder)  # nothing is begun there
             raise

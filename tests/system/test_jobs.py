@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from s2s.cli.arguments import parse
 from s2s.cli.tune import Tune
 from s2s.tuning.trials import Sweep
 from tests.support.cluster import BIN, Cluster, s2s, start_head
+from tests.support.hosts import hosts, ray_on, reason_for_none
 from tests.support.ports import free_port
 
 Job = subprocess.Popen[str]
@@ -217,6 +219,7 @@ def test_a_submitted_run_is_left_followed_stopped_and_resumed(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_what_submit_checks_first(token_cluster: Cluster, tmp_path: Path) -> None:
     command = ("translate", "/m", "a")
     for variables, expected in (
@@ -241,6 +244,7 @@ def test_what_submit_checks_first(token_cluster: Cluster, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_commands_name_why_they_cannot_use_a_cluster(token_cluster: Cluster) -> None:
     for variables, expected in (
         ({"RAY_AUTH_MODE": "disabled"}, "asks for a token: set RAY_AUTH_MODE=token"),
@@ -258,6 +262,34 @@ def test_commands_name_why_they_cannot_use_a_cluster(token_cluster: Cluster) -> 
         [line] = done.stderr.splitlines()
         assert f"s2s: RAY_ADDRESS={environment['RAY_ADDRESS']}: " in line
         assert expected in line
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_host_submits_a_training_to_the_others_with_their_token(
+    small_corpus: Path, tmp_path: Path
+) -> None:
+    if reason := reason_for_none():
+        pytest.skip(reason)
+    shared = tmp_path / "shared"
+    shutil.copytree(small_corpus, shared / "corpus")
+    given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
+    with (
+        hosts(3, tmp_path / "hosts", [shared], debian=False) as three,
+        ray_on(three, **given) as cluster,
+    ):
+        command = (
+            BIN / "s2s", "submit", "--address", cluster.dashboard, "--python", sys.executable,
+            "train", "demo", "--corpus", shared / "corpus", "--out", shared / "model",
+            "--workers", 2, "--train.epochs", 1,
+        )  # fmt: skip
+        refused = three[1].run(*command, **{**given, "RAY_AUTH_TOKEN": "0" * 32})
+        assert refused.code == 2
+        assert "refuses the token in RAY_AUTH_TOKEN" in refused.err
+        done = three[1].run(*command, timeout=900, **given)
+        assert done.code == 0, done.out + done.err
+        assert "2 workers" in done.out
+        assert (shared / "model" / "metrics.json").is_file()
 
 
 @pytest.mark.slow
