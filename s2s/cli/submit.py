@@ -92,17 +92,7 @@ class Submit(Verb):
         if self.wait:
             job = self._follow(server, job)
         if self.json:
-            print(
-                json.dumps(
-                    {
-                        "id": job.identifier,
-                        "status": job.status,
-                        "exit_code": job.exit_code,
-                        "new": is_new,
-                        "address": server.address,
-                    }
-                )
-            )
+            print(_as_json(job, server.address, is_new=is_new))
         elif not self.wait:
             print(job.identifier)
         if self.wait:
@@ -176,6 +166,18 @@ def _variable(text: str) -> tuple[str, str]:
     if not name or (not equals and name not in os.environ):
         raise BadInput(f"--env {text}: NAME=VALUE, or a variable that is set here, is needed")
     return name, value if equals else os.environ[name]
+
+
+def _as_json(job: "Job", address: str, *, is_new: bool) -> str:
+    """Return what scripts need to know of a job, as a line of JSON."""
+    facts = {
+        "id": job.identifier,
+        "status": job.status,
+        "exit_code": job.exit_code,
+        "new": is_new,
+        "address": address,
+    }
+    return json.dumps(facts)
 
 
 def _say(line: str) -> None:
