@@ -2,7 +2,7 @@
 
 import sys
 
-from s2s.cli.main import run
+from jobs.entrypoint import run
 
 if __name__ == "__main__":
     sys.exit(run("train"))

@@ -2,15 +2,21 @@
 
 
 class BadInput(Exception):
-    """A file, row, option, request or directory that cannot be used as it is (exit code 2)."""
+    """A file, row, option, request or directory that cannot be used as it is."""
+
+    exit_code = 2
 
 
 class Failed(Exception):
-    """Work that began on good input and could not be finished (exit code 1)."""
+    """Work that began on good input and could not be finished."""
+
+    exit_code = 1
 
 
 class Stopped(Exception):
-    """Work that was interrupted, and resumes when the same command is run again (exit code 3)."""
+    """Work that was interrupted, and resumes when the same command is run again."""
+
+    exit_code = 3
 
 
 def last_line(error: BaseException) -> str:

@@ -1,4 +1,6 @@
-"""The optional dependencies: which extra of the package brings which module."""
+"""The dependencies: what every installation has, and which extra brings which other module."""
+
+from importlib.util import find_spec
 
 DISTRIBUTION = "s2s-nmt"  # what pip installs; the name `s2s` is another project's
 
@@ -19,6 +21,23 @@ _LIBRARIES = {
     "uvicorn": ("uvicorn", "serve"),
     "wandb": ("Weights & Biases", "wandb"),
 }
+
+
+# Top-level modules of the dependencies that every installation has.
+REQUIRED = (
+    "babel", "datasets", "docstring_parser", "fsspec", "numpy", "pyarrow", "pydantic", "yaml",
+    "rich", "sacrebleu", "safetensors", "sentencex", "tensorboardX", "tokenizers", "torch", "tyro",
+    "xxhash",
+)  # fmt: skip
+
+
+# Further top-level modules that jobs need.
+MODULES_OF_VERBS = {"tune": ("optuna",)}
+
+
+def missing() -> list[str]:
+    """Return those of the required modules that this Python lacks."""
+    return [module for module in REQUIRED if find_spec(module) is None]
 
 
 def advice(verb: str, error: ModuleNotFoundError) -> str | None:

@@ -1,10 +1,12 @@
 """Work that can be interrupted and resumed: the folder of a run, its lock, and its interruption."""
 
+import errno
 import fcntl
 import json
 import re
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +17,9 @@ from typing import Any
 from s2s.errors import BadInput, Stopped
 
 _DESCRIPTION, _FINISHED, _LOCK = "run.json", "finished.json", "lock"
+
+# Errors of file systems that cannot lock a file, such as some NFS and FUSE mounts.
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -176,16 +181,24 @@ def run_folder(out: Path) -> Path:
 def _lock(folder: Path) -> Iterator[None]:
     """Lock a run folder for this process; the lock of a killed process is released.
 
+    A file system without locks is named on standard error, and the folder stays unlocked.
+
     Raises:
-        BadInput: another process has locked it.
+        BadInput: another process has locked it, or it cannot be locked for another reason.
     """
     with (folder / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(f"{folder} is in use: another command is working there") from None
-        except OSError:  # a file system without locks
-            pass
+        except OSError as error:
+            if error.errno not in _WITHOUT_LOCKS:
+                raise BadInput(f"{folder} cannot be locked: {error.strerror}") from None
+            print(
+                f"warning: the file system of {folder} has no locks ({error.strerror}): run no "
+                "second command with the same --out",
+                file=sys.stderr,
+            )
         yield
 
 

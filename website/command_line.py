@@ -34,7 +34,9 @@ def _section(verb: str, kind: type[Verb]) -> Iterator[str]:
     for paragraph in (inspect.getdoc(kind) or "").split("\n\n"):
         yield _escaped(" ".join(paragraph.split()))
     needed = [each for each in listed[0].options if each.default is REQUIRED]
-    words = ["s2s", verb, "PRESET" if sections else "", *map(_written, needed), "[OPTIONS]"]
+    words = [*map(_written, needed)]
+    words = ["[OPTIONS]", *words, "…"] if kind.takes_command else [*words, "[OPTIONS]"]
+    words = ["s2s", verb, "PRESET" if sections else "", *words]
     yield f"    {' '.join(filter(None, words))}"
     if sections:
         yield _PRESETS_NOTE

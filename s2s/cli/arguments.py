@@ -36,8 +36,9 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
         SystemExit: help was asked for, and printed.
     """
     program, default = f"s2s {name}", tyro.MISSING_NONPROP
+    arguments, command = _without_command(kind, arguments)
     _require_lists_once(kind, arguments)
-    file = _config_file(arguments)
+    file = config_file(arguments)
     content = {} if file is None else read_config_file(file)
     content |= values_of_variables(kind)
     sections = sections_of(kind, EXAMPLE)
@@ -65,7 +66,7 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
         with redirect_stderr(errors), _unbroken(), warnings.catch_warnings(action="ignore"):
             parsed: Verb = tyro.cli(kind, prog=program, args=arguments, default=default)
             given = frozenset((*_names(arguments), *option_names(content)))
-            return replace(parsed, given=given, preset=preset)
+            return replace(parsed, given=given, preset=preset, command=command)
     except SystemExit as stop:
         if stop.code:
             options = (each for group in groups(kind, sections) for each in group.options)
@@ -75,7 +76,21 @@ def parse(name: str, kind: type[Verb], arguments: list[str]) -> Verb:
         raise
 
 
-def _config_file(arguments: list[str]) -> Path | None:
+def _without_command(kind: type[Verb], arguments: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Return the arguments of a verb, and the words after them that are another command."""
+    if not kind.takes_command:
+        return arguments, ()
+    [group] = groups(kind, {})
+    with_value = {each.name for each in group.options if each.value}
+    before = ""
+    for place, argument in enumerate(arguments):
+        if not argument.startswith("-") and before not in with_value:
+            return arguments[: place + 1], tuple(arguments[place + 1 :])
+        before = argument
+    return arguments, ()
+
+
+def config_file(arguments: list[str]) -> Path | None:
     """Return the file that --config names, or None.
 
     Raises:

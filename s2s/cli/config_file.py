@@ -31,7 +31,7 @@ from s2s.errors import BadInput
 from s2s.suggestions import did_you_mean
 
 # Fields of verbs that no file sets: they say how the verb was called.
-NOT_OPTIONS = frozenset({"config", "given", "preset"})
+NOT_OPTIONS = frozenset({"command", "config", "given", "preset"})
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

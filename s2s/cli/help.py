@@ -51,7 +51,8 @@ def explain(verb: str, kind: type[Verb], preset: str | None) -> str:
     width = _width()
     sections = sections_of(kind, preset or EXAMPLE)
     listed = groups(kind, sections)
-    lines = [*_usage(verb, (preset or "PRESET") if sections else "", listed[0], width), ""]
+    first = (preset or "PRESET") if sections else ""
+    lines = [*_usage(verb, first, listed[0], width, takes_command=kind.takes_command), ""]
     lines += _paragraphs(inspect.getdoc(kind) or "", width)
     if sections and preset is None:
         *others, last = PRESETS
@@ -80,15 +81,21 @@ def _width() -> int:
     return min(max(shutil.get_terminal_size().columns, _NARROWEST), _WIDEST)
 
 
-def _usage(verb: str, preset: str, own: Group, width: int) -> Iterator[str]:
+def _usage(verb: str, preset: str, own: Group, width: int, *, takes_command: bool) -> Iterator[str]:
     """Yield the lines of the usage: the command with what it cannot do without."""
-    words = ["usage: s2s", verb, preset]
+    words = []
     for option in own.options:
         if option.default is REQUIRED:
             words.append(_invocation(option))
         elif option.is_positional:
             words.append(f"[{_invocation(option)}]")
-    yield from _wrapped(" ".join(filter(None, [*words, "[OPTIONS]"])), width, "", "    ")
+    if takes_command:
+        words = ["[OPTIONS]", *(each.name for each in own.options if each.is_positional), "…"]
+    else:
+        words.append("[OPTIONS]")
+    yield from _wrapped(
+        " ".join(filter(None, ["usage: s2s", verb, preset, *words])), width, "", "    "
+    )
 
 
 def _explained(options: list[Option], width: int) -> Iterator[str]:

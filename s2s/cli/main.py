@@ -10,6 +10,7 @@ from s2s import __version__, extras
 from s2s.cli.arguments import parse
 from s2s.cli.environment import set_defaults
 from s2s.cli.help import overview
+from s2s.cli.job_paths import is_job, require_absolute_paths
 from s2s.cli.variables import naming_variables
 from s2s.cli.verbs import VERBS
 from s2s.console import printable
@@ -36,14 +37,15 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     set_defaults()
     try:
-        parse(verb, VERBS[verb], arguments).run()
+        parsed = parse(verb, VERBS[verb], arguments)
+        if is_job():
+            require_absolute_paths(parsed)
+        parsed.run()
         sys.stdout.flush()  # here an error can still be handled
     except BadInput as error:
-        return _complain(naming_variables(str(error), VERBS[verb], arguments), 2)
-    except Stopped as error:
-        return _complain(str(error), 3)
-    except Failed as error:
-        return _complain(str(error), 1)
+        return _complain(naming_variables(str(error), VERBS[verb], arguments), error.exit_code)
+    except (Failed, Stopped) as error:
+        return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _complain("interrupted", 1)
     except (RuntimeError, MemoryError) as error:

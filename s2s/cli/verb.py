@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import tyro
 
@@ -13,6 +13,9 @@ from s2s.overrides import Override, dataclass_fields, overridden
 @dataclass(frozen=True)
 class Verb:
     """The parsed arguments of a verb, which do its work."""
+
+    # Whether the words after the positional argument are another command.
+    takes_command: ClassVar[bool] = False
 
     config: Path | None = field(default=None, kw_only=True)
     """TOML or YAML file of options, such as the config.yaml that a training run leaves; options on
@@ -25,6 +28,11 @@ class Verb:
 
     preset: Annotated[str, tyro.conf.Fixed, tyro.conf.Suppress] = field(default="", kw_only=True)
     """Preset that the settings began with, of a verb that has settings."""
+
+    command: Annotated[tuple[str, ...], tyro.conf.Fixed, tyro.conf.Suppress] = field(
+        default=(), kw_only=True
+    )
+    """Words of another command after the positional argument, of a verb that takes one."""
 
     def run(self) -> None:
         """Do the work; raises the errors of `s2s.errors`."""

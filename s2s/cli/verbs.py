@@ -9,6 +9,7 @@ from s2s.cli.key import Key
 from s2s.cli.prepare import Prepare
 from s2s.cli.report import Report
 from s2s.cli.serve import Serve
+from s2s.cli.submit import Submit
 from s2s.cli.train import Train
 from s2s.cli.translate import Translate
 from s2s.cli.tune import Tune
@@ -24,6 +25,7 @@ VERBS: dict[str, type[Verb]] = {
     "compare": Compare,
     "translate": Translate,
     "serve": Serve,
+    "submit": Submit,
     "key": Key,
     "doctor": Doctor,
     "completion": Completion,

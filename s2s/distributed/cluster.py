@@ -11,6 +11,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from s2s.distributed import ray_internals
+from s2s.distributed.address import require_cluster
 from s2s.distributed.hosts import Host, living_hosts
 from s2s.distributed.local_cluster import local_cluster
 from s2s.errors import BadInput, Failed
@@ -29,6 +30,7 @@ def cluster(
         dashboard: start a local cluster with one; tasks alone do without.
 
     Raises:
+        BadInput: RAY_ADDRESS is no address of a cluster, or this process cannot use that cluster.
         Failed: RAY_ADDRESS names no cluster that answers, or a local one does not start.
     """
     address = os.environ.get("RAY_ADDRESS")
@@ -55,8 +57,10 @@ def _connected(address: str) -> Iterator[None]:
     """Connect to a cluster that is there.
 
     Raises:
-        Failed: it does not answer.
+        BadInput: as `require_cluster`.
+        Failed: as `require_cluster`.
     """
+    require_cluster(address)
     ray_internals.silence_driver_messages()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

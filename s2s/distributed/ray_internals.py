@@ -9,9 +9,12 @@ bounds there. No other file may import a private name.
 Private modules are imported where they are used: a replica need not load Ray Train.
 """
 
+import json
+import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -84,6 +87,9 @@ def clusters_on_loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+# ---- clusters and jobs ----
+
+
 def free_resources() -> dict[str, dict[str, float]]:
     """Return what nobody uses now of each node's resources, by the node's id.
 
@@ -93,6 +99,100 @@ def free_resources() -> dict[str, dict[str, float]]:
 
     free: dict[str, dict[str, float]] = available_resources_per_node()
     return free
+
+
+class NoRay(Exception):
+    """What answers at an address does not speak the protocol of Ray's control service."""
+
+
+class NoToken(Exception):
+    """RAY_AUTH_MODE asks for a token, and there is none."""
+
+
+class TokenRefused(Exception):
+    """A cluster asks for a token, or refuses the one of this process."""
+
+
+def address_on_this_host() -> str:
+    """Return the address that Ray takes for `auto`.
+
+    Raises:
+        ConnectionError: no cluster runs on this host, or several do.
+    """
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    address: str = canonicalize_bootstrap_address_or_die("auto")
+    return address
+
+
+def cluster_versions(address: str, seconds: float) -> tuple[str, str]:
+    """Return the versions of Ray and Python of a cluster.
+
+    Every public way to ask connects first, which takes a quarter of an hour where no Ray answers.
+
+    Args:
+        address: of the cluster's control service.
+        seconds: for each of two calls.
+
+    Raises:
+        NoRay: no control service answers there.
+        NoToken: there is no token to send.
+        TokenRefused: the cluster asks for a token, or for another one.
+    """
+    import grpc
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import gcs_service_pb2 as messages
+    from ray.core.generated import gcs_service_pb2_grpc as services
+
+    try:
+        with init_grpc_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+            alive = services.NodeInfoGcsServiceStub(channel).CheckAlive(
+                messages.CheckAliveRequest(), timeout=seconds
+            )
+            found = services.InternalKVGcsServiceStub(channel).InternalKVGet(
+                messages.InternalKVGetRequest(key=b"CLUSTER_METADATA", namespace=b"cluster"),
+                timeout=seconds,
+            )
+        return alive.ray_version, json.loads(found.value)["python_version"]
+    except ray.exceptions.AuthenticationError:
+        raise NoToken from None
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            raise TokenRefused from None
+        raise NoRay from None
+    except (ValueError, KeyError):
+        raise NoRay from None
+
+
+def uploaded_files(folder: Path, excluded: Sequence[str]) -> dict[str, int]:
+    """Return the files of a working directory that Ray uploads, and their sizes in bytes.
+
+    Ray says only after it has packed them that they are too many.
+
+    Args:
+        excluded: patterns of what to leave out, besides what .gitignore and .rayignore name.
+    """
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env import packaging
+
+    folder = folder.absolute()
+    found: dict[str, int] = {}
+
+    def add(path: Path) -> None:
+        if path.is_file():
+            found[str(path.relative_to(folder))] = path.stat().st_size
+
+    silent = logging.getLogger("s2s.upload")
+    silent.disabled = True
+    patterns = [*get_runtime_env_default_excludes(), *excluded]
+    packaging._dir_travel(
+        folder,
+        [packaging._get_excludes(folder, patterns)],
+        add,
+        include_gitignore=True,
+        logger=silent,
+    )
+    return found
 
 
 # ---- Ray Train ----

@@ -99,15 +99,15 @@ def tune(
         )
         records = Records(folder)  # whose clock begins now
         # Trials of one worker are no Ray Train runs, whose clean-up needs the dashboard.
-        stack.enter_context(cluster(table.log, dashboard=workers.number > 1))
         try:
+            stack.enter_context(cluster(table.log, dashboard=workers.number > 1))
             workers.require(table.log)
             shared = [
                 SharedPath("corpus", opened.path / MANIFEST),
                 SharedPath("folder of the sweep", folder, is_folder=True),
             ]
             require_shared(shared, workers.hosts())
-        except BadInput:
+        except (BadInput, Failed):
             if not records.load():
                 shutil.rmtree(folder)  # nothing is begun there
             raise

@@ -109,6 +109,11 @@ class Cluster:
             text=True,
         )  # fmt: skip
 
+    def start_submit(self, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+        """Start `s2s submit` for this cluster; its output is one stream."""
+        given = ("--address", self.dashboard, "--python", sys.executable)
+        return start("submit", *given, *arguments, env={**self.env, **environment})
+
     def processes(self, name: str) -> list[int]:
         """The processes of this cluster that have a name in their command line."""
         found = []
@@ -192,7 +197,9 @@ def start_head(
     )
     for _ in range(120):
         try:
-            httpx.get(f"{cluster.dashboard}/api/version", timeout=2).raise_for_status()
+            answer = httpx.get(f"{cluster.dashboard}/api/version", timeout=2)
+            if answer.status_code != 401:  # which asks for a token
+                answer.raise_for_status()
             return cluster, head
         except httpx.HTTPError:
             if process.poll() is not None:

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -166,6 +167,59 @@ def test_reasons_of_rays_are_known_by_their_numbers() -> None:
 
     names = {NodeDeathInfo.Reason.Name(number) for number in hosts._REMOVED}
     assert names == {"EXPECTED_TERMINATION", "AUTOSCALER_DRAIN_IDLE"}
+
+
+def test_the_control_service_keeps_the_versions_where_they_are_looked_for() -> None:
+    from ray._common.usage import usage_constants
+    from ray._private import grpc_utils, ray_constants
+    from ray.core.generated import gcs_service_pb2 as messages
+    from ray.core.generated import gcs_service_pb2_grpc as services
+
+    why = moved("ray.core.generated.gcs_service_pb2", "cluster_versions")
+    assert usage_constants.CLUSTER_METADATA_KEY == b"CLUSTER_METADATA", why
+    assert ray_constants.KV_NAMESPACE_CLUSTER == b"cluster", why
+    with grpc_utils.init_grpc_channel("127.0.0.1:1", [("grpc.enable_http_proxy", 0)]) as channel:
+        assert services.NodeInfoGcsServiceStub(channel).CheckAlive, why
+        assert services.InternalKVGcsServiceStub(channel).InternalKVGet, why
+    assert "ray_version" in messages.CheckAliveReply.DESCRIPTOR.fields_by_name, why
+    assert {"key", "namespace"} <= set(messages.InternalKVGetRequest.DESCRIPTOR.fields_by_name), why
+    with pytest.raises(ray_internals.NoRay):
+        ray_internals.cluster_versions("127.0.0.1:1", 0.2)
+
+
+def test_auto_is_the_cluster_of_this_host() -> None:
+    from ray._private import services
+
+    why = moved("ray._private.services.canonicalize_bootstrap_address_or_die",
+                "address_on_this_host")  # fmt: skip
+    parameters = inspect.signature(services.canonicalize_bootstrap_address_or_die).parameters
+    assert next(iter(parameters)) == "addr", why
+
+
+def test_the_job_api_tells_drivers_from_other_processes_by_a_variable() -> None:
+    from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+
+    from s2s.cli import job_paths
+
+    assert RAY_JOB_CONFIG_JSON_ENV_VAR == job_paths._JOB, "mend s2s/cli/job_paths.py"
+    supervisor = source("dashboard", "modules", "job", "job_supervisor.py")
+    assert "RAY_JOB_CONFIG_JSON_ENV_VAR: json.dumps(" in supervisor
+    assert '"RAY_JOB_STOP_WAIT_TIME_S"' in supervisor, "mend _STOP_SECONDS of distributed/submit.py"
+
+
+def test_the_files_are_those_that_ray_packs(tmp_path: Path) -> None:
+    from ray._private.runtime_env import packaging
+
+    for name in ("a.py", "b.log", "c.bin", "d/e.py", ".venv/f.py"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text(name)
+    (tmp_path / "in" / ".rayignore").write_text("*.log")
+    excluded = [".venv", "*.bin"]
+    packaging.create_package(str(tmp_path / "in"), tmp_path / "out.zip", True, excludes=excluded)
+    with zipfile.ZipFile(tmp_path / "out.zip") as opened:
+        packed = {entry.filename: entry.file_size for entry in opened.infolist()}
+    found = ray_internals.uploaded_files(tmp_path / "in", ["*.bin"])
+    assert found == packed, moved("ray._private.runtime_env.packaging", "uploaded_files")
 
 
 def test_the_head_node_has_its_resource() -> None:

@@ -1,5 +1,7 @@
 """Runs that are extended, refused or unfinished, and the modes of the files that they leave."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -83,6 +85,35 @@ def test_a_run_in_use_is_left_alone(tmp_path: Path) -> None:
         assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
     with claimed_folder(tmp_path / "out", "marker", first, restart=True) as folder:
         assert not (folder / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_named_once(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with claimed_folder(tmp_path / "out", "marker", {}, restart=False) as folder:
+        assert (folder / "run.json").is_file()
+    said = capsys.readouterr().err
+    assert said.count("has no locks") == 1
+    assert os.strerror(number) in said
+
+
+def test_a_lock_that_fails_otherwise_is_no_run_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(BadInput, match=r"out\.run cannot be locked: Input/output error"),
+        claimed_folder(tmp_path / "out", "marker", {}, restart=False),
+    ):
+        pass
 
 
 def test_early_stopping_is_told(corpus: s2s.Corpus, tmp_path: Path, capsys: Captured) -> None:

@@ -1,0 +1,441 @@
+"""Commands as jobs of a Ray cluster: submitted to its job API, followed, and ended with their code.
+
+Ray's own `ray job submit` ends with 0 for a job that was stopped, and with 1 for any that failed.
+"""
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import re
+import shlex
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import ray
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from s2s import extras
+from s2s.distributed import ray_internals
+from s2s.distributed.token import missing_token, token_advice, token_is_sent
+from s2s.errors import BadInput, Failed, Stopped
+
+# Files by which directories are known that are data, and never uploaded: a corpus, a model, a run,
+# a sweep.
+_DATA = frozenset({"corpus.json", "model.safetensors", "run.json", "sweep.json"})
+_MOST_UPLOADED = 100 << 20  # bytes that the job API takes
+
+# Ray kills a job three seconds after it has asked it to stop. A run saves in less than 300.
+_STOP_SECONDS = {"RAY_JOB_STOP_WAIT_TIME_S": "330"}
+
+# Of the modules that log each step of a submission; the first two set their own level.
+_LOGGERS = (
+    "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk",
+    "ray._private.runtime_env.packaging", "ray._private.runtime_env.working_dir",
+)  # fmt: skip
+
+_ANSWER_SECONDS = 10.0
+_LOST_SECONDS = 60.0  # without an answer, until the dashboard counts as lost
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A verb to carry out as a job, and what the job is given."""
+
+    verb: str
+    arguments: tuple[str, ...]
+    python: str = "python"  # of the cluster's nodes
+    name: str | None = None  # the id to use, instead of one from the command
+    working_dir: Path | None = None  # to upload; the job runs in it
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def entrypoint(self) -> str:
+        """The command of the job, for a shell."""
+        return shlex.join([self.python, "-m", f"jobs.{self.verb}", *self.arguments])
+
+    @property
+    def identifier(self) -> str:
+        """The id of the job, which the same command has again; a further job has `-2` after it."""
+        return self.name or f"s2s-{self.verb}-{_digest(self.entrypoint)}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the job API describes it."""
+
+    identifier: str
+    status: str  # PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED
+    entrypoint: str
+    driver_code: int | None  # exit code of the command, where it has ended by itself
+    message: str
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the status is final."""
+        return bool(JobStatus(self.status).is_terminal())
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of `s2s` for the job; None while it runs."""
+        if self.status == "SUCCEEDED":
+            return 0
+        if self.status == "STOPPED":
+            return Stopped.exit_code
+        if self.status == "FAILED":
+            told = (BadInput.exit_code, Stopped.exit_code)
+            return self.driver_code if self.driver_code in told else Failed.exit_code
+        return None
+
+
+class JobServer:
+    """The job API of a cluster.
+
+    Args:
+        address: URL of the cluster's dashboard.
+
+    Raises:
+        BadInput: this is no such URL, or the cluster refuses the token.
+        Failed: nothing answers there, or no Ray.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address.rstrip("/")
+        _require_dashboard(self.address)
+        for name in _LOGGERS:  # they are in the way of the job's log
+            logging.getLogger(name).setLevel(logging.ERROR)
+        with _translated(self.address), _without_addresses():
+            self._client = JobSubmissionClient(self.address)
+
+    def jobs(self, name: str) -> list[Job]:
+        """Return the jobs with an id, or with a number after it, the oldest first."""
+        pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
+        with _translated(self.address):
+            listed = self._client.list_jobs()
+        jobs = [_job(each) for each in listed if pattern.fullmatch(each.submission_id or "")]
+        return sorted(jobs, key=lambda job: _number(job.identifier, name))
+
+    def submit(
+        self, name: str, entrypoint: str, runtime_env: Mapping[str, object]
+    ) -> tuple[Job, bool]:
+        """Submit a job, unless one with this id runs already.
+
+        Returns:
+            The job, and whether it is a new one.
+
+        Raises:
+            BadInput: a job with this id runs another command.
+            Failed: the cluster does not take the job.
+        """
+        earlier = self.jobs(name)
+        if running := [each for each in earlier if not each.has_ended]:
+            return _require_same(running[-1], entrypoint), False
+        number = _number(earlier[-1].identifier, name) + 1 if earlier else 1
+        identifier = name if number == 1 else f"{name}-{number}"
+        try:
+            with _translated(self.address):
+                self._client.submit_job(
+                    entrypoint=entrypoint,
+                    submission_id=identifier,
+                    runtime_env=dict(runtime_env),
+                    metadata={"job_name": name},
+                )
+        except Failed:
+            # Somebody else may have submitted it meanwhile.
+            if (others := self.jobs(name)) and others[-1].identifier == identifier:
+                return _require_same(others[-1], entrypoint), False
+            raise
+        return self.job(identifier), True
+
+    def job(self, identifier: str) -> Job:
+        """Return what has become of a job."""
+        with _translated(self.address):
+            return _job(self._client.get_job_info(identifier))
+
+    def log(self, identifier: str) -> str:
+        """Return the log of a job so far."""
+        with _translated(self.address):
+            return str(self._client.get_job_logs(identifier))
+
+    def follow(self, identifier: str, write: Callable[[str], None]) -> Job:
+        """Pass the log of a job on as it grows, and return the job once it has ended.
+
+        A lost connection is made again, for a minute.
+
+        Raises:
+            Failed: the dashboard no longer answers.
+        """
+        log = _Log(write)
+        answered = time.monotonic()
+        while True:
+            try:
+                asyncio.run(self._read(identifier, log))
+            except BrokenPipeError:  # nobody reads what is written
+                raise
+            except (RuntimeError, OSError, aiohttp.ClientError):
+                pass  # whether the dashboard answers is seen below
+            try:
+                job = self.job(identifier)
+                answered = time.monotonic()
+            except Failed:
+                if time.monotonic() - answered > _LOST_SECONDS:
+                    raise
+            else:
+                if job.has_ended:
+                    return job
+            time.sleep(0.5)
+
+    async def _read(self, identifier: str, log: "_Log") -> None:
+        """Read the log of a job from its beginning to its end, or until the connection is lost."""
+        log.begin()
+        async for text in self._client.tail_job_logs(identifier):
+            log.add(text)
+
+
+class _Log:
+    """A log that is written once, however often it is read from its beginning."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._read = self._written = 0  # characters
+
+    def begin(self) -> None:
+        """Begin to read at the beginning."""
+        self._read = 0
+
+    def add(self, text: str) -> None:
+        """Write what has not been written of the next part."""
+        skipped = min(max(self._written - self._read, 0), len(text))
+        self._read += len(text)
+        if text := text[skipped:]:
+            self._write(text)
+            self._written = self._read
+
+
+def check_cluster(server: JobServer, submission: Submission) -> None:
+    """Check that the Python of the cluster can carry out a submission, by a job of two seconds.
+
+    A cluster is asked once: the job stays in its list.
+
+    Raises:
+        BadInput: it cannot; the message says what is missing.
+        Failed: the check could not be made.
+    """
+    modules = ["ray", *extras.REQUIRED, *extras.MODULES_OF_VERBS.get(submission.verb, ())]
+    entrypoint = shlex.join([submission.python, "-c", _PROBE, *modules])
+    name = f"s2s-check-{_digest(entrypoint)}"
+    done = [job for job in server.jobs(name) if job.status == "SUCCEEDED"]
+    facts = _facts(server.log(done[-1].identifier)) if done else None
+    if facts is None:
+        job, _ = server.submit(name, entrypoint, {})
+        job = server.follow(job.identifier, lambda text: None)
+        said = server.log(job.identifier).strip()
+        if (facts := _facts(said)) is None:
+            reason = (said or job.message or job.status).splitlines()[-1]
+            raise Failed(
+                f"the check of the cluster at {server.address} failed: {reason} (--python names "
+                "the Python of its nodes, and --no-check leaves the check out)"
+            )
+    _require_facts(facts, submission, server.address)
+
+
+_PROBE = """
+import json, platform, sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+try:
+    ray = version("ray")
+except PackageNotFoundError:
+    ray = ""
+print(json.dumps({
+    "python": platform.python_version(),
+    "ray": ray,
+    "missing": [name for name in sys.argv[1:] if find_spec(name) is None],
+    "s2s": all(find_spec(name) for name in ("s2s", "jobs")),
+}))
+"""
+
+
+def _facts(log: str) -> dict[str, Any] | None:
+    """Return what the job found on the node, or None if its log does not say."""
+    for line in reversed(log.splitlines()):
+        if line.startswith("{"):
+            facts: dict[str, Any] = json.loads(line)
+            return facts
+    return None
+
+
+def _require_facts(facts: Mapping[str, Any], submission: Submission, address: str) -> None:
+    """Check what the job found on the node.
+
+    Raises:
+        BadInput: as `check_cluster`.
+    """
+    where = f"the cluster at {address}"
+    if tuple(map(int, facts["python"].split(".")[:2])) < (3, 11):
+        raise BadInput(f"{where} has Python {facts['python']}: 3.11 or newer is needed")
+    if facts["missing"]:
+        raise BadInput(
+            f"{where} lacks Python modules: {', '.join(facts['missing'])}; install "
+            f"'{extras.DISTRIBUTION}[all]' in its image, or name its Python with --python"
+        )
+    if facts["ray"].split(".")[:2] != ray_internals.RAY.split(".")[:2]:
+        raise BadInput(f"{where} has Ray {facts['ray']}: {ray_internals.RAY} is needed")
+    if not facts["s2s"] and not _is_source(submission.working_dir):
+        raise BadInput(
+            f"{where} has no s2s: install it in its image, or upload its source with --working-dir"
+        )
+
+
+def _is_source(folder: Path | None) -> bool:
+    """Return whether a folder has the packages that a job needs."""
+    return folder is not None and (folder / "s2s").is_dir() and (folder / "jobs").is_dir()
+
+
+def runtime_environment(submission: Submission) -> dict[str, object]:
+    """Return the runtime environment of a submission.
+
+    Directories of s2s with data are left out of the working directory, as is what .gitignore and
+    .rayignore name.
+
+    Raises:
+        BadInput: the working directory is none, or larger than what the job API takes.
+    """
+    environment: dict[str, object] = {"env_vars": {**_STOP_SECONDS, **submission.environment}}
+    folder = submission.working_dir
+    if folder is None:
+        return environment
+    if not folder.is_dir():
+        raise BadInput(f"--working-dir {folder}: no such directory")
+    excluded = data_directories(folder)
+    files = ray_internals.uploaded_files(folder, excluded)
+    if (size := sum(files.values())) >= _MOST_UPLOADED:
+        raise BadInput(
+            f"--working-dir {folder}: {_mebibytes(size)} to upload, and at most "
+            f"{_mebibytes(_MOST_UPLOADED)} can be; largest: {_largest(files)}; name what the job "
+            f"does not need in {folder / '.rayignore'}"
+        )
+    return {**environment, "working_dir": str(folder.absolute()), "excludes": excluded}
+
+
+def data_directories(folder: Path) -> list[str]:
+    """Return the directories of s2s with data in a folder, as patterns of .gitignore."""
+    found = []
+    for path, folders, files in os.walk(folder):
+        if _DATA & set(files) and Path(path) != folder:
+            found.append(f"/{Path(path).relative_to(folder)}")
+            folders.clear()
+        folders[:] = [each for each in folders if each not in (".git", ".venv")]
+    return found
+
+
+def _largest(files: Mapping[str, int], count: int = 3) -> str:
+    """Return the largest entries at the top of a folder, with their sizes."""
+    sizes: Counter[str] = Counter()
+    for name, size in files.items():
+        top, slash, _ = name.partition("/")
+        sizes[f"{top}{slash}"] += size
+    return ", ".join(f"{name} ({_mebibytes(size)})" for name, size in sizes.most_common(count))
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / (1 << 20):,.0f} MiB"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def _number(identifier: str, name: str) -> int:
+    """Return the number of a job among those with the same id: 1 for the first."""
+    return int(identifier.removeprefix(name).removeprefix("-") or 1)
+
+
+def _job(details: Any) -> Job:
+    return Job(
+        details.submission_id,
+        details.status.value,
+        details.entrypoint,
+        details.driver_exit_code,
+        details.message or "",
+    )
+
+
+def _require_same(job: Job, entrypoint: str) -> Job:
+    """Return a job that runs already, which must have the same command.
+
+    Raises:
+        BadInput: it has another one.
+    """
+    if job.entrypoint != entrypoint:
+        raise BadInput(f"--id: the job {job.identifier} runs another command: {job.entrypoint}")
+    return job
+
+
+def _require_dashboard(address: str) -> None:
+    """Check that a dashboard of Ray answers at a URL, as Ray waits for one without end.
+
+    Raises:
+        BadInput: it is no URL of a dashboard.
+        Failed: nothing answers there, or no Ray.
+    """
+    if not re.fullmatch(r"https?://[^/\s]+(/.*)?", address):
+        raise BadInput(
+            f"--address {address}: the URL of the cluster's dashboard is needed, such as "
+            "http://127.0.0.1:8265"
+        )
+    url = f"{address}/api/version"
+    try:
+        with urllib.request.urlopen(url, timeout=_ANSWER_SECONDS) as answer:  # noqa: S310 # checked
+            json.load(answer)["ray_version"]
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):  # it asks for a token
+            return
+        raise Failed(f"what answers at {address} is no dashboard of Ray: {error}") from None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise Failed(
+            f"nothing answers at {address} ({reason}): make the dashboard of the cluster "
+            "reachable, and name it with --address"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise Failed(f"what answers at {address} is no dashboard of Ray") from None
+
+
+@contextmanager
+def _translated(address: str) -> Iterator[None]:
+    """Turn the errors of Ray's client into those of `s2s.errors`.
+
+    Raises:
+        BadInput: the cluster refuses the token, or there is none.
+        Failed: the request failed.
+    """
+    try:
+        yield
+    except ray.exceptions.AuthenticationError as error:
+        if token_is_sent() and "cannot be opened" in str(error):
+            raise BadInput(missing_token()) from None
+        raise BadInput(f"the cluster at {address} {token_advice()}") from None
+    except (RuntimeError, OSError) as error:  # those of requests are OSErrors
+        text = " ".join(str(error).split())
+        raise Failed(f"the dashboard at {address}: {text[-500:]}") from None
+
+
+@contextmanager
+def _without_addresses() -> Iterator[None]:
+    """Keep Ray's client from using another address than the one that it is given."""
+    names = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
