@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,6 +108,14 @@ class Host:
     def kill(self) -> None:
         """End everything on this host at once, as a power cut does."""
         os.kill(self.pid, 9)  # the kernel ends the rest of the namespace
+
+    def crash(self) -> None:
+        """End every process on this host at once; the host itself stays."""
+        space = Path(f"/proc/{self.pid}/ns/pid").readlink()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended meanwhile
+                if int(process.name) != self.pid and (process / "ns/pid").readlink() == space:
+                    os.kill(int(process.name), 9)
 
 
 @dataclass
@@ -223,6 +231,11 @@ class HostCluster:
         given = {**self.environment, "RAY_ADDRESS": self.address, **environment}
         return self.head.start(*arguments, **given)
 
+    def start_head(self) -> None:
+        """Start the head node."""
+        self.head.daemon("ray.log", *_ray_start(self.head, 0), "--head", "--port=6379",
+                         f"--dashboard-host={self.head.address}", **self.environment)  # fmt: skip
+
     def add(self, host: Host, cpus: int = 1) -> None:
         """Start a worker node on a host, and return when the cluster has it."""
         before = self.alive()
@@ -259,8 +272,7 @@ def ray_on(hosts: Hosts, cpus: int = 1, **environment: str) -> Iterator[HostClus
     head = hosts[0]
     given = {"RAY_AUTH_MODE": "disabled", **environment}
     cluster = HostCluster(hosts, given, f"{head.address}:6379", f"http://{head.address}:8265")
-    head.daemon("ray.log", *_ray_start(head, 0), "--head", "--port=6379",
-                f"--dashboard-host={head.address}", **given)  # fmt: skip
+    cluster.start_head()
     cluster.wait_for(1)
     for host in hosts[1:]:
         cluster.add(host, cpus)
