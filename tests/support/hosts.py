@@ -232,9 +232,18 @@ class HostCluster:
         return self.head.start(*arguments, **given)
 
     def start_head(self) -> None:
-        """Start the head node."""
-        self.head.daemon("ray.log", *_ray_start(self.head, 0), "--head", "--port=6379",
-                         f"--dashboard-host={self.head.address}", **self.environment)  # fmt: skip
+        """Start the head node; again if that took longer than Ray's 30 s on a busy machine."""
+        for _ in range(3):
+            process = self.head.daemon(
+                "ray.log", *_ray_start(self.head, 0), "--head", "--port=6379",
+                f"--dashboard-host={self.head.address}", **self.environment,
+            )  # fmt: skip
+            while process.poll() is None:
+                if "Ray runtime started" in self.head.log("ray.log"):
+                    return
+                time.sleep(0.5)
+            self.head.crash()  # what it has left
+        raise AssertionError(self.head.log("ray.log"))
 
     def add(self, host: Host, cpus: int = 1) -> None:
         """Start a worker node on a host, and return when the cluster has it."""

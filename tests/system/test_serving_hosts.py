@@ -270,3 +270,30 @@ def told(answers: list[Answered], at: float) -> str:
     statuses = dict(Counter(each.status for each in answers))
     slowest = max(each.seconds for each in answers if each.ended > at)
     return f"{statuses}, the slowest afterwards in {slowest:.1f} s"
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+def test_a_head_that_is_started_again_finds_its_replicas_in_redis(
+    tmp_path: Path, model_dir: Path
+) -> None:
+    redis = {"RAY_REDIS_ADDRESS": "10.77.0.3:6379", "RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
+    with served(tmp_path, model_dir, **redis) as serving:
+        head, worker, _ = serving.cluster.hosts
+        before = serving.replicas_seen(worker)
+        with serving.load(worker) as answers:
+            head.crash()
+            gone = time.time()
+            time.sleep(75)  # longer than other hosts wait for a head by default
+            started = time.time()
+            serving.cluster.start_head()
+            wait_for(lambda: serving.answers(head))
+            back = time.time()
+            time.sleep(20)
+        print(f"{told(answers, gone)}; the head answers {back - started:.0f} s after its start")
+        assert Counter((each.status, each.said) for each in answers).keys() == {(200, SAID)}
+        for moment in (gone, started, back + 10):
+            assert any(each.begun < moment < each.ended + 5 for each in answers)
+        for host in (head, worker):
+            wait_for(lambda host=host: is_complete(serving.replicas_seen(host)))
+            assert serving.replicas_seen(host).keys() == before.keys()
+        serving.cluster.wait_for(3)
