@@ -215,6 +215,7 @@ class HostCluster:
     environment: Mapping[str, str]  # of every Ray process and command
     address: str
     dashboard: str
+    head_options: Sequence[str] = ()  # of `ray start --head`
 
     @property
     def head(self) -> Host:
@@ -236,7 +237,7 @@ class HostCluster:
         for _ in range(3):
             process = self.head.daemon(
                 "ray.log", *_ray_start(self.head, 0), "--head", "--port=6379",
-                f"--dashboard-host={self.head.address}", **self.environment,
+                f"--dashboard-host={self.head.address}", *self.head_options, **self.environment,
             )  # fmt: skip
             while process.poll() is None:
                 if "Ray runtime started" in self.head.log("ray.log"):
@@ -270,17 +271,22 @@ class HostCluster:
 
 
 @contextmanager
-def ray_on(hosts: Hosts, cpus: int = 1, **environment: str) -> Iterator[HostCluster]:
+def ray_on(
+    hosts: Hosts, cpus: int = 1, head_options: Sequence[str] = (), **environment: str
+) -> Iterator[HostCluster]:
     """Start Ray on all hosts, the first being the head without CPUs.
 
     Args:
         cpus: of each other host.
+        head_options: further options of `ray start --head`.
         environment: of every process of the cluster, and of commands; with RAY_AUTH_MODE=token, for
             instance, all hosts have the same token.
     """
     head = hosts[0]
     given = {"RAY_AUTH_MODE": "disabled", **environment}
-    cluster = HostCluster(hosts, given, f"{head.address}:6379", f"http://{head.address}:8265")
+    cluster = HostCluster(
+        hosts, given, f"{head.address}:6379", f"http://{head.address}:8265", head_options
+    )
     cluster.start_head()
     cluster.wait_for(1)
     for host in hosts[1:]:

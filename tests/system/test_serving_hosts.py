@@ -138,11 +138,13 @@ def served(folder: Path, model: Path, **environment: str) -> Iterator[Serving]:
     (shared / "serve.yaml").write_text(yaml.safe_dump(config), "utf-8")
     given = {**exported(), "RAY_AUTH_TOKEN": TOKEN, **environment}
     with hosts(3, folder / "hosts", [shared]) as three:
+        options = []
         if address := given.get("RAY_REDIS_ADDRESS"):
             host, _, port = address.partition(":")
             three[2].daemon("redis.log", "redis-server", "--bind", host, "--port", port,
-                            "--save", "", "--protected-mode", "no")  # fmt: skip
-        with ray_on(three, **given) as cluster:
+                            "--requirepass", TOKEN, "--save", "")  # fmt: skip
+            options = [f"--redis-password={TOKEN}"]
+        with ray_on(three, head_options=options, **given) as cluster:
             serving = Serving(cluster, shared, made.out.strip())
             deploy = (BIN / "serve", "deploy", shared / "serve.yaml", "--address")
             # On a busy machine Ray's dashboard gives up waiting for Serve's controller.
