@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
 from tests.support.cluster import BIN, REPOSITORY, Done
 
@@ -125,7 +126,13 @@ class Hosts(Sequence[Host]):
     _hosts: list[Host]
     _switch: int  # the process that holds its namespace
 
-    def __getitem__(self, index: int) -> Host:  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> Host: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Hosts": ...
+    def __getitem__(self, index: int | slice) -> "Host | Hosts":
+        if isinstance(index, slice):
+            return Hosts(self._hosts[index], self._switch)
         return self._hosts[index]
 
     def __len__(self) -> int:
@@ -233,25 +240,26 @@ class HostCluster:
         return self.head.start(*arguments, **given)
 
     def start_head(self) -> None:
-        """Start the head node; again if that took longer than Ray's 30 s on a busy machine."""
-        for _ in range(3):
-            process = self.head.daemon(
-                "ray.log", *_ray_start(self.head, 0), "--head", "--port=6379",
-                f"--dashboard-host={self.head.address}", *self.head_options, **self.environment,
-            )  # fmt: skip
-            while process.poll() is None:
-                if "Ray runtime started" in self.head.log("ray.log"):
-                    return
-                time.sleep(0.5)
-            self.head.crash()  # what it has left
-        raise AssertionError(self.head.log("ray.log"))
+        """Start the head node."""
+        self._start(self.head, 0, "--head", "--port=6379",
+                    f"--dashboard-host={self.head.address}", *self.head_options)  # fmt: skip
 
     def add(self, host: Host, cpus: int = 1) -> None:
         """Start a worker node on a host, and return when the cluster has it."""
         before = self.alive()
-        host.daemon("ray.log", *_ray_start(host, cpus), f"--address={self.address}",
-                    **self.environment)  # fmt: skip
+        self._start(host, cpus, f"--address={self.address}")
         self.wait_for(before + 1)
+
+    def _start(self, host: Host, cpus: int, *options: str) -> None:
+        """Start Ray on a host; again if that took longer than Ray's 30 s, on a busy machine."""
+        for _ in range(4):
+            process = host.daemon("ray.log", *_ray_start(host, cpus), *options, **self.environment)
+            while process.poll() is None:
+                if "Ray runtime started" in host.log("ray.log"):
+                    return
+                time.sleep(0.5)
+            host.crash()  # what it has left
+        raise AssertionError(host.log("ray.log"))
 
     def alive(self) -> int:
         """Return how many nodes the cluster counts as alive."""

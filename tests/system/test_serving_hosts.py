@@ -121,7 +121,7 @@ class Serving:
 def served(folder: Path, model: Path, **environment: str) -> Iterator[Serving]:
     """Start Ray on three hosts as cluster/README.md says, and deploy cluster/serve.yaml.
 
-    One of the two workers also runs the Redis that RAY_REDIS_ADDRESS names.
+    A fourth runs Redis, if RAY_REDIS_ADDRESS names it.
     """
     shared = folder / "shared"
     shared.mkdir()
@@ -137,12 +137,12 @@ def served(folder: Path, model: Path, **environment: str) -> Iterator[Serving]:
     deployment["num_replicas"] = 2
     (shared / "serve.yaml").write_text(yaml.safe_dump(config), "utf-8")
     given = {**exported(), "RAY_AUTH_TOKEN": TOKEN, **environment}
-    with hosts(3, folder / "hosts", [shared]) as three:
-        options = []
+    with hosts(4, folder / "hosts", [shared]) as four:
+        three, options = four[:3], []
         if address := given.get("RAY_REDIS_ADDRESS"):
             host, _, port = address.partition(":")
-            three[2].daemon("redis.log", "redis-server", "--bind", host, "--port", port,
-                            "--requirepass", TOKEN, "--save", "")  # fmt: skip
+            four[3].daemon("redis.log", "redis-server", "--bind", host, "--port", port,
+                           "--requirepass", TOKEN, "--save", "")  # fmt: skip
             options = [f"--redis-password={TOKEN}"]
         with ray_on(three, head_options=options, **given) as cluster:
             serving = Serving(cluster, shared, made.out.strip())
@@ -278,7 +278,7 @@ def told(answers: list[Answered], at: float) -> str:
 def test_a_head_that_is_started_again_finds_its_replicas_in_redis(
     tmp_path: Path, model_dir: Path
 ) -> None:
-    redis = {"RAY_REDIS_ADDRESS": "10.77.0.3:6379", "RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
+    redis = {"RAY_REDIS_ADDRESS": "10.77.0.4:6379", "RAY_gcs_rpc_server_reconnect_timeout_s": "600"}
     with served(tmp_path, model_dir, **redis) as serving:
         head, worker, _ = serving.cluster.hosts
         before = serving.replicas_seen(worker)
