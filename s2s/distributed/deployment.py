@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
+import ray
 from fastapi import FastAPI
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from ray import serve
@@ -12,7 +13,6 @@ from ray.serve import Application
 
 from s2s.distributed import ray_internals
 from s2s.distributed.metrics import ServeMetrics, exported_metrics
-from s2s.distributed.ports import ray_is_on_loopback
 from s2s.serving.instance import Instance
 from s2s.serving.metrics import Publisher
 from s2s.serving.settings import ServiceSettings
@@ -61,8 +61,7 @@ class Replica:
     """A process with models behind the HTTP interface of `s2s.serving`."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        if ray_is_on_loopback():
-            ray_internals.bind_replica_to_loopback()
+        ray_internals.bind_replica(ray.util.get_node_ip_address())
         ray_internals.send_responses_whole()
         self._instance = Instance(ServiceSettings.model_validate(settings), _exit)
         self._models = self._instance.models

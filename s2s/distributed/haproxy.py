@@ -11,12 +11,12 @@ import os
 import re
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from s2s.distributed.ports import HAPROXY_HOST, ray_is_on_loopback
+from s2s.distributed.ports import HAPROXY_HOST
 
 _MOST_ACTIVE = 128  # requests that a replica has at a time
 _MOST_DETAILED = 64  # requests to /v1 that it has beside them
@@ -25,14 +25,18 @@ _MOST_HEADER_BYTES = 16_384
 _MOST_HEADERS = 100
 _FEW_SECONDS = 5  # for what takes milliseconds
 
-# Of HAProxy's metrics and statistics.
-_PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT")
+# In which a host that has lost its power or its cable is known by its silence. The system repeats
+# the first packet of a connection after one second.
+_CONNECT_SECONDS = 2
+_SILENT_SECONDS = 4
 
 _AMENDED = "# amended by s2s-haproxy"
 
-# Serve's names for its public frontend, and for the backend that answers without an application.
+# Serve's names for its public frontend, for the backend that answers without an application, and
+# for HAProxy's metrics and statistics.
 _PUBLIC = ["frontend", "http_frontend"]
 _NO_APPLICATION = ["backend", "default_backend"]
+_FOR_THIS_HOST = (["frontend", "prometheus"], ["listen", "stats"])
 
 _ADDRESSES = "s2s_addresses"  # the table of clients' addresses
 _FROM_THIS_HOST = "{ src 127.0.0.0/8 ::1 }"
@@ -144,25 +148,17 @@ def main() -> None:
     _, open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     if open_files != resource.RLIM_INFINITY:
         bounds = bounds.fitting(open_files)
-    loopback = [os.environ[name] for name in _PORTS if name in os.environ]
     arguments = sys.argv[1:]
     for option, name in pairwise(arguments):
         if option == "-f":
             file = Path(name)
-            text = amend(
-                file.read_text("utf-8"),
-                bounds,
-                os.environ.get(HAPROXY_HOST),
-                loopback if ray_is_on_loopback() else [],
-            )
+            text = amend(file.read_text("utf-8"), bounds, os.environ.get(HAPROXY_HOST))
             file.write_text(text, "utf-8")
     binary = get_haproxy_binary()
     os.execv(binary, [binary, *arguments])  # noqa: S606
 
 
-def amend(
-    configuration: str, bounds: Bounds, host: str | None = None, loopback: Sequence[str] = ()
-) -> str:
+def amend(configuration: str, bounds: Bounds, host: str | None = None) -> str:
     """Return Serve's configuration so that no client holds the service, and no request is lost.
 
     A request is passed on once all of it has arrived. One whose body came after its headers could
@@ -172,7 +168,6 @@ def amend(
 
     Args:
         host: address to listen on instead of Serve's.
-        loopback: ports to open on loopback alone.
     """
     if configuration.startswith(_AMENDED):
         return configuration
@@ -188,14 +183,13 @@ def amend(
             lines += _public(section, bounds, host)
         elif name == _NO_APPLICATION:
             lines += [section[0], _indented(_without_application(has_application))]
+        elif name in _FOR_THIS_HOST:
+            lines += [re.sub(r"bind \*?:", "bind 127.0.0.1:", line) for line in section]
         elif name[:1] == ["backend"] and any(map(_is_replica, section)):
             lines += _replicas(section)
         else:
             lines += section
-    text = "\n".join(lines) + "\n"
-    for port in loopback:
-        text = re.sub(rf"(?m)bind \*?:{port}$", f"bind 127.0.0.1:{port}", text)
-    return text
+    return "\n".join(lines) + "\n"
 
 
 def _sections(configuration: str) -> list[list[str]]:
@@ -229,7 +223,15 @@ def _defaults(section: list[str], bounds: Bounds) -> list[str]:
     timed = ("connect", "client", "server", "http-request", "queue")
     replaced = [f"timeout {name}" for name in timed]
     own = [
-        f"timeout connect {_FEW_SECONDS}s",
+        f"timeout connect {_CONNECT_SECONDS}s",
+        # Without it, a check of a host that is gone would wait for longer than a connection may.
+        f"timeout check {_FEW_SECONDS}s",
+        # A host that is gone answers nothing, and a replica that is busy answers through its
+        # kernel. What waits for an answer of the former goes to another replica.
+        "option srvtcpka",
+        "srvtcpka-idle 1s",
+        "srvtcpka-intvl 1s",
+        f"srvtcpka-cnt {_SILENT_SECONDS - 1}",
         f"timeout http-request {bounds.request_s}s",
         f"timeout client {bounds.client_s}s",
         f"timeout server {bounds.server_s}s",
@@ -342,7 +344,8 @@ def _replicas(section: list[str]) -> list[str]:
 
 def _server(line: str, most: int | None) -> str:
     """Return the line of a server that has so many requests at a time, if it is a replica."""
-    return f"{line} maxconn {most}" if most and _is_replica(line) else line
+    timed = f"{line} tcp-ut {_SILENT_SECONDS}s"  # what was sent, and not received
+    return f"{timed} maxconn {most}" if most and _is_replica(line) else timed
 
 
 def _is_server(line: str) -> bool:

@@ -12,6 +12,7 @@ Private modules are imported where they are used: a replica need not load Ray Tr
 import json
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -359,18 +360,55 @@ def _coordinate(call: Callable[[Any], Any]) -> None:
 # ---- a replica of Ray Serve ----
 
 
-def bind_replica_to_loopback() -> None:
-    """Have a replica open its port for other deployments on loopback alone.
+def bind_replica(address: str) -> None:
+    """Have a replica listen on one address and on loopback.
 
-    Called in the replica, before Serve opens the port: on every interface, whatever is configured.
-    What comes through it is unpickled.
+    Called in the replica, before Serve opens its ports. Serve opens that for HTTP where
+    `http_options.host` has HAProxy listen, which may be out of reach for HAProxy on other hosts;
+    and that for other deployments on every interface, although it unpickles what comes.
+
+    Args:
+        address: of the node in the cluster. HAProxy of the same node uses loopback.
     """
     from ray.serve._private import replica
 
     add_port = replica.add_port_to_grpc_server
-    replica.add_port_to_grpc_server = lambda server, address: add_port(
-        server, address.replace("[::]", "127.0.0.1")
+    place = f"[{address}]" if ":" in address else address
+    replica.add_port_to_grpc_server = lambda server, given: add_port(
+        server, given.replace("[::]", place)
     )
+    start = replica.start_asgi_http_server
+    loopback = "::1" if ":" in address else "127.0.0.1"
+
+    async def start_asgi_http_server(app: Any, http_options: Any, **options: Any) -> Any:
+        added = [] if address == loopback else [_bound(loopback, http_options.port)]
+        try:
+            on_node = http_options.model_copy(update={"host": address})
+            task, server = await start(app, on_node, **options)
+        except RuntimeError:
+            for each in added:
+                each.close()
+            raise
+        startup = server.startup  # called by the task, which has not begun yet
+        server.startup = lambda sockets: startup(sockets=[*sockets, *added])
+        return task, server
+
+    replica.start_asgi_http_server = start_asgi_http_server
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """Return a socket on an address.
+
+    Raises:
+        RuntimeError: the port is taken. Serve tries another port after this error of its own.
+    """
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        made.bind((address, port))
+    except OSError as error:
+        made.close()
+        raise RuntimeError(f"Failed to bind to address '{address}:{port}'.") from error
+    return made
 
 
 def send_responses_whole() -> None:

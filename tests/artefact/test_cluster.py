@@ -15,6 +15,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -39,6 +40,7 @@ from s2s.serving.http.routes.metrics import PATH as METRICS
 from s2s.serving.local import KEEP_ALIVE
 from tests.support.hosts import HEALTH_CHECKS
 from tests.support.manifests import CLUSTER, Tree, parse, read
+from tests.support.recipe import exported
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = "kubernetes/base/shared.yaml"
@@ -148,13 +150,30 @@ def test_a_wrong_value_of_a_serve_config_is_caught() -> None:
 
 def test_the_service_says_the_same_application_as_the_file() -> None:
     file, string = serve_configs().values()
-    assert file["http_options"].pop("host") == "127.0.0.1"
-    assert string["http_options"].pop("host") == "0.0.0.0"  # noqa: S104
     for config, replicas, cpus in ((file, 1, 1), (string, 2, 2)):
         [deployment] = config["applications"][0]["deployments"]
         assert deployment["autoscaling_config"].pop("min_replicas") == replicas
         assert deployment["ray_actor_options"].pop("num_cpus") == cpus
     assert file == string
+
+
+def test_serve_has_the_same_variables_on_every_kind_of_cluster() -> None:
+    [service], [launcher] = read(RAYSERVICE), read("launcher.yaml")
+    groups = service["spec"]["rayClusterConfig"]
+    pods = [groups["headGroupSpec"], *groups["workerGroupSpecs"]]
+    for pod in pods:
+        [container] = pod["template"]["spec"]["containers"]
+        variables = {each["name"]: each.get("value") for each in container["env"]}
+        assert variables.pop("S2S_HAPROXY_HOST") == "0.0.0.0"  # noqa: S104
+        on_kubernetes = {k: v for k, v in variables.items() if k.startswith("RAY_SERVE_")}
+        del on_kubernetes["RAY_SERVE_HAPROXY_MAXCONN"]  # for the memory of a pod
+        options = " ".join(launcher["docker"]["run_options"])
+        given = [word.split("=", 1) for word in shlex.split(options) if "=" in word]
+        assert {k: v for k, v in given if k.startswith("RAY_SERVE_")} == on_kubernetes
+        on_hosts = {k: v for k, v in exported().items() if k.startswith("RAY_SERVE_")}
+        assert Path(on_hosts.pop("RAY_SERVE_HAPROXY_BINARY_PATH")).name == "s2s-haproxy"
+        assert Path(on_kubernetes.pop("RAY_SERVE_HAPROXY_BINARY_PATH")).name == "s2s-haproxy"
+        assert on_hosts == on_kubernetes
 
 
 def test_the_application_takes_what_serve_is_told() -> None:

