@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from s2s.config import Config, DecodeConfig
 from s2s.errors import BadInput
+from s2s.locations import Location
 from s2s.presets import PRESETS
 from s2s.settings import Settings, changed, require_known
 from s2s.suggestions import did_you_mean
@@ -38,7 +39,7 @@ def load(
     from s2s.devices import find_device
     from s2s.training.run_checkpoint import model_path
 
-    with model_path(Path(model), None if checkpoint is None else str(checkpoint)) as path:
+    with model_path(model, None if checkpoint is None else str(checkpoint)) as path:
         return Translator.load(path, find_device(device))
 
 
@@ -72,6 +73,7 @@ def prepare(
     """
     from s2s.cli.prepare import Prepare
     from s2s.corpus import Corpus
+    from s2s.mirrors import local_copy
 
     config = configured(preset, settings, ("text", "corpus"))
     names = [source] if isinstance(source, str | Path) else source
@@ -79,7 +81,7 @@ def prepare(
         source=tuple(map(str, names)),
         text=config.text,
         corpus=config.corpus,
-        out=Path(out),
+        out=Location(str(out)),
         languages=languages if isinstance(languages, str | None) else ":".join(languages),
         columns=None if columns is None else (str(columns[0]), str(columns[1])),
         restart=restart,
@@ -87,7 +89,7 @@ def prepare(
         preset=preset,
     )
     verb.carry_out(in_process=True, quiet=quiet)
-    return Corpus.open(Path(out))
+    return Corpus.open(local_copy(out))
 
 
 def train(
@@ -140,13 +142,13 @@ def train(
 
     config = configured(preset, settings, ("model", "train", "decode"))
     verb = Train(
-        corpus=Path(corpus if isinstance(corpus, str | Path) else corpus.path),
-        out=Path(out),
+        corpus=Location(str(corpus if isinstance(corpus, str | Path) else corpus.path)),
+        out=Location(str(out)),
         model=config.model,
         train=config.train,
         decode=config.decode,
         cpus=threads,
-        init_from=None if init_from is None else Path(init_from),
+        init_from=None if init_from is None else Location(str(init_from)),
         track=(track,) if isinstance(track, str) else tuple(track),
         samples=samples,
         print_samples=print_samples,
@@ -178,14 +180,15 @@ def evaluate(
     from s2s.corpus import Corpus
     from s2s.evaluation.evaluate import evaluate
     from s2s.evaluation.scores import SAMPLES
+    from s2s.mirrors import local_copy
     from s2s.model.directory import ModelDirectory
 
     if isinstance(model, str | Path):
-        directory = ModelDirectory.load(Path(model))
+        directory = ModelDirectory.load(local_copy(model))
         decode = directory.config.decode
     else:
         directory, decode = model.directory, model.config.decode
-    opened = Corpus.open(Path(corpus)) if isinstance(corpus, str | Path) else corpus
+    opened = Corpus.open(local_copy(corpus)) if isinstance(corpus, str | Path) else corpus
     if settings:
         require_known(settings, set(DecodeConfig.model_fields))
         decode = decode.changed(**settings)

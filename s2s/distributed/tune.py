@@ -21,6 +21,8 @@ from s2s.distributed.sweep_trainer import SweepTrainer
 from s2s.distributed.trial import with_seed
 from s2s.errors import BadInput, Failed
 from s2s.files import new_directory, write_text
+from s2s.locations import Location, absolute
+from s2s.mirrors import local_copy
 from s2s.model.metrics import RunMetrics
 from s2s.provenance import Invocation
 from s2s.reports.sweep_report import sweep_report
@@ -43,7 +45,7 @@ _MOST_SIZED = 256  # models whose weights are counted before anything starts
 
 
 def tune(
-    corpus: Path,
+    corpus: Location,
     out: Path,
     workers: WorkerResources,
     options: SweepOptions,
@@ -60,14 +62,15 @@ def tune(
         Failed: no trial reached the end of an epoch.
         Stopped: the sweep was interrupted and can be resumed.
     """
-    opened, base, out = Corpus.open(corpus.resolve()), options.space.config, out.resolve()
+    opened = Corpus.open(local_copy(absolute(corpus)))
+    base, out = options.space.config, out.resolve()
     config = run_config(opened, base.model, base.train, base.decode)
     options = replace(options, space=replace(options.space, config=config))
     watch = Watch(
         options.track, samples=0, bleu_every=1 if needs_translations(options.objective) else None
     )
     watch.check()
-    trainer = SweepTrainer(opened, workers, TrainOptions(watch=watch))
+    trainer = SweepTrainer(opened, absolute(corpus), workers, TrainOptions(watch=watch))
     for point in options.space.corners(_MOST_SIZED):
         trainer.parameters(options.space, point)
     description = {
@@ -102,7 +105,7 @@ def tune(
             if not records.load():
                 shutil.rmtree(folder)  # nothing is begun there
             raise
-        invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
+        invocation.record(folder, {"path": absolute(corpus), "sha256": opened.sha256})
         table.log(f"trials in {folder / 'trials'}")
         sweep = _sweep(trainer, options, records, out, table)
         mark_finished(folder)

@@ -1,0 +1,38 @@
+"""Locations of directories: local paths, and URIs in object stores."""
+
+from pathlib import Path, PurePosixPath
+from typing import NewType
+from urllib.parse import unquote, urlsplit
+
+Location = NewType("Location", str)
+"""A path or a URI, as the user wrote it; `pathlib` would make one slash of the two in a URI."""
+
+
+def is_uri(location: str | Path) -> bool:
+    """Return whether a location is a URI, such as `s3://bucket/folder`, and not a local path."""
+    return "://" in str(location)
+
+
+def absolute(location: str | Path) -> Location:
+    """Return a location that means the same in every process: an absolute path, or a URI.
+
+    A URI of the local file system (`file:///…`) becomes a path.
+    """
+    text = str(location)
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    if is_uri(text):
+        return Location(text.rstrip("/"))
+    return Location(str(Path(text).resolve()))
+
+
+def extended(location: Location, text: str) -> Location:
+    """Return a location with text added to its path, before any query of a URI."""
+    path, mark, query = location.partition("?") if is_uri(location) else (location, "", "")
+    return Location(f"{path.rstrip('/')}{text}{mark}{query}")
+
+
+def name_of(location: str | Path) -> str:
+    """Return the last part of the path of a location."""
+    text = absolute(location)
+    return PurePosixPath(unquote(text.partition("?")[0]) if is_uri(text) else text).name
