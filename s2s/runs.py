@@ -130,7 +130,8 @@ def _require_same(
         named = "; ".join(_describe_difference(*difference) for difference in refusing[:3])
         more = f"; and {len(refusing) - 3} more" if len(refusing) > 3 else ""
         raise BadInput(
-            f"{run_location(out)} holds another run: {named}{more}; --restart drops it, or name another --out"
+            f"{run_location(out)} holds another run: {named}{more}; --restart drops it, or name "
+            "another --out"
         )
     finished = read_description(folder, _FINISHED) or earlier
     if exists and finished == run:

@@ -167,9 +167,8 @@ class Serve(Verb):
         from s2s.model.directory import ModelDirectory
 
         for model in self.models:
-            ModelDirectory.load(
-                local_copy(model)
-            )  # a broken directory is reported before a cluster starts
+            # A broken directory is reported before a cluster starts.
+            ModelDirectory.load(local_copy(model))
         # Before Ray is imported, which reads the environment then.
         with local_serve(self.host) as serve_host:
             from s2s.distributed.deployment import Arguments, build

@@ -46,8 +46,8 @@ class Train(Verb):
     flag fails if there is none."""
 
     init_from: Location | None = None
-    """Model directory, at a path or URI, whose weights to start from. Its model settings apply, and the corpus must
-    have been prepared with its vocabularies."""
+    """Model directory, at a path or URI, whose weights to start from. Its model settings apply, and
+    the corpus must have been prepared with its vocabularies."""
 
     checkpoints: str | None = None
     """Folder or URI (of an object store, say) for the checkpoints, instead of OUT.run."""
