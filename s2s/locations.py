@@ -1,8 +1,11 @@
 """Locations of directories: local paths, and URIs in object stores."""
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import NewType
 from urllib.parse import unquote, urlsplit
+
+from s2s.errors import BadInput
 
 Location = NewType("Location", str)
 """A path or a URI, as the user wrote it; `pathlib` would make one slash of the two in a URI."""
@@ -17,8 +20,13 @@ def absolute(location: str | Path) -> Location:
     """Return a location that means the same in every process: an absolute path, or a URI.
 
     A URI of the local file system (`file:///…`) becomes a path.
+
+    Raises:
+        BadInput: it is a URI that has lost a slash.
     """
     text = str(location)
+    if re.match(r"[a-z][a-z0-9+.-]+:/(?!/)", text):
+        raise BadInput(f"{text}: a URI has two slashes after the colon")
     if text.startswith("file://"):
         text = unquote(urlsplit(text).path)
     if is_uri(text):

@@ -46,11 +46,16 @@ def cache_folder() -> Path:
 
 
 def work_folder(location: Location) -> Path:
-    """Return the folder of a location on this host: the path, or for a URI a path in the cache."""
+    """Return the folder of a location on this host: the path, or for a URI a path in the cache.
+
+    What is side by side in a store is so in the cache.
+    """
     location = absolute(location)
     if not is_uri(location):
         return Path(location)
-    return cache_folder() / "work" / _key(location) / name_of(location)
+    path, mark, query = location.partition("?")
+    parent = Location(f"{path.rpartition('/')[0]}{mark}{query}")
+    return cache_folder() / "work" / _key(parent) / name_of(location)
 
 
 # ---- from a store -------------------------------------------------------------------------------

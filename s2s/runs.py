@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import re
 import shutil
 import signal
 import threading
@@ -52,8 +51,6 @@ def claimed_folder(
     Raises:
         BadInput: `out` is there already, or the folder is in use or holds another run.
     """
-    if re.match(r"[a-z][a-z0-9+.-]+:/[^/]", str(out)):
-        raise BadInput(f"--out {out}: a URI has two slashes after the colon")
     out = absolute(out)
     if out == "/":
         raise BadInput(f"--out {out}: name a directory to make")
