@@ -15,7 +15,6 @@ from s2s.console import StageBars
 from s2s.errors import BadInput
 from s2s.locations import Location, absolute, is_uri
 from s2s.provenance import Invocation
-from s2s.runs import interruptible
 
 if TYPE_CHECKING:
     from s2s.preparation.execution import Executor
@@ -100,6 +99,7 @@ class Prepare(Verb):
 
         from s2s.mirrors import local_copy
         from s2s.preparation.pipeline import dry_run, prepare
+        from s2s.runs import interruptible
         from s2s.text.language_pairs import describe_direction
 
         datasets.disable_progress_bars()
