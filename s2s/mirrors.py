@@ -153,15 +153,18 @@ def _locked(path: Path) -> Iterator[None]:
 # ---- to a store ---------------------------------------------------------------------------------
 
 
-def publish(folder: Path, uri: Location) -> None:
+def publish(folder: str | Path, uri: str) -> None:
     """Copy a folder to a URI, in place of a directory that is there.
 
     Raises:
-        BadInput: the store cannot be used.
+        BadInput: the folder has no files, or the store cannot be used.
     """
+    folder, uri = Path(folder), absolute(uri)
+    names = _files(folder)
+    if not names:
+        raise BadInput(f"{folder}: there are no files")
     system, root = filesystem(uri)
     before = _manifest(system, root, uri)
-    names = _files(folder)
     with errors_named(uri):
         if before is not None:
             system.delete_file(f"{root}/{MANIFEST}")  # what is there is incomplete from here on

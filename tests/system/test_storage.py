@@ -1,0 +1,79 @@
+"""The life of a model whose data is all in an object store, with workers on Ray."""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from s2s.mirrors import local_copy
+from s2s.model.directory import ModelDirectory
+from tests.support.cluster import start
+from tests.support.serving import until
+from tests.support.store import Store, started_store
+from tests.system.conftest import RUN
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with started_store() as store:
+        yield store
+
+
+def run(*arguments: object, cache: Path) -> str:
+    """Run a command to its end on a cluster of its own, and return its output."""
+    process = start(*arguments, env=environment(cache))
+    told, _ = process.communicate(timeout=500)
+    assert process.returncode == 0, told
+    return told
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """The environment of a host: a cache of its own, and no cluster."""
+    others = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    return {**others, "S2S_CACHE": str(cache)}
+
+
+def reached(store: Store, steps: int) -> Callable[[], bool]:
+    """Return what tells whether the run has written a checkpoint of so many steps."""
+
+    def check() -> bool:
+        found = re.findall(r"step-(\d+)/checkpoint.json", " ".join(store.names("models/m.run")))
+        return any(int(each) >= steps for each in found)
+
+    return check
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_killed_run_resumes_from_the_store(
+    store: Store, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus, model = store.uri("corpora/c"), store.uri("models/m")
+    one = tmp_path / "cache"
+    source = ("--source", pairs_file, "--languages", "en-fr", "--corpus.valid", "0.1")
+    run("prepare", "demo", *source, "--out", corpus, "--tasks", 2, cache=one)
+    train = ("train", "demo", "--corpus", corpus, *RUN, "--workers", 2, "--out")
+    process = start(*train, model, env=environment(one))
+    started = psutil.Process(process.pid)
+    until(reached(store, 40), every=0.2)
+    for each in [*started.children(recursive=True), started]:  # as if the host had died
+        each.kill()
+    process.communicate()
+    told = run(*train, model, cache=one)
+    assert "resuming from the checkpoint of step" in told
+    run(*train, tmp_path / "whole", cache=one)
+
+    monkeypatch.setenv("S2S_CACHE", str(tmp_path / "another host"))
+    weights = ModelDirectory.load(local_copy(model)).model.named_weights()
+    for name, weight in ModelDirectory.load(tmp_path / "whole").model.named_weights().items():
+        assert (weight - weights[name]).abs().max() < 1e-4, name
+    lines = map(json.loads, store.read("models/m.run/metrics.jsonl").decode().splitlines())
+    assert [line["train/epoch"] for line in lines if "valid/loss" in line] == [1, 2, 3, 4, 5]
+    two = tmp_path / "another host"
+    scores = json.loads(run("evaluate", model, "--corpus", corpus, "--json", cache=two))
+    assert scores["loss"] > 0
+    assert run("translate", model, "I see the school.", cache=two).strip()
