@@ -3,7 +3,8 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,6 @@ import pytest
 from s2s.mirrors import local_copy
 from s2s.model.directory import ModelDirectory
 from tests.support.cluster import start
-from tests.support.serving import until
 from tests.support.store import Store, started_store
 from tests.system.conftest import RUN
 
@@ -37,32 +37,33 @@ def environment(cache: Path) -> dict[str, str]:
     return {**others, "S2S_CACHE": str(cache)}
 
 
-def reached(store: Store, steps: int) -> Callable[[], bool]:
-    """Return what tells whether the run has written a checkpoint of so many steps."""
-
-    def check() -> bool:
-        found = re.findall(r"step-(\d+)/checkpoint.json", " ".join(store.names("models/m.run")))
-        return any(int(each) >= steps for each in found)
-
-    return check
+def has_reached(store: Store, steps: int) -> bool:
+    """Return whether the run has written a checkpoint of so many steps."""
+    found = re.findall(r"step-(\d+)/checkpoint.json", " ".join(store.names("models/m.run")))
+    return any(int(each) >= steps for each in found)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_killed_run_resumes_from_the_store(
-    store: Store, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus, model = store.uri("corpora/c"), store.uri("models/m")
     one = tmp_path / "cache"
-    source = ("--source", pairs_file, "--languages", "en-fr", "--corpus.valid", "0.1")
-    run("prepare", "demo", *source, "--out", corpus, "--tasks", 2, cache=one)
+    pairs = small_corpus.with_name("pairs.txt")
+    source = ("--source", pairs, "--languages", "en-fr", "--tasks", 2)
+    run("prepare", "demo", *source, "--out", corpus, cache=one)
     train = ("train", "demo", "--corpus", corpus, *RUN, "--workers", 2, "--out")
     process = start(*train, model, env=environment(one))
     started = psutil.Process(process.pid)
-    until(reached(store, 40), every=0.2)
-    for each in [*started.children(recursive=True), started]:  # as if the host had died
-        each.kill()
-    process.communicate()
+    try:
+        while not has_reached(store, 200):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.2)
+    finally:
+        for each in [*started.children(recursive=True), started]:  # as if the host had died
+            each.kill()
+        process.communicate()
     told = run(*train, model, cache=one)
     assert "resuming from the checkpoint of step" in told
     run(*train, tmp_path / "whole", cache=one)
@@ -76,4 +77,4 @@ def test_a_killed_run_resumes_from_the_store(
     two = tmp_path / "another host"
     scores = json.loads(run("evaluate", model, "--corpus", corpus, "--json", cache=two))
     assert scores["loss"] > 0
-    assert run("translate", model, "I see the school.", cache=two).strip()
+    assert run("translate", model, "The red old dog.", cache=two).strip()
