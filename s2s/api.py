@@ -1,8 +1,9 @@
 """The Python interface: what the verbs of the `s2s` command do, as functions.
 
 Settings have the names of the command line's options, with underscores: `{"train.epochs": 3}` is
-`--train.epochs 3`. The functions run in this process, and print the lines that the command prints
-unless they are `quiet`. Errors are exceptions of `s2s.errors`.
+`--train.epochs 3`. Directories are at paths, or at URIs of object stores. The functions run in this
+process, and print the lines that the command prints unless they are `quiet`. Errors are exceptions
+of `s2s.errors`.
 """
 
 from collections.abc import Sequence

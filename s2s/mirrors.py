@@ -252,9 +252,9 @@ class FolderMirror:
         system, root = filesystem(self._location)
         for name in _files(self.folder):
             parts, path = PurePosixPath(name).parts, self.folder / name
-            if parts[0] in self._without:
+            if parts[0] in self._without or path.name.startswith("."):  # being written
                 continue
-            with suppress(FileNotFoundError), errors_named(f"{self._location}/{name}"):
+            with errors_named(f"{self._location}/{name}"):
                 if (state := _state(path)) != self._copied.get(name):
                     make_folder(system, str(PurePosixPath(root, *parts[:-1])))
                     upload(path, system, f"{root}/{name}")

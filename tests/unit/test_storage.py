@@ -195,6 +195,12 @@ def test_a_store_that_accepts_and_says_nothing_is_given_up(capsys: Captured) -> 
     assert "the store does not answer" in line
 
 
+def test_a_source_in_a_store_that_is_not_there_is_told(store: Store, tmp_path: Path) -> None:
+    for name in ("none.tsv", "none*.tsv"):
+        with pytest.raises(BadInput, match=r"none\*?\.tsv: no such file"):
+            s2s.prepare(store.uri(name), tmp_path / "c", "en-fr", "demo", quiet=True)
+
+
 # ---- what the verbs make --------------------------------------------------------------------
 
 
@@ -203,7 +209,8 @@ def test_a_model_is_made_in_a_store_on_several_hosts(
 ) -> None:
     corpus, model = store.uri("corpora/c"), store.uri("models/m")
     settings = {"train.batch_size": 32, "model.hidden_size": 16, "model.embedding_size": 16}
-    s2s.prepare(pairs_file, corpus, "en-fr", "demo", quiet=True)
+    store.write("raw/pairs.txt", pairs_file.read_bytes())
+    s2s.prepare(store.uri("raw/*.txt"), corpus, "en-fr", "demo", quiet=True)
     with pytest.raises(BadInput, match="corpora/c exists already; --restart starts over"):
         s2s.prepare(pairs_file, corpus, "en-fr", "demo", quiet=True)
 
