@@ -51,10 +51,10 @@ def test_a_killed_run_resumes_from_the_store(
     corpus, model = store.uri("corpora/c"), store.uri("models/m")
     one = tmp_path / "cache"
     pairs = small_corpus.with_name("pairs.txt")
-    source = ("--source", pairs, "--languages", "en-fr", "--tasks", 2)
+    source = ("--source", pairs, "--languages", "en-fr")
     run("prepare", "demo", *source, "--out", corpus, cache=one)
-    train = ("train", "demo", "--corpus", corpus, *RUN, "--workers", 2, "--out")
-    process = start(*train, model, env=environment(one))
+    train = ("train", "demo", "--corpus", corpus, *RUN, "--train.precision", "fp32", "--out")
+    process = start(*train, model, "--workers", 2, env=environment(one))
     started = psutil.Process(process.pid)
     try:
         while not has_reached(store, 200):
@@ -64,14 +64,14 @@ def test_a_killed_run_resumes_from_the_store(
         for each in [*started.children(recursive=True), started]:  # as if the host had died
             each.kill()
         process.communicate()
-    told = run(*train, model, cache=one)
+    told = run(*train, model, "--workers", 2, cache=one)
     assert "resuming from the checkpoint of step" in told
-    run(*train, tmp_path / "whole", cache=one)
+    run(*train, tmp_path / "whole", cache=one)  # in one process
 
     monkeypatch.setenv("S2S_CACHE", str(tmp_path / "another host"))
     weights = ModelDirectory.load(local_copy(model)).model.named_weights()
     for name, weight in ModelDirectory.load(tmp_path / "whole").model.named_weights().items():
-        assert (weight - weights[name]).abs().max() < 1e-4, name
+        assert (weight - weights[name]).abs().max() < 1e-3, name
     lines = map(json.loads, store.read("models/m.run/metrics.jsonl").decode().splitlines())
     assert [line["train/epoch"] for line in lines if "valid/loss" in line] == [1, 2, 3, 4, 5]
     two = tmp_path / "another host"
