@@ -4,6 +4,7 @@ A lease is a file in the folder that its holder writes again every few seconds. 
 process that was killed expires after a minute.
 """
 
+import os
 import socket
 import threading
 import time
@@ -105,6 +106,10 @@ def _id_of_cache(location: Location) -> str:
     """Return the random id of the cache in which this process works."""
     file = work_folder(location).parent / "id"
     file.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError), file.open("x", encoding="utf-8") as new:
-        new.write(uuid.uuid4().hex)
+    if not file.exists():
+        new = file.with_name(uuid.uuid4().hex)
+        new.write_text(new.name, encoding="utf-8")
+        with suppress(FileExistsError):  # by another process
+            os.link(new, file)
+        new.unlink()
     return file.read_text("utf-8")

@@ -40,6 +40,22 @@ def extended(location: Location, text: str) -> Location:
     return Location(f"{path.rstrip('/')}{text}{mark}{query}")
 
 
+def named(path: Path, location: Location) -> Path:
+    """Return a path, and have messages call it by a location (`with_locations`)."""
+    _names[str(path)] = location
+    return path
+
+
+def with_locations(text: str) -> str:
+    """Return a message in which local copies have the names that the user knows."""
+    for path, location in _names.items():
+        text = text.replace(path, location)
+    return text
+
+
+_names: dict[str, Location] = {}  # of local copies
+
+
 def name_of(location: str | Path) -> str:
     """Return the last part of the path of a location."""
     text = absolute(location)

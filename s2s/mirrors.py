@@ -25,7 +25,7 @@ from pyarrow import fs
 from s2s.config import Section
 from s2s.errors import BadInput
 from s2s.files import new_file, sha256
-from s2s.locations import Location, absolute, extended, is_uri, name_of
+from s2s.locations import Location, absolute, extended, is_uri, name_of, named
 from s2s.storage import FileHash, download, errors_named, filesystem, make_folder, upload
 
 MANIFEST = "files.json"
@@ -90,7 +90,7 @@ def local_copy(location: str | Path) -> Path:
     except OSError as error:
         where = error.filename or versions
         raise BadInput(f"the copy of {place}: {where}: {error.strerror or error}") from None
-    return folder
+    return named(folder, place)
 
 
 def _fetch(
@@ -212,11 +212,12 @@ class FolderMirror:
 
     Args:
         location: of the folder. If it is a path, nothing is to be done.
+        identity: name of the file by which a folder is known: files of another one are dropped.
         without: names in the folder that are not copied.
     """
 
-    def __init__(self, location: Location, without: Collection[str]) -> None:
-        self._location, self._without = location, without
+    def __init__(self, location: Location, identity: str, without: Collection[str]) -> None:
+        self._location, self._identity, self._without = location, identity, without
         self.folder = work_folder(location)
         self._copied: dict[str, tuple[int, int]] = {}  # time and size of the files in the store
 
@@ -229,6 +230,9 @@ class FolderMirror:
         if not is_uri(self._location):
             return
         system, root = filesystem(self._location)
+        stored, own = _read(system, root, self._identity, self._location), self._own_identity()
+        if stored is not None and stored != own:
+            self._drop()
         for name, info in _listed(system, root, self._location).items():
             if PurePosixPath(name).parts[0] in self._without:
                 continue
@@ -259,6 +263,18 @@ class FolderMirror:
                     make_folder(system, str(PurePosixPath(root, *parts[:-1])))
                     upload(path, system, f"{root}/{name}")
                     self._copied[name] = state
+
+    def _own_identity(self) -> bytes | None:
+        try:
+            return (self.folder / self._identity).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def _drop(self) -> None:
+        """Remove the files on this host."""
+        for name in _files(self.folder):
+            if PurePosixPath(name).parts[0] not in self._without:
+                (self.folder / name).unlink()
 
 
 def _state(path: Path) -> tuple[int, int]:

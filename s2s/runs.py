@@ -6,6 +6,7 @@ import shutil
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from s2s.mirrors import FolderMirror, marks, read_file, remove, work_folder
 
 FULL_MEMORY = "full-memory.json"  # a note of a worker for all workers (s2s.training.failures)
 _DESCRIPTION, _FINISHED, _LOCK = "run.json", "finished.json", "lock"
+_IDENTITY = "run-id"  # drawn when a run at a URI begins or starts over
 
 
 @contextmanager
@@ -76,6 +78,8 @@ def claimed_folder(
             else:
                 run_mirror(run_location(out)).fetch()
                 _require_same(out, is_marked, folder, run, extensible, free, extends)
+            if is_uri(out) and not (folder / _IDENTITY).exists():
+                (folder / _IDENTITY).write_text(uuid.uuid4().hex, encoding="utf-8")
             text = json.dumps(run, indent=2) + "\n"
             (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
         except OSError as error:
@@ -211,7 +215,7 @@ def run_mirror(location: Location) -> FolderMirror:
     use elsewhere.
     """
     without = {"checkpoints", FULL_MEMORY, "ray", "ray-run", _LOCK, LEASE}
-    return FolderMirror(location, without)
+    return FolderMirror(location, _IDENTITY, without)
 
 
 def read_run(out: str | Path) -> dict[str, object] | None:

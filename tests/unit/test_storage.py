@@ -20,6 +20,7 @@ from s2s.leases import leased
 from s2s.locations import Location, absolute, extended, name_of
 from s2s.mirrors import MANIFEST, local_copy, publish
 from s2s.model.directory import ModelDirectory
+from s2s.runs import claimed_folder, run_mirror
 from s2s.serving.engine.models import Models
 from tests.support.serving import in_threads
 from tests.support.store import Store, started_store
@@ -186,6 +187,13 @@ def test_keys_that_are_refused_are_told_in_a_line(
     assert "refused: the store refuses access: check AWS_ACCESS_KEY_ID" in line
 
 
+def test_errors_name_the_uri_and_not_the_copy(store: Store, folder: Path, capsys: Captured) -> None:
+    uri = store.uri("neither")
+    publish(folder, uri)
+    assert main(["inspect", uri]) == 2
+    assert capsys.readouterr().err.startswith(f"s2s: {uri} is neither a corpus directory")
+
+
 @pytest.mark.slow
 def test_a_store_that_accepts_and_says_nothing_is_given_up(capsys: Captured) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -234,6 +242,22 @@ def test_a_model_is_made_in_a_store_on_several_hosts(
     assert {"run.json", "finished.json", "config.yaml"} < set(store.names("models/m.run"))
     assert "lease.json" not in store.names("models/m.run")
     assert s2s.load(model, checkpoint="newest").translate(["I see bread."])
+
+
+def test_a_run_that_starts_over_on_another_host_leaves_no_file_behind(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, run = store.uri("over/m"), store.uri("over/m.run")
+    hosts = [str(tmp_path / name) for name in ("one", "two")]
+    files: list[set[str]] = []
+    for host, restart, name in ((0, False, "a"), (1, False, "b"), (1, True, "c"), (0, False, "d")):
+        monkeypatch.setenv("S2S_CACHE", hosts[host])
+        with claimed_folder(out, "marker", {}, restart=restart) as folder:
+            (folder / name).touch()
+            run_mirror(Location(run)).publish()
+            files.append({path.name for path in folder.iterdir()} & set("abcd"))
+    assert files == [{"a"}, {"a", "b"}, {"c"}, {"c", "d"}]
+    assert set(store.names("over/m.run")) == {"c", "d", "run.json", "run-id"}
 
 
 def test_a_run_is_used_by_one_host(
