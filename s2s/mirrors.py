@@ -55,7 +55,7 @@ def work_folder(location: Location) -> Path:
         return Path(location)
     path, mark, query = location.partition("?")
     parent = Location(f"{path.rpartition('/')[0]}{mark}{query}")
-    return cache_folder() / "work" / _key(parent) / name_of(location)
+    return named(cache_folder() / "work" / _key(parent) / name_of(location), location)
 
 
 # ---- from a store -------------------------------------------------------------------------------
