@@ -1,8 +1,9 @@
 """The Python interface: what the verbs of the `s2s` command do, as functions.
 
 Settings have the names of the command line's options, with underscores: `{"train.epochs": 3}` is
-`--train.epochs 3`. The functions run in this process, and print the lines that the command prints
-unless they are `quiet`. Errors are exceptions of `s2s.errors`.
+`--train.epochs 3`. Directories are at paths, or at URIs of object stores. The functions run in this
+process, and print the lines that the command prints unless they are `quiet`. Errors are exceptions
+of `s2s.errors`.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from s2s.config import Config, DecodeConfig
 from s2s.errors import BadInput
+from s2s.locations import Location
 from s2s.presets import PRESETS
 from s2s.settings import Settings, changed, require_known
 from s2s.suggestions import did_you_mean
@@ -38,7 +40,7 @@ def load(
     from s2s.devices import find_device
     from s2s.training.run_checkpoint import model_path
 
-    with model_path(Path(model), None if checkpoint is None else str(checkpoint)) as path:
+    with model_path(model, None if checkpoint is None else str(checkpoint)) as path:
         return Translator.load(path, find_device(device))
 
 
@@ -72,6 +74,7 @@ def prepare(
     """
     from s2s.cli.prepare import Prepare
     from s2s.corpus import Corpus
+    from s2s.mirrors import local_copy
 
     config = configured(preset, settings, ("text", "corpus"))
     names = [source] if isinstance(source, str | Path) else source
@@ -79,7 +82,7 @@ def prepare(
         source=tuple(map(str, names)),
         text=config.text,
         corpus=config.corpus,
-        out=Path(out),
+        out=Location(str(out)),
         languages=languages if isinstance(languages, str | None) else ":".join(languages),
         columns=None if columns is None else (str(columns[0]), str(columns[1])),
         restart=restart,
@@ -87,7 +90,7 @@ def prepare(
         preset=preset,
     )
     verb.carry_out(in_process=True, quiet=quiet)
-    return Corpus.open(Path(out))
+    return Corpus.open(local_copy(out))
 
 
 def train(
@@ -140,13 +143,13 @@ def train(
 
     config = configured(preset, settings, ("model", "train", "decode"))
     verb = Train(
-        corpus=Path(corpus if isinstance(corpus, str | Path) else corpus.path),
-        out=Path(out),
+        corpus=Location(str(corpus if isinstance(corpus, str | Path) else corpus.path)),
+        out=Location(str(out)),
         model=config.model,
         train=config.train,
         decode=config.decode,
         cpus=threads,
-        init_from=None if init_from is None else Path(init_from),
+        init_from=None if init_from is None else Location(str(init_from)),
         track=(track,) if isinstance(track, str) else tuple(track),
         samples=samples,
         print_samples=print_samples,
@@ -178,14 +181,15 @@ def evaluate(
     from s2s.corpus import Corpus
     from s2s.evaluation.evaluate import evaluate
     from s2s.evaluation.scores import SAMPLES
+    from s2s.mirrors import local_copy
     from s2s.model.directory import ModelDirectory
 
     if isinstance(model, str | Path):
-        directory = ModelDirectory.load(Path(model))
+        directory = ModelDirectory.load(local_copy(model))
         decode = directory.config.decode
     else:
         directory, decode = model.directory, model.config.decode
-    opened = Corpus.open(Path(corpus)) if isinstance(corpus, str | Path) else corpus
+    opened = Corpus.open(local_copy(corpus)) if isinstance(corpus, str | Path) else corpus
     if settings:
         require_known(settings, set(DecodeConfig.model_fields))
         decode = decode.changed(**settings)

@@ -11,7 +11,6 @@ _LIBRARIES = {
     "mlflow": ("MLflow", "mlflow"),
     "msgpack": ("msgpack", "serve"),
     "optuna": ("Optuna", "tune"),
-    "platformdirs": ("platformdirs", "demo"),
     "prometheus_client": ("prometheus-client", "serve"),
     "py3langid": ("py3langid", "serve"),
     "pyrealb": ("pyrealb", "demo"),

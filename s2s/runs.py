@@ -3,20 +3,25 @@
 import errno
 import fcntl
 import json
-import re
 import shutil
 import signal
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from s2s.errors import BadInput, Stopped
+from s2s.leases import LEASE, leased
+from s2s.locations import Location, absolute, extended, is_uri
+from s2s.mirrors import FolderMirror, marks, read_file, remove, work_folder
 
+FULL_MEMORY = "full-memory.json"  # a note of a worker for all workers (s2s.training.failures)
 _DESCRIPTION, _FINISHED, _LOCK = "run.json", "finished.json", "lock"
+_IDENTITY = "run-id"  # drawn when a run at a URI begins or starts over
 
 # Errors of file systems that cannot lock a file, such as some NFS and FUSE mounts.
 _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -24,7 +29,7 @@ _WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 @contextmanager
 def claimed_folder(
-    out: Path,
+    out: str | Path,
     marker: str,
     description: Mapping[str, object],
     restart: bool,
@@ -35,9 +40,11 @@ def claimed_folder(
 ) -> Iterator[Path]:
     """Yield the run folder of `out`, made if need be, which no other process uses in the block.
 
-    The run's description is in its `run.json`.
+    The run's description is in its `run.json`. The run folder of a URI is a folder on this host,
+    with the files that an earlier run has published (`run_mirror`).
 
     Args:
+        out: directory to make, at a path or URI.
         marker: the file by which a directory is known as an earlier output of the same kind;
             nothing else is ever replaced.
         description: all that the outcome depends on, for JSON. A run never continues in a folder
@@ -49,16 +56,16 @@ def claimed_folder(
         extends: what makes a finished run continue, in words.
 
     Raises:
-        BadInput: `out` is there already, is a URI, or the folder is in use or holds another run.
+        BadInput: `out` is there already, or the folder is in use or holds another run.
     """
-    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):
-        raise BadInput(f"--out {out}: a path is expected, on storage that all nodes share")
-    out = out.resolve()
-    if not out.name:
+    out = absolute(out)
+    if out == "/":
         raise BadInput(f"--out {out}: name a directory to make")
-    if out.exists() and not (out / marker).is_file():
-        raise BadInput(f"{out} exists already, and no earlier run made it; name another --out")
+    exists, is_marked = marks(out, marker)
     folder = run_folder(out)
+    # At a URI it may be what a run has begun to publish.
+    if exists and not is_marked and not (is_uri(out) and _is_begun(out, folder)):
+        raise BadInput(f"{out} exists already, and no earlier run made it; name another --out")
     is_new = not folder.is_dir() or not any(folder.iterdir())
     if not (is_new or {_DESCRIPTION, _LOCK} & {file.name for file in folder.iterdir()}):
         raise BadInput(f"{folder} exists already, and no run made it; name another --out")
@@ -66,13 +73,18 @@ def claimed_folder(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{folder}: {error.strerror}") from None
-    with _lock(folder):
+    with _lock(folder), leased(run_location(out)):
         run = json.loads(json.dumps(description))
         try:
             if restart:
                 _empty(folder)
+                if is_uri(out):
+                    remove(run_location(out), without={LEASE})
             else:
-                _require_same(out, folder, run, extensible, free, extends)
+                run_mirror(run_location(out)).fetch()
+                _require_same(out, is_marked, folder, run, extensible, free, extends)
+            if is_uri(out) and not (folder / _IDENTITY).exists():
+                (folder / _IDENTITY).write_text(uuid.uuid4().hex, encoding="utf-8")
             text = json.dumps(run, indent=2) + "\n"
             (folder / _DESCRIPTION).write_text(text, encoding="utf-8")
         except OSError as error:
@@ -84,13 +96,24 @@ def claimed_folder(
         yield folder
 
 
+def _is_begun(out: Location, folder: Path) -> bool:
+    """Return whether a run has begun that makes `out`, on this host or another one."""
+    return (folder / _DESCRIPTION).is_file() or read_run(out) is not None
+
+
 def mark_finished(folder: Path) -> None:
     """Note that the run in a folder has finished as its `run.json` describes it."""
     shutil.copyfile(folder / _DESCRIPTION, folder / _FINISHED)
 
 
 def _require_same(
-    out: Path, folder: Path, run: dict[str, object], extensible: str, free: str, extends: str
+    out: Location,
+    exists: bool,
+    folder: Path,
+    run: dict[str, object],
+    extensible: str,
+    free: str,
+    extends: str,
 ) -> None:
     """Check that a run may continue in a folder.
 
@@ -100,7 +123,7 @@ def _require_same(
     earlier = read_description(folder)
     replaces = "--restart starts over and replaces it"
     if earlier is None:
-        if out.exists():
+        if exists:
             raise BadInput(f"{out} exists already; {replaces}")
         return
     refusing = [
@@ -113,10 +136,11 @@ def _require_same(
         named = "; ".join(_describe_difference(*difference) for difference in refusing[:3])
         more = f"; and {len(refusing) - 3} more" if len(refusing) > 3 else ""
         raise BadInput(
-            f"{folder} holds another run: {named}{more}; --restart drops it, or name another --out"
+            f"{run_location(out)} holds another run: {named}{more}; --restart drops it, or name "
+            "another --out"
         )
     finished = read_description(folder, _FINISHED) or earlier
-    if out.exists() and finished == run:
+    if exists and finished == run:
         more = f"; {extends}" if extends else ""
         raise BadInput(f"{out} exists already; {replaces}{more}")
 
@@ -138,11 +162,19 @@ def read_description(folder: Path, name: str = _DESCRIPTION) -> dict[str, object
     """
     file = folder / name
     try:
-        description: dict[str, object] = json.loads(file.read_bytes())
+        text = file.read_bytes()
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise BadInput(f"{file}: {error}") from None
+    return _parsed(text, str(file))
+
+
+def _parsed(text: bytes, where: str) -> dict[str, object]:
+    try:
+        description: dict[str, object] = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{where}: {error}") from None
     return description
 
 
@@ -171,10 +203,37 @@ def _setting(name: str) -> str:
     return name.removeprefix("config.").removeprefix("source.")
 
 
-def run_folder(out: Path) -> Path:
-    """Return the folder of the run that makes `out`."""
-    out = out.resolve()
-    return out.with_name(f"{out.name}.run")
+def run_location(out: str | Path) -> Location:
+    """Return the location of the folder of the run that makes `out`."""
+    return extended(absolute(out), ".run")
+
+
+def run_folder(out: str | Path) -> Path:
+    """Return the folder on this host of the run that makes `out`."""
+    return work_folder(run_location(out))
+
+
+def run_mirror(location: Location) -> FolderMirror:
+    """Return what copies a run folder from its store and to it, if it is at a URI.
+
+    Checkpoints and notes for all workers are in the store only. Ray's files and the locks are of no
+    use elsewhere.
+    """
+    without = {"checkpoints", FULL_MEMORY, "ray", "ray-run", _LOCK, LEASE}
+    return FolderMirror(location, _IDENTITY, without)
+
+
+def read_run(out: str | Path) -> dict[str, object] | None:
+    """Return the description of the run that makes `out`, or None if there is none.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    location = run_location(out)
+    if not is_uri(location):
+        return read_description(Path(location))
+    text = read_file(location, _DESCRIPTION)
+    return None if text is None else _parsed(text, f"{location}/{_DESCRIPTION}")
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """`s2s compare`."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -10,6 +9,7 @@ from s2s.cli.output import print_comparison, tell_warnings
 from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
+from s2s.locations import Location
 from s2s.overrides import MODEL_OVERRIDES
 
 
@@ -17,15 +17,16 @@ from s2s.overrides import MODEL_OVERRIDES
 class Compare(Verb):
     """Tell which of two systems translates better, and whether by more than chance."""
 
-    a: Annotated[Path, tyro.conf.Positional]
-    """Model directory, or a text file of translations: a line for each distinct source of the split
-    in the order of first appearance, for each row, or for each row of your own held-out file."""
+    a: Annotated[Location, tyro.conf.Positional]
+    """Model directory, at a path or URI, or a text file of translations: a line for each distinct
+    source of the split in the order of first appearance, for each row, or for each row of your own
+    held-out file."""
 
-    b: Annotated[Path, tyro.conf.Positional]
+    b: Annotated[Location, tyro.conf.Positional]
     """The same for the other system."""
 
-    corpus: Path
-    """Corpus directory."""
+    corpus: Location
+    """Corpus directory, at a path or URI."""
 
     decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
 
@@ -43,14 +44,18 @@ class Compare(Verb):
         from s2s.corpus import Corpus
         from s2s.evaluation.compare import compare, open_system
         from s2s.evaluation.references import References
+        from s2s.mirrors import local_copy
 
         if self.samples < 1:
             raise BadInput(f"--samples {self.samples}: must be at least 1")
-        corpus = Corpus.open(self.corpus)
+        corpus = Corpus.open(local_copy(self.corpus))
         references = References.of(corpus, self.split)
         settings = self.decoding.settings()
         # Both are opened before either translates: a bad name is reported before the work.
-        a, b = (open_system(path, corpus, references, settings) for path in (self.a, self.b))
+        a, b = (
+            open_system(path, corpus, references, settings)
+            for path in map(local_copy, (self.a, self.b))
+        )
         with counting("translated") as count:
             comparison = compare(a, b, references, samples=self.samples, on_batch=count)
         if self.json:

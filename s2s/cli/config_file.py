@@ -28,6 +28,7 @@ from pydantic import TypeAdapter, ValidationError
 from s2s.cli.verb import Verb, group_of
 from s2s.config import Section, describe
 from s2s.errors import BadInput
+from s2s.locations import Location, absolute
 from s2s.suggestions import did_you_mean
 
 # Fields of verbs that no file sets: they say how the verb was called.
@@ -222,8 +223,11 @@ def config_text(verb: Verb) -> str:
     What makes a run start over is left out.
     """
     tree: dict[str, Any] = {"preset": verb.preset} if verb.preset else {}
+    hints = get_type_hints(type(verb))
     for field in fields(verb):
         value = getattr(verb, field.name)
+        if value is not None and hints[field.name] in (Location, Location | None):
+            value = absolute(value)
         if field.name not in {*NOT_OPTIONS, "restart"} and value is not None:
             tree[field.name] = _plain(value)
     plain = json.loads(json.dumps(tree, default=str))  # paths as text, tuples as lists

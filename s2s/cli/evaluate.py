@@ -12,6 +12,7 @@ from s2s.cli.output import opened, print_evaluation, tell_incomplete, tell_warni
 from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting
 from s2s.errors import BadInput
+from s2s.locations import Location
 from s2s.overrides import MODEL_OVERRIDES
 
 _LINE_ENDS = re.compile(r"\r\n|\n|\r")
@@ -21,11 +22,11 @@ _LINE_ENDS = re.compile(r"\r\n|\n|\r")
 class Evaluate(Verb):
     """Score a model on a held-out split of a corpus."""
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """Model directory."""
+    model: Annotated[Location, tyro.conf.Positional]
+    """Model directory, at a path or URI."""
 
-    corpus: Path
-    """Corpus directory."""
+    corpus: Location
+    """Corpus directory, at a path or URI."""
 
     decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
 
@@ -54,6 +55,7 @@ class Evaluate(Verb):
         from s2s.corpus import Corpus
         from s2s.evaluation.evaluate import evaluate
         from s2s.evaluation.scores import SAMPLES
+        from s2s.mirrors import local_copy
         from s2s.model.directory import ModelDirectory
         from s2s.training.run_checkpoint import model_path
 
@@ -66,7 +68,7 @@ class Evaluate(Verb):
             path = stack.enter_context(model_path(self.model, self.checkpoint))
             model = ModelDirectory.load(path)
             decode = model.config.decode.changed(**self.decoding.settings())
-            corpus = Corpus.open(self.corpus)
+            corpus = Corpus.open(local_copy(self.corpus))
             evaluation = evaluate(
                 model,
                 corpus,
@@ -86,7 +88,7 @@ class Evaluate(Verb):
         if self.json:
             print(evaluation.to_json())
         else:
-            print_evaluation(str(self.model), evaluation)
+            print_evaluation(self.model, evaluation)
         tell_warnings(evaluation.warnings(corpus.manifest))
         lines = [place + 1 for place in evaluation.translations.incomplete]
         tell_incomplete(lines, decode.max_length)

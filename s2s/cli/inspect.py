@@ -9,14 +9,15 @@ from rich.console import Console
 
 from s2s.cli.output import opened
 from s2s.cli.verb import Verb
+from s2s.locations import Location
 
 
 @dataclass(frozen=True)
 class Inspect(Verb):
     """Show what a corpus, model or sweep directory holds."""
 
-    directory: Annotated[Path, tyro.conf.Positional]
-    """Corpus directory, model directory, or sweep directory of `s2s tune`."""
+    directory: Annotated[Location, tyro.conf.Positional]
+    """Corpus directory, model directory, or sweep directory of `s2s tune`, at a path or URI."""
 
     html: Path | None = None
     """HTML file, with plots, to write instead of printing tables."""
@@ -26,16 +27,19 @@ class Inspect(Verb):
 
     def run(self) -> None:
         """Print the tables, or write the page."""
+        from s2s.mirrors import local_copy
+
+        directory = local_copy(self.directory)
         if self.html is not None:
             from s2s.reports.inspection import inspect_as_html
 
             with opened(self.html) as file:
-                file.write(inspect_as_html(self.directory))
+                file.write(inspect_as_html(directory))
             print(f"page: {self.html}")
             return
         from s2s.reports.summary import as_json, show, summarise
 
-        summary = summarise(self.directory)
+        summary = summarise(directory)
         if self.json:
             print(as_json(summary))
         else:

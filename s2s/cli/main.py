@@ -15,6 +15,7 @@ from s2s.cli.variables import naming_variables
 from s2s.cli.verbs import VERBS
 from s2s.console import printable
 from s2s.errors import BadInput, Failed, Stopped
+from s2s.locations import with_locations
 from s2s.suggestions import did_you_mean
 
 
@@ -43,7 +44,8 @@ def run(verb: str, arguments: list[str] | None = None) -> int:
         parsed.run()
         sys.stdout.flush()  # here an error can still be handled
     except BadInput as error:
-        return _complain(naming_variables(str(error), VERBS[verb], arguments), error.exit_code)
+        message = naming_variables(with_locations(str(error)), VERBS[verb], arguments)
+        return _complain(message, error.exit_code)
     except (Failed, Stopped) as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -84,5 +86,6 @@ def _end_without_reader() -> int:
 
 def _complain(message: str, code: int) -> int:
     """Print an error as one line, whatever a library put into its message; return the exit code."""
-    print(f"s2s: {printable(' '.join(message.split()))}", file=sys.stderr)
+    line = with_locations(" ".join(message.split()))
+    print(f"s2s: {printable(line)}", file=sys.stderr)
     return code

@@ -18,6 +18,7 @@ from typing_extensions import Doc
 from s2s.cli.variables import Variable
 from s2s.cli.verb import Verb, group_of
 from s2s.config import Section
+from s2s.locations import Location
 from s2s.presets import PRESETS
 
 
@@ -148,7 +149,7 @@ def _value(annotation: Any) -> tuple[str, tuple[str, ...]]:
     if origin is tuple:
         values = [_value(each)[0] for each in parts if each is not ...]
         return (f"{values[0]} …" if ... in parts else " ".join(values)), ()
-    return {int: "INT", float: "FLOAT", Path: "PATH"}.get(annotation, "TEXT"), ()
+    return {int: "INT", float: "FLOAT", Path: "PATH", Location: "PATH"}.get(annotation, "TEXT"), ()
 
 
 def _unwrapped(hint: Any) -> tuple[Any, tuple[Any, ...]]:

@@ -14,8 +14,8 @@ from s2s.cli.output import print_dry_run
 from s2s.config import CorpusConfig, DataConfig, TextConfig
 from s2s.console import StageBars
 from s2s.errors import BadInput
+from s2s.locations import Location, absolute, is_uri
 from s2s.provenance import Invocation
-from s2s.runs import interruptible
 
 if TYPE_CHECKING:
     from s2s.preparation.execution import Executor
@@ -36,8 +36,8 @@ class Prepare(Verb):
     text: TextConfig
     corpus: CorpusConfig
 
-    out: Path | None = None
-    """Corpus directory to create."""
+    out: Location | None = None
+    """Corpus directory to create, at a path or URI."""
 
     valid_source: tuple[str, ...] = ()
     """As --source, for the `valid` split: its rows are used as they are, and no rows of --source
@@ -57,9 +57,9 @@ class Prepare(Verb):
     """Names or numbers (from 1) of the source and target columns, if they cannot be told from the
     file."""
 
-    vocabularies: Path | None = None
-    """Model directory whose vocabularies and text settings to use, so that its training can
-    continue on this corpus (`s2s train --init-from`)."""
+    vocabularies: Location | None = None
+    """Model directory, at a path or URI, whose vocabularies and text settings to use, so that its
+    training can continue on this corpus (`s2s train --init-from`)."""
 
     dry_run: bool = False
     """Write nothing; show how many rows each rule would leave out, with ten examples. Scratch files
@@ -98,7 +98,9 @@ class Prepare(Verb):
             allow_downloads()
         import datasets
 
+        from s2s.mirrors import local_copy
         from s2s.preparation.pipeline import dry_run, prepare
+        from s2s.runs import interruptible
         from s2s.text.language_pairs import describe_direction
 
         datasets.disable_progress_bars()
@@ -110,7 +112,8 @@ class Prepare(Verb):
                 bars.log(note)
             with self._executor(source, bars.log, in_process) as execute:
                 if self.out is None or self.dry_run:
-                    scratch = None if self.out is None else self.out.resolve().parent
+                    is_at_path = self.out is not None and not is_uri(self.out)
+                    scratch = Path(absolute(self.out or "")).parent if is_at_path else None
                     planned = dry_run(source, config, bars, execute, scratch)
                     print_dry_run(planned)
                     if planned.refusal is not None:
@@ -122,22 +125,17 @@ class Prepare(Verb):
                     self.out,
                     bars,
                     execute,
-                    vocabularies=self.vocabularies and self.vocabularies.resolve(),
+                    vocabularies=None
+                    if self.vocabularies is None
+                    else local_copy(self.vocabularies).resolve(),
                     restart=self.restart,
+                    invocation=Invocation(config_text(replace(self, text=config.text))),
                 )
-            self._record(self.out, config)
             for rule, rows in manifest.drops.items():
                 bars.log(f"left out {rows:,} rows: {rule}")
             for warning in manifest.warnings:
                 bars.log(f"warning: {warning.text}")
             bars.log(f"corpus directory: {self.out}")
-
-    def _record(self, out: Path, config: DataConfig) -> None:
-        """Keep the options, as they suit the languages, and the command line in the corpus."""
-        from s2s.corpus import Corpus
-
-        facts = {"path": str(out.resolve()), "sha256": Corpus.open(out).sha256}
-        Invocation(config_text(replace(self, text=config.text))).record(out, facts)
 
     def _languages(self, sources: tuple[str, ...]) -> tuple[str, str]:
         """Return source and target language.
@@ -145,6 +143,7 @@ class Prepare(Verb):
         Raises:
             BadInput: they are neither given nor stated by the sources, or no languages.
         """
+        from s2s.mirrors import local_copy
         from s2s.model.directory import read_config
         from s2s.preparation.direction import stated_languages
         from s2s.text.language_pairs import language_pair
@@ -152,7 +151,7 @@ class Prepare(Verb):
         if self.languages is not None:
             return language_pair(self.languages)
         if self.vocabularies is not None:
-            model = read_config(self.vocabularies)
+            model = read_config(local_copy(self.vocabularies))
             return language_pair(f"{model.source_language}:{model.target_language}")
         if (stated := stated_languages(sources)) is None:
             raise BadInput(
@@ -168,9 +167,10 @@ class Prepare(Verb):
 
         text, note = self.text, ""
         if self.vocabularies is not None:
+            from s2s.mirrors import local_copy
             from s2s.model.directory import read_config
 
-            model = read_config(self.vocabularies)
+            model = read_config(local_copy(self.vocabularies))
             codes = (model.source_language, model.target_language)
             if tuple(map(canonical_code, codes)) != languages:
                 raise BadInput(f"{self.vocabularies} is not a model for {'-'.join(languages)}")
@@ -212,7 +212,10 @@ class Prepare(Verb):
             yield execution.in_process
             return
         from s2s.distributed.prepare import tasks
+        from s2s.mirrors import work_folder
 
-        folder = Path(tempfile.gettempdir()) if self.out is None else self.out.resolve().parent
+        folder = Path(tempfile.gettempdir())
+        if self.out is not None:
+            folder = work_folder(self.out).parent
         with tasks(self.tasks, self.wait, log, local_files(source), folder) as execute:
             yield execute

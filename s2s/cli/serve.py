@@ -15,6 +15,7 @@ from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.config import describe
 from s2s.errors import BadInput
 from s2s.extras import install_command
+from s2s.locations import Location, absolute, name_of
 from s2s.overrides import MODEL_OVERRIDES
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Serve(Verb):
     given counts first. Flags are set by yes or no, lists by items separated by commas.
     """
 
-    models: Annotated[tuple[Path, ...], tyro.conf.Positional, Variable("S2S_MODELS")]
-    """Model directories, one for each language pair."""
+    models: Annotated[tuple[Location, ...], tyro.conf.Positional, Variable("S2S_MODELS")]
+    """Model directories, at paths or URIs, one for each language pair."""
 
     decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
 
@@ -70,20 +71,22 @@ class Serve(Verb):
 
     def run(self) -> None:
         """Serve in the foreground."""
+        from s2s.mirrors import local_copy
         from s2s.model.config_file import read_config
         from s2s.serving.addresses import require_free
         from s2s.serving.engine.models import require_different_languages
 
         self._check_options()
+        configs = [read_config(local_copy(model)) for model in self.models]
         directions = [
-            (path, config.source_language, config.target_language)
-            for path, config in zip(self.models, map(read_config, self.models), strict=True)
+            (model, config.source_language, config.target_language)
+            for model, config in zip(self.models, configs, strict=True)
         ]
         require_different_languages(directions)
         settings = self._settings()
         require_free(self.host, self.port)
         named = ", ".join(
-            f"{source}-{target} ({path.resolve().name})" for path, source, target in directions
+            f"{source}-{target} ({name_of(model)})" for model, source, target in directions
         )
         _print_now(f"loading {named}")
         if self.local:
@@ -155,15 +158,17 @@ class Serve(Verb):
         from s2s.serving.local import serve_locally
 
         ready = self._ready(settings, named)
-        paths = [model.resolve() for model in self.models]
+        paths = [absolute(model) for model in self.models]
         serve_locally(settings, paths, self.host, self.port, _print_now, ready)
 
     def _serve_on_ray(self, settings: "ServiceSettings", named: str) -> None:
         from s2s.distributed.local_serve import local_serve
+        from s2s.mirrors import local_copy
         from s2s.model.directory import ModelDirectory
 
         for model in self.models:
-            ModelDirectory.load(model)  # a broken directory is reported before a cluster starts
+            # A broken directory is reported before a cluster starts.
+            ModelDirectory.load(local_copy(model))
         # Before Ray is imported, which reads the environment then.
         with local_serve(self.host) as serve_host:
             from s2s.distributed.deployment import Arguments, build
@@ -171,7 +176,7 @@ class Serve(Verb):
 
             arguments = Arguments.model_validate(
                 {
-                    "models": [str(model.resolve()) for model in self.models],
+                    "models": [absolute(model) for model in self.models],
                     "num_replicas": self.replicas,
                     **settings.model_dump(),
                 }

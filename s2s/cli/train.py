@@ -2,13 +2,13 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s2s.cli.config_file import config_text
 from s2s.cli.verb import Verb
 from s2s.config import DecodeConfig, ModelConfig, TrainConfig
 from s2s.errors import BadInput
+from s2s.locations import Location
 from s2s.provenance import Invocation
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 class Train(Verb):
     """Train a model on a corpus directory, in this process or on Ray."""
 
-    corpus: Path
-    """Corpus directory to train on."""
+    corpus: Location
+    """Corpus directory to train on, at a path or URI."""
 
-    out: Path
-    """Model directory to create. Checkpoints are next to it, in OUT.run."""
+    out: Location
+    """Model directory to create, at a path or URI. Checkpoints are next to it, in OUT.run."""
 
     model: ModelConfig
     train: TrainConfig
@@ -45,9 +45,9 @@ class Train(Verb):
     """Give each Ray worker a GPU. This process takes one by itself if there is one, and with this
     flag fails if there is none."""
 
-    init_from: Path | None = None
-    """Model directory whose weights to start from. Its model settings apply, and the corpus must
-    have been prepared with its vocabularies."""
+    init_from: Location | None = None
+    """Model directory, at a path or URI, whose weights to start from. Its model settings apply, and
+    the corpus must have been prepared with its vocabularies."""
 
     checkpoints: str | None = None
     """Folder or URI (of an object store, say) for the checkpoints, instead of OUT.run."""

@@ -14,6 +14,7 @@ from s2s.cli.output import opened, tell_incomplete
 from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting, printable
 from s2s.errors import BadInput
+from s2s.locations import Location
 from s2s.overrides import COMMAND_OVERRIDES
 from s2s.text.lines import raw_lines
 
@@ -33,8 +34,8 @@ class Translate(Verb):
     joined, then the second best, and so on; the score is the sum of theirs.
     """
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """Model directory."""
+    model: Annotated[Location, tyro.conf.Positional]
+    """Model directory, at a path or URI."""
 
     decoding: Annotated[DecodingOptions, *decoding_options(COMMAND_OVERRIDES)]
 

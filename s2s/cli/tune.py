@@ -9,6 +9,8 @@ import tyro
 from s2s.cli.config_file import config_text
 from s2s.cli.verb import Verb
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
+from s2s.errors import BadInput
+from s2s.locations import Location, is_uri
 from s2s.provenance import Invocation
 
 if TYPE_CHECKING:
@@ -22,10 +24,10 @@ _TRIALS = 10  # where nothing else says how many
 class Tune(Verb):
     """Sweep settings of the model and its training on Ray Tune; OUT/best is the best model."""
 
-    corpus: Path
-    """Corpus directory to train on."""
+    corpus: Location
+    """Corpus directory to train on, at a path or URI."""
 
-    out: Path
+    out: Location
     """Directory to create, with sweep.json and the model directory `best`."""
 
     model: ModelConfig
@@ -108,6 +110,8 @@ class Tune(Verb):
         from s2s.distributed.tune import tune
         from s2s.tuning.budget import Budget
 
+        if is_uri(self.out):
+            raise BadInput(f"--out {self.out}: a sweep needs a folder that all nodes share, no URI")
         workers = WorkerResources(
             self.workers,
             gpu=self.gpu,
@@ -122,7 +126,7 @@ class Tune(Verb):
             self.seeds, self.retrain, self.retrain_epochs, self.concurrent, self.track,
             self.restart,
         )  # fmt: skip
-        tune(self.corpus, self.out, workers, options, Invocation(config_text(self)))
+        tune(self.corpus, Path(self.out), workers, options, Invocation(config_text(self)))
 
     def _space(self) -> "Space":
         """Return the space of the sweep, every point of which is valid.

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import ray
@@ -30,8 +29,8 @@ class UserConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     models: Paths = Field(min_length=1)
-    """Model directories, one for each pair of languages, at the same paths on every node that runs
-    a replica. Every replica loads them all."""
+    """Model directories, one for each pair of languages, at URIs or at the same paths on every node
+    that runs a replica. Every replica loads them all."""
 
     revision: int = 0
     """Any other number has the directories loaded again, where their files have changed."""
@@ -76,11 +75,11 @@ class Replica:
 
         The replica gets no requests until this returns, so it does not wait for the models.
         """
-        paths = [Path(path) for path in UserConfig.model_validate(user_config).models]
+        models = UserConfig.model_validate(user_config).models
         if self._models.all:
-            self._models.serve_soon(paths)
+            self._models.serve_soon(models)
         else:  # the replica has just been made
-            self._models.serve(paths)
+            self._models.serve(models)
 
     def check_health(self) -> None:
         """Raise an error if Serve, which calls this, is to replace the replica."""

@@ -13,6 +13,7 @@ from s2s.distributed.cluster import WorkerResources, cluster
 from s2s.distributed.hosts import monitored_hosts
 from s2s.distributed.shared_storage import SharedPath, require_shared
 from s2s.errors import BadInput, Failed
+from s2s.locations import absolute
 from s2s.preparation import Source
 from s2s.preparation.execution import Executor
 
@@ -45,8 +46,8 @@ def tasks(
         at_once = number or int(ray.cluster_resources().get("CPU", 1))
         workers = WorkerResources(at_once, wait=wait)
         workers.require(log)
-        shared = [SharedPath("source", file) for file in sources[:_COMPARED]]
-        shared.append(SharedPath("folder of the corpus", folder, is_folder=True))
+        shared = [SharedPath("source", absolute(file)) for file in sources[:_COMPARED]]
+        shared.append(SharedPath("folder of the corpus", absolute(folder), is_folder=True))
         require_shared(shared, workers.hosts())
         # The first task of a process imports libraries, some of them only as it reads. Done here,
         # that counts as start-up, whose time does not depend on the corpus.

@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from s2s.distributed.hosts import Host
 from s2s.errors import BadInput
+from s2s.locations import Location, is_uri
 
 _ARRIVAL_SECONDS = 5.0  # for a file that one host has just written to be seen on another one
 _ANSWER_SECONDS = 60.0  # for a host to look; one that is silent is not what is checked here
@@ -21,15 +22,20 @@ _SMALL = 1_000_000  # bytes of a file that is compared by its content
 
 @dataclass(frozen=True)
 class SharedPath:
-    """A local path that every host must see: a file that is read, or a folder that is written to.
+    """A location that every host must see: a file that is read, or a folder that is written to.
 
     Args:
         name: of the path in messages, such as `--checkpoints`.
     """
 
     name: str
-    path: Path
+    location: Location  # an absolute path; every host sees a URI
     is_folder: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The local path."""
+        return Path(self.location)
 
 
 def require_shared(paths: Sequence[SharedPath], hosts: Sequence[Host]) -> None:
@@ -43,7 +49,8 @@ def require_shared(paths: Sequence[SharedPath], hosts: Sequence[Host]) -> None:
     """
     own = ray.get_runtime_context().get_node_id()
     others = [host for host in hosts if host.id != own]
-    if not others:
+    paths = [path for path in paths if not is_uri(path.location)]
+    if not others or not paths:
         return
     with ExitStack() as stack:
         files = {

@@ -16,6 +16,7 @@ from s2s.distributed.sweep_hooks import BudgetStopper, Recorder, Search, make_sc
 from s2s.distributed.sweep_options import SweepOptions
 from s2s.distributed.trial import TrialSetup, trainable
 from s2s.errors import Stopped
+from s2s.locations import Location
 from s2s.model.directory import ModelDirectory
 from s2s.runs import interruptible
 from s2s.training.run import TrainOptions
@@ -46,6 +47,7 @@ class SweepTrainer:
     """What trains the trials of a sweep, and its best point again."""
 
     corpus: Corpus
+    corpus_location: Location
     workers: WorkerResources  # of each trial
     runs: TrainOptions
 
@@ -123,7 +125,7 @@ class SweepTrainer:
         scratch = _scratch(records)
         shutil.rmtree(scratch, ignore_errors=True)
         setup = TrialSetup(
-            self.corpus.path, options.space, options.objective, options.seeds, self.workers,
+            self.corpus_location, options.space, options.objective, options.seeds, self.workers,
             records, self.runs,
         )  # fmt: skip
         return ray.tune.Tuner(

@@ -4,7 +4,6 @@ Checkpoints are the loop's own (`s2s.training.checkpoints`): a worker group that
 and a run whose driver is gone, both continue from what they find there. Ray Train gets none.
 """
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,11 +29,14 @@ from s2s.distributed.shared_storage import SharedPath, require_shared
 from s2s.distributed.worker import Report, last_epoch, work
 from s2s.errors import BadInput, Failed, Stopped, last_line
 from s2s.files import write_text
+from s2s.locations import Location, absolute, extended, is_uri
+from s2s.mirrors import remove, work_folder
 from s2s.runs import interruptible, requests_to_stop
-from s2s.storage import is_uri
+from s2s.storage import filesystem
 from s2s.training.job import Job, RunOutcome, RunRefused
 from s2s.training.train import Plan, TrainedModel
 
+_RAY = "ray"  # name of Ray's own folder in that of a run
 _SAVE_SECONDS = 300.0  # that a run which is to stop has for its checkpoint
 
 
@@ -75,7 +77,7 @@ def make_trainer(
     set_address_for_train()
     elastic = workers.most is not None
     # What Ray keeps of a run (its own checkpoints) would only mislead a later one.
-    shutil.rmtree(job.folder / "ray", ignore_errors=True)
+    remove(extended(job.folder, f"/{_RAY}"))
     listener = GroupRestarts(board, workers)
     return TorchTrainer(
         partial(work, job, board, report),
@@ -89,12 +91,20 @@ def make_trainer(
             "nccl" if workers.gpu else "gloo", listen_on_node_address, open_store
         ),
         run_config=RunConfig(
-            name="ray",
-            storage_path=str(job.folder),
+            name=_RAY,
+            **_storage(job.folder),
             failure_config=FailureConfig(max_failures=max_failures),
             callbacks=[ray_internals.worker_group_callback(listener), *callbacks],
         ),
     )
+
+
+def _storage(folder: Location) -> dict[str, Any]:
+    """Return where Ray Train keeps its own files, as options of its `RunConfig`."""
+    if not is_uri(folder):
+        return {"storage_path": folder}
+    system, path = filesystem(folder)
+    return {"storage_path": path, "storage_filesystem": system}
 
 
 def _run(job: Job, workers: WorkerResources, bar: EpochBar) -> RunOutcome:
@@ -105,19 +115,19 @@ def _run(job: Job, workers: WorkerResources, bar: EpochBar) -> RunOutcome:
         return RunRefused(str(error))
     with display(bar) as board, monitored_hosts(bar.log):
         trainer = make_trainer(job, workers, board=board)
-        with _reservation_cancelled(trainer, job.folder):
+        with _reservation_cancelled(trainer, work_folder(job.folder)):
             return _fit(trainer, board, bar.log)
 
 
 def _shared_paths(job: Job) -> list[SharedPath]:
-    """Return the local paths that the workers of a run share."""
+    """Return what the workers of a run share."""
     paths = [
-        SharedPath("corpus", job.corpus / MANIFEST),
+        SharedPath("corpus", extended(job.corpus, f"/{MANIFEST}")),
         SharedPath("folder of the run", job.folder, is_folder=True),
     ]
     checkpoints = job.options.checkpoints
-    if checkpoints is not None and not is_uri(checkpoints):
-        paths.append(SharedPath("--checkpoints", Path(checkpoints), is_folder=True))
+    if checkpoints is not None:
+        paths.append(SharedPath("--checkpoints", absolute(checkpoints), is_folder=True))
     return paths
 
 

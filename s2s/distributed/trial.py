@@ -8,7 +8,6 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray.tune
@@ -22,6 +21,8 @@ from s2s.distributed import ray_internals
 from s2s.distributed.cluster import WorkerResources
 from s2s.distributed.metrics import TrainMetrics
 from s2s.distributed.train import make_trainer
+from s2s.locations import Location, absolute, name_of
+from s2s.mirrors import local_copy
 from s2s.model.metrics import EpochRecord, RunMetrics
 from s2s.training.host import SilentHost
 from s2s.training.job import Job, RunFailed, RunFinished, RunOutcome, RunRefused, take_part
@@ -41,7 +42,7 @@ REPORT = "report"
 class TrialSetup:
     """What all trials of a sweep share. All paths are absolute, on storage that all nodes share."""
 
-    corpus: Path
+    corpus: Location
     space: Space
     objective: Objective
     seeds: int  # that each point is trained with
@@ -56,7 +57,7 @@ class TrialSetup:
             yield Job(
                 self.corpus,
                 with_seed(config, config.train.seed + index),
-                self.records.trial_folder(number, index),
+                absolute(self.records.trial_folder(number, index)),
                 self.workers.cpus,
                 self.options,
                 point,
@@ -64,7 +65,7 @@ class TrialSetup:
 
     def name_of(self, job: Job) -> str:
         """Return the name of a trial's run, with that of the sweep."""
-        return f"{self.records.folder.name.removesuffix('.run')}-{job.folder.name}"
+        return f"{self.records.folder.name.removesuffix('.run')}-{name_of(job.folder)}"
 
 
 def with_seed(config: Config, seed: int) -> Config:
@@ -169,7 +170,7 @@ def _end_of_run(
             if index == 0:
                 torch.set_num_threads(job.threads)
                 store = run_checkpoints(job.folder, job.config.train)
-                rate = words_per_second(store, Corpus.open(job.corpus), device)
+                rate = words_per_second(store, Corpus.open(local_copy(job.corpus)), device)
             return TrialReport(
                 index, metrics.epochs, rate, time.perf_counter() - begin,
                 is_last=index + 1 == setup.seeds,

@@ -24,6 +24,8 @@ from s2s.distributed.sweep_trainer import SweepTrainer
 from s2s.distributed.trial import with_seed
 from s2s.errors import BadInput, Failed
 from s2s.files import new_directory, write_text
+from s2s.locations import Location, absolute, extended
+from s2s.mirrors import local_copy
 from s2s.model.metrics import RunMetrics
 from s2s.provenance import Invocation
 from s2s.reports.sweep_report import sweep_report
@@ -47,7 +49,7 @@ _MOST_SIZED = 256  # models whose weights are counted before anything starts
 
 
 def tune(
-    corpus: Path,
+    corpus: Location,
     out: Path,
     workers: WorkerResources,
     options: SweepOptions,
@@ -64,14 +66,15 @@ def tune(
         Failed: no trial reached the end of an epoch.
         Stopped: the sweep was interrupted and can be resumed.
     """
-    opened, base, out = Corpus.open(corpus.resolve()), options.space.config, out.resolve()
+    opened = Corpus.open(local_copy(absolute(corpus)))
+    base, out = options.space.config, out.resolve()
     config = run_config(opened, base.model, base.train, base.decode)
     options = replace(options, space=replace(options.space, config=config))
     watch = Watch(
         options.track, samples=0, bleu_every=1 if needs_translations(options.objective) else None
     )
     watch.check()
-    trainer = SweepTrainer(opened, workers, TrainOptions(watch=watch))
+    trainer = SweepTrainer(opened, absolute(corpus), workers, TrainOptions(watch=watch))
     for point in options.space.corners(_MOST_SIZED):
         trainer.parameters(options.space, point)
     description = {
@@ -103,15 +106,15 @@ def tune(
             stack.enter_context(cluster(table.log, dashboard=workers.number > 1))
             workers.require(table.log)
             shared = [
-                SharedPath("corpus", opened.path / MANIFEST),
-                SharedPath("folder of the sweep", folder, is_folder=True),
+                SharedPath("corpus", extended(absolute(corpus), f"/{MANIFEST}")),
+                SharedPath("folder of the sweep", absolute(folder), is_folder=True),
             ]
             require_shared(shared, workers.hosts())
         except (BadInput, Failed):
             if not records.load():
                 shutil.rmtree(folder)  # nothing is begun there
             raise
-        invocation.record(folder, {"path": str(opened.path), "sha256": opened.sha256})
+        invocation.record(folder, {"path": absolute(corpus), "sha256": opened.sha256})
         table.log(f"trials in {folder / 'trials'}")
         stack.enter_context(monitored_hosts(table.log, _OF_A_LOST_HOST))
         sweep = _sweep(trainer, options, records, out, table)

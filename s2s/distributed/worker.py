@@ -11,6 +11,7 @@ from ray.train.torch import get_device
 from s2s.distributed.board import BoardClient
 from s2s.distributed.metrics import TrainMetrics
 from s2s.distributed.ray_internals import PreemptionNotice
+from s2s.locations import name_of
 from s2s.model.metrics import RunMetrics
 from s2s.training.host import EpochTable, SilentHost
 from s2s.training.job import Job, RunOutcome, take_part
@@ -44,7 +45,7 @@ def work(job: Job, board: Any = None, report: Report = last_epoch) -> RunOutcome
             job,
             get_device(),
             _Host(client, job.config.train.epochs, report),
-            make_trackers=lambda resumed_from: [TrainMetrics(job.folder.name, resumed_from)],
+            make_trackers=lambda resumed_from: [TrainMetrics(name_of(job.folder), resumed_from)],
             # A trial may be ended as soon as it has reported an epoch.
             background=board is not None,
         )

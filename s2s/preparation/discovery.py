@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fsspec
+from fsspec.implementations.arrow import ArrowFSWrapper
 
 from s2s.errors import BadInput
 from s2s.files import new_file
@@ -36,6 +37,7 @@ from s2s.preparation.recognition import (
     refuse_carriage_returns,
 )
 from s2s.preparation.sources import Origin, Source
+from s2s.storage import filesystem
 from s2s.text.encodings import (
     wide_encoding,
 )
@@ -190,9 +192,9 @@ def _files_of_folder(folder: Path, languages: tuple[str, str]) -> list[_File]:
 
 
 def _download(uri: str, folder: Path) -> list[Path]:
-    """Copy the files at a URI that fsspec can open to `folder`, and return the copies."""
+    """Copy the files at a URI to `folder`, and return the copies."""
     try:
-        files = fsspec.open_files(uri, "rb")
+        files = _files_in_s3(uri) if uri.startswith("s3://") else fsspec.open_files(uri, "rb")
         if not files:
             raise BadInput(f"{uri}: no such file, and no file matches it as a pattern")
         copies = []
@@ -213,6 +215,14 @@ def _download(uri: str, folder: Path) -> list[Path]:
     except Exception as error:  # every store has errors of its own
         raise BadInput(f"{uri} cannot be read: {root_cause(error)}") from None
     return copies
+
+
+def _files_in_s3(uri: str) -> list[fsspec.core.OpenFile]:
+    """Return the files at a URI of S3, which may be a pattern."""
+    arrow, path = filesystem(uri)
+    system = ArrowFSWrapper(arrow)
+    paths = system.glob(path) if _is_pattern(path) else [path] if system.isfile(path) else []
+    return [fsspec.core.OpenFile(system, each) for each in sorted(paths)]
 
 
 def _is_saved_dataset(path: Path) -> bool:

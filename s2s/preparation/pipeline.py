@@ -17,6 +17,8 @@ from s2s.config import DataConfig
 from s2s.corpus.directory import MANIFEST, SIDES, CorpusWarning, Manifest
 from s2s.errors import BadInput
 from s2s.files import sha256, write_text
+from s2s.locations import absolute
+from s2s.mirrors import deliver
 from s2s.preparation.discovery import find_origins
 from s2s.preparation.execution import Executor, Progress, Runner, SilentProgress, in_process
 from s2s.preparation.job import CHUNK_ROWS, Job
@@ -25,6 +27,7 @@ from s2s.preparation.selection import select_rows
 from s2s.preparation.sources import Source
 from s2s.preparation.stages import STAGES
 from s2s.preparation.writing import library_versions, write_corpus
+from s2s.provenance import Invocation
 from s2s.runs import claimed_folder
 from s2s.text.languages import canonical_code
 
@@ -52,15 +55,16 @@ class DryRun:
 def prepare(
     source: Source,
     config: DataConfig,
-    out: Path,
+    out: str | Path,
     progress: Progress = _SILENT,
     execute: Executor = in_process,
     *,
     vocabularies: Path | None = None,
     restart: bool = False,
+    invocation: Invocation | None = None,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Manifest:
-    """Read sentence pairs and write the corpus directory `out`.
+    """Read sentence pairs and write the corpus directory `out`, at a path or URI.
 
     What is done so far is kept in `OUT.run`; a run that is there already is resumed if it has the
     same sources and settings.
@@ -70,6 +74,7 @@ def prepare(
         vocabularies: model or corpus directory whose vocabularies are used instead of learned ones;
             it must have been made with the text settings of `config`.
         restart: start over, and replace `out` if it exists.
+        invocation: kept in the corpus directory.
         chunk_rows: rows that a task holds at once; the result depends on it, as shards are made of
             whole chunks.
 
@@ -86,9 +91,9 @@ def prepare(
     }
     if vocabularies is not None:
         run["vocabularies"] = [sha256(vocabularies / f"{side}.json") for side in SIDES]
-    if "::" in str(out.resolve()):
+    out = absolute(out)
+    if "::" in out:
         raise BadInput(f"--out {out}: the path must not contain ::, which chains file systems")
-    out = out.resolve()
     with claimed_folder(out, MANIFEST, run, restart) as folder:
         is_new = not _origins_file(folder).exists()
         runner = Runner(execute, progress)
@@ -101,8 +106,10 @@ def prepare(
             if is_new:  # the same input would fail again
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        shutil.rmtree(out, ignore_errors=True)  # which exists only if `restart` is given
-        selection.job.corpus_folder.replace(out)
+        made = selection.job.corpus_folder
+        if invocation is not None:
+            invocation.record(made, {"path": out, "sha256": sha256(made / MANIFEST)})
+        deliver(made, out)  # in place of what exists only if `restart` is given
         shutil.rmtree(folder, ignore_errors=True)
     return manifest
 

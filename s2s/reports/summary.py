@@ -15,6 +15,7 @@ from s2s.corpus import Corpus, Manifest
 from s2s.corpus.directory import MANIFEST, SIDES
 from s2s.corpus.rules import RULES
 from s2s.errors import BadInput
+from s2s.locations import with_locations
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
 from s2s.reports.blocks import Block, Curves, Histogram, Table
@@ -49,10 +50,11 @@ def summarise(path: Path) -> Summary:
     """
     kind = kind_of(path)
     if kind == "corpus":
-        return Summary(str(path), _corpus_blocks(Corpus.open(path)))
+        return Summary(with_locations(str(path)), _corpus_blocks(Corpus.open(path)))
     if kind == "sweep":
-        return Summary(str(path), _sweep_blocks(Sweep.load(path)))
-    return Summary(str(path), _model_blocks(ModelDirectory.load(path), RunMetrics.load(path)))
+        return Summary(with_locations(str(path)), _sweep_blocks(Sweep.load(path)))
+    blocks = _model_blocks(ModelDirectory.load(path), RunMetrics.load(path))
+    return Summary(with_locations(str(path)), blocks)
 
 
 def kind_of(path: Path) -> Literal["corpus", "model", "sweep"]:

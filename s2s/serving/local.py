@@ -22,7 +22,7 @@ KEEP_ALIVE = 90  # seconds that an idle connection is kept, as by Ray Serve
 
 def serve_locally(
     settings: ServiceSettings,
-    models: Sequence[Path],
+    models: Sequence[str | Path],
     host: str,
     port: int,
     log: Callable[[str], None],
@@ -51,7 +51,7 @@ def serve_locally(
 
 def _serve(
     settings: ServiceSettings,
-    models: Sequence[Path],
+    models: Sequence[str | Path],
     address: socket.socket,
     log: Callable[[str], None],
     ready: str,

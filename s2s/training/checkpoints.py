@@ -7,34 +7,21 @@ checkpoint is complete once the manifest is there, on any storage, with or witho
     …                  the files of `Snapshot.save`
 """
 
-import hashlib
 import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from pyarrow import fs
 from pydantic import Field
 
 from s2s.config import Section
 from s2s.errors import BadInput
-from s2s.storage import filesystem
+from s2s.storage import FileHash, download, errors_named, filesystem, make_folder, upload
 
 MANIFEST = "checkpoint.json"
-_BLOCK = 1 << 20  # bytes copied at a time
-
-
-class FileHash(Section):
-    """The size and hash of a file."""
-
-    bytes: int
-    """Size of the file."""
-
-    sha256: str
-    """SHA-256 of the content, in hexadecimal."""
 
 
 class CheckpointManifest(Section):
@@ -140,14 +127,10 @@ class Checkpoints:
             write(Path(scratch))
             try:
                 self._remove(manifest.name)
-                self._fs.create_dir(folder)
+                make_folder(self._fs, folder)
                 files = {}
                 for path in sorted(Path(scratch).iterdir()):
-                    with (
-                        path.open("rb") as source,
-                        self._fs.open_output_stream(f"{folder}/{path.name}") as target,
-                    ):
-                        files[path.name] = _copy(source, target)
+                    files[path.name] = upload(path, self._fs, f"{folder}/{path.name}")
                 manifest = manifest.model_copy(update={"files": files})
                 with self._fs.open_output_stream(f"{folder}/{MANIFEST}") as target:
                     target.write(manifest.to_json().encode())
@@ -241,8 +224,7 @@ class Checkpoints:
     def _fetch(self, manifest: CheckpointManifest, name: str, target: Path) -> None:
         path = f"{self._root}/{manifest.name}/{name}"
         try:
-            with self._fs.open_input_stream(path) as source, target.open("wb") as out:
-                copied = _copy(source, out)
+            copied = download(self._fs, path, target)
         except OSError as error:
             raise BadInput(f"the {manifest} is damaged: {error}") from None
         if copied != manifest.files[name]:
@@ -262,7 +244,8 @@ class Checkpoints:
         return manifest
 
     def _names(self) -> list[str]:
-        infos = self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
+        with errors_named(self.root):
+            infos = self._fs.get_file_info(fs.FileSelector(self._root, allow_not_found=True))
         return sorted(info.base_name for info in infos if info.base_name.startswith("step-"))
 
 
@@ -270,13 +253,3 @@ def _by_loss(manifest: CheckpointManifest) -> tuple[float, int]:
     """Return the sort key of checkpoints at the end of an epoch: best first, then earliest."""
     loss = math.inf if manifest.valid_loss is None else manifest.valid_loss
     return loss, manifest.steps
-
-
-def _copy(source: BinaryIO | Any, target: BinaryIO | Any) -> FileHash:
-    """Copy a stream, and return the size and hash of its content."""
-    digest, size = hashlib.sha256(), 0
-    while block := source.read(_BLOCK):
-        digest.update(block)
-        target.write(block)
-        size += len(block)
-    return FileHash(bytes=size, sha256=digest.hexdigest())

@@ -10,11 +10,12 @@ from typing import NoReturn
 import torch
 from datasets import Dataset
 
-from s2s.errors import Failed
+from s2s.errors import BadInput, Failed
 from s2s.files import write_text
+from s2s.locations import absolute
+from s2s.mirrors import read_file, remove_file, write_file
+from s2s.runs import FULL_MEMORY
 from s2s.training.step import PendingStep, StepResult
-
-_FULL_MEMORY = "full-memory.json"
 
 # A mean loss of so many times that of a uniform guess counts as exploded.
 _EXPLODED = 3.0
@@ -92,15 +93,15 @@ class FullMemory:
     fail in the same way.
     """
 
-    def __init__(self, folder: Path, resumed_from: int) -> None:
-        self._file, self._resumed_from = folder / _FULL_MEMORY, resumed_from
+    def __init__(self, folder: str | Path, resumed_from: int) -> None:
+        self._folder, self._resumed_from = absolute(folder), resumed_from
 
     def earlier(self) -> Failed | None:
         """Return the error of an earlier try that began at the same step, if there was one."""
-        try:
-            note = json.loads(self._file.read_bytes())
-        except OSError:
+        text = read_file(self._folder, FULL_MEMORY)
+        if text is None:
             return None
+        note = json.loads(text)
         return Failed(note["reason"]) if note["resumed_from"] == self._resumed_from else None
 
     def note(self, device: torch.device, steps: int) -> Failed:
@@ -111,13 +112,12 @@ class FullMemory:
             f"{memory} ran out of memory {when}; use a smaller --train.batch-size or "
             "--train.batch-tokens, a larger --train.accumulate, or a smaller --model.hidden-size"
         )
-        with suppress(OSError):
-            write_text(
-                self._file, json.dumps({"resumed_from": self._resumed_from, "reason": reason})
-            )
+        note = json.dumps({"resumed_from": self._resumed_from, "reason": reason})
+        with suppress(BadInput):
+            write_file(self._folder, FULL_MEMORY, note)
         return Failed(reason)
 
     @staticmethod
-    def forget(folder: Path) -> None:
+    def forget(folder: str | Path) -> None:
         """Remove the note of an earlier command: memory may have become free."""
-        (folder / _FULL_MEMORY).unlink(missing_ok=True)
+        remove_file(absolute(folder), FULL_MEMORY)

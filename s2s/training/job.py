@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -13,8 +12,11 @@ from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.devices import is_out_of_memory
 from s2s.errors import BadInput, Failed
+from s2s.locations import Location, name_of
+from s2s.mirrors import local_copy
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import RunMetrics
+from s2s.runs import run_mirror
 from s2s.training.failures import FullMemory
 from s2s.training.host import Host
 from s2s.training.loop import Training
@@ -26,11 +28,14 @@ from s2s.training.trackers.tracker import TrackedRun, Tracker
 
 @dataclass(frozen=True)
 class Job:
-    """A run as its workers get it. All paths are absolute, on storage that all workers share."""
+    """A run as its workers get it.
 
-    corpus: Path
+    Locations are URIs, or absolute paths on storage that all workers share.
+    """
+
+    corpus: Location
     config: Config
-    folder: Path  # of the run
+    folder: Location  # of the run
     threads: int  # of each worker
     options: TrainOptions = field(default_factory=TrainOptions)
     chosen: Mapping[str, object] = field(default_factory=dict)  # settings, by a sweep
@@ -87,17 +92,29 @@ def take_part(
     torch.set_num_threads(job.threads)
     is_first = not dist.is_initialized() or dist.get_rank() == 0
     profiled = job.options.profile and is_first
-    profile = StepProfiler(job.folder / "profile", host.log) if profiled else None
+    mirror = run_mirror(job.folder)
+    folder = mirror.folder
+    profile = StepProfiler(folder / "profile", host.log) if profiled else None
     start = job.options.init_from
 
     def make_tracker(resumed_from: int) -> Tracker:
-        name, parameters = job.folder.name.removesuffix(".run"), _parameters(job.config)
-        run = TrackedRun(name, job.folder, parameters, resumed_from, job.chosen)
+        name, parameters = name_of(job.folder).removesuffix(".run"), _parameters(job.config)
+        run = TrackedRun(name, folder, parameters, resumed_from, job.chosen)
         further = make_trackers(resumed_from)
         return begin_trackers(job.options.watch.track, run, host.log, further)
 
+    def publish() -> None:
+        """Copy what the first worker has written to the store, if the run is at a URI."""
+        try:
+            if is_first:
+                mirror.publish()
+        except BadInput as error:
+            host.log(f"{error}; the files of the run are published with the next epoch")
+
     training = None
     try:
+        all_or_raise(mirror.fetch if is_first else lambda: None)
+        folder.mkdir(parents=True, exist_ok=True)
         checkpoints = run_checkpoints(
             job.folder,
             job.config.train,
@@ -110,16 +127,17 @@ def take_part(
         if (earlier := memory.earlier()) is not None:
             raise earlier
         training = Training(
-            all_or_raise(lambda: Corpus.open(job.corpus)),
+            all_or_raise(lambda: Corpus.open(local_copy(job.corpus))),
             job.config,
             device,
             checkpoints,
-            job.folder,
+            folder,
             host=host,
-            start=all_or_raise(lambda: ModelDirectory.load(start) if start else None),
+            start=all_or_raise(lambda: ModelDirectory.load(local_copy(start)) if start else None),
             watch=job.options.watch,
             make_tracker=make_tracker,
             after_step=profile.step if profile else lambda: None,
+            after_epoch=publish,
         )
         result = yield from training.epochs()
     except BadInput as error:
@@ -133,6 +151,8 @@ def take_part(
         if dist.is_initialized() and dist.get_world_size() > 1:  # the others wait for this one
             raise failed from error
         return RunFailed(str(failed))
+    finally:
+        publish()
     if profile is not None:
         profile.close()
     if result.stopped_at is not None:

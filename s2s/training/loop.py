@@ -73,6 +73,7 @@ class Training:
         watch: which sentences of `valid` are translated after each epoch; None translates none.
         make_tracker: called by the first worker alone, with the step that the run resumes from.
         after_step: called after every step.
+        after_epoch: called after every epoch.
 
     Attributes:
         model: the model that is trained.
@@ -96,11 +97,12 @@ class Training:
         watch: Watch | None = None,
         make_tracker: Callable[[int], Tracker] = lambda resumed_from: Trackers(()),
         after_step: Callable[[], None] = lambda: None,
+        after_epoch: Callable[[], None] = lambda: None,
     ) -> None:
         settings = self._settings = config.train
         self._corpus, self._checkpoints = corpus, checkpoints
         self._host: Host = host or SilentHost()
-        self._after_step = after_step
+        self._after_step, self._after_epoch = after_step, after_epoch
         self._precision = choose_precision(settings.precision, device)
 
         if device.type == "cuda" and device.index is not None:
@@ -183,6 +185,7 @@ class Training:
         try:
             while not (self._has_ended or self._signals.stop) and self._train_epoch():
                 self._end_epoch()
+                self._after_epoch()
                 yield self._state.metrics
             if (reason := self._checkpoints.wait()) is not None:
                 raise Failed(

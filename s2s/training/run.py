@@ -7,6 +7,8 @@ from pathlib import Path
 from s2s.config import Config, DecodeConfig, ModelConfig, TrainConfig
 from s2s.corpus import Corpus
 from s2s.errors import BadInput
+from s2s.locations import Location, absolute, extended
+from s2s.mirrors import local_copy
 from s2s.model.directory import read_config
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.trackers.choice import find_tracker
@@ -39,7 +41,7 @@ class Watch:
 class TrainOptions:
     """What a run begins with, and where it is stored."""
 
-    init_from: Path | None = None  # model directory whose weights the run begins with
+    init_from: Location | None = None  # model directory whose weights the run begins with
     checkpoints: str | None = None  # folder or URI, instead of the run folder's own
     watch: Watch = Watch()
     profile: bool = False  # record some steps and log where their time goes
@@ -61,15 +63,16 @@ def run_config(
     return Config(**dict(corpus.manifest.config), model=model, train=settings, decode=decode)
 
 
-def initial_model_config(init_from: Path, corpus: Corpus) -> ModelConfig:
+def initial_model_config(init_from: Location, corpus: Corpus) -> ModelConfig:
     """Return the settings of the model that training begins with.
 
     Raises:
         BadInput: it is not a model directory, or the corpus was not prepared with its vocabularies.
     """
-    config = read_config(init_from)
+    path = local_copy(init_from)
+    config = read_config(path)
     for side in ("source", "target"):
-        if (init_from / f"{side}.json").read_bytes() != (corpus.path / f"{side}.json").read_bytes():
+        if (path / f"{side}.json").read_bytes() != (corpus.path / f"{side}.json").read_bytes():
             raise BadInput(
                 f"{corpus.path} has another {side} vocabulary than {init_from}; "
                 f"prepare the corpus with --vocabularies {init_from}"
@@ -78,7 +81,7 @@ def initial_model_config(init_from: Path, corpus: Corpus) -> ModelConfig:
 
 
 def run_checkpoints(
-    folder: Path,
+    folder: str | Path,
     settings: TrainConfig,
     root: str | None = None,
     log: Callable[[str], None] = lambda line: None,
@@ -88,6 +91,7 @@ def run_checkpoints(
     """Return the checkpoints of the run in a folder, which keeps as many as its settings need.
 
     Args:
+        folder: path or URI of the run folder.
         root: folder or URI that other runs might name, too; None for the run's own.
         background: see `Checkpoints`.
 
@@ -96,7 +100,7 @@ def run_checkpoints(
     """
     number = settings.average_epochs
     return Checkpoints(
-        root or folder / "checkpoints",
+        root or extended(absolute(folder), "/checkpoints"),
         log,
         run=str(folder) if root else "",
         background=background,

@@ -5,30 +5,32 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from s2s.errors import BadInput
-from s2s.runs import read_description, run_folder
+from s2s.locations import extended
+from s2s.mirrors import local_copy
+from s2s.runs import read_run, run_location
 from s2s.training.checkpoints import CheckpointManifest, Checkpoints
 
 
 @contextmanager
-def model_path(out: Path, which: str | None) -> Iterator[Path]:
+def model_path(out: str | Path, which: str | None) -> Iterator[Path]:
     """Yield a model directory: `out`, or that of a checkpoint, which is removed after the block.
 
     Args:
-        out: model directory that a run makes.
+        out: model directory that a run makes, at a path or URI.
         which: `best` (least loss on `valid`), `newest`, or the number of a step; None for `out`.
 
     Raises:
         BadInput: there is no such run or checkpoint, or the checkpoint is damaged.
     """
     if which is None:
-        yield out
+        yield local_copy(out)
         return
-    folder = run_folder(out)
-    description = read_description(folder)
+    folder = run_location(out)
+    description = read_run(out)
     if description is None:
         raise BadInput(f"--checkpoint {which}: there is no training run in {folder}")
     root = description.get("checkpoints")
-    store = Checkpoints(str(root or folder / "checkpoints"), run=str(folder) if root else "")
+    store = Checkpoints(str(root or extended(folder, "/checkpoints")), run=folder if root else "")
     with store.open(_chosen(store, which)) as path:
         yield path
 

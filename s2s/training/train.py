@@ -16,6 +16,8 @@ from s2s.corpus import Corpus
 from s2s.corpus.warnings import run_warnings, score_warnings
 from s2s.devices import find_device
 from s2s.errors import BadInput, Failed, Stopped
+from s2s.locations import Location, absolute, is_uri
+from s2s.mirrors import local_copy, marks, publish, remove, work_folder
 from s2s.model.metrics import RunMetrics, Score
 from s2s.provenance import Invocation
 from s2s.runs import (
@@ -23,7 +25,8 @@ from s2s.runs import (
     interruptible,
     mark_finished,
     requests_to_stop,
-    run_folder,
+    run_location,
+    run_mirror,
 )
 from s2s.text.language_pairs import describe_direction
 from s2s.training.checkpoints import Checkpoints
@@ -43,12 +46,14 @@ from s2s.training.loop import exhaust
 from s2s.training.run import TrainOptions, initial_model_config, run_checkpoints, run_config
 from s2s.training.signals import Signals
 
+_WEIGHTS = "model.safetensors"  # by which a directory is known as a model
+
 
 @dataclass(frozen=True)
 class TrainedModel:
     """The model directory that a run has made, and what its `metrics.json` says."""
 
-    path: Path
+    path: Path  # on this host, also of a model at a URI
     metrics: RunMetrics
 
 
@@ -57,8 +62,9 @@ class Plan:
     """A run whose settings and corpus are checked, and of which nothing is made yet."""
 
     corpus: Corpus
+    corpus_location: Location
     config: Config
-    out: Path
+    out: Location
     options: TrainOptions
     invocation: Invocation
     begin: float  # when it was planned, by the clock of `time.perf_counter`
@@ -66,8 +72,8 @@ class Plan:
     @classmethod
     def of(
         cls,
-        corpus: Path,
-        out: Path,
+        corpus: Location,
+        out: Location,
         model: ModelConfig,
         settings: TrainConfig,
         decode: DecodeConfig,
@@ -77,6 +83,7 @@ class Plan:
         """Return the plan of a run.
 
         Args:
+            corpus: corpus directory.
             out: model directory to make. The run is in the folder `OUT.run` next to it.
             model: settings of the network; those of `options.init_from` take precedence.
             invocation: kept in the folder of the run.
@@ -86,11 +93,11 @@ class Plan:
         """
         options.watch.check()
         begin = time.perf_counter()
-        opened = Corpus.open(corpus.resolve())
+        opened = Corpus.open(local_copy(absolute(corpus)))
         if options.init_from is not None:
             model = initial_model_config(options.init_from, opened)
         config = run_config(opened, model, settings, decode)
-        return cls(opened, config, out, options, invocation, begin)
+        return cls(opened, absolute(corpus), config, out, options, invocation, begin)
 
     @property
     def direction(self) -> str:
@@ -124,20 +131,20 @@ class Plan:
         for warning in warnings:
             log(f"warning: {warning.text}")
         # A place that cannot be used is reported before anything is made or dropped.
-        store = run_checkpoints(run_folder(self.out), settings, options.checkpoints, log)
+        out, location = absolute(self.out), run_location(self.out)
+        store = run_checkpoints(location, settings, options.checkpoints, log)
         store.all()
-        start = options.init_from and options.init_from.resolve()
+        start = options.init_from and absolute(options.init_from)
         root = options.checkpoints and store.root
         description = {
             "corpus": self.corpus.sha256,
             "config": self.config.model_dump(mode="json"),
-            "start": start and str(start),
+            "start": start,
             "checkpoints": root,
         }
-        out = self.out.resolve()
         with claimed_folder(
             out,
-            "model.safetensors",
+            _WEIGHTS,
             description,
             options.restart,
             extensible="config.train.epochs",
@@ -145,24 +152,30 @@ class Plan:
         ) as folder:
             if options.restart:
                 store.clear()
-            elif out.exists() and not store.all():
+            elif marks(out, _WEIGHTS)[0] and not store.all():
                 raise BadInput(
                     f"{store.root} has no checkpoint left to train {out} further; --restart starts "
                     "over and replaces it"
                 )
-            FullMemory.forget(folder)
-            corpus = {"path": str(self.corpus.path), "sha256": self.corpus.sha256}
+            FullMemory.forget(location)
+            corpus = {"path": self.corpus_location, "sha256": self.corpus.sha256}
             self.invocation.record(folder, corpus)
+            mirror = run_mirror(location)
+            mirror.publish()
             log(f"checkpoints: {store.root}")
             options = replace(options, init_from=start, checkpoints=root)
-            job = Job(self.corpus.path, self.config, folder, threads, options)
-            finished = _finished(run(job), store, folder)
+            job = Job(self.corpus_location, self.config, location, threads, options)
+            finished = _finished(run(job), store, location)
             log("scoring the model on valid")
+            made = work_folder(out)
             metrics = export(
-                store, finished.metrics, settings, self.corpus.path, out,
+                store, finished.metrics, settings, self.corpus.path, made,
                 time.perf_counter() - self.begin, versions=versions, log=log,
             )  # fmt: skip
+            if is_uri(out):
+                publish(made, out)
             mark_finished(folder)
+            mirror.publish()
         if (epochs := len(metrics.epochs)) < settings.epochs:
             patience = settings.patience
             log(
@@ -175,7 +188,7 @@ class Plan:
         for warning in (*warnings, *score_warnings(manifest, "valid", sentences, bleu)):
             log(f"warning: {warning.text}")
         log(f"model directory: {out}")
-        return TrainedModel(out, metrics)
+        return TrainedModel(made, metrics)
 
 
 def _describe(scores: Sequence[Score]) -> str:
@@ -188,7 +201,7 @@ def _describe(scores: Sequence[Score]) -> str:
     )
 
 
-def _finished(outcome: RunOutcome, store: Checkpoints, folder: Path) -> RunFinished:
+def _finished(outcome: RunOutcome, store: Checkpoints, location: Location) -> RunFinished:
     """Return the outcome of a run that has finished.
 
     Raises:
@@ -198,8 +211,9 @@ def _finished(outcome: RunOutcome, store: Checkpoints, folder: Path) -> RunFinis
     """
     match outcome:
         case RunRefused(reason):
-            if not store.all():
-                shutil.rmtree(folder, ignore_errors=True)  # the same input will fail again
+            if not store.all():  # the same input will fail again
+                remove(location)
+                shutil.rmtree(work_folder(location), ignore_errors=True)
             raise BadInput(reason)
         case RunFailed(reason):
             raise Failed(reason)

@@ -85,7 +85,7 @@ def test_a_verb_says_which_extra_it_needs(
           "--tasks", 2],
          "needs Ray: … 's2s-nmt[ray]'"),
         (["prepare", "demo", "--source", "demo", "--out", out],
-         "--source demo needs platformdirs: … 's2s-nmt[demo]'"),
+         "--source demo needs pyrealb: … 's2s-nmt[demo]'"),
         (["report", model_dir, "--out", out], "needs matplotlib: … 's2s-nmt[report]'"),
     ]  # fmt: skip
     for (command, wanted), done in zip(cases, run(tmp_path, *(c for c, _ in cases)), strict=True):

@@ -169,13 +169,13 @@ def test_variables_set_options_unless_they_are_given(monkeypatch: pytest.MonkeyP
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     verb = parsed()
-    assert verb.models == (Path("models/en-fr"), Path("models/en de"))
+    assert verb.models == ("models/en-fr", "models/en de")
     assert (verb.local, verb.host, verb.port, verb.replicas) == (True, "::", 8080, 3)
     assert (verb.slots, verb.keys, verb.open) == (7, Path("keys.tsv"), False)
     assert (verb.suggestions, verb.access_log) == (None, Path("-"))
     assert verb.cors == ("https://a.example", "https://b.example")
     given = parsed("mine", "--port=1", "--cors", "*", "--access-log", "a.log")
-    assert (given.models, given.port, given.cors) == ((Path("mine"),), 1, ("*",))
+    assert (given.models, given.port, given.cors) == (("mine",), 1, ("*",))
     assert (given.access_log, given.host) == (Path("a.log"), "::")
     assert not parsed("--no-local").local
 
@@ -189,9 +189,9 @@ def test_variables_count_before_a_file_of_options(
     monkeypatch.setenv("S2S_MODELS", "new")
     verb = parsed("--config", str(file), "--slots", "9")
     assert (verb.port, verb.slots, verb.cors) == (2, 9, ("*",))
-    assert verb.models == (Path("new"),)
+    assert verb.models == ("new",)
     assert verb.decoding.settings() == {"beam": 2}
-    assert parsed("mine", "--config", str(file)).models == (Path("mine"),)
+    assert parsed("mine", "--config", str(file)).models == ("mine",)
     with pytest.raises(BadInput, match="--cors is given twice"):
         parsed("mine", "--cors", "a", "--cors", "b")
 

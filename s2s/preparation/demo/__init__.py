@@ -9,13 +9,11 @@ import gzip
 import hashlib
 import importlib.metadata
 import json
-import os
 import uuid
 import zlib
 from pathlib import Path
 
-import platformdirs
-
+from s2s.mirrors import cache_folder
 from s2s.preparation.demo.grammar import Grammar
 from s2s.preparation.demo.lexicon import Pair
 from s2s.preparation.demo.phrases import library
@@ -60,7 +58,7 @@ def load(count: int = 20_000, seed: int = 0) -> list[Pair]:
     files = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
     generator = b"".join([*files, importlib.metadata.version("pyrealb").encode()])
     digest = hashlib.sha256(generator).hexdigest()[:16]
-    directory = Path(os.environ.get("S2S_CACHE") or platformdirs.user_cache_path("s2s"))
+    directory = cache_folder()
     path = directory / f"demo-{count}-{seed}-{digest}.json.gz"
     try:  # gzip ends in a checksum, so a readable file is whole
         cached = json.loads(gzip.decompress(path.read_bytes()))

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from s2s.errors import BadInput, Failed
+from s2s.mirrors import local_copy
 from s2s.serving.engine.client import MAX_WAITING, EngineClient
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.process import EngineOptions, EngineProcess
@@ -79,7 +80,7 @@ class Models:
         """The models that answer now; the tuple is never changed, only replaced."""
         return self._models
 
-    def serve(self, paths: Sequence[Path]) -> None:
+    def serve(self, locations: Sequence[str | Path]) -> None:
         """Load model directories, and serve them from now on instead of those before.
 
         A directory whose files have not changed is not loaded again.
@@ -92,7 +93,7 @@ class Models:
             old = {(model.path, model.version): model for model in self._models}
             new: list[Model] = []
             try:
-                for path in paths:
+                for path in map(local_copy, locations):
                     current = version(path)
                     new.append(old.get((path, current)) or self._load(path, current))
                 require_different_languages([(m.path, m.source, m.target) for m in new])
@@ -103,7 +104,7 @@ class Models:
             before, self._models = self._models, tuple(new)
             _retire([model for model in before if model not in new])
 
-    def serve_soon(self, paths: Sequence[Path]) -> None:
+    def serve_soon(self, locations: Sequence[str | Path]) -> None:
         """Start to `serve` model directories in the background.
 
         An error is logged, and kept as `failure`. Of several exchanges that wait for each other
@@ -116,13 +117,13 @@ class Models:
         def exchange() -> None:
             with self._exchange:  # a later exchange may get it first
                 if number == self._latest:
-                    self._try(paths)
+                    self._try(locations)
 
         threading.Thread(target=exchange, name="s2s-exchange", daemon=True).start()
 
-    def _try(self, paths: Sequence[Path]) -> None:
+    def _try(self, locations: Sequence[str | Path]) -> None:
         try:
-            self.serve(paths)
+            self.serve(locations)
             _LOGGER.warning("serving %s", ", ".join(model.label for model in self._models))
         except (BadInput, Failed) as error:
             self.failure = str(error)
@@ -171,18 +172,18 @@ def version(path: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def require_different_languages(models: Sequence[tuple[Path, str, str]]) -> None:
+def require_different_languages(models: Sequence[tuple[str | Path, str, str]]) -> None:
     """Return if each of some models translates other languages than the others.
 
     Args:
-        models: the path, the source and the target language of each.
+        models: the location, the source and the target language of each.
 
     Raises:
         BadInput: two of them translate the same ones, or there are none.
     """
     if not models:
         raise BadInput("no model directory to serve")
-    seen: dict[tuple[str, str], Path] = {}
+    seen: dict[tuple[str, str], str | Path] = {}
     for path, source, target in models:
         if (source, target) in seen:
             raise BadInput(
