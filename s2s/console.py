@@ -98,27 +98,27 @@ class RowsBar:
         self._bars.console.print(_printable_lines(text), markup=False, emoji=False)
 
     def begin(self, rows: int, share: float) -> None:
-        """Show what is done already, as a share of the bytes of all files and as rows."""
+        """Show what is done already, as rows and as a share of the bytes of all files."""
         self._rows, self._share = rows, share
-        self._show()
+        self._bars.update(self._bar, completed=share, state="starting")
 
     def add_rows(self, rows: int) -> None:
         """Show that further rows are done."""
-        # Before the first rows are done, translators start.
-        self._begin = self._begin or (self._rows, self._share, time.monotonic())
         self._rows += rows
         self._show()
 
     def set_share(self, share: float) -> None:
         """Show what share of the bytes of all files is done."""
         self._share = share
+        # Before the first rows are done, translators start: that time tells nothing.
+        self._begin = self._begin or (self._rows, share, time.monotonic())
         self._show()
 
     def _show(self) -> None:
         state, now = f"{self._rows:,} sentences", time.monotonic()
         if self._begin is not None:
             rows, share, begin = self._begin
-            if now > begin:
+            if self._rows > rows:
                 state += f"  {(self._rows - rows) / (now - begin):,.0f} sentences/s"
             if self._share > share:
                 left = (now - begin) * (1 - self._share) / (self._share - share)

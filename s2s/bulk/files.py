@@ -1,7 +1,6 @@
 """Opening of files on any storage, compressed or not, and writing of whole ones."""
 
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -36,9 +35,29 @@ def opened_input(location: str) -> Iterator[tuple[IO[bytes], Tell]]:
     system, path = filesystem(location)
     codec = codec_of(path)
     with reading(location), system.open_input_stream(path, compression=None) as raw:
-        plain = pa.CompressedInputStream(raw, codec) if codec else raw
+        counted = _Counted(raw)
+        plain = pa.CompressedInputStream(pa.PythonFile(counted, "r"), codec) if codec else counted
         with io.BufferedReader(plain, _BUFFER) as file:
-            yield file, raw.tell
+            yield file, lambda: counted.count
+
+
+class _Counted(io.RawIOBase):
+    """A file that counts the bytes that are read from it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.count = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer, and return the number of bytes."""
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self.count += len(data)
+        return len(data)
 
 
 @contextmanager
@@ -109,4 +128,15 @@ def _buffered(raw: Any, codec: str | None) -> Iterator[IO[bytes]]:
 
 def joined(folder: str, name: str) -> str:
     """Return the location of a file in a folder at a path or URI."""
-    return f"{folder.rstrip('/')}/{name}" if is_uri(folder) else os.path.join(folder, name)  # noqa: PTH118
+    if not is_uri(folder):
+        return str(Path(folder) / name)
+    base, question, query = folder.partition("?")
+    return f"{base.rstrip('/')}/{name}{question}{query}"
+
+
+def run_folder_of(output: str) -> str:
+    """Return the location of the run folder of an output at a path or URI."""
+    if not is_uri(output):
+        return f"{Path(output).resolve()}.run"
+    base, question, query = output.partition("?")
+    return f"{base.rstrip('/')}.run{question}{query}"

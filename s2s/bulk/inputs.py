@@ -104,7 +104,7 @@ def _found(name: str) -> Iterator[InputFile]:
         yield _input(name, PurePosixPath(path).name, info)
     elif info.type == fs.FileType.Directory:
         yield from _in_folder(name, system, path)
-    elif not any(mark in name for mark in "*?["):
+    elif not any(mark in path for mark in "*?["):
         if not is_uri(name) and Path(name).exists():
             raise BadInput(f"{name}: this is a pipe or device; give its text on standard input")
         raise BadInput(f"{name}: no such file")

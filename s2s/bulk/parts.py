@@ -16,7 +16,7 @@ import pyarrow as pa
 import xxhash
 from pyarrow import fs
 
-from s2s.bulk.files import reading, whole_output
+from s2s.bulk.files import joined, reading, run_folder_of, whole_output
 from s2s.errors import BadInput
 from s2s.runs import locked, require_same
 from s2s.storage import filesystem, is_uri
@@ -154,10 +154,10 @@ def claimed_parts(
     Raises:
         BadInput: the folder holds another run, or is in use.
     """
-    folder = f"{output.rstrip('/')}.run"
+    folder = run_folder_of(output)
     with ExitStack() as stack:
         if not is_uri(output):
-            local = Path(folder).resolve()
+            local = Path(folder)
             try:
                 local.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -174,7 +174,7 @@ def claimed_parts(
                 system.open_input_stream(f"{path}/{_DESCRIPTION}") as file,
             ):
                 require_same(folder, json.loads(file.read()), description, "--output")
-        with whole_output(f"{folder}/{_DESCRIPTION}") as out:
+        with whole_output(joined(folder, _DESCRIPTION)) as out:
             out.write(json.dumps(description, indent=2).encode() + b"\n")
         try:
             yield parts

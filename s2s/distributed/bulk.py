@@ -19,7 +19,6 @@ import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Datasource, ExecutionResources, ReadTask
 from ray.data.block import BlockMetadata
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from s2s.bulk.execution import Executor, Work
 from s2s.bulk.parts import BlockKey, Translated
@@ -139,15 +138,15 @@ def _context(actors: int) -> DataContext:
 
 def _read(work: Work) -> ray.data.Dataset:
     """Return the pending blocks, read by tasks on this host."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     source = _Blocks(work)
     return ray.data.read_datasource(
         source,
         override_num_blocks=len(source.shares),
-        concurrency=_READERS,
+        concurrency=len(source.shares),
         # The CPUs are for the actors, which wait if nobody reads.
         num_cpus=0,
-        ray_remote_args={"scheduling_strategy": here},
+        label_selector=here,
     )
 
 
