@@ -3,19 +3,20 @@
 import os
 import re
 import signal
-from collections.abc import Callable
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from s2s.decoding.translator import Translator
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, s2s
 from tests.support.corpora import Pairs
-from tests.support.serving import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 LINES = 60_000
+WAIT = 300.0  # seconds; processes of Ray start slowly on a machine at work
 
 
 @pytest.fixture
@@ -32,13 +33,17 @@ def translated(lines: list[str], translator: Translator) -> bytes:
     return "".join(f"{translations[line]}\n" for line in lines).encode()
 
 
-def parts(out: Path, more_than: int) -> Callable[[], bool]:
-    """Return what tells whether there are more parts than so many."""
-    return lambda: len(list(out.with_name(f"{out.name}.run").rglob("*.part"))) > more_than
-
-
 def number_of_parts(out: Path) -> int:
     return len(list(out.with_name(f"{out.name}.run").rglob("*.part")))
+
+
+def wait_for_parts(process: subprocess.Popen[str], out: Path, number: int) -> None:
+    """Wait until a command has written more than so many parts."""
+    end = time.monotonic() + WAIT
+    while number_of_parts(out) <= number:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_translation_whose_driver_and_actor_were_killed_is_as_an_undisturbed_one(
@@ -50,9 +55,9 @@ def test_a_translation_whose_driver_and_actor_were_killed_is_as_an_undisturbed_o
     command = ("translate", model_dir, *files, "--workers", 2)
 
     process = cluster.start(*command)
-    until(parts(out, 2), every=0.05)
+    wait_for_parts(process, out, 2)
     process.send_signal(signal.SIGINT)
-    told, _ = process.communicate(timeout=60)
+    told, _ = process.communicate(timeout=WAIT)
     assert process.returncode == 3, told
     assert "run the same command again to resume" in told
     assert not out.exists()
@@ -63,16 +68,16 @@ def test_a_translation_whose_driver_and_actor_were_killed_is_as_an_undisturbed_o
 
     before = number_of_parts(out)
     process = cluster.start(*command)
-    until(parts(out, before + 2), every=0.05)
+    wait_for_parts(process, out, before + 2)
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=WAIT)
     assert not out.exists()
 
     before = number_of_parts(out)
     process = cluster.start(*command)
-    until(parts(out, before + 1), every=0.05)
+    wait_for_parts(process, out, before + 1)
     os.kill(cluster.processes("ray::MapWorker")[0], signal.SIGKILL)
-    told, _ = process.communicate(timeout=240)
+    told, _ = process.communicate(timeout=WAIT)
     assert process.returncode == 0, told
     continued = re.search(r"continuing after ([\d,]+) rows", told)
     assert continued
@@ -94,8 +99,6 @@ def test_actors_translate_a_folder_and_tell_what_they_cannot(
     assert wanted.code == 0, wanted.err
     os.environ.pop("RAY_ADDRESS")
     try:
-        from tests.support.cluster import s2s
-
         assert s2s(*command, direct).code == 0
     finally:
         os.environ["RAY_ADDRESS"] = cluster.address
