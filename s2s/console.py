@@ -118,7 +118,7 @@ class RowsBar:
         state, now = f"{self._rows:,} sentences", time.monotonic()
         if self._begin is not None:
             rows, share, begin = self._begin
-            if self._rows > rows:
+            if self._rows > rows and now > begin:
                 state += f"  {(self._rows - rows) / (now - begin):,.0f} sentences/s"
             if self._share > share:
                 left = (now - begin) * (1 - self._share) / (self._share - share)
