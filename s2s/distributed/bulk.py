@@ -7,6 +7,7 @@ away is replaced, and its block is translated again.
 
 import logging
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -94,18 +95,7 @@ def _execute(
     """
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     with DataContext.current(_context(workers.number)):
-        read = _read(work)
-        translated = read.map_batches(
-            _Actor,
-            fn_constructor_args=arguments,
-            batch_size=1,  # a block
-            batch_format="pyarrow",
-            zero_copy_batch=True,
-            compute=ActorPoolStrategy(size=workers.number, max_tasks_in_flight_per_actor=2),
-            num_cpus=workers.cpus,
-            num_gpus=workers.gpu_share if workers.gpu else None,
-            max_task_retries=_DEATHS,
-        )
+        translated = _translated(_read(work), arguments, workers)
         try:
             for table in translated.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for row in table.to_pylist():
@@ -148,6 +138,27 @@ def _read(work: Work) -> ray.data.Dataset:
         num_cpus=0,
         label_selector=here,
     )
+
+
+def _translated(
+    blocks: ray.data.Dataset, arguments: tuple[Any, ...], workers: WorkerResources
+) -> ray.data.Dataset:
+    """Return the translations of blocks by actors."""
+    with warnings.catch_warnings():
+        # The limit has no other place in this version of Ray: without it, a block that ends its
+        # actor would do so for ever.
+        warnings.simplefilter("ignore")
+        return blocks.map_batches(
+            _Actor,
+            fn_constructor_args=arguments,
+            batch_size=1,  # a block
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=ActorPoolStrategy(size=workers.number, max_tasks_in_flight_per_actor=2),
+            num_cpus=workers.cpus,
+            num_gpus=workers.gpu_share if workers.gpu else None,
+            max_task_retries=_DEATHS,
+        )
 
 
 class _Blocks(Datasource):
