@@ -30,7 +30,8 @@ from s2s.bulk.blocks import ROWS
 
 import psutil  # isort: skip
 
-_ROLES = {"ray::MapWorker": "actor", "ray::Map(": "reader", "Read": "reader", "raylet": "raylet"}
+# By what the command line of a process begins or ends with.
+_ROLES = {"ray::MapWorker": "actor", "ray::Read": "reader", "raylet/raylet": "object store"}
 
 
 def main() -> None:
@@ -153,14 +154,13 @@ def _peaks(driver: int) -> Iterator[dict[str, int]]:
             with suppress(psutil.NoSuchProcess):
                 for process in (root, *root.children(recursive=True)):
                     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                        name = " ".join(process.cmdline())
-                        role = next((r for key, r in _ROLES.items() if key in name), None)
+                        name = (process.cmdline() or [""])[0]
+                        role = next((r for key, r in _ROLES.items() if key in name), "")
                         role = "driver" if process.pid == driver else role
                         memory = process.memory_info()
-                        if role == "raylet":  # the object store
-                            peaks["object store"] = max(peaks["object store"], memory.shared)
-                        elif role is not None:
-                            peaks[role] = max(peaks[role], memory.rss - memory.shared)
+                        own = memory.rss - memory.shared
+                        used = memory.shared if role == "object store" else own
+                        peaks[role] = max(peaks[role], used)
 
     thread = threading.Thread(target=sample, daemon=True)
     thread.start()
@@ -169,6 +169,7 @@ def _peaks(driver: int) -> Iterator[dict[str, int]]:
     finally:
         ended.set()
         thread.join()
+        peaks.pop("", None)
 
 
 if __name__ == "__main__":

@@ -104,8 +104,9 @@ def whole_output(location: str, codec: str | None = None) -> Iterator[IO[bytes]]
                 yield file
             return
         # An object is there once it is closed: of a process that is killed, there is none.
+        raw = system.open_output_stream(path, compression=None)
         try:
-            with _buffered(system.open_output_stream(path, compression=None), codec) as file:
+            with _buffered(raw, codec) as file:
                 yield file
         except BaseException:
             with suppress(OSError):

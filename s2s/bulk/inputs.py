@@ -154,16 +154,21 @@ def _in_folder(
     """
     infos = _files_below(system, path, recursive=True)
     names = {PurePosixPath(info.path).relative_to(path): info for info in infos}
+    data = {
+        below.parent: _data_files(system, info.path)
+        for below, info in names.items()
+        if below.name == "state.json"
+    }
     for below, info in names.items():
         if any(part.startswith((".", "_")) for part in below.parts):
             continue
-        saved_in = below.parent / "state.json" in names
+        is_saved = below.parent in data
         location = joined(name, str(below))
         output = str(PurePosixPath(prefix) / below)
-        if below.name == "dataset_dict.json" or (saved_in and below.name in _SAVED):
+        if below.name == "dataset_dict.json" or (is_saved and below.name in _SAVED):
             yield _input(location, output, info, form="")
-        elif saved_in:
-            if below.name in _data_files(system, f"{path}/{below.parent}/state.json"):
+        elif is_saved:
+            if below.name in data[below.parent]:
                 yield _input(location, output, info, form="arrow")
         else:
             yield _input(location, output, info)
