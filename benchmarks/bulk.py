@@ -87,7 +87,7 @@ def _bare(model: Path, lines: list[str], processes: int) -> float:
     ]
     for process in started:
         process.start()
-    barrier.wait()
+    barrier.wait(600)  # with an error if one of them has failed
     begin = time.perf_counter()
     barrier.wait()  # all are done
     seconds = time.perf_counter() - begin

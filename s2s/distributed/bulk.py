@@ -26,6 +26,7 @@ from s2s.bulk.parts import BlockKey, Translated
 from s2s.bulk.translation import BlockTranslator, Form
 from s2s.distributed.cluster import WorkerResources, cluster
 from s2s.errors import BadInput, Failed, last_line
+from s2s.storage import is_uri
 
 _READERS = 2  # tasks that read files at once
 _DEATHS = 10  # of actors at one block, after which the block is to blame
@@ -129,7 +130,14 @@ def _context(actors: int) -> DataContext:
 def _read(work: Work) -> ray.data.Dataset:
     """Return the pending blocks, read by tasks on this host."""
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    source = _Blocks(work)
+    # The tasks run in another folder than the driver.
+    files = [
+        file
+        if is_uri(file.location)
+        else replace(file, location=str(Path(file.location).absolute()))
+        for file in work.files
+    ]
+    source = _Blocks(replace(work, files=files))
     return ray.data.read_datasource(
         source,
         override_num_blocks=len(source.shares),

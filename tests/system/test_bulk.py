@@ -87,9 +87,10 @@ def test_a_translation_whose_driver_and_actor_were_killed_is_as_an_undisturbed_o
 
 
 def test_actors_translate_a_folder_and_tell_what_they_cannot(
-    cluster: Cluster, model_dir: Path, tmp_path: Path
+    cluster: Cluster, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "in"
+    monkeypatch.chdir(tmp_path)
+    folder = Path("in")
     folder.mkdir()
     (folder / "a.txt").write_bytes(b"I see trees.\n\xff\n")
     (folder / "b.jsonl").write_text('{"en": "I see trees."}\n[]\n')
