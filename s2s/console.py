@@ -64,6 +64,71 @@ def counting(what: str) -> Iterator[Callable[[int], None]]:
         yield lambda sentences: bars.advance(bar, sentences)
 
 
+class RowsBar:
+    """A bar over the rows of files that are translated, above it lines that stay.
+
+    It is on standard error. Where that is no terminal, the progress is a line every half a minute.
+    """
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bars = Progress(
+            TextColumn("translating"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[state]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+            expand=True,
+        )
+        self._bar = self._bars.add_task("", total=1.0, state="")
+        self._rows, self._share = 0, 0.0
+        self._begin: tuple[int, float, float] | None = None  # rows, share and time at the beginning
+        self._next_line = time.monotonic() + _LINE_SECONDS
+
+    def __enter__(self) -> "RowsBar":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def log(self, text: str) -> None:
+        """Print a line that stays, above the bar."""
+        self._bars.console.print(_printable_lines(text), markup=False, emoji=False)
+
+    def begin(self, rows: int, share: float) -> None:
+        """Show what is done already, as rows and as a share of the bytes of all files."""
+        self._rows, self._share = rows, share
+        self._bars.update(self._bar, completed=share, state="starting")
+
+    def add_rows(self, rows: int) -> None:
+        """Show that further rows are done."""
+        self._rows += rows
+        self._show()
+
+    def set_share(self, share: float) -> None:
+        """Show what share of the bytes of all files is done."""
+        self._share = share
+        # Before the first rows are done, translators start: that time tells nothing.
+        self._begin = self._begin or (self._rows, share, time.monotonic())
+        self._show()
+
+    def _show(self) -> None:
+        state, now = f"{self._rows:,} sentences", time.monotonic()
+        if self._begin is not None:
+            rows, share, begin = self._begin
+            if self._rows > rows and now > begin:
+                state += f"  {(self._rows - rows) / (now - begin):,.0f} sentences/s"
+            if self._share > share:
+                left = (now - begin) * (1 - self._share) / (self._share - share)
+                state += f"  {_duration(max(0.0, left))} left"
+        self._bars.update(self._bar, completed=self._share, state=state)
+        if self._bars.disable and now >= self._next_line:
+            self._next_line = now + _LINE_SECONDS
+            self.log(f"translated {state}")
+
+
 class EpochBar:
     """A bar over the steps of an epoch, above it lines that stay.
 

@@ -73,7 +73,7 @@ def claimed_folder(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"{folder}: {error.strerror}") from None
-    with _lock(folder), leased(run_location(out)):
+    with locked(folder), leased(run_location(out)):
         run = json.loads(json.dumps(description))
         try:
             if restart:
@@ -133,16 +133,32 @@ def _require_same(
         and not (free and name.startswith(f"{free}."))
     ]
     if refusing:
-        named = "; ".join(_describe_difference(*difference) for difference in refusing[:3])
-        more = f"; and {len(refusing) - 3} more" if len(refusing) > 3 else ""
-        raise BadInput(
-            f"{run_location(out)} holds another run: {named}{more}; --restart drops it, or name "
-            "another --out"
-        )
+        raise _another_run(run_location(out), refusing, "--out")
     finished = read_description(folder, _FINISHED) or earlier
     if exists and finished == run:
         more = f"; {extends}" if extends else ""
         raise BadInput(f"{out} exists already; {replaces}{more}")
+
+
+def require_same(folder: object, earlier: object, run: object, option: str) -> None:
+    """Check that the description of the run in a folder is that of the run now.
+
+    Args:
+        option: that names the output.
+
+    Raises:
+        BadInput: they differ.
+    """
+    if differences := list(_differences(earlier, json.loads(json.dumps(run)))):
+        raise _another_run(folder, differences, option)
+
+
+def _another_run(folder: object, differences: list[tuple[str, Any, Any]], option: str) -> BadInput:
+    named = "; ".join(_describe_difference(*difference) for difference in differences[:3])
+    more = f"; and {len(differences) - 3} more" if len(differences) > 3 else ""
+    return BadInput(
+        f"{folder} holds another run: {named}{more}; --restart drops it, or name another {option}"
+    )
 
 
 def _empty(folder: Path) -> None:
@@ -191,8 +207,10 @@ def _differences(before: object, now: object, name: str = "") -> Iterator[tuple[
 def _describe_difference(name: str, before: object, now: object) -> str:
     """Return what differs between two runs, in words."""
     section = name.partition(".")[0]
-    if section in ("corpus", "vocabularies"):
+    if section in ("corpus", "vocabularies", "model"):
         return f"it has another {section.replace('ies', 'y')}"
+    if section == "inputs":
+        return "the inputs have changed"
     if section in ("layout", "versions"):
         return "another version of s2s or of a library made it"
     return f"{_setting(name)} was {json.dumps(before)}, and is {json.dumps(now)} now"
@@ -237,7 +255,7 @@ def read_run(out: str | Path) -> dict[str, object] | None:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Lock a run folder for this process; the lock of a killed process is released.
 
     A file system without locks is named on standard error, and the folder stays unlocked.

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from s2s.bulk.blocks import Tally
 from s2s.cli.output import opened, print_evaluation, tell_incomplete, tell_warnings
 from s2s.cli.verb import DecodingOptions, Verb, decoding_options
 from s2s.console import counting
@@ -90,5 +91,7 @@ class Evaluate(Verb):
         else:
             print_evaluation(self.model, evaluation)
         tell_warnings(evaluation.warnings(corpus.manifest))
-        lines = [place + 1 for place in evaluation.translations.incomplete]
-        tell_incomplete(lines, decode.max_length)
+        incomplete = Tally()
+        for place in evaluation.translations.incomplete:
+            incomplete.add(place + 1)
+        tell_incomplete(incomplete, decode.max_length)

@@ -15,12 +15,11 @@ from s2s.console import printable
 from s2s.files import new_file
 
 if TYPE_CHECKING:
+    from s2s.bulk.blocks import Tally
     from s2s.corpus.directory import CorpusWarning
     from s2s.evaluation.compare import Comparison
     from s2s.evaluation.evaluate import Evaluation
     from s2s.preparation.pipeline import DryRun
-
-_LINES_TOLD = 10  # numbers of lines in a message
 
 
 @contextmanager
@@ -36,18 +35,38 @@ def opened(path: Path | None) -> Iterator[TextIO]:
             yield file
 
 
-def tell_incomplete(lines: Sequence[int], max_length: int) -> None:
-    """Say on standard error which lines have a translation that is not the whole one, if any."""
-    if not lines:
+def tell_incomplete(lines: "Tally", max_length: int, label: str = "") -> None:
+    """Say on standard error which lines have a translation that is not the whole one, if any.
+
+    Args:
+        label: name of the file, if there are several.
+    """
+    if not lines.count:
         return
-    subject = "1 translation was" if len(lines) == 1 else f"{len(lines):,} translations were"
-    more = ", …" if len(lines) > _LINES_TOLD else ""
-    numbers = ", ".join(map(str, lines[:_LINES_TOLD]))
+    subject = "1 translation was" if lines.count == 1 else f"{lines.count:,} translations were"
+    where = f"{printable(label)}: " if label else ""
     print(
-        f"s2s: {subject} cut off, at {max_length} tokens (decode.max_length) or because of "
-        f"repeating the same words; {'line' if len(lines) == 1 else 'lines'}: {numbers}{more}",
+        f"s2s: {where}{subject} cut off, at {max_length} tokens (decode.max_length) or because of "
+        f"repeating the same words; {'line' if lines.count == 1 else 'lines'}: {lines.numbers}",
         file=sys.stderr,
     )
+
+
+def tell_faults(label: str, faults: "Mapping[str, Tally]") -> None:
+    """Say on standard error which rows of a file could not be translated, if any.
+
+    Args:
+        label: name of the file.
+        faults: the rows, by the reason.
+    """
+    for reason, rows in faults.items():
+        subject = "1 line has" if rows.count == 1 else f"{rows.count:,} lines have"
+        print(
+            f"s2s: {printable(label)}: {subject} no translation, as "
+            f"{'it' if rows.count == 1 else 'each'} {printable(reason)}; "
+            f"{'line' if rows.count == 1 else 'lines'}: {rows.numbers}",
+            file=sys.stderr,
+        )
 
 
 def tell_warnings(warnings: "Sequence[CorpusWarning]") -> None:

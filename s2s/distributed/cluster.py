@@ -104,6 +104,7 @@ class WorkerResources:
     cpus: int = 1  # of each worker
     wait: float = 600.0  # seconds for an autoscaling cluster to grow
     resize: float = 30.0  # seconds between two checks of whether an elastic run can grow
+    independent: bool = False  # whether workers do without NCCL, and several may share a GPU
 
     def __post_init__(self) -> None:
         elastic = self.most is not None
@@ -111,7 +112,11 @@ class WorkerResources:
             raise BadInput(f"--workers {self.number}: at least 1 is needed")
         if not 0 < self.gpu_share <= 1:
             raise BadInput(f"--gpu-share {self.gpu_share}: more than 0 and at most 1 is needed")
-        if self.gpu_share < 1 and (self.number > 1 or elastic or not self.gpu):
+        if (
+            self.gpu_share < 1
+            and not self.independent
+            and (self.number > 1 or elastic or not self.gpu)
+        ):
             raise BadInput(
                 f"--gpu-share {self.gpu_share}: --gpu and one worker are needed, since NCCL "
                 "connects no two workers on one GPU"

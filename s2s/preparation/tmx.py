@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Literal
 from xml.parsers import expat
 
 from s2s.errors import BadInput
@@ -47,7 +48,7 @@ def read_units(file: Path, languages: tuple[str, str], label: str) -> Iterator[R
             continue
         number += 1
         try:
-            variants = _Unit(doctype).parse(unit)
+            variants = variants_of_unit(unit, doctype)
         except expat.ExpatError as error:
             broken = broken or f"unit {number}: {expat.errors.messages[error.code]}"
             yield "", "", "malformed"
@@ -78,6 +79,18 @@ def stated_codes(head: bytes) -> tuple[str, str] | None:
     return (stated[1], others.pop()) if len(others) == 1 else None
 
 
+def variants_of_unit(unit: str, doctype: str) -> list[tuple[str, str]]:
+    """Return the code and text of each variant of a unit.
+
+    Args:
+        doctype: the declaration of the entities that the unit may use, or empty.
+
+    Raises:
+        ExpatError: the unit is malformed.
+    """
+    return _Unit(doctype).parse(unit)
+
+
 def _units(file: Path) -> Iterator[str]:
     """Yield the document type declaration, if it declares entities, and each unit, as they stand.
 
@@ -85,33 +98,51 @@ def _units(file: Path) -> Iterator[str]:
         ValueError: the file breaks off.
     """
     with file.open("rb") as opened:
-        head = opened.read(_BLOCK)
-        decoder = _decoder(head)
-        text = decoder.decode(head)
-        beginning, _, _ = text.partition("<body")
-        if declared := _INTERNAL_SUBSET.search(beginning):
-            # Without a reference to a DTD, for whose sake Expat would skip unknown entities.
-            yield f"<!DOCTYPE tu {declared[1]}>"
-        number, ended, is_last = 0, False, len(head) < _BLOCK
-        while True:
-            position = 0
-            for match in _COMMENT_OR_UNIT.finditer(text):
-                if "<!--" in text[position : match.start()] and not is_last:
-                    break  # a comment that ends in a later block
-                position = match.end()
-                if match["tag"]:
-                    number += 1
-                    yield match[0]
-            text = text[position:]
-            ended = ended or _END.search(text) is not None
-            if is_last:
-                break
-            if len(text) > _LONGEST_UNIT:
-                raise ValueError(f"unit {number + 1} does not end")
-            size = max(_BLOCK, len(text))  # so that a huge unit is not searched often
-            block = opened.read(size)
-            is_last = len(block) < size
-            text += decoder.decode(block, is_last)
+        for kind, text in pieces(opened):
+            if kind != "between":
+                yield text
+
+
+def pieces(file: IO[bytes]) -> Iterator[tuple[Literal["doctype", "unit", "between"], str]]:
+    """Yield each unit of a file, and what stands between units, as they stand.
+
+    A document type declaration that declares entities comes first, by itself: it stands again in
+    what is before the first unit.
+
+    Raises:
+        ValueError: the file breaks off.
+    """
+    head = file.read(_BLOCK)
+    decoder = _decoder(head)
+    text = decoder.decode(head)
+    beginning, _, _ = text.partition("<body")
+    if declared := _INTERNAL_SUBSET.search(beginning):
+        # Without a reference to a DTD, for whose sake Expat would skip unknown entities.
+        yield "doctype", f"<!DOCTYPE tu {declared[1]}>"
+    number, ended, is_last = 0, False, len(head) < _BLOCK
+    while True:
+        position = 0
+        for match in _COMMENT_OR_UNIT.finditer(text):
+            if "<!--" in text[position : match.start()] and not is_last:
+                break  # a comment that ends in a later block
+            if match["tag"]:
+                number += 1
+                yield "between", text[position : match.start()]
+                yield "unit", match[0]
+            else:
+                yield "between", text[position : match.end()]
+            position = match.end()
+        text = text[position:]
+        ended = ended or _END.search(text) is not None
+        if is_last:
+            break
+        if len(text) > _LONGEST_UNIT:
+            raise ValueError(f"unit {number + 1} does not end")
+        size = max(_BLOCK, len(text))  # so that a huge unit is not searched often
+        block = file.read(size)
+        is_last = len(block) < size
+        text += decoder.decode(block, is_last)
+    yield "between", text
     if not ended:
         raise ValueError(f"it breaks off after unit {number:,}")
 

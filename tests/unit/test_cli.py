@@ -431,15 +431,33 @@ def test_a_line_that_is_not_utf8_is_named(
     model_dir: Path, capsys: Captured, tmp_path: Path
 ) -> None:
     flags = ["--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")]
-    for text, where, encoding in (
-        (b"I see trees.\n\ncaf\xe9\nyou see trees.\n", "line 3", "windows-1252"),
-        ("I see trees.\nyou see trees.\n".encode("utf-16"), "line 1", "utf-16"),
-    ):
-        (tmp_path / "in.txt").write_bytes(text)
-        assert main(["translate", str(model_dir), *flags]) == 2
-        said = complaint(capsys)
-        assert where in said
-        assert f"iconv -f {encoding} -t UTF-8" in said
+    (tmp_path / "in.txt").write_bytes(b"I see trees.\n\ncaf\xe9\nyou see trees.\n")
+    assert main(["translate", str(model_dir), *flags]) == 0
+    said = complaint(capsys)
+    assert "1 line has no translation, as it is not UTF-8 but probably windows-1252" in said
+    assert said.endswith("iconv -f windows-1252 -t UTF-8 FILE > NEW; line: 3")
+    assert [not line for line in (tmp_path / "out.txt").read_text().splitlines()] == [
+        False, True, True, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("I see trees.\nyou see trees.\n".encode("utf-16"), "utf-16"),
+        (b"caf\xe9\n\xe9t\xe9\n", "windows-1252"),
+    ],
+)
+def test_a_file_of_another_encoding_is_bad_input(
+    text: bytes, encoding: str, model_dir: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    (tmp_path / "in.txt").write_bytes(text)
+    flags = ["--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "out.txt")]
+    assert main(["translate", str(model_dir), *flags]) == 2
+    said = complaint(capsys)
+    assert "line 1 is not UTF-8" in said
+    assert f"iconv -f {encoding} -t UTF-8" in said
+    assert [file.name for file in tmp_path.iterdir()] == ["in.txt"]
 
 
 def test_input_that_is_not_there_is_bad_input_and_spares_the_output(

@@ -148,6 +148,27 @@ def test_a_bar_moves_on_a_terminal_and_lines_are_rare_in_a_file(
     assert capsys.readouterr().out == ""
 
 
+def test_the_progress_of_files_has_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_LINE_SECONDS", 0.0)
+    times = iter([0.0, 0.0, 5.0, 5.0, 9.0, 9.0])
+    with monkeypatch.context() as patched:
+        patched.setattr(console.time, "monotonic", lambda: next(times))
+        bar = console.RowsBar()
+        bar.begin(1000, 0.1)
+        bar.add_rows(2048)
+        bar.set_share(0.2)
+        bar.add_rows(2000)
+        bar.set_share(0.4)
+    assert capsys.readouterr().err.splitlines() == [
+        "translated 3,048 sentences",
+        "translated 3,048 sentences",
+        "translated 5,048 sentences  500 sentences/s",
+        "translated 5,048 sentences  500 sentences/s  0:12 left",
+    ]
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(0.4, "0:00"), (67, "1:07"), (750, "12:30"), (11_045.2, "3:04:05")]
 )

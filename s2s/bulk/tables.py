@@ -1,0 +1,190 @@
+"""Tables: Parquet, and the Arrow files of a directory that `datasets` saved."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from s2s.bulk.blocks import BYTES, Block, Fault, ReadOptions
+from s2s.bulk.columns import choose_column
+from s2s.bulk.files import opened_input, opened_random
+from s2s.errors import BadInput
+
+# Of a row group that is written: what readers of Parquet like, in memory that stays small.
+_GROUP_ROWS = 1 << 16
+_GROUP_BYTES = 64 << 20
+
+_FEATURES = b"huggingface"  # key of the features of datasets in the metadata of a schema
+_STRING = {"dtype": "string", "_type": "Value"}
+
+
+@dataclass(frozen=True)
+class TableBlock(Block[pa.Table]):
+    """Rows of a table, which are written with one more column."""
+
+    table: pa.Table
+    output_column: str
+
+    def with_translations(self, outputs: Sequence[str | None]) -> pa.Table:
+        """Return the table with a column of translations, null for a row without one."""
+        column = pa.array(outputs, pa.string())
+        table = self.table.append_column(self.output_column, column)
+        return table.replace_schema_metadata(_with_feature(table.schema, self.output_column))
+
+
+def read_parquet(location: str, options: ReadOptions) -> Iterator[TableBlock]:
+    """Yield the rows of a Parquet file as blocks."""
+    with opened_random(location) as raw:
+        file = pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False)
+        bytes_per_row = raw.size() / max(1, file.metadata.num_rows)
+        batches = file.iter_batches(batch_size=options.rows, use_threads=False)
+        yield from _blocks(batches, file.schema_arrow, options, location, bytes_per_row)
+
+
+def read_arrow(location: str, options: ReadOptions) -> Iterator[TableBlock]:
+    """Yield the rows of a file in Arrow's stream format as blocks."""
+    with opened_input(location) as (file, tell), pa.ipc.open_stream(file) as stream:
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in stream:
+                for begin in range(0, max(1, batch.num_rows), options.rows):
+                    yield batch.slice(begin, options.rows)
+
+        begin = 0
+        for block in _blocks(batches(), stream.schema, options, location, 0.0):
+            object.__setattr__(block, "size", -begin + (begin := tell()))
+            yield block
+
+
+def _blocks(
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    options: ReadOptions,
+    label: str,
+    bytes_per_row: float,
+) -> Iterator[TableBlock]:
+    """Yield batches as blocks, and at least one, which has the schema.
+
+    Raises:
+        BadInput: no column can be chosen, it holds no text, or the output column is in use.
+    """
+    if options.output_column in schema.names:
+        raise BadInput(
+            f"{label}: there is a column {options.output_column} already; "
+            "name another one with --output-column"
+        )
+    name = choose_column(schema.names, options, label)
+    first = 1
+    for batch in batches:
+        for part in _cut(pa.Table.from_batches([batch]), name):
+            texts = _texts(part, name, label)
+            faults = [
+                Fault(number, f"has no text in the column {name}")
+                for number, text in enumerate(texts, first)
+                if text is None
+            ]
+            size = round(bytes_per_row * part.num_rows)
+            yield TableBlock(first, texts, part, options.output_column, faults=faults, size=size)
+            first += part.num_rows
+    if first == 1:
+        _texts(schema.empty_table(), name, label)
+        yield TableBlock(1, [], schema.empty_table(), options.output_column)
+
+
+def _cut(table: pa.Table, name: str) -> Iterator[pa.Table]:
+    """Yield a table in parts whose texts are not longer than those of a block."""
+    size = table.column(name.split(".")[0] if name not in table.column_names else name).nbytes
+    rows = max(1, table.num_rows * BYTES // max(size, BYTES))
+    for begin in range(0, table.num_rows, rows):
+        yield table.slice(begin, rows)
+
+
+def _texts(table: pa.Table, name: str, label: str) -> list[str | None]:
+    """Return the texts of a column.
+
+    Raises:
+        BadInput: the column is not there, or holds no text.
+    """
+    first, *path = [name] if name in table.column_names else name.split(".")
+    column = table.column(first)
+    try:
+        for key in path:
+            column = pc.struct_field(column, key)
+        if not pa.types.is_nested(column.type):
+            kind = getattr(column.type, "value_type", column.type)  # of a dictionary
+            if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+                texts: list[str | None] = column.cast(kind).to_pylist()
+                return texts
+    except (pa.ArrowException, KeyError):
+        raise BadInput(f"{label}: no field {name} in the column {first}") from None
+    inner = " or ".join(f"{name}.{field.name}" for field in _fields(column.type))
+    hint = f"; name {inner} with --column" if inner else ""
+    raise BadInput(f"{label}: the column {name} holds {column.type}, not text{hint}")
+
+
+def _fields(kind: pa.DataType) -> list[pa.Field]:
+    return [kind.field(n) for n in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+
+
+def _with_feature(schema: pa.Schema, column: str) -> dict[bytes, bytes]:
+    """Return the metadata of a schema, in which datasets finds the column as well."""
+    metadata = dict(schema.metadata or {})
+    metadata.pop(b"pandas", None)  # describes the columns before
+    if _FEATURES in metadata:
+        tree = json.loads(metadata[_FEATURES])
+        tree.get("info", {}).get("features", {})[column] = _STRING
+        metadata[_FEATURES] = json.dumps(tree).encode()
+    return metadata
+
+
+# ---- writing ----
+
+
+def write_parquet(file: IO[bytes], written: Iterable[pa.Table]) -> None:
+    """Write tables as a Parquet file."""
+    writer: pq.ParquetWriter | None = None
+    held: list[pa.Table] = []
+    for table in written:
+        writer = writer or pq.ParquetWriter(file, table.schema)
+        held.append(table)
+        rows, size = sum(each.num_rows for each in held), sum(each.nbytes for each in held)
+        if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
+            writer.write_table(pa.concat_tables(held), row_group_size=_GROUP_ROWS)
+            held = []
+    if writer is not None:
+        if held:
+            writer.write_table(pa.concat_tables(held), row_group_size=_GROUP_ROWS)
+        writer.close()
+
+
+def write_arrow(file: IO[bytes], written: Iterable[pa.Table]) -> None:
+    """Write tables in Arrow's stream format."""
+    writer: Any = None
+    for table in written:
+        writer = writer or pa.ipc.new_stream(file, table.schema)
+        writer.write_table(table)
+    if writer is not None:
+        writer.close()
+
+
+def described_with(name: str, text: str, column: str) -> str:
+    """Return a JSON file of a saved dataset as it is with one more column.
+
+    Args:
+        name: of the file.
+        text: what it holds.
+    """
+    tree = json.loads(text)
+    if name == "dataset_info.json" and isinstance(tree.get("features"), dict):
+        tree["features"][column] = _STRING
+    elif name == "state.json":
+        known = f"{tree.get('_fingerprint')} {column}"
+        tree["_fingerprint"] = hashlib.sha256(known.encode()).hexdigest()[:16]
+        if isinstance(tree.get("_format_columns"), list):
+            tree["_format_columns"] = [*tree["_format_columns"], column]
+    return json.dumps(tree, indent=2) + "\n"
