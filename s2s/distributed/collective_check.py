@@ -1,6 +1,5 @@
 """A sum over processes on several hosts, as the workers of a run form it."""
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -9,8 +8,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed import TCPStore
 
-from s2s.distributed.rendezvous import store_on
-from s2s.doctor.network import interface_of
+from s2s.distributed.rendezvous import listen_on, store_on
 
 _TIMEOUT = timedelta(seconds=20)
 
@@ -51,9 +49,7 @@ def reduce_with_others(
 
 
 def _reduce(store: TCPStore, address: str, rank: int, world: int, backend: str) -> str:
-    if (interface := interface_of(address)) is not None:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-        os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={interface}")
+    listen_on(address)
     device = "cuda" if backend == "nccl" else "cpu"
     try:
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=_TIMEOUT)

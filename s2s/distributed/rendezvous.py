@@ -18,12 +18,17 @@ _stores: list[TCPStore] = []  # that this process holds; a store ends with its l
 
 
 def listen_on_node_address() -> None:
-    """Have gloo and NCCL listen where Ray does, in a worker that has not connected to others yet.
+    """Have gloo and NCCL listen where Ray does, in a worker that has not connected to others yet."""
+    listen_on(ray.util.get_node_ip_address())
 
-    What the user has set stays. So does torch's own choice if no interface has the address of the
-    node, as where the address is translated.
+
+def listen_on(address: str) -> None:
+    """Have gloo and NCCL of this process listen on the interface that has an address.
+
+    What the user has set stays. So does torch's own choice if no interface has the address, as
+    where it is translated.
     """
-    interface = interface_of(ray.util.get_node_ip_address())
+    interface = interface_of(address)
     if interface is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         # Without "=" NCCL takes every interface whose name begins so. NCCL exchanges data of one

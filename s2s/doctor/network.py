@@ -4,11 +4,9 @@ Like `s2s.doctor.facts`, it needs the standard library alone.
 """
 
 import errno
-import fcntl
 import json
 import os
 import socket
-import struct
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -113,17 +111,3 @@ def _reason(error: OSError) -> str:
     if error.errno == errno.ECONNREFUSED:
         return "connection refused"
     return os.strerror(error.errno).lower() if error.errno else str(error)
-
-
-def interface_of(address: str) -> str | None:
-    """Return the network interface that has an IPv4 address, or None if none is found."""
-    request = 0x8915  # SIOCGIFADDR of Linux
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            try:
-                answered = fcntl.ioctl(probe, request, struct.pack("256s", name.encode()))
-            except OSError:  # it has no address
-                continue
-            if socket.inet_ntoa(answered[20:24]) == address:
-                return name
-    return None

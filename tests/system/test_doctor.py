@@ -159,6 +159,8 @@ def test_another_python_is_found(tmp_path: Path, python312: Path) -> None:
         [(severity, where, found)] = only(findings(done), "cluster")
         assert (severity, where) == (Severity.ERROR, ("h3",))
         assert cluster.address in found
+        assert ours in found
+        assert theirs in found
         assert "\n" not in found
         done = cluster.run(*DOCTOR, "--hosts", 3)
         assert (Severity.ERROR, ("h1", "h2"), "the cluster has 2 of 3 hosts") in only(

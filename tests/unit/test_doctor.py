@@ -32,7 +32,7 @@ from s2s.doctor.checks import (
 from s2s.doctor.facts import REQUIRED, Gpus, Haproxy, HostFacts, Token, Versions, host_facts
 from s2s.doctor.findings import Finding, Severity, as_json, in_order
 from s2s.doctor.hosts import Demand, Host
-from s2s.doctor.network import Reached, Target, answer, dismiss, interface_of, reach
+from s2s.doctor.network import Reached, Target, answer, dismiss, reach
 from s2s.doctor.shared_storage import Written, remove_marker, seen_markers, write_marker
 from s2s.doctor.together import check_clocks, check_ports, check_storage
 
@@ -311,12 +311,6 @@ def test_clocks_that_differ_are_found() -> None:
         (Severity.WARNING, ("h3",), "7 s behind that of h1"),
         (Severity.ERROR, ("h4",), "90 s ahead of that of h1"),
     ]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="interfaces are found as Linux names them")
-def test_the_interface_of_an_address_is_found() -> None:
-    assert interface_of("127.0.0.1") == "lo"
-    assert interface_of("192.0.2.1") is None
 
 
 # ---- storage ------------------------------------------------------------------------------------
