@@ -18,7 +18,7 @@ _stores: list[TCPStore] = []  # that this process holds; a store ends with its l
 
 
 def listen_on_node_address() -> None:
-    """Have gloo and NCCL listen where Ray does, in a worker that has not connected to others yet."""
+    """Have gloo and NCCL of a worker listen where Ray does, before it connects to others."""
     listen_on(ray.util.get_node_ip_address())
 
 
