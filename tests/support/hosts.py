@@ -7,6 +7,7 @@ test names.
 """
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -274,10 +275,12 @@ class HostCluster:
         """Return how many nodes the cluster counts as alive."""
         code = (
             "import ray; ray.init(log_to_driver=False, logging_level='ERROR'); "
-            "print(sum(node['Alive'] for node in ray.nodes()))"
+            "print('alive:', sum(node['Alive'] for node in ray.nodes()))"
         )
         done = self.run(sys.executable, "-c", code)
-        return int(done.out.split()[-1]) if done.code == 0 else 0
+        # Ray may print there, too, that a host has gone.
+        found = re.search(r"^alive: (\d+)$", done.out, re.MULTILINE)
+        return int(found[1]) if found else 0
 
     def wait_for(self, nodes: int, seconds: float = 240) -> None:
         """Return when so many nodes are alive."""
