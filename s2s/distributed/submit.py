@@ -222,7 +222,7 @@ class _Log:
 
 
 def check_cluster(server: JobServer, submission: Submission) -> None:
-    """Check that the Python of the cluster can carry out a submission, by a job of two seconds.
+    """Check that the Python of the cluster can carry out a submission, by a short job.
 
     A cluster is asked once: the job stays in its list.
 

@@ -266,7 +266,7 @@ def test_commands_name_why_they_cannot_use_a_cluster(token_cluster: Cluster) -> 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_host_submits_a_training_to_the_others_with_their_token(
+def test_a_host_submits_a_training_to_another_with_its_token(
     small_corpus: Path, tmp_path: Path
 ) -> None:
     if reason := reason_for_none():
@@ -275,18 +275,18 @@ def test_a_host_submits_a_training_to_the_others_with_their_token(
     shutil.copytree(small_corpus, shared / "corpus")
     given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef"}
     with (
-        hosts(3, tmp_path / "hosts", [shared], debian=False) as three,
-        ray_on(three, **given) as cluster,
+        hosts(2, tmp_path / "hosts", [shared], debian=False) as two,
+        ray_on(two, cpus=2, **given) as cluster,
     ):
         command = (
             BIN / "s2s", "submit", "--address", cluster.dashboard, "--python", sys.executable,
             "train", "demo", "--corpus", shared / "corpus", "--out", shared / "model",
             "--workers", 2, "--train.epochs", 1,
         )  # fmt: skip
-        refused = three[1].run(*command, **{**given, "RAY_AUTH_TOKEN": "0" * 32})
+        refused = two[1].run(*command, **{**given, "RAY_AUTH_TOKEN": "0" * 32})
         assert refused.code == 2
         assert "refuses the token in RAY_AUTH_TOKEN" in refused.err
-        done = three[1].run(*command, timeout=900, **given)
+        done = two[1].run(*command, timeout=900, **given)
         assert done.code == 0, done.out + done.err
         assert "2 workers" in done.out
         assert (shared / "model" / "metrics.json").is_file()
