@@ -104,7 +104,8 @@ class BulkTranslation:
 
     def _description(self) -> dict[str, object]:
         """Return all that the parts depend on."""
-        inputs = [asdict(file) for file in self.inputs.files]
+        # Not where they are: a folder may be mounted elsewhere when the translation continues.
+        inputs = [(file.name, file.format, file.size, file.modified) for file in self.inputs.files]
         digest = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
         return {
             **self.description,
