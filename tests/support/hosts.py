@@ -282,7 +282,7 @@ class HostCluster:
         found = re.search(r"^alive: (\d+)$", done.out, re.MULTILINE)
         return int(found[1]) if found else 0
 
-    def wait_for(self, nodes: int, seconds: float = 240) -> None:
+    def wait_for(self, nodes: int, seconds: float = 600) -> None:
         """Return when so many nodes are alive."""
         end = time.monotonic() + seconds
         while (found := self.alive()) != nodes:

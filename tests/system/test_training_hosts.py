@@ -302,11 +302,11 @@ def test_a_sweep_says_that_a_host_was_killed_and_ends_without_it(
     sweep = Output(
         hurt.start(
             S2S, "tune", "demo", "--corpus", corpus, "--out", out, "--trials", 2, "--scheduler",
-            "none", "--train.epochs", 30, "--hidden-sizes", 16, 24, "--embedding-sizes", 8,
+            "none", "--train.epochs", 100, "--hidden-sizes", 16, 24, "--embedding-sizes", 8,
         )
     )  # fmt: skip
     trials = out.with_name("sweep.run") / "trials"
-    for number in (0, 1):
+    for number in (1, 2):
         reach(trials / f"{number:04}" / "checkpoints", 1)
     hurt.hosts[2].kill()
     sweep.wait_for("host h3 (10.77.0.3)")
