@@ -472,15 +472,6 @@ def test_the_commented_gpu_machines_of_the_launcher_are_valid() -> None:
     assert "gpu" in check_launcher(config)["available_node_types"]
 
 
-def test_launcher_mounts_what_the_application_reads() -> None:
-    [config] = read("launcher.yaml")
-    mounts = {option.split(":")[1] for option in config["docker"]["run_options"] if "-v " in option}
-    application = serve_configs()["serve.yaml"]["applications"][0]
-    [deployment] = application["deployments"]
-    wanted = [application["args"]["keys"], *deployment["user_config"]["models"]]
-    assert {str(Path(path).parent) for path in wanted} <= mounts
-
-
 def test_launcher_starts_ray_with_options_that_it_has() -> None:
     from ray.scripts.scripts import start
 
