@@ -1,4 +1,7 @@
-"""The alerts, the dashboards, and what shows them on one host."""
+"""The alerts, the dashboards, and what shows them on one host.
+
+tests/unit/test_operating.py compares the names of metrics with those of a service.
+"""
 
 import json
 import re
@@ -11,11 +14,9 @@ import pytest
 import yaml
 
 from s2s.corpus import Corpus
-from s2s.serving.metrics import PrometheusMetrics, Publisher
 from tests.support.cluster import s2s
 from tests.support.manifests import CLUSTER, parse, read
-from tests.support.monitoring import ALERTS, BOARDS, asked, exported
-from tests.support.serving import client_of, models_of
+from tests.support.monitoring import ALERTS, BOARDS, asked
 
 MONITORING = CLUSTER / "monitoring"
 needs_promtool = pytest.mark.skipif(
@@ -29,22 +30,6 @@ def rules() -> dict[str, dict[str, Any]]:
 
 
 # ---- metrics -------------------------------------------------------------------------------------
-
-
-def test_a_service_has_the_metrics_that_are_asked_for(model_dir: Path) -> None:
-    with models_of(model_dir) as models:
-        metrics = PrometheusMetrics()
-        publisher = Publisher(models, metrics, 60)
-        with client_of(models, metrics=metrics.text, open_metrics=True) as client:
-            body = {"q": "I see trees.", "source": "en", "target": "fr"}
-            assert client.post("/translate", json=body).status_code == 200
-            publisher.publish()
-            text = client.get("/metrics").text
-        publisher.close()
-    # As Prometheus of compose.yaml renames them, and as nodes of Ray call them.
-    names = {f"ray_{name}" for name in exported(text)}
-    assert len(asked("ray_s2s_serve_")) > 10
-    assert asked("ray_s2s_serve_") <= names
 
 
 def test_a_training_has_the_metrics_that_are_asked_for(corpus: Corpus, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from s2s.errors import BadInput
 from s2s.serving.engine.models import Models
 from s2s.serving.http.access_log import AccessLog
 from s2s.serving.metrics import PrometheusMetrics, Publisher
+from tests.support.monitoring import asked, exported
 from tests.support.serving import client_of, keys_of, models_of, until
 
 BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
@@ -148,6 +149,9 @@ def test_metrics_have_what_was_counted(
         " 1.0"
     ) in lines
     assert "_created" not in response.text
+    # As Prometheus of cluster/compose.yaml renames them, and as nodes of Ray call them.
+    assert len(asked("ray_s2s_serve_")) > 10
+    assert asked("ray_s2s_serve_") <= {f"ray_{name}" for name in exported(response.text)}
 
 
 def test_a_model_that_is_served_no_longer_is_0(
