@@ -25,8 +25,8 @@ _MOST_HEADER_BYTES = 16_384
 _MOST_HEADERS = 100
 _FEW_SECONDS = 5  # for what takes milliseconds
 
-# In which a host that has lost its power or its cable is known by its silence. The system repeats
-# the first packet of a connection after one second.
+# After so many seconds of silence a host has lost its power or its cable. The kernel repeats the
+# first packet of a connection after one second.
 _CONNECT_SECONDS = 2
 _SILENT_SECONDS = 4
 
@@ -226,8 +226,8 @@ def _defaults(section: list[str], bounds: Bounds) -> list[str]:
         f"timeout connect {_CONNECT_SECONDS}s",
         # Without it, a check of a host that is gone would wait for longer than a connection may.
         f"timeout check {_FEW_SECONDS}s",
-        # A host that is gone answers nothing, and a replica that is busy answers through its
-        # kernel. What waits for an answer of the former goes to another replica.
+        # A request that waits for a host that is gone goes to another replica. The kernel of a host
+        # acknowledges for a replica that is busy.
         "option srvtcpka",
         "srvtcpka-idle 1s",
         "srvtcpka-intvl 1s",
@@ -344,7 +344,7 @@ def _replicas(section: list[str]) -> list[str]:
 
 def _server(line: str, most: int | None) -> str:
     """Return the line of a server that has so many requests at a time, if it is a replica."""
-    timed = f"{line} tcp-ut {_SILENT_SECONDS}s"  # what was sent, and not received
+    timed = f"{line} tcp-ut {_SILENT_SECONDS}s"  # for what was sent and is not acknowledged
     return f"{timed} maxconn {most}" if most and _is_replica(line) else timed
 
 

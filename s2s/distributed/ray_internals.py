@@ -363,9 +363,9 @@ def _coordinate(call: Callable[[Any], Any]) -> None:
 def bind_replica(address: str) -> None:
     """Have a replica listen on one address and on loopback.
 
-    Called in the replica, before Serve opens its ports. Serve opens that for HTTP where
-    `http_options.host` has HAProxy listen, which may be out of reach for HAProxy on other hosts;
-    and that for other deployments on every interface, although it unpickles what comes.
+    Called in the replica, before Serve opens its two ports: one for HTTP on `http_options.host`,
+    which HAProxy on other hosts may not reach, and one for other deployments on every interface,
+    although it unpickles what it receives.
 
     Args:
         address: of the node in the cluster. HAProxy of the same node uses loopback.
