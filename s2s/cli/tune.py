@@ -105,13 +105,13 @@ class Tune(Verb):
 
     def run(self) -> None:
         """Sweep, and write the best model directory."""
+        if is_uri(self.out):
+            raise BadInput(f"--out {self.out}: a sweep needs a folder that all nodes share, no URI")
         from s2s.distributed.cluster import WorkerResources
         from s2s.distributed.sweep_options import SweepOptions
         from s2s.distributed.tune import tune
         from s2s.tuning.budget import Budget
 
-        if is_uri(self.out):
-            raise BadInput(f"--out {self.out}: a sweep needs a folder that all nodes share, no URI")
         workers = WorkerResources(
             self.workers,
             gpu=self.gpu,

@@ -13,7 +13,7 @@ import pytest
 
 from s2s.mirrors import local_copy
 from s2s.model.directory import ModelDirectory
-from tests.support.cluster import start
+from tests.support.cluster import s2s, start
 from tests.support.store import Store, started_store
 from tests.system.conftest import RUN
 
@@ -76,7 +76,6 @@ def test_a_killed_run_resumes_from_the_store(
         assert (weight - weights[name]).abs().max() < 1e-3, name
     lines = map(json.loads, store.read("models/m.run/metrics.jsonl").decode().splitlines())
     assert [line["train/epoch"] for line in lines if "valid/loss" in line] == [1, 2, 3, 4, 5]
-    two = tmp_path / "another host"
-    scores = json.loads(run("evaluate", model, "--corpus", corpus, "--json", cache=two))
-    assert scores["loss"] > 0
-    assert run("translate", model, "The red old dog.", cache=two).strip()
+    done = s2s("evaluate", model, "--corpus", corpus, "--json")
+    assert json.loads(done.out)["loss"] > 0
+    assert s2s("translate", model, "The red old dog.").out.strip()
