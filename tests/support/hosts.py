@@ -45,7 +45,8 @@ done
 mount --rbind {folder}/tmp /tmp
 ip link set lo up
 echo ready
-exec sleep infinity
+# As the first process it also reaps those whose parents have ended, as every system does.
+while true; do sleep 3600 & wait "$!" || true; done
 """
 
 
