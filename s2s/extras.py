@@ -24,9 +24,9 @@ _LIBRARIES = {
 
 # Top-level modules of the dependencies that every installation has.
 REQUIRED = (
-    "babel", "datasets", "docstring_parser", "fsspec", "numpy", "pyarrow", "pydantic", "yaml",
-    "rich", "sacrebleu", "safetensors", "sentencex", "tensorboardX", "tokenizers", "torch", "tyro",
-    "xxhash",
+    "babel", "datasets", "docstring_parser", "fsspec", "numpy", "platformdirs", "pyarrow",
+    "pydantic", "yaml", "rich", "sacrebleu", "safetensors", "sentencex", "tensorboardX",
+    "tokenizers", "torch", "tyro", "xxhash",
 )  # fmt: skip
 
 

@@ -19,13 +19,10 @@ from importlib import metadata
 from pathlib import Path
 
 import s2s
+from s2s import extras
 
 # What s2s needs wherever it runs, by the names of the distributions.
-REQUIRED = (
-    "babel", "datasets", "docstring-parser", "fsspec", "numpy", "pyarrow", "pydantic", "PyYAML",
-    "rich", "sacrebleu", "safetensors", "sentencex", "tensorboardX", "tokenizers", "torch", "tyro",
-    "xxhash",
-)  # fmt: skip
+REQUIRED = tuple("PyYAML" if module == "yaml" else module for module in extras.REQUIRED)
 
 # Of what has to agree between hosts: what one of them writes or pickles, another one reads.
 COMPARED = ("ray", "torch", "datasets", "numpy", "pyarrow", "tokenizers")

@@ -38,7 +38,7 @@ IN_ONE_PROCESS = {
 
 
 def test_every_verb_is_listed() -> None:
-    assert {*ON_RAY, *IN_ONE_PROCESS, "serve", "submit"} == set(VERBS)
+    assert {*ON_RAY, *IN_ONE_PROCESS, "serve", "submit", "doctor"} == set(VERBS)
 
 
 @pytest.fixture(scope="module")

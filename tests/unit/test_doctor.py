@@ -5,7 +5,6 @@ import os
 import re
 import sys
 import threading
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,7 +28,7 @@ from s2s.doctor.checks import (
     check_token,
     check_versions,
 )
-from s2s.doctor.facts import REQUIRED, Gpus, Haproxy, HostFacts, Token, Versions, host_facts
+from s2s.doctor.facts import Gpus, Haproxy, HostFacts, Token, Versions, host_facts
 from s2s.doctor.findings import Finding, Severity, as_json, in_order
 from s2s.doctor.hosts import Demand, Host
 from s2s.doctor.network import Reached, Target, answer, dismiss, reach
@@ -72,12 +71,6 @@ def test_healthy_hosts_have_one_line_for_each_check() -> None:
     assert faults(findings) == []
     assert len({each.check for each in findings}) == len(findings) == 10
     assert {each.hosts for each in findings} == {("h1", "h2")}
-
-
-def test_what_s2s_needs_is_what_it_declares() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    names = [re.split(r"[<>=\[]", each)[0] for each in project["dependencies"]]
-    assert sorted(REQUIRED) == sorted(names)
 
 
 def test_the_facts_of_this_machine_are_true(tmp_path: Path) -> None:
