@@ -99,7 +99,6 @@ class BulkTranslation:
                 name = file.name.rpartition("/")[2]
                 with whole_output(outputs[file.name]) as out:
                     out.write(described_with(name, text, self.options.output_column).encode())
-            parts.remove()
         return reports
 
     def _description(self) -> dict[str, object]:

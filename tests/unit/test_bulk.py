@@ -18,7 +18,7 @@ from s2s.bulk.blocks import ReadOptions
 from s2s.bulk.execution import Executor, Work, in_process
 from s2s.bulk.files import joined
 from s2s.bulk.inputs import find_inputs
-from s2s.bulk.parts import BlockKey, Translated
+from s2s.bulk.parts import BlockKey, Parts, Translated
 from s2s.bulk.run import BulkTranslation, FileReport
 from s2s.bulk.translation import BlockTranslator
 from s2s.cli.main import main
@@ -416,6 +416,58 @@ def test_another_translation_in_the_same_place_is_refused(
     again = Counting(translator)
     translation(folder, restart=True).carry_out(again.entered(), Shown())
     assert len(again.done) == 9
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("name", ["run.json", "notes/mine.txt"])
+def test_a_run_folder_of_something_else_is_refused_and_stays(
+    folder: Path, translator: Translator, name: str, restart: bool
+) -> None:
+    file = folder / "out.run" / name
+    file.parent.mkdir(parents=True)
+    file.write_text('{"corpus": "c"}')
+    with pytest.raises(BadInput, match="run exists already, and no translation made it"):
+        translation(folder, restart=restart).carry_out(nullcontext(Counting(translator)), Shown())
+    assert [path for path in (folder / "out.run").rglob("*") if path.is_file()] == [file]
+    assert not (folder / "out").exists()
+
+
+def test_only_the_files_of_a_translation_are_removed_at_its_end(
+    folder: Path, translator: Translator
+) -> None:
+    with pytest.raises(Stopped):
+        translation(folder).carry_out(Counting(translator, stop_after=1).entered(), Shown())
+    (folder / "out.run" / "notes").write_text("mine")
+    translation(folder).carry_out(Counting(translator).entered(), Shown())
+    assert (folder / "out" / "a.txt").exists()
+    assert [path.name for path in (folder / "out.run").iterdir()] == ["notes"]
+
+
+def test_a_refused_input_leaves_the_run_folder_of_an_earlier_command(
+    folder: Path, translator: Translator
+) -> None:
+    with pytest.raises(Stopped):
+        translation(folder).carry_out(Counting(translator, stop_after=0).entered(), Shown())
+    write_text(folder / "in" / "b.jsonl", ["no object"])
+    with pytest.raises(BadInput, match="no JSON object"):
+        translation(folder, restart=True).carry_out(Counting(translator).entered(), Shown())
+    assert (folder / "out.run" / "run.json").exists()
+
+
+def test_the_run_folder_is_removed_after_its_lock_is_closed(
+    folder: Path, translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_folder = Parts.remove_folder
+
+    def remove_unlocked(parts: Parts) -> None:
+        with locked(folder / "out.run"):  # NFS would keep the file of an open lock
+            pass
+        (folder / "out.run" / "lock").unlink()
+        remove_folder(parts)
+
+    monkeypatch.setattr(Parts, "remove_folder", remove_unlocked)
+    translation(folder).carry_out(Counting(translator).entered(), Shown())
+    assert not (folder / "out.run").exists()
 
 
 def test_a_block_ends_where_its_texts_are_long(
