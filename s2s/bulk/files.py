@@ -1,10 +1,12 @@
 """Opening of files on any storage, compressed or not, and writing of whole ones."""
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 import pyarrow as pa
 from pyarrow import fs
@@ -20,20 +22,40 @@ CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _BUFFER = 1 << 20
 
 
-def codec_of(name: str) -> str | None:
-    """Return the compression that the name of a file states, or None."""
-    return CODECS.get(Path(name).suffix.lower())
+_QUERY = re.compile(r"\?\w+=.*")
+
+# Schemes whose URIs have a quoted path; fsspec takes the path of others as it stands.
+_QUOTED = ("s3", "gs", "gcs", "file", "abfs", "abfss", "hdfs", "viewfs")
+
+
+def codec_of(location: str) -> str | None:
+    """Return the compression that the name of a file at a path or URI states, or None.
+
+    The name of a link counts, not what the link leads to.
+    """
+    return CODECS.get(Path(split_query(location)[0]).suffix.lower())
+
+
+def split_query(location: str) -> tuple[str, str]:
+    """Return a location without its query, and the query with its question mark, or empty."""
+    found = _QUERY.search(location) if is_uri(location) else None
+    return (location[: found.start()], found[0]) if found else (location, "")
+
+
+def has_quoted_path(location: str) -> bool:
+    """Return whether a location is a URI whose path has `%20` for a space."""
+    return is_uri(location) and location.partition("://")[0] in _QUOTED
 
 
 @contextmanager
-def opened_input(location: str) -> Iterator[tuple[IO[bytes], Tell]]:
+def opened_input(location: str) -> Iterator[tuple[io.BufferedReader, Tell]]:
     """Yield a file at a path or URI for reading, decompressed, and its position.
 
     Raises:
         BadInput: the file cannot be read.
     """
     system, path = filesystem(location)
-    codec = codec_of(path)
+    codec = codec_of(location)
     with reading(location), system.open_input_stream(path, compression=None) as raw:
         counted = _Counted(raw)
         plain = pa.CompressedInputStream(pa.PythonFile(counted, "r"), codec) if codec else counted
@@ -128,16 +150,20 @@ def _buffered(raw: Any, codec: str | None) -> Iterator[IO[bytes]]:
 
 
 def joined(folder: str, name: str) -> str:
-    """Return the location of a file in a folder at a path or URI."""
+    """Return the location of a file in a folder at a path or URI.
+
+    Args:
+        name: path of the file below the folder, as the file system has it.
+    """
     if not is_uri(folder):
         return str(Path(folder) / name)
-    base, question, query = folder.partition("?")
-    return f"{base.rstrip('/')}/{name}{question}{query}"
+    base, query = split_query(folder)
+    return f"{base.rstrip('/')}/{quote(name) if has_quoted_path(folder) else name}{query}"
 
 
 def run_folder_of(output: str) -> str:
     """Return the location of the run folder of an output at a path or URI."""
     if not is_uri(output):
         return f"{Path(output).resolve()}.run"
-    base, question, query = output.partition("?")
-    return f"{base.rstrip('/')}.run{question}{query}"
+    base, query = split_query(output)
+    return f"{base.rstrip('/')}.run{query}"

@@ -16,8 +16,8 @@ from pyarrow.fs import FileSelector
 
 from s2s.bulk.blocks import ReadOptions
 from s2s.bulk.execution import Executor, Work, in_process
-from s2s.bulk.files import joined
-from s2s.bulk.inputs import find_inputs
+from s2s.bulk.files import codec_of, joined
+from s2s.bulk.inputs import find_inputs, refuse_nested
 from s2s.bulk.parts import BlockKey, Parts, Translated
 from s2s.bulk.run import BulkTranslation, FileReport
 from s2s.bulk.translation import BlockTranslator
@@ -201,6 +201,55 @@ def test_a_translation_in_an_object_store_continues_there(
         assert file.read().decode().splitlines() == translator.translate(TEXTS) * 2
 
 
+def test_the_name_of_a_link_states_the_format(
+    model_dir: Path, translator: Translator, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name, write in (("in.en.gz", write_gz), ("in.jsonl", write_jsonl)):
+        write(tmp_path / "blob", TEXTS)
+        (tmp_path / "blob").rename(tmp_path / f"sha256-{name.removeprefix('in.')[:2]}")
+        (tmp_path / "in" / name).symlink_to(f"../sha256-{name.removeprefix('in.')[:2]}")
+    one, several = str(tmp_path / "in" / "in.en.gz"), str(tmp_path / "in")
+    command = ["translate", str(model_dir)]
+    assert main([*command, "--input", one, "--output", str(tmp_path / "out.gz")]) == 0
+    assert read_gz(tmp_path / "out.gz") == translator.translate(TEXTS)
+    assert main([*command, "--input", several, "--output", str(tmp_path / "out")]) == 0
+    assert read_gz(tmp_path / "out" / "in.en.gz") == translator.translate(TEXTS)
+    assert read_jsonl(tmp_path / "out" / "in.jsonl") == translator.translate(TEXTS)
+
+
+@pytest.mark.parametrize("name", ["a b.txt", "a%3Ab.txt", "a?b=c.txt", "a#b.txt"])
+def test_any_name_is_found_below_a_uri(name: str, tmp_path: Path) -> None:
+    (tmp_path / "in put").mkdir()
+    write_text(tmp_path / "in put" / name, TEXTS)
+    for text in (f"file://{tmp_path}/in%20put", f"file://{tmp_path}/in%20put/*.txt"):
+        [file] = find_inputs([text]).files
+        assert file.name == name
+        assert filesystem(file.location)[1] == str(tmp_path / "in put" / name)
+
+
+@pytest.mark.parametrize(
+    ("location", "codec"),
+    [
+        ("a.gz", "gzip"),
+        ("http://h/a.zst?download=true", "zstd"),
+        ("s3://b/a.gz?endpoint_override=http://h:1", "gzip"),
+        ("s3://b/a?region=x.gz", None),
+    ],
+)
+def test_a_query_is_no_part_of_a_name(location: str, codec: str | None) -> None:
+    assert codec_of(location) == codec
+
+
+def test_a_file_of_the_name_of_a_state_is_read_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "state.json").write_text('{"en": "I see."}')
+    for name in (str(tmp_path / "in"), str(tmp_path / "*" / "*")):
+        assert [file.format for file in find_inputs([name]).files] == ["jsonl"]
+    with pytest.raises(BadInput, match="no file matches"):
+        find_inputs([str(tmp_path / "i*")])
+
+
 def test_files_of_text_go_to_standard_output_without_an_output(
     model_dir: Path, translator: Translator, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -254,6 +303,8 @@ def test_rows_that_cannot_be_translated_are_told_and_keep_their_place(
         ("in.parquet.gz", b"", [], "decompress it first"),
         ("in.txt.gz", gzip.compress(b"I see trees.\n" * 99, mtime=0)[:-9], [], "cannot be read"),
         ("in.tmx", b"<tmx><body><tu>", [], "it breaks off after unit 0"),
+        ("in.tmx", "<tmx><body></body></tmx>".encode("utf-16"), [], "but probably utf-16"),
+        ("in.txt", b"I see.\n\xff\n\xfe\n", [], "line 2 is not UTF-8"),
     ],
 )
 def test_files_that_cannot_be_translated_are_bad_input(
@@ -280,6 +331,42 @@ def test_an_output_in_the_folder_of_inputs_is_bad_input(
         flags = ["--input", str(tmp_path), "--output", str(out)]
         assert main(["translate", str(model_dir), *flags]) == 2
         assert "in the folder of inputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pattern", "out", "told"),
+    [
+        ("**/*.txt", "translated", "translated/c/in.txt would be found by --input"),
+        ("c/**/*", "c/out", "c/out/in.txt would be found by --input"),
+        ("*/*", "out", "out.run/run.json would be found by --input"),
+        ("[c]/*", "c/", "where the translation is written"),
+        ("file://c/**/*.txt", "c/out/", "c/out/in.txt would be found by --input"),
+        ("c/in.txt", "file://c/in.txt", "is the input"),
+        ("file://c/in.txt", "c/in.txt", "is the input"),
+    ],
+)
+def test_an_output_that_would_be_an_input_later_is_bad_input(
+    pattern: str, out: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "c").mkdir()
+    write_text(tmp_path / "c" / "in.txt", TEXTS)
+
+    def placed(name: str) -> str:
+        scheme = "file://" if "://" in name else ""
+        return f"{scheme}{tmp_path}/{name.removeprefix('file://')}"
+
+    with pytest.raises(BadInput, match=told):
+        refuse_nested([placed(pattern)], find_inputs([placed(pattern)]), placed(out))
+
+
+@pytest.mark.parametrize("holder", ["out", "out.run"])
+def test_an_input_among_the_outputs_is_bad_input(holder: str, tmp_path: Path) -> None:
+    for name in ("in.txt", f"{holder}/old.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_text(tmp_path / name, TEXTS)
+    names = [str(tmp_path / "in.txt"), str(tmp_path / holder / "old.txt")]
+    with pytest.raises(BadInput, match=r"is the input|where the translation is written"):
+        refuse_nested(names, find_inputs(names), f"{tmp_path}/out")
 
 
 # ---- blocks and parts ---------------------------------------------------------------------------
