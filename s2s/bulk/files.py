@@ -3,8 +3,9 @@
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 from urllib.parse import quote
 
@@ -112,6 +113,8 @@ def reading(location: str) -> Iterator[None]:
 def whole_output(location: str, codec: str | None = None) -> Iterator[IO[bytes]]:
     """Yield a file for writing, which is at a path or URI at the end of the block, or not at all.
 
+    The file is on this host until the end of the block.
+
     Raises:
         BadInput: the file cannot be written.
     """
@@ -125,15 +128,16 @@ def whole_output(location: str, codec: str | None = None) -> Iterator[IO[bytes]]
             ):
                 yield file
             return
-        # An object is there once it is closed: of a process that is killed, there is none.
-        raw = system.open_output_stream(path, compression=None)
-        try:
-            with _buffered(raw, codec) as file:
+        # A store publishes what it has of an object when its stream is closed, even by an error.
+        with TemporaryDirectory(prefix="s2s-") as folder:
+            scratch = Path(folder) / "output"
+            with _buffered(pa.OSFile(str(scratch), "wb"), codec) as file:
                 yield file
-        except BaseException:
-            with suppress(OSError):
-                system.delete_file(path)
-            raise
+            # One call, which Ctrl-C does not end in the midst of it.
+            fs.copy_files(
+                str(scratch), path, source_filesystem=fs.LocalFileSystem(),
+                destination_filesystem=system,
+            )  # fmt: skip
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())
         raise BadInput(f"{location} cannot be written: {reason}") from None

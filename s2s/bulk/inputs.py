@@ -33,6 +33,17 @@ class InputFile:
         """Whether its format is one of text."""
         return FORMATS[self.format].is_text
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether size or time of the file are not what they were when it was found."""
+        system, path = filesystem(self.location)
+        with reading(self.location):
+            info = system.get_file_info(path)
+        # A store may list a time in milliseconds, and give that of an object in seconds.
+        unit = 10**9 if is_uri(self.location) else 1
+        seen = info.size, (info.mtime_ns or 0) // unit
+        return seen != (self.size, self.modified // unit)
+
 
 @dataclass(frozen=True)
 class Inputs:

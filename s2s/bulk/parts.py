@@ -108,12 +108,18 @@ class Parts:
             self._fs.move(scratch, path)
 
     def load(self, key: BlockKey) -> Translated | None:
-        """Return a part, or None if it is not there or damaged."""
-        try:
-            with self._fs.open_input_stream(self._file(key), compression=None) as file:
-                digest, content = file.read(_DIGEST_BYTES), file.read()
-        except FileNotFoundError:
-            return None
+        """Return a part, or None if it is not there or damaged.
+
+        Raises:
+            BadInput: it cannot be read.
+        """
+        path = self._file(key)
+        with reading(path):
+            try:
+                with self._fs.open_input_stream(path, compression=None) as file:
+                    digest, content = file.read(_DIGEST_BYTES), file.read()
+            except FileNotFoundError:
+                return None
         if xxhash.xxh3_128_digest(content) != digest:
             return None
         with pa.ipc.open_stream(content) as stream:

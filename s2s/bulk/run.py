@@ -138,6 +138,11 @@ class BulkTranslation:
         report = FileReport(file.location)
         with whole_output(output, codec_of(file.name) if file.is_text else None) as out:
             FORMATS[file.format].write(out, self._written(number, file, parts, report))
+            if file.has_changed:
+                raise Failed(
+                    f"{file.location} has changed since the translation began; --restart "
+                    "translates it again"
+                )
         return report
 
     def _written(

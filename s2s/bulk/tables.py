@@ -82,17 +82,22 @@ def _blocks(
     first = 1
     for batch in batches:
         for part in _cut(pa.Table.from_batches([batch]), name):
-            texts = _texts(part, name, label)
+            column = _text_column(part, name, label)
+            texts = _texts(column)
             faults = [
-                Fault(number, f"has no text in the column {name}")
-                for number, text in enumerate(texts, first)
+                Fault(
+                    number, f"{'is not UTF-8' if is_valid else 'has no text'} in the column {name}"
+                )
+                for number, (text, is_valid) in enumerate(
+                    zip(texts, column.is_valid().to_pylist(), strict=True), first
+                )
                 if text is None
             ]
             size = round(bytes_per_row * part.num_rows)
             yield TableBlock(first, texts, part, options.output_column, faults=faults, size=size)
             first += part.num_rows
     if first == 1:
-        _texts(schema.empty_table(), name, label)
+        _text_column(schema.empty_table(), name, label)
         yield TableBlock(1, [], schema.empty_table(), options.output_column)
 
 
@@ -104,8 +109,24 @@ def _cut(table: pa.Table, name: str) -> Iterator[pa.Table]:
         yield table.slice(begin, rows)
 
 
-def _texts(table: pa.Table, name: str, label: str) -> list[str | None]:
-    """Return the texts of a column.
+def _texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Return the texts of a column, None for those that are null or not UTF-8."""
+    try:
+        texts: list[str | None] = column.to_pylist()
+        return texts
+    except UnicodeDecodeError:  # Arrow does not look at the bytes of a file
+        return [_decoded(each) for each in column.cast(pa.large_binary()).to_pylist()]
+
+
+def _decoded(text: bytes | None) -> str | None:
+    try:
+        return None if text is None else text.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _text_column(table: pa.Table, name: str, label: str) -> pa.ChunkedArray:
+    """Return a column of text.
 
     Raises:
         BadInput: the column is not there, or holds no text.
@@ -118,8 +139,7 @@ def _texts(table: pa.Table, name: str, label: str) -> list[str | None]:
         if not pa.types.is_nested(column.type):
             kind = getattr(column.type, "value_type", column.type)  # of a dictionary
             if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-                texts: list[str | None] = column.cast(kind).to_pylist()
-                return texts
+                return column.cast(kind)
     except (pa.ArrowException, KeyError):
         raise BadInput(f"{label}: no field {name} in the column {first}") from None
     inner = " or ".join(f"{name}.{field.name}" for field in _fields(column.type))

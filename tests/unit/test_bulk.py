@@ -16,7 +16,7 @@ from pyarrow.fs import FileSelector
 
 from s2s.bulk.blocks import ReadOptions
 from s2s.bulk.execution import Executor, Work, in_process
-from s2s.bulk.files import codec_of, joined
+from s2s.bulk.files import codec_of, joined, whole_output
 from s2s.bulk.inputs import find_inputs, refuse_nested
 from s2s.bulk.parts import BlockKey, Parts, Translated
 from s2s.bulk.run import BulkTranslation, FileReport
@@ -292,6 +292,22 @@ def test_rows_that_cannot_be_translated_are_told_and_keep_their_place(
     assert "half a surrogate pair in the field en; line: 6" in told[3]
 
 
+def test_a_column_may_hold_what_is_not_utf8(
+    model_dir: Path, translator: Translator, tmp_path: Path, capsys: Captured
+) -> None:
+    rows = pa.array([b"I see bread.", b"\xff", None, b"they see Paris!"], pa.binary())
+    pq.write_table(pa.table({"en": rows.view(pa.string())}), tmp_path / "in.parquet")
+    flags = ["--input", f"{tmp_path}/in.parquet", "--output", f"{tmp_path}/out.parquet"]
+    assert main(["translate", str(model_dir), *flags]) == 0
+    first, last = translator.translate(["I see bread.", "they see Paris!"])
+    written = pq.read_table(tmp_path / "out.parquet")
+    assert written["translation"].to_pylist() == [first, None, None, last]
+    assert written["en"].cast(pa.binary()).to_pylist() == rows.to_pylist()
+    told = capsys.readouterr().err
+    assert "is not UTF-8 in the column en; line: 2" in told
+    assert "has no text in the column en; line: 3" in told
+
+
 @pytest.mark.parametrize(
     ("name", "content", "flags", "told"),
     [
@@ -482,6 +498,37 @@ def test_a_translation_that_lacks_its_outputs_alone_runs_nothing(
     translation(folder).carry_out(nothing.entered(), Shown())
     assert nothing.done == []
     assert outcome(folder / "out")[0].decode().splitlines() == translator.translate(TEXTS) * 2
+
+
+def test_an_input_that_changes_meanwhile_fails(folder: Path, translator: Translator) -> None:
+    class Changing(Counting):
+        """Changes an input without its number of lines while it is translated."""
+
+        @contextmanager
+        def entered(self) -> Iterator[Executor]:
+            write_text(folder / "in" / "a.txt", [*TEXTS, *reversed(TEXTS)])
+            os.utime(folder / "in" / "a.txt", ns=(1, 1))
+            yield self
+
+    with pytest.raises(Failed, match="has changed since the translation began; --restart"):
+        translation(folder).carry_out(Changing(translator).entered(), Shown())
+    assert not list((folder / "out").iterdir())
+    translation(folder, restart=True).carry_out(Counting(translator).entered(), Shown())
+    assert outcome(folder / "out")[0].decode().splitlines() == translator.translate(
+        [*TEXTS, *reversed(TEXTS)]
+    )
+
+
+def test_a_failed_write_leaves_an_object_as_it_was() -> None:
+    location = "memory://whole/out.gz"
+    system, path = filesystem(location)
+    with whole_output(location, "gzip") as file:
+        file.write(b"before")
+    with pytest.raises(BadInput, match="part cannot be read"), whole_output(location) as file:
+        file.write(b"after")
+        raise BadInput("part cannot be read")
+    with system.open_input_stream(path, compression=None) as file:
+        assert gzip.decompress(file.read()) == b"before"
 
 
 def test_another_translation_in_the_same_place_is_refused(
