@@ -33,6 +33,9 @@ class ReadOptions:
     rows: int = ROWS
     """Most rows of a block."""
 
+    texts_only: bool = False
+    """Whether blocks need no more than their texts, as they are not written."""
+
 
 @dataclass(frozen=True)
 class Fault:

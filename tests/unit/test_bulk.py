@@ -20,6 +20,7 @@ from s2s.bulk.files import codec_of, joined, whole_output
 from s2s.bulk.inputs import find_inputs, refuse_nested
 from s2s.bulk.parts import BlockKey, Parts, Translated
 from s2s.bulk.run import BulkTranslation, FileReport
+from s2s.bulk.tables import read_parquet as read_parquet_blocks
 from s2s.bulk.translation import BlockTranslator
 from s2s.cli.main import main
 from s2s.decoding.translator import Translator
@@ -616,3 +617,30 @@ def test_a_block_ends_where_its_texts_are_long(
     assert report.rows == 7
     # Of two rows at most: the last one is longer than a block.
     assert [key.block for key in counting.done] == [0, 1, 2, 3]
+
+
+def test_blocks_of_parquet_are_the_same_without_the_other_columns(tmp_path: Path) -> None:
+    texts = [*TEXTS, *TEXTS, "x" * 2_000_000, *TEXTS]
+    groups = [[text] * (place + 1) for place, text in enumerate("abc" * 6)]
+    kinds = [kind for group in groups for kind in group][: len(texts)]
+    table = pa.table(
+        {
+            "kind": pa.array(kinds).dictionary_encode(),
+            "pair": [{"en": text, "de": text * 2} for text in texts],
+        }
+    )
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=3)
+    for column in ("pair.en", "kind"):
+        options = ReadOptions(("en", "fr"), column, rows=4)
+        only = replace(options, texts_only=True)
+        name = str(tmp_path / "in.parquet")
+        whole, alone = (
+            list(read_parquet_blocks(name, options)),
+            list(read_parquet_blocks(name, only)),
+        )
+        assert [block.texts for block in whole] == [block.texts for block in alone]
+        assert [text for block in whole for text in block.texts] == (
+            texts if column == "pair.en" else kinds
+        )
+        assert {tuple(block.table.column_names) for block in whole} == {("kind", "pair")}
+        assert {tuple(block.table.column_names) for block in alone} == {(column.split(".")[0],)}
