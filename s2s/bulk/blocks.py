@@ -33,6 +33,9 @@ class ReadOptions:
     rows: int = ROWS
     """Most rows of a block."""
 
+    texts_only: bool = False
+    """Whether blocks need no more than their texts, as they are not written."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -42,6 +45,9 @@ class Fault:
     """Number of the row in its file, from 1."""
 
     reason: str
+
+    is_malformed: bool = False
+    """Whether the row is not in the format of the file, and not only without a text."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +106,17 @@ def grouped(lines: Iterable[bytes], rows: int) -> Iterator[list[bytes]]:
 
 
 def require_some(blocks: Iterator[Block[WrittenT]], label: str) -> Iterator[Block[WrittenT]]:
-    """Yield blocks, unless no row of the first can be translated: then the file is another kind.
+    """Yield blocks, unless the first shows that the file is another kind.
 
     Raises:
-        BadInput: no row of the first block can be translated.
+        BadInput: most rows of the first block are malformed, or none can be translated.
     """
     for block in blocks:
-        if block.first == 1 and block.faults and not any(text is not None for text in block.texts):
-            fault = block.faults[0]
+        malformed = [fault for fault in block.faults if fault.is_malformed]
+        is_other = 2 * len(malformed) > len(block.texts)
+        has_text = any(text is not None for text in block.texts)
+        if block.first == 1 and block.faults and (is_other or not has_text):
+            fault = malformed[0] if is_other else block.faults[0]
             raise BadInput(f"{label}: line {fault.row} {fault.reason}")
         yield block
         break

@@ -1,7 +1,7 @@
 """Execution: which blocks are to be translated, and what runs them."""
 
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from s2s.bulk.blocks import ReadOptions
@@ -35,9 +35,10 @@ class Work:
         Args:
             numbers: of the files, from 0.
         """
+        options = replace(self.options, texts_only=True)
         for number in numbers:
             file = self.files[number]
-            for place, block in enumerate(read_blocks(file.location, file.format, self.options)):
+            for place, block in enumerate(read_blocks(file.location, file.format, options)):
                 key = BlockKey(number, place)
                 if block.texts and key not in self.done:
                     yield PendingBlock(key, block.first, block.size, block.texts)

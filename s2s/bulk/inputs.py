@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 from pyarrow import fs
 
-from s2s.bulk.files import joined, reading
+from s2s.bulk.files import has_quoted_path, joined, reading, run_folder_of, split_query
 from s2s.bulk.formats import FORMATS, format_of
 from s2s.errors import BadInput
+from s2s.locations import absolute
 from s2s.storage import filesystem, is_uri
 
 _SAVED = ("state.json", "dataset_info.json")  # files beside the data of a saved dataset
@@ -30,6 +32,17 @@ class InputFile:
     def is_text(self) -> bool:
         """Whether its format is one of text."""
         return FORMATS[self.format].is_text
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether size or time of the file are not what they were when it was found."""
+        system, path = filesystem(self.location)
+        with reading(self.location):
+            info = system.get_file_info(path)
+        # A store may list a time in milliseconds, and give that of an object in seconds.
+        unit = 10**9 if is_uri(self.location) else 1
+        seen = info.size, (info.mtime_ns or 0) // unit
+        return seen != (self.size, self.modified // unit)
 
 
 @dataclass(frozen=True)
@@ -83,16 +96,36 @@ def find_inputs(names: Iterable[str]) -> Inputs:
     return Inputs(data, [each for each in files if not each.format], is_file)
 
 
-def refuse_nested(names: Iterable[str], output: str) -> None:
-    """Refuse an output in a folder of inputs, where it would be taken for an input later.
+def refuse_nested(names: Iterable[str], inputs: Inputs, output: str) -> None:
+    """Refuse an output that would be taken for an input when the command is run again.
+
+    Args:
+        names: of the inputs, as the user gives them.
+        inputs: what the names stand for now.
 
     Raises:
-        BadInput: `output` is one.
+        BadInput: `output` is in a folder of inputs or matches a pattern, or an input is in it.
     """
     for name in names:
-        folder = _absolute(name.rstrip("/"))
-        if _is_folder(name) and f"{_absolute(output)}/".startswith(f"{folder}/"):
+        if _is_folder(name) and _lies_in(output, name):
             raise BadInput(f"--output {output} is in the folder of inputs {name}; name another")
+    outputs = inputs.outputs(output)
+    run = run_folder_of(next(iter(outputs.values())) if inputs.is_file else output)
+    for name in () if inputs.is_file else names:
+        pattern = PurePosixPath(_absolute(name)).parts
+        for location in (*outputs.values(), joined(run, "run.json")):
+            if _matches(PurePosixPath(_absolute(location)).parts, pattern):
+                raise BadInput(
+                    f"--output {output}: {location} would be found by --input {name} when you run "
+                    "the command again; name another"
+                )
+    for file in inputs.files:
+        for folder in (run,) if inputs.is_file else (output, run):
+            if _lies_in(file.location, folder):
+                raise BadInput(
+                    f"{file.location} is in {folder}, where the translation is written; name "
+                    "another --output"
+                )
 
 
 def _found(name: str) -> Iterator[InputFile]:
@@ -101,7 +134,8 @@ def _found(name: str) -> Iterator[InputFile]:
     with reading(name):
         info = system.get_file_info(path)
     if info.type == fs.FileType.File:
-        yield _input(name, PurePosixPath(path).name, info)
+        # A local path is without its links, whose names alone may tell the format.
+        yield _input(name, PurePosixPath(path if is_uri(name) else name).name, info)
     elif info.type == fs.FileType.Directory:
         yield from _in_folder(name, system, path)
     elif not any(mark in path for mark in "*?["):
@@ -130,10 +164,12 @@ def _matching(name: str, system: fs.FileSystem, path: str) -> Iterator[InputFile
                 yield from _in_folder(match, system, match, str(Path(match).relative_to(base)))
         return
     wanted = parts[fixed:]
+    before, query = split_query(name)
+    folder = before.rstrip("/").rsplit("/", len(wanted))[0] + query
     for info in _files_below(system, base, recursive=len(wanted) > 1 or "**" in wanted):
         below = PurePosixPath(info.path).relative_to(base)
         if _matches(below.parts, wanted):
-            yield _input(_same_store(name, path, info.path), str(below), info)
+            yield _input(joined(folder, str(below)), str(below), info)
 
 
 def _matches(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
@@ -155,9 +191,9 @@ def _in_folder(
     infos = _files_below(system, path, recursive=True)
     names = {PurePosixPath(info.path).relative_to(path): info for info in infos}
     data = {
-        below.parent: _data_files(system, info.path)
+        below.parent: files
         for below, info in names.items()
-        if below.name == "state.json"
+        if below.name == "state.json" and (files := _data_files(system, info.path)) is not None
     }
     for below, info in names.items():
         if any(part.startswith((".", "_")) for part in below.parts):
@@ -174,10 +210,18 @@ def _in_folder(
             yield _input(location, output, info)
 
 
-def _data_files(system: fs.FileSystem, state: str) -> set[str]:
+def _data_files(system: fs.FileSystem, state: str) -> set[str] | None:
+    """Return the names of the data files of a saved dataset, or None if it is none.
+
+    Args:
+        state: path of its `state.json`.
+    """
     with reading(state), system.open_input_stream(state) as file:
-        tree = json.loads(file.read())
-    return {each["filename"] for each in tree["_data_files"]}
+        content = file.read()
+    try:
+        return {each["filename"] for each in json.loads(content)["_data_files"]}
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _files_below(system: fs.FileSystem, path: str, *, recursive: bool) -> list[fs.FileInfo]:
@@ -190,19 +234,15 @@ def _files_below(system: fs.FileSystem, path: str, *, recursive: bool) -> list[f
 
 
 def _is_saved(system: fs.FileSystem, path: str) -> bool:
-    infos = system.get_file_info([f"{path}/state.json", f"{path}/dataset_dict.json"])
-    return any(info.type == fs.FileType.File for info in infos)
+    state, splits = system.get_file_info([f"{path}/state.json", f"{path}/dataset_dict.json"])
+    if splits.type == fs.FileType.File:
+        return True
+    return state.type == fs.FileType.File and _data_files(system, state.path) is not None
 
 
 def _input(location: str, name: str, info: fs.FileInfo, form: str | None = None) -> InputFile:
     form = format_of(name) if form is None else form
     return InputFile(location, name, form, info.size, info.mtime_ns or 0)
-
-
-def _same_store(name: str, path: str, other: str) -> str:
-    """Return the URI of another path in the store of a URI."""
-    before, _, after = name.partition(path)
-    return f"{before}{other}{after}"
 
 
 def _is_folder(location: str) -> bool:
@@ -212,5 +252,19 @@ def _is_folder(location: str) -> bool:
 
 
 def _absolute(location: str) -> str:
-    """Return a location in the one way in which it is compared."""
-    return location if is_uri(location) else str(Path(location).resolve())
+    """Return a location in the one way in which it is compared: a path, or a URI without quotes."""
+    text = split_query(absolute(location))[0]
+    return unquote(text) if has_quoted_path(text) else text
+
+
+def _as_named(location: str) -> str:
+    """Return a location likewise, but by the names of its links."""
+    return _absolute(location) if is_uri(location) else str(Path(location).absolute())
+
+
+def _lies_in(location: str, folder: str) -> bool:
+    """Return whether a location is in a folder, by its name or by where its links lead."""
+    return any(
+        f"{form(location)}/".startswith(f"{form(folder).rstrip('/')}/")
+        for form in (_as_named, _absolute)
+    )

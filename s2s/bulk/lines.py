@@ -44,20 +44,20 @@ def text_blocks(
     first, begin = 1, 0
     for group in grouped(lines, options.rows):
         if first == 1:
-            _refuse_wide(group, label)
+            refuse_wide(b"\n".join(group) + b"\n", label)
         texts, faults = _decoded(group, first, options.languages[0])
         stripped = [None if text is None else text.strip() for text in texts]
         yield TextBlock(first, stripped, faults=faults, size=-begin + (begin := tell()))
         first += len(group)
 
 
-def _refuse_wide(lines: list[bytes], label: str) -> None:
+def refuse_wide(head: bytes, label: str) -> None:
     """Refuse a file in which line ends are not single bytes.
 
     Raises:
         BadInput: the file begins as one in UTF-16 or UTF-32.
     """
-    if encoding := wide_encoding((b"\n".join(lines) + b"\n")[:SAMPLE_BYTES]):
+    if encoding := wide_encoding(head[:SAMPLE_BYTES]):
         raise BadInput(f"{label}: line 1 {_not_utf8(encoding)}")
 
 
@@ -76,7 +76,7 @@ def _decoded(lines: list[bytes], first: int, language: str) -> tuple[list[str | 
         except UnicodeDecodeError:
             texts.append(None)
             reason = _not_utf8(probable_encoding(line + b"\n", (language,)))
-            faults.append(Fault(number, reason))
+            faults.append(Fault(number, reason, is_malformed=True))
     return texts, faults
 
 
@@ -132,7 +132,7 @@ def json_blocks(
     text_of: Callable[[dict[str, object]], str] | None = None
     for group in grouped(lines, options.rows):
         if first == 1:
-            _refuse_wide(group, label)
+            refuse_wide(b"\n".join(group) + b"\n", label)
         decoded, faults = _decoded(group, first, options.languages[0])
         texts: list[str | None] = [None] * len(group)
         kept: list[str | None] = [None] * len(group)
@@ -146,7 +146,8 @@ def json_blocks(
                 kept[place] = line
                 texts[place] = text_of(record)
             except ValueError as error:
-                faults.append(Fault(first + place, str(error)))
+                is_malformed = kept[place] is None
+                faults.append(Fault(first + place, str(error), is_malformed))
         faults.sort(key=lambda fault: fault.row)
         size = -begin + (begin := tell())
         yield JsonBlock(first, texts, kept, options.output_column, faults=faults, size=size)

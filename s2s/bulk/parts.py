@@ -1,6 +1,6 @@
 """The run folder of a translation: what it is of, and the parts that are done.
 
-    run.json                   what the parts depend on
+    run.json                   what the parts depend on, and that they are a translation's
     parts/00003/00000012.part  translations of block 12 of file 3, after a hash of them
 
 A part is written whole. One that does not match its hash is not there.
@@ -8,7 +8,7 @@ A part is written whole. One that does not match its hash is not there.
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from s2s.errors import BadInput
 from s2s.runs import locked, require_same
 from s2s.storage import filesystem, is_uri
 
-_DESCRIPTION = "run.json"
+_DESCRIPTION, _LOCK = "run.json", "lock"
+_KIND = "translation"  # in run.json: other commands have run folders as well
 _DIGEST_BYTES = 16
 
 
@@ -107,12 +108,18 @@ class Parts:
             self._fs.move(scratch, path)
 
     def load(self, key: BlockKey) -> Translated | None:
-        """Return a part, or None if it is not there or damaged."""
-        try:
-            with self._fs.open_input_stream(self._file(key), compression=None) as file:
-                digest, content = file.read(_DIGEST_BYTES), file.read()
-        except FileNotFoundError:
-            return None
+        """Return a part, or None if it is not there or damaged.
+
+        Raises:
+            BadInput: it cannot be read.
+        """
+        path = self._file(key)
+        with reading(path):
+            try:
+                with self._fs.open_input_stream(path, compression=None) as file:
+                    digest, content = file.read(_DIGEST_BYTES), file.read()
+            except FileNotFoundError:
+                return None
         if xxhash.xxh3_128_digest(content) != digest:
             return None
         with pa.ipc.open_stream(content) as stream:
@@ -127,13 +134,24 @@ class Parts:
     def clear(self) -> None:
         """Remove all parts."""
         self._fs.delete_dir_contents(f"{self._path}/parts", missing_dir_ok=True)
-        with suppress(FileNotFoundError):
-            self._fs.delete_file(f"{self._path}/{_DESCRIPTION}")
         self._folders.clear()
 
     def remove(self) -> None:
-        """Remove the run folder."""
-        self._fs.delete_dir(self._path)
+        """Remove all files of the translation, as far as the storage lets them be removed.
+
+        The outputs do not depend on it, and the same command would remove the rest.
+        """
+        with suppress(OSError):
+            self._fs.delete_dir(f"{self._path}/parts")
+        for name in (_DESCRIPTION, _LOCK):
+            with suppress(OSError):
+                self._fs.delete_file(f"{self._path}/{name}")
+
+    def remove_folder(self) -> None:
+        """Remove the run folder if it is empty and the storage lets it be removed."""
+        with suppress(OSError):
+            if not _names(self._fs, self._path):
+                self._fs.delete_dir(self._path)
 
     def _file(self, key: BlockKey) -> str:
         return f"{self._path}/parts/{key.file:05}/{key.block:08}.part"
@@ -152,33 +170,73 @@ def claimed_parts(
         restart: drop what is in the folder.
 
     Raises:
-        BadInput: the folder holds another run, or is in use.
+        BadInput: the folder is in use, or holds another run or other files.
     """
     folder = run_folder_of(output)
-    with ExitStack() as stack:
-        if not is_uri(output):
-            local = Path(folder)
+    system, path = filesystem(folder)
+    description = {"kind": _KIND, **description}
+    with reading(folder):
+        _earlier_description(system, path, folder)  # before a lock is made in a folder of others
+    parts, is_over = Parts(folder), False
+    try:
+        with nullcontext() if is_uri(output) else _locked(Path(folder)):
+            with reading(folder):
+                earlier = _earlier_description(system, path, folder)
+                system.create_dir(path, recursive=True)
+                if restart:
+                    parts.clear()
+                elif earlier is not None:
+                    require_same(folder, earlier, description, "--output")
+            with whole_output(joined(folder, _DESCRIPTION)) as out:
+                out.write(json.dumps(description, indent=2).encode() + b"\n")
             try:
-                local.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise BadInput(f"{local}: {error.strerror}") from None
-            stack.enter_context(locked(local))
-        system, path = filesystem(folder)
-        with reading(folder):
-            system.create_dir(path, recursive=True)
-            parts = Parts(folder)
-            if restart:
-                parts.clear()
-            with (
-                suppress(FileNotFoundError),
-                system.open_input_stream(f"{path}/{_DESCRIPTION}") as file,
-            ):
-                require_same(folder, json.loads(file.read()), description, "--output")
-        with whole_output(joined(folder, _DESCRIPTION)) as out:
-            out.write(json.dumps(description, indent=2).encode() + b"\n")
-        try:
-            yield parts
-        except BadInput:
-            if not parts.find():
-                parts.remove()
-            raise
+                yield parts
+                is_over = True
+            except BadInput:
+                is_over = earlier is None and not parts.find()
+                raise
+            finally:
+                if is_over:
+                    parts.remove()
+    finally:
+        if is_over:  # NFS keeps the file of the lock as long as it is open
+            parts.remove_folder()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Make a run folder on this host, and lock it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: {error.strerror}") from None
+    with locked(folder):
+        yield
+
+
+def _names(system: fs.FileSystem, path: str) -> set[str]:
+    """Return the names of the files and folders in a folder, which need not exist."""
+    selector = fs.FileSelector(path, allow_not_found=True)
+    return {info.base_name for info in system.get_file_info(selector)}
+
+
+def _earlier_description(system: fs.FileSystem, path: str, folder: str) -> object:
+    """Return the description of the translation in a run folder, or None if the folder is empty.
+
+    Raises:
+        BadInput: the folder holds anything else.
+    """
+    # Killed early, a translation leaves a lock, and the beginning of a description.
+    names = _names(system, path) - {_LOCK}
+    if all(name.startswith(f".{_DESCRIPTION}.") for name in names):
+        return None
+    try:
+        with system.open_input_stream(f"{path}/{_DESCRIPTION}") as file:
+            description = json.loads(file.read())
+    except (FileNotFoundError, ValueError):
+        description = None
+    if not isinstance(description, dict) or description.get("kind") != _KIND:
+        raise BadInput(
+            f"{folder} exists already, and no translation made it; name another --output"
+        )
+    return description

@@ -99,7 +99,6 @@ class BulkTranslation:
                 name = file.name.rpartition("/")[2]
                 with whole_output(outputs[file.name]) as out:
                     out.write(described_with(name, text, self.options.output_column).encode())
-            parts.remove()
         return reports
 
     def _description(self) -> dict[str, object]:
@@ -139,6 +138,11 @@ class BulkTranslation:
         report = FileReport(file.location)
         with whole_output(output, codec_of(file.name) if file.is_text else None) as out:
             FORMATS[file.format].write(out, self._written(number, file, parts, report))
+            if file.has_changed:
+                raise Failed(
+                    f"{file.location} has changed since the translation began; --restart "
+                    "translates it again"
+                )
         return report
 
     def _written(

@@ -42,33 +42,58 @@ def read_parquet(location: str, options: ReadOptions) -> Iterator[TableBlock]:
     with opened_random(location) as raw:
         file = pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False)
         bytes_per_row = raw.size() / max(1, file.metadata.num_rows)
-        batches = file.iter_batches(batch_size=options.rows, use_threads=False)
-        yield from _blocks(batches, file.schema_arrow, options, location, bytes_per_row)
+        schema, columns = file.schema_arrow, None
+        if options.texts_only:
+            name = choose_column(schema.names, options, location)
+            columns = [_top_level(name, schema.names)]
+        batches = file.iter_batches(options.rows, columns=columns, use_threads=False)
+        tables = _of_rows(batches, options.rows)
+        yield from _blocks(tables, schema, options, location, bytes_per_row)
+
+
+def _of_rows(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
+    """Yield batches as tables of the same number of rows, but for the last one.
+
+    Where batches of Parquet end depends on the columns that are read, as dictionaries end some.
+    """
+    held: list[pa.RecordBatch] = []
+    lacking = rows
+    for batch in batches:
+        rest = batch
+        while rest.num_rows >= lacking:
+            yield pa.Table.from_batches([*held, rest.slice(0, lacking)])
+            rest = rest.slice(lacking)
+            held, lacking = [], rows
+        if rest.num_rows:
+            held.append(rest)
+            lacking -= rest.num_rows
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def read_arrow(location: str, options: ReadOptions) -> Iterator[TableBlock]:
     """Yield the rows of a file in Arrow's stream format as blocks."""
     with opened_input(location) as (file, tell), pa.ipc.open_stream(file) as stream:
 
-        def batches() -> Iterator[pa.RecordBatch]:
+        def tables() -> Iterator[pa.Table]:
             for batch in stream:
-                for begin in range(0, max(1, batch.num_rows), options.rows):
-                    yield batch.slice(begin, options.rows)
+                for begin in range(0, batch.num_rows, options.rows):
+                    yield pa.Table.from_batches([batch.slice(begin, options.rows)])
 
         begin = 0
-        for block in _blocks(batches(), stream.schema, options, location, 0.0):
+        for block in _blocks(tables(), stream.schema, options, location, 0.0):
             object.__setattr__(block, "size", -begin + (begin := tell()))
             yield block
 
 
 def _blocks(
-    batches: Iterable[pa.RecordBatch],
+    tables: Iterable[pa.Table],
     schema: pa.Schema,
     options: ReadOptions,
     label: str,
     bytes_per_row: float,
 ) -> Iterator[TableBlock]:
-    """Yield batches as blocks, and at least one, which has the schema.
+    """Yield tables as blocks, and at least one, which has the schema.
 
     Raises:
         BadInput: no column can be chosen, it holds no text, or the output column is in use.
@@ -80,37 +105,58 @@ def _blocks(
         )
     name = choose_column(schema.names, options, label)
     first = 1
-    for batch in batches:
-        for part in _cut(pa.Table.from_batches([batch]), name):
-            texts = _texts(part, name, label)
+    for table in tables:
+        for part, column in _cut(table, _text_column(table, name, label)):
+            texts = _texts(column)
             faults = [
-                Fault(number, f"has no text in the column {name}")
-                for number, text in enumerate(texts, first)
+                Fault(
+                    number, f"{'is not UTF-8' if is_valid else 'has no text'} in the column {name}"
+                )
+                for number, (text, is_valid) in enumerate(
+                    zip(texts, column.is_valid().to_pylist(), strict=True), first
+                )
                 if text is None
             ]
             size = round(bytes_per_row * part.num_rows)
             yield TableBlock(first, texts, part, options.output_column, faults=faults, size=size)
             first += part.num_rows
     if first == 1:
-        _texts(schema.empty_table(), name, label)
+        _text_column(schema.empty_table(), name, label)
         yield TableBlock(1, [], schema.empty_table(), options.output_column)
 
 
-def _cut(table: pa.Table, name: str) -> Iterator[pa.Table]:
-    """Yield a table in parts whose texts are not longer than those of a block."""
-    size = table.column(name.split(".")[0] if name not in table.column_names else name).nbytes
+def _cut(table: pa.Table, column: pa.ChunkedArray) -> Iterator[tuple[pa.Table, pa.ChunkedArray]]:
+    """Yield a table and its texts in parts whose texts are not longer than those of a block."""
+    size = pc.sum(pc.binary_length(column)).as_py() or 0
     rows = max(1, table.num_rows * BYTES // max(size, BYTES))
     for begin in range(0, table.num_rows, rows):
-        yield table.slice(begin, rows)
+        yield table.slice(begin, rows), column.slice(begin, rows)
 
 
-def _texts(table: pa.Table, name: str, label: str) -> list[str | None]:
-    """Return the texts of a column.
+def _texts(column: pa.ChunkedArray) -> list[str | None]:
+    """Return the texts of a column, None for those that are null or not UTF-8."""
+    try:
+        texts: list[str | None] = column.to_pylist()
+        return texts
+    except UnicodeDecodeError:  # Arrow does not look at the bytes of a file
+        return [_decoded(each) for each in column.cast(pa.large_binary()).to_pylist()]
+
+
+def _decoded(text: bytes | None) -> str | None:
+    try:
+        return None if text is None else text.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _text_column(table: pa.Table, name: str, label: str) -> pa.ChunkedArray:
+    """Return a column of text.
 
     Raises:
         BadInput: the column is not there, or holds no text.
     """
-    first, *path = [name] if name in table.column_names else name.split(".")
+    first = _top_level(name, table.column_names)
+    path = [] if name == first else name.split(".")[1:]
     column = table.column(first)
     try:
         for key in path:
@@ -118,13 +164,17 @@ def _texts(table: pa.Table, name: str, label: str) -> list[str | None]:
         if not pa.types.is_nested(column.type):
             kind = getattr(column.type, "value_type", column.type)  # of a dictionary
             if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-                texts: list[str | None] = column.cast(kind).to_pylist()
-                return texts
+                return column.cast(kind)
     except (pa.ArrowException, KeyError):
         raise BadInput(f"{label}: no field {name} in the column {first}") from None
     inner = " or ".join(f"{name}.{field.name}" for field in _fields(column.type))
     hint = f"; name {inner} with --column" if inner else ""
     raise BadInput(f"{label}: the column {name} holds {column.type}, not text{hint}")
+
+
+def _top_level(name: str, names: Sequence[str]) -> str:
+    """Return the column of a table that a column or a field in it, with dots, is in."""
+    return name if name in names else name.split(".")[0]
 
 
 def _fields(kind: pa.DataType) -> list[pa.Field]:

@@ -9,9 +9,11 @@ from xml.sax.saxutils import escape, quoteattr
 
 from s2s.bulk.blocks import BYTES, Block, Fault, ReadOptions
 from s2s.bulk.files import opened_input
+from s2s.bulk.lines import refuse_wide
 from s2s.errors import BadInput
 from s2s.preparation.tmx import pieces, variants_of_unit
 from s2s.preparation.variants import side_of_code
+from s2s.text.encodings import SAMPLE_BYTES
 
 _VARIANT = re.compile(
     r"""\s*<(?P<tag>(?:[\w.-]+:)?tuv)\b(?P<attributes>[^>]*)(?:(?<=/)>|>.*?</(?P=tag)\s*>)""",
@@ -42,6 +44,7 @@ class TmxBlock(Block[str]):
 def read_tmx(location: str, options: ReadOptions) -> Iterator[TmxBlock]:
     """Yield the units of a TMX file as blocks; the last one has what follows them."""
     with opened_input(location) as (file, tell):
+        refuse_wide(file.peek(SAMPLE_BYTES), location)
         doctype, first, begin, held, size = "", 1, 0, list[tuple[str, bool]](), 0
         texts: list[str | None] = []
         faults: list[Fault] = []

@@ -124,7 +124,7 @@ class Translate(Verb):
         from s2s.training.run_checkpoint import model_path
 
         inputs = find_inputs(names)
-        refuse_nested(names, output)
+        refuse_nested(names, inputs, output)
         on_ray = self.workers is not None or bool(os.environ.get("RAY_ADDRESS"))
         with interruptible(), RowsBar() as bar, model_path(self.model, self.checkpoint) as path:
             translator = self._translator(path, "cpu" if on_ray else self.device)

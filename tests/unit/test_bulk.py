@@ -16,10 +16,11 @@ from pyarrow.fs import FileSelector
 
 from s2s.bulk.blocks import ReadOptions
 from s2s.bulk.execution import Executor, Work, in_process
-from s2s.bulk.files import joined
-from s2s.bulk.inputs import find_inputs
-from s2s.bulk.parts import BlockKey, Translated
+from s2s.bulk.files import codec_of, joined, whole_output
+from s2s.bulk.inputs import find_inputs, refuse_nested
+from s2s.bulk.parts import BlockKey, Parts, Translated
 from s2s.bulk.run import BulkTranslation, FileReport
+from s2s.bulk.tables import read_parquet as read_parquet_blocks
 from s2s.bulk.translation import BlockTranslator
 from s2s.cli.main import main
 from s2s.decoding.translator import Translator
@@ -201,6 +202,55 @@ def test_a_translation_in_an_object_store_continues_there(
         assert file.read().decode().splitlines() == translator.translate(TEXTS) * 2
 
 
+def test_the_name_of_a_link_states_the_format(
+    model_dir: Path, translator: Translator, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name, write in (("in.en.gz", write_gz), ("in.jsonl", write_jsonl)):
+        write(tmp_path / "blob", TEXTS)
+        (tmp_path / "blob").rename(tmp_path / f"sha256-{name.removeprefix('in.')[:2]}")
+        (tmp_path / "in" / name).symlink_to(f"../sha256-{name.removeprefix('in.')[:2]}")
+    one, several = str(tmp_path / "in" / "in.en.gz"), str(tmp_path / "in")
+    command = ["translate", str(model_dir)]
+    assert main([*command, "--input", one, "--output", str(tmp_path / "out.gz")]) == 0
+    assert read_gz(tmp_path / "out.gz") == translator.translate(TEXTS)
+    assert main([*command, "--input", several, "--output", str(tmp_path / "out")]) == 0
+    assert read_gz(tmp_path / "out" / "in.en.gz") == translator.translate(TEXTS)
+    assert read_jsonl(tmp_path / "out" / "in.jsonl") == translator.translate(TEXTS)
+
+
+@pytest.mark.parametrize("name", ["a b.txt", "a%3Ab.txt", "a?b=c.txt", "a#b.txt"])
+def test_any_name_is_found_below_a_uri(name: str, tmp_path: Path) -> None:
+    (tmp_path / "in put").mkdir()
+    write_text(tmp_path / "in put" / name, TEXTS)
+    for text in (f"file://{tmp_path}/in%20put", f"file://{tmp_path}/in%20put/*.txt"):
+        [file] = find_inputs([text]).files
+        assert file.name == name
+        assert filesystem(file.location)[1] == str(tmp_path / "in put" / name)
+
+
+@pytest.mark.parametrize(
+    ("location", "codec"),
+    [
+        ("a.gz", "gzip"),
+        ("http://h/a.zst?download=true", "zstd"),
+        ("s3://b/a.gz?endpoint_override=http://h:1", "gzip"),
+        ("s3://b/a?region=x.gz", None),
+    ],
+)
+def test_a_query_is_no_part_of_a_name(location: str, codec: str | None) -> None:
+    assert codec_of(location) == codec
+
+
+def test_a_file_of_the_name_of_a_state_is_read_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "state.json").write_text('{"en": "I see."}')
+    for name in (str(tmp_path / "in"), str(tmp_path / "*" / "*")):
+        assert [file.format for file in find_inputs([name]).files] == ["jsonl"]
+    with pytest.raises(BadInput, match="no file matches"):
+        find_inputs([str(tmp_path / "i*")])
+
+
 def test_files_of_text_go_to_standard_output_without_an_output(
     model_dir: Path, translator: Translator, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -243,6 +293,22 @@ def test_rows_that_cannot_be_translated_are_told_and_keep_their_place(
     assert "half a surrogate pair in the field en; line: 6" in told[3]
 
 
+def test_a_column_may_hold_what_is_not_utf8(
+    model_dir: Path, translator: Translator, tmp_path: Path, capsys: Captured
+) -> None:
+    rows = pa.array([b"I see bread.", b"\xff", None, b"they see Paris!"], pa.binary())
+    pq.write_table(pa.table({"en": rows.view(pa.string())}), tmp_path / "in.parquet")
+    flags = ["--input", f"{tmp_path}/in.parquet", "--output", f"{tmp_path}/out.parquet"]
+    assert main(["translate", str(model_dir), *flags]) == 0
+    first, last = translator.translate(["I see bread.", "they see Paris!"])
+    written = pq.read_table(tmp_path / "out.parquet")
+    assert written["translation"].to_pylist() == [first, None, None, last]
+    assert written["en"].cast(pa.binary()).to_pylist() == rows.to_pylist()
+    told = capsys.readouterr().err
+    assert "is not UTF-8 in the column en; line: 2" in told
+    assert "has no text in the column en; line: 3" in told
+
+
 @pytest.mark.parametrize(
     ("name", "content", "flags", "told"),
     [
@@ -254,6 +320,8 @@ def test_rows_that_cannot_be_translated_are_told_and_keep_their_place(
         ("in.parquet.gz", b"", [], "decompress it first"),
         ("in.txt.gz", gzip.compress(b"I see trees.\n" * 99, mtime=0)[:-9], [], "cannot be read"),
         ("in.tmx", b"<tmx><body><tu>", [], "it breaks off after unit 0"),
+        ("in.tmx", "<tmx><body></body></tmx>".encode("utf-16"), [], "but probably utf-16"),
+        ("in.txt", b"I see.\n\xff\n\xfe\n", [], "line 2 is not UTF-8"),
     ],
 )
 def test_files_that_cannot_be_translated_are_bad_input(
@@ -280,6 +348,42 @@ def test_an_output_in_the_folder_of_inputs_is_bad_input(
         flags = ["--input", str(tmp_path), "--output", str(out)]
         assert main(["translate", str(model_dir), *flags]) == 2
         assert "in the folder of inputs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pattern", "out", "told"),
+    [
+        ("**/*.txt", "translated", "translated/c/in.txt would be found by --input"),
+        ("c/**/*", "c/out", "c/out/in.txt would be found by --input"),
+        ("*/*", "out", "out.run/run.json would be found by --input"),
+        ("[c]/*", "c/", "where the translation is written"),
+        ("file://c/**/*.txt", "c/out/", "c/out/in.txt would be found by --input"),
+        ("c/in.txt", "file://c/in.txt", "is the input"),
+        ("file://c/in.txt", "c/in.txt", "is the input"),
+    ],
+)
+def test_an_output_that_would_be_an_input_later_is_bad_input(
+    pattern: str, out: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "c").mkdir()
+    write_text(tmp_path / "c" / "in.txt", TEXTS)
+
+    def placed(name: str) -> str:
+        scheme = "file://" if "://" in name else ""
+        return f"{scheme}{tmp_path}/{name.removeprefix('file://')}"
+
+    with pytest.raises(BadInput, match=told):
+        refuse_nested([placed(pattern)], find_inputs([placed(pattern)]), placed(out))
+
+
+@pytest.mark.parametrize("holder", ["out", "out.run"])
+def test_an_input_among_the_outputs_is_bad_input(holder: str, tmp_path: Path) -> None:
+    for name in ("in.txt", f"{holder}/old.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_text(tmp_path / name, TEXTS)
+    names = [str(tmp_path / "in.txt"), str(tmp_path / holder / "old.txt")]
+    with pytest.raises(BadInput, match=r"is the input|where the translation is written"):
+        refuse_nested(names, find_inputs(names), f"{tmp_path}/out")
 
 
 # ---- blocks and parts ---------------------------------------------------------------------------
@@ -397,6 +501,37 @@ def test_a_translation_that_lacks_its_outputs_alone_runs_nothing(
     assert outcome(folder / "out")[0].decode().splitlines() == translator.translate(TEXTS) * 2
 
 
+def test_an_input_that_changes_meanwhile_fails(folder: Path, translator: Translator) -> None:
+    class Changing(Counting):
+        """Changes an input without its number of lines while it is translated."""
+
+        @contextmanager
+        def entered(self) -> Iterator[Executor]:
+            write_text(folder / "in" / "a.txt", [*TEXTS, *reversed(TEXTS)])
+            os.utime(folder / "in" / "a.txt", ns=(1, 1))
+            yield self
+
+    with pytest.raises(Failed, match="has changed since the translation began; --restart"):
+        translation(folder).carry_out(Changing(translator).entered(), Shown())
+    assert not list((folder / "out").iterdir())
+    translation(folder, restart=True).carry_out(Counting(translator).entered(), Shown())
+    assert outcome(folder / "out")[0].decode().splitlines() == translator.translate(
+        [*TEXTS, *reversed(TEXTS)]
+    )
+
+
+def test_a_failed_write_leaves_an_object_as_it_was() -> None:
+    location = "memory://whole/out.gz"
+    system, path = filesystem(location)
+    with whole_output(location, "gzip") as file:
+        file.write(b"before")
+    with pytest.raises(BadInput, match="part cannot be read"), whole_output(location) as file:
+        file.write(b"after")
+        raise BadInput("part cannot be read")
+    with system.open_input_stream(path, compression=None) as file:
+        assert gzip.decompress(file.read()) == b"before"
+
+
 def test_another_translation_in_the_same_place_is_refused(
     folder: Path, translator: Translator
 ) -> None:
@@ -418,6 +553,58 @@ def test_another_translation_in_the_same_place_is_refused(
     assert len(again.done) == 9
 
 
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("name", ["run.json", "notes/mine.txt"])
+def test_a_run_folder_of_something_else_is_refused_and_stays(
+    folder: Path, translator: Translator, name: str, restart: bool
+) -> None:
+    file = folder / "out.run" / name
+    file.parent.mkdir(parents=True)
+    file.write_text('{"corpus": "c"}')
+    with pytest.raises(BadInput, match="run exists already, and no translation made it"):
+        translation(folder, restart=restart).carry_out(nullcontext(Counting(translator)), Shown())
+    assert [path for path in (folder / "out.run").rglob("*") if path.is_file()] == [file]
+    assert not (folder / "out").exists()
+
+
+def test_only_the_files_of_a_translation_are_removed_at_its_end(
+    folder: Path, translator: Translator
+) -> None:
+    with pytest.raises(Stopped):
+        translation(folder).carry_out(Counting(translator, stop_after=1).entered(), Shown())
+    (folder / "out.run" / "notes").write_text("mine")
+    translation(folder).carry_out(Counting(translator).entered(), Shown())
+    assert (folder / "out" / "a.txt").exists()
+    assert [path.name for path in (folder / "out.run").iterdir()] == ["notes"]
+
+
+def test_a_refused_input_leaves_the_run_folder_of_an_earlier_command(
+    folder: Path, translator: Translator
+) -> None:
+    with pytest.raises(Stopped):
+        translation(folder).carry_out(Counting(translator, stop_after=0).entered(), Shown())
+    write_text(folder / "in" / "b.jsonl", ["no object"])
+    with pytest.raises(BadInput, match="no JSON object"):
+        translation(folder, restart=True).carry_out(Counting(translator).entered(), Shown())
+    assert (folder / "out.run" / "run.json").exists()
+
+
+def test_the_run_folder_is_removed_after_its_lock_is_closed(
+    folder: Path, translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_folder = Parts.remove_folder
+
+    def remove_unlocked(parts: Parts) -> None:
+        with locked(folder / "out.run"):  # NFS would keep the file of an open lock
+            pass
+        (folder / "out.run" / "lock").unlink()
+        remove_folder(parts)
+
+    monkeypatch.setattr(Parts, "remove_folder", remove_unlocked)
+    translation(folder).carry_out(Counting(translator).entered(), Shown())
+    assert not (folder / "out.run").exists()
+
+
 def test_a_block_ends_where_its_texts_are_long(
     tmp_path: Path, translator: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,3 +617,30 @@ def test_a_block_ends_where_its_texts_are_long(
     assert report.rows == 7
     # Of two rows at most: the last one is longer than a block.
     assert [key.block for key in counting.done] == [0, 1, 2, 3]
+
+
+def test_blocks_of_parquet_are_the_same_without_the_other_columns(tmp_path: Path) -> None:
+    texts = [*TEXTS, *TEXTS, "x" * 2_000_000, *TEXTS]
+    groups = [[text] * (place + 1) for place, text in enumerate("abc" * 6)]
+    kinds = [kind for group in groups for kind in group][: len(texts)]
+    table = pa.table(
+        {
+            "kind": pa.array(kinds).dictionary_encode(),
+            "pair": [{"en": text, "de": text * 2} for text in texts],
+        }
+    )
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=3)
+    for column in ("pair.en", "kind"):
+        options = ReadOptions(("en", "fr"), column, rows=4)
+        only = replace(options, texts_only=True)
+        name = str(tmp_path / "in.parquet")
+        whole, alone = (
+            list(read_parquet_blocks(name, options)),
+            list(read_parquet_blocks(name, only)),
+        )
+        assert [block.texts for block in whole] == [block.texts for block in alone]
+        assert [text for block in whole for text in block.texts] == (
+            texts if column == "pair.en" else kinds
+        )
+        assert {tuple(block.table.column_names) for block in whole} == {("kind", "pair")}
+        assert {tuple(block.table.column_names) for block in alone} == {(column.split(".")[0],)}
