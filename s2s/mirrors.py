@@ -3,6 +3,7 @@
 A directory in a store is complete once its manifest is there, which is written last:
 
     files.json    size and hash of each file, by its path in the directory
+    incomplete    an empty file, which is there while s2s writes or replaces the directory
     …             the files
 
 A host keeps one copy of a directory, however many of its processes use it. Another content has
@@ -29,6 +30,7 @@ from s2s.locations import Location, absolute, extended, is_uri, name_of, named
 from s2s.storage import FileHash, download, errors_named, filesystem, make_folder, upload
 
 MANIFEST = "files.json"
+INCOMPLETE = "incomplete"  # written first and removed last
 _AT_ONCE = 8  # files that are copied at the same time
 _T = TypeVar("_T")
 
@@ -156,6 +158,8 @@ def _locked(path: Path) -> Iterator[None]:
 def publish(folder: str | Path, uri: str) -> None:
     """Copy a folder to a URI, in place of a directory that is there.
 
+    If the command is killed, `marks` finds nothing at the URI: any host may publish there again.
+
     Raises:
         BadInput: the folder has no files, or the store cannot be used.
     """
@@ -165,6 +169,10 @@ def publish(folder: str | Path, uri: str) -> None:
         raise BadInput(f"{folder}: there are no files")
     system, root = filesystem(uri)
     before = _manifest(system, root, uri)
+    old = set(before.files) if before else set()
+    if _read(system, root, INCOMPLETE, uri) is not None:  # all that is there is of s2s
+        old |= _listed(system, root, uri).keys() - {MANIFEST, INCOMPLETE}
+    write_file(uri, INCOMPLETE, "")
     with errors_named(uri):
         if before is not None:
             system.delete_file(f"{root}/{MANIFEST}")  # what is there is incomplete from here on
@@ -174,8 +182,9 @@ def publish(folder: str | Path, uri: str) -> None:
         manifest = FilesManifest(files=dict(zip(names, hashes, strict=True)))
         with system.open_output_stream(f"{root}/{MANIFEST}") as file:
             file.write(manifest.to_json().encode())
-        for name in sorted((before.files.keys() if before else set()) - set(names)):
+        for name in sorted(old - set(names)):
             system.delete_file(f"{root}/{name}")
+        system.delete_file(f"{root}/{INCOMPLETE}")
 
 
 def deliver(folder: Path, out: Location) -> None:
@@ -191,6 +200,8 @@ def deliver(folder: Path, out: Location) -> None:
 def marks(location: Location, marker: str) -> tuple[bool, bool]:
     """Return whether something is at a location, and whether it has a file of some name.
 
+    What a killed command has left at a URI while it published counts as nothing.
+
     Raises:
         BadInput: the store cannot be used.
     """
@@ -201,7 +212,8 @@ def marks(location: Location, marker: str) -> tuple[bool, bool]:
     manifest = _manifest(system, root, location)
     if manifest is not None:
         return True, marker in manifest.files
-    return bool(_listed(system, root, location)), False
+    names = _listed(system, root, location).keys()
+    return bool(names) and INCOMPLETE not in names, False
 
 
 # ---- a run folder in a store --------------------------------------------------------------------

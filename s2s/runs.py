@@ -63,8 +63,7 @@ def claimed_folder(
         raise BadInput(f"--out {out}: name a directory to make")
     exists, is_marked = marks(out, marker)
     folder = run_folder(out)
-    # At a URI it may be what a run has begun to publish.
-    if exists and not is_marked and not (is_uri(out) and _is_begun(out, folder)):
+    if exists and not is_marked:
         raise BadInput(f"{out} exists already, and no earlier run made it; name another --out")
     is_new = not folder.is_dir() or not any(folder.iterdir())
     if not (is_new or {_DESCRIPTION, _LOCK} & {file.name for file in folder.iterdir()}):
@@ -94,11 +93,6 @@ def claimed_folder(
                 shutil.rmtree(folder)
             raise
         yield folder
-
-
-def _is_begun(out: Location, folder: Path) -> bool:
-    """Return whether a run has begun that makes `out`, on this host or another one."""
-    return (folder / _DESCRIPTION).is_file() or read_run(out) is not None
 
 
 def mark_finished(folder: Path) -> None:

@@ -18,7 +18,7 @@ from s2s.cli.train import Train
 from s2s.errors import BadInput
 from s2s.leases import leased
 from s2s.locations import Location, absolute, extended, name_of
-from s2s.mirrors import MANIFEST, local_copy, publish
+from s2s.mirrors import INCOMPLETE, MANIFEST, local_copy, publish
 from s2s.model.directory import ModelDirectory
 from s2s.runs import claimed_folder, run_mirror
 from s2s.serving.engine.models import Models
@@ -119,6 +119,25 @@ def test_an_incomplete_directory_is_never_taken_for_a_complete_one(
     store.remove(f"incomplete/{MANIFEST}")
     with pytest.raises(BadInput, match=f"incomplete is not complete: it has no {MANIFEST}"):
         local_copy(uri)
+
+
+def test_what_a_killed_command_has_begun_to_publish_is_replaced_from_another_host(
+    store: Store, folder: Path, pairs_file: Path
+) -> None:
+    uri = Location(store.uri("begun/c"))
+    (folder / "unreadable").symlink_to("/proc/self/mem")  # publishing ends within the directory
+    with pytest.raises(BadInput, match="Input/output error"):
+        publish(folder, uri)
+    assert {"a.txt", INCOMPLETE} <= set(store.names("begun/c"))
+    with pytest.raises(BadInput, match=f"c is not complete: it has no {MANIFEST}"):
+        local_copy(uri)
+    s2s.prepare(pairs_file, uri, "en-fr", "demo", quiet=True)
+    assert s2s.Corpus.open(local_copy(uri)).split("train")
+    assert not {"a.txt", INCOMPLETE} & set(store.names("begun/c"))
+
+    store.write("foreign/c/notes.txt", b"of a user")
+    with pytest.raises(BadInput, match="foreign/c exists already, and no earlier run made it"):
+        s2s.prepare(pairs_file, store.uri("foreign/c"), "en-fr", "demo", quiet=True, restart=True)
 
 
 def test_a_copy_resumes_and_takes_no_damaged_file(store: Store, folder: Path) -> None:
