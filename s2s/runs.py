@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s2s.errors import BadInput, Stopped
-from s2s.leases import LEASE, leased
+from s2s.leases import LEASE, has_lost, leased
 from s2s.locations import Location, absolute, extended, is_uri
 from s2s.mirrors import FolderMirror, marks, read_file, remove, work_folder
 
@@ -57,6 +57,7 @@ def claimed_folder(
 
     Raises:
         BadInput: `out` is there already, or the folder is in use or holds another run.
+        Failed: another host has taken over the run.
     """
     out = absolute(out)
     if out == "/":
@@ -294,16 +295,17 @@ def interruptible() -> Iterator[None]:
 def requests_to_stop() -> Iterator[list[float]]:
     """Collect Ctrl-C and SIGTERM, so that the block can save first: when each of them came.
 
-    The second one ends the block. In another thread than the main one, none are collected.
+    The second one ends the block, and so does the first if another host has taken over the run. In
+    another thread than the main one, none are collected.
 
     Raises:
-        Stopped: at the second one.
+        Stopped: the block is ended.
     """
     requests: list[float] = []
 
     def collect() -> None:
         requests.append(time.monotonic())
-        if len(requests) > 1:
+        if len(requests) > 1 or has_lost():
             raise Stopped(
                 "stopped without saving; run the same command again to resume from the last "
                 "checkpoint"

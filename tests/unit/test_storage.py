@@ -3,8 +3,10 @@
 import json
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,12 @@ from s2s.cli.arguments import parse
 from s2s.cli.config_file import config_text
 from s2s.cli.main import main
 from s2s.cli.train import Train
-from s2s.errors import BadInput
-from s2s.leases import leased
+from s2s.errors import BadInput, Failed
+from s2s.leases import has_lost, leased
 from s2s.locations import Location, absolute, extended, name_of
 from s2s.mirrors import INCOMPLETE, MANIFEST, local_copy, publish
 from s2s.model.directory import ModelDirectory
-from s2s.runs import claimed_folder, run_mirror
+from s2s.runs import claimed_folder, interruptible, requests_to_stop, run_mirror
 from s2s.serving.engine.models import Models
 from tests.support.serving import in_threads
 from tests.support.store import Store, started_store
@@ -303,6 +305,27 @@ def test_a_killed_command_does_not_keep_its_host_from_resuming(store: Store) -> 
     store.write("killed/m.run/lease.json", lease)  # as a killed command leaves it
     with leased(run):
         pass
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_a_command_whose_run_another_host_takes_over_stops(
+    saves: bool, store: Store, capsys: Captured
+) -> None:
+    run = Location(store.uri(f"lost/{saves}.run"))
+    theirs = b'{"holder": "another", "host": "node-7"}'
+    with (
+        pytest.raises(Failed, match="stopped without saving: a command on node-7 has taken over"),
+        interruptible(),
+        leased(run, every=0.05),
+        requests_to_stop() if saves else nullcontext(),
+    ):
+        assert not has_lost()
+        store.write(f"lost/{saves}.run/lease.json", theirs)
+        time.sleep(60)  # ended by the signal
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"stopping without saving: a command on node-7 has taken over {run}"
+    assert store.read(f"lost/{saves}.run/lease.json") == theirs
+    assert not has_lost()
 
 
 def test_a_sweep_at_a_uri_is_refused(capsys: Captured) -> None:
