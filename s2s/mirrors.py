@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,7 +26,7 @@ from pyarrow import fs
 
 from s2s.config import Section
 from s2s.errors import BadInput
-from s2s.files import new_file, sha256
+from s2s.files import lock, new_file, sha256
 from s2s.locations import Location, absolute, extended, is_uri, name_of, named
 from s2s.storage import FileHash, download, errors_named, filesystem, make_folder, upload
 
@@ -84,10 +85,15 @@ def local_copy(location: str | Path) -> Path:
     folder = version / name_of(place)
     try:
         versions.mkdir(parents=True, exist_ok=True)
-        with _locked(versions / "lock"):  # one process fetches, the others wait for it
-            _remove_unused(versions, version)
+        with _locked(versions / "lock") as is_locked:  # one process fetches, the others wait for it
+            if is_locked:
+                _remove_unused(versions, version)
             if not folder.is_dir():
-                _fetch(system, root, manifest, folder, place)
+                part = folder.with_name(f"{folder.name}.part")
+                if not is_locked:  # the others fetch at the same time
+                    part = part.with_name(f"{part.name}-{uuid.uuid4().hex}")
+                _fetch(system, root, manifest, part, place)
+                _move_unless_there(part, folder)
             _keep(version)
     except OSError as error:
         where = error.filename or versions
@@ -96,10 +102,9 @@ def local_copy(location: str | Path) -> Path:
 
 
 def _fetch(
-    system: fs.FileSystem, root: str, manifest: FilesManifest, folder: Path, place: Location
+    system: fs.FileSystem, root: str, manifest: FilesManifest, part: Path, place: Location
 ) -> None:
     """Copy the files of a manifest to a folder, except those that an earlier try has copied."""
-    part = folder.with_name(f"{folder.name}.part")
 
     def fetch(name: str) -> None:
         target, expected = part / name, manifest.files[name]
@@ -119,14 +124,26 @@ def _fetch(
 
     part.mkdir(parents=True, exist_ok=True)
     _at_once(fetch, manifest.files)
-    part.replace(folder)
+
+
+def _move_unless_there(part: Path, folder: Path) -> None:
+    """Move a complete copy to its place, or drop it if another process was faster."""
+    try:
+        part.replace(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(part)
 
 
 def _keep(version: Path) -> None:
-    """Keep a version of a directory from being removed while this process runs."""
+    """Keep a version of a directory from being removed while this process runs.
+
+    On a file system without locks, no version is ever removed.
+    """
     if version not in _kept:
         file = version.with_suffix(".lock").open("w")
-        fcntl.flock(file, fcntl.LOCK_SH)
+        lock(file, fcntl.LOCK_SH)
         _kept[version] = file
 
 
@@ -137,19 +154,21 @@ def _remove_unused(versions: Path, needed: Path) -> None:
     """Remove the versions of a directory that no process uses, except the one that is needed."""
     for version in versions.iterdir():
         if version.is_dir() and version != needed:
-            lock = version.with_suffix(".lock")
-            with lock.open("w") as file, suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path = version.with_suffix(".lock")
+            with path.open("w") as file, suppress(BlockingIOError):
+                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(version)
-                lock.unlink()
+                path.unlink()
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock in the block, after the processes of this host that held it before."""
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock in the block, after the processes of this host that held it before.
+
+    The value of the block is whether the file system has locks.
+    """
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield lock(file, fcntl.LOCK_EX) is None
 
 
 # ---- to a store ---------------------------------------------------------------------------------

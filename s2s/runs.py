@@ -1,6 +1,5 @@
 """Work that can be interrupted and resumed: the folder of a run, its lock, and its interruption."""
 
-import errno
 import fcntl
 import json
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from s2s.errors import BadInput, Stopped
+from s2s.files import lock
 from s2s.leases import LEASE, has_lost, leased
 from s2s.locations import Location, absolute, extended, is_uri
 from s2s.mirrors import FolderMirror, marks, read_file, remove, work_folder
@@ -22,9 +22,6 @@ from s2s.mirrors import FolderMirror, marks, read_file, remove, work_folder
 FULL_MEMORY = "full-memory.json"  # a note of a worker for all workers (s2s.training.failures)
 _DESCRIPTION, _FINISHED, _LOCK = "run.json", "finished.json", "lock"
 _IDENTITY = "run-id"  # drawn when a run at a URI begins or starts over
-
-# Errors of file systems that cannot lock a file, such as some NFS and FUSE mounts.
-_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -260,14 +257,14 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with (folder / _LOCK).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            without_locks = lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(f"{folder} is in use: another command is working there") from None
         except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:
-                raise BadInput(f"{folder} cannot be locked: {error.strerror}") from None
+            raise BadInput(f"{folder} cannot be locked: {error.strerror}") from None
+        if without_locks:
             print(
-                f"warning: the file system of {folder} has no locks ({error.strerror}): run no "
+                f"warning: the file system of {folder} has no locks ({without_locks}): run no "
                 "second command with the same --out",
                 file=sys.stderr,
             )

@@ -1,6 +1,9 @@
 """Directories in an object store: a real server of S3 in this process."""
 
+import errno
+import fcntl
 import json
+import os
 import shutil
 import socket
 import time
@@ -13,6 +16,7 @@ import pytest
 import torch
 
 import s2s
+from s2s import mirrors
 from s2s.cli.arguments import parse
 from s2s.cli.config_file import config_text
 from s2s.cli.main import main
@@ -174,6 +178,25 @@ def test_processes_of_a_host_share_a_copy(store: Store, folder: Path) -> None:
     [copy] = copies
     assert contents(copy) == contents(folder)
     assert len(list(copy.parent.iterdir())) == 1
+
+
+def test_a_cache_without_locks_removes_no_version(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    uri = Location(store.uri("lockless"))
+    publish(folder, uri)
+    with ThreadPoolExecutor(6) as threads:
+        [before] = set(threads.map(local_copy, [uri] * 6))
+    assert [path.name for path in before.parent.iterdir()] == ["lockless"]
+    (folder / "a.txt").write_text("second")
+    publish(folder, uri)
+    monkeypatch.setattr(mirrors, "_kept", {})  # as in another process
+    assert contents(local_copy(uri)) == contents(folder)
+    assert (before / "a.txt").read_text() == "first"
 
 
 # ---- stores that cannot be used -------------------------------------------------------------
