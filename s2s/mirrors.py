@@ -26,7 +26,7 @@ from pyarrow import fs
 
 from s2s.config import Section
 from s2s.errors import BadInput
-from s2s.files import lock, new_file, sha256
+from s2s.files import lock, new_file, sha256, write_text
 from s2s.locations import Location, absolute, extended, is_uri, name_of, named
 from s2s.storage import FileHash, download, errors_named, filesystem, make_folder, upload
 
@@ -345,13 +345,17 @@ def read_file(location: Location, name: str) -> bytes | None:
 
 
 def write_file(location: Location, name: str, text: str) -> None:
-    """Write a small file into a folder.
+    """Write a small file into a folder, whole or not at all.
 
     Raises:
         BadInput: it cannot be written.
     """
-    system, root = filesystem(location)
     with errors_named(extended(location, f"/{name}")):
+        if not is_uri(location):
+            Path(location).mkdir(parents=True, exist_ok=True)
+            write_text(Path(location) / name, text)
+            return
+        system, root = filesystem(location)
         make_folder(system, root)
         with system.open_output_stream(f"{root}/{name}") as file:
             file.write(text.encode())
