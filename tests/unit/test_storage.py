@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import json
+import logging
 import os
+import pickle
 import shutil
 import socket
 import time
@@ -28,6 +30,7 @@ from s2s.mirrors import INCOMPLETE, MANIFEST, local_copy, publish
 from s2s.model.directory import ModelDirectory
 from s2s.runs import claimed_folder, interruptible, requests_to_stop, run_mirror
 from s2s.serving.engine.models import Models
+from s2s.storage import filesystem
 from tests.support.serving import in_threads
 from tests.support.store import Store, started_store
 
@@ -228,7 +231,7 @@ def test_keys_that_are_refused_are_told_in_a_line(
     with store.refusing():
         assert main(["inspect", store.uri("refused")]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "refused: the store refuses access: check AWS_ACCESS_KEY_ID" in line
+    assert f"refused/{MANIFEST}: the store refuses access: check AWS_ACCESS_KEY_ID" in line
 
 
 def test_errors_name_the_uri_and_not_the_copy(store: Store, folder: Path, capsys: Captured) -> None:
@@ -236,6 +239,28 @@ def test_errors_name_the_uri_and_not_the_copy(store: Store, folder: Path, capsys
     publish(folder, uri)
     assert main(["inspect", uri]) == 2
     assert capsys.readouterr().err.startswith(f"s2s: {uri} is neither a corpus directory")
+
+
+def test_a_store_is_checked_once_and_only_if_it_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")  # nobody has checked the store with it
+    with started_store() as store, caplog.at_level(logging.INFO, "werkzeug"):
+        with pytest.raises(BadInput, match="there is no bucket later"):
+            filesystem("s3://later/m")
+        store.client.create_bucket(Bucket="later")
+        filesystem("s3://later/m")
+        with store.refusing(), pytest.raises(BadInput, match="refuses access"):
+            filesystem(store.uri("m"))
+        first, _ = filesystem(store.uri("m"))
+        caplog.clear()
+        second, path = filesystem(store.uri("other/m"))
+        assert (second is first, path, caplog.messages) == (True, "bucket/other/m", [])
+        copied = pickle.loads(pickle.dumps(second))  # noqa: S301 - our own
+        assert copied.get_file_info("bucket/other/m").size is None
+        assert caplog.messages  # requests are logged
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "renewed")
+        assert filesystem(store.uri("m"))[0] is not first
 
 
 @pytest.mark.slow
