@@ -1,5 +1,7 @@
-"""Files and directories that are written whole or not at all."""
+"""Files and directories that are written whole or not at all, and locks of files."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import shutil
@@ -8,6 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
+
+# Errors of file systems that cannot lock a file, such as some NFS and FUSE mounts.
+_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -62,6 +68,28 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of the content of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def lock(file: TextIO, operation: int) -> str | None:
+    """Lock an open file until it is closed.
+
+    Args:
+        operation: of `fcntl.flock`.
+
+    Returns:
+        The error if the file system has no locks, so that the file is not locked.
+
+    Raises:
+        BlockingIOError: another process has locked it, and `operation` does not wait.
+        OSError: it cannot be locked for another reason.
+    """
+    try:
+        fcntl.flock(file, operation)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        return error.strerror
+    return None
 
 
 _DIRECTORIES = {"corpus.json": "corpus", "config.json": "model", "run.json": "run"}

@@ -3,6 +3,7 @@
 A directory in a store is complete once its manifest is there, which is written last:
 
     files.json    size and hash of each file, by its path in the directory
+    incomplete    an empty file, which is there while s2s writes or replaces the directory
     …             the files
 
 A host keeps one copy of a directory, however many of its processes use it. Another content has
@@ -13,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,11 +26,12 @@ from pyarrow import fs
 
 from s2s.config import Section
 from s2s.errors import BadInput
-from s2s.files import new_file, sha256
+from s2s.files import lock, new_file, sha256, write_text
 from s2s.locations import Location, absolute, extended, is_uri, name_of, named
 from s2s.storage import FileHash, download, errors_named, filesystem, make_folder, upload
 
 MANIFEST = "files.json"
+INCOMPLETE = "incomplete"  # written first and removed last
 _AT_ONCE = 8  # files that are copied at the same time
 _T = TypeVar("_T")
 
@@ -82,10 +85,15 @@ def local_copy(location: str | Path) -> Path:
     folder = version / name_of(place)
     try:
         versions.mkdir(parents=True, exist_ok=True)
-        with _locked(versions / "lock"):  # one process fetches, the others wait for it
-            _remove_unused(versions, version)
+        with _locked(versions / "lock") as is_locked:  # one process fetches, the others wait for it
+            if is_locked:
+                _remove_unused(versions, version)
             if not folder.is_dir():
-                _fetch(system, root, manifest, folder, place)
+                part = folder.with_name(f"{folder.name}.part")
+                if not is_locked:  # the others fetch at the same time
+                    part = part.with_name(f"{part.name}-{uuid.uuid4().hex}")
+                _fetch(system, root, manifest, part, place)
+                _move_unless_there(part, folder)
             _keep(version)
     except OSError as error:
         where = error.filename or versions
@@ -94,10 +102,9 @@ def local_copy(location: str | Path) -> Path:
 
 
 def _fetch(
-    system: fs.FileSystem, root: str, manifest: FilesManifest, folder: Path, place: Location
+    system: fs.FileSystem, root: str, manifest: FilesManifest, part: Path, place: Location
 ) -> None:
     """Copy the files of a manifest to a folder, except those that an earlier try has copied."""
-    part = folder.with_name(f"{folder.name}.part")
 
     def fetch(name: str) -> None:
         target, expected = part / name, manifest.files[name]
@@ -117,14 +124,26 @@ def _fetch(
 
     part.mkdir(parents=True, exist_ok=True)
     _at_once(fetch, manifest.files)
-    part.replace(folder)
+
+
+def _move_unless_there(part: Path, folder: Path) -> None:
+    """Move a complete copy to its place, or drop it if another process was faster."""
+    try:
+        part.replace(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(part)
 
 
 def _keep(version: Path) -> None:
-    """Keep a version of a directory from being removed while this process runs."""
+    """Keep a version of a directory from being removed while this process runs.
+
+    On a file system without locks, no version is ever removed.
+    """
     if version not in _kept:
         file = version.with_suffix(".lock").open("w")
-        fcntl.flock(file, fcntl.LOCK_SH)
+        lock(file, fcntl.LOCK_SH)
         _kept[version] = file
 
 
@@ -135,19 +154,21 @@ def _remove_unused(versions: Path, needed: Path) -> None:
     """Remove the versions of a directory that no process uses, except the one that is needed."""
     for version in versions.iterdir():
         if version.is_dir() and version != needed:
-            lock = version.with_suffix(".lock")
-            with lock.open("w") as file, suppress(BlockingIOError):
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path = version.with_suffix(".lock")
+            with path.open("w") as file, suppress(BlockingIOError):
+                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(version)
-                lock.unlink()
+                path.unlink()
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock in the block, after the processes of this host that held it before."""
+def _locked(path: Path) -> Iterator[bool]:
+    """Hold a lock in the block, after the processes of this host that held it before.
+
+    The value of the block is whether the file system has locks.
+    """
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield lock(file, fcntl.LOCK_EX) is None
 
 
 # ---- to a store ---------------------------------------------------------------------------------
@@ -155,6 +176,8 @@ def _locked(path: Path) -> Iterator[None]:
 
 def publish(folder: str | Path, uri: str) -> None:
     """Copy a folder to a URI, in place of a directory that is there.
+
+    If the command is killed, `marks` finds nothing at the URI: any host may publish there again.
 
     Raises:
         BadInput: the folder has no files, or the store cannot be used.
@@ -165,6 +188,10 @@ def publish(folder: str | Path, uri: str) -> None:
         raise BadInput(f"{folder}: there are no files")
     system, root = filesystem(uri)
     before = _manifest(system, root, uri)
+    old = set(before.files) if before else set()
+    if _read(system, root, INCOMPLETE, uri) is not None:  # all that is there is of s2s
+        old |= _listed(system, root, uri).keys() - {MANIFEST, INCOMPLETE}
+    write_file(uri, INCOMPLETE, "")
     with errors_named(uri):
         if before is not None:
             system.delete_file(f"{root}/{MANIFEST}")  # what is there is incomplete from here on
@@ -174,8 +201,9 @@ def publish(folder: str | Path, uri: str) -> None:
         manifest = FilesManifest(files=dict(zip(names, hashes, strict=True)))
         with system.open_output_stream(f"{root}/{MANIFEST}") as file:
             file.write(manifest.to_json().encode())
-        for name in sorted((before.files.keys() if before else set()) - set(names)):
+        for name in sorted(old - set(names)):
             system.delete_file(f"{root}/{name}")
+        system.delete_file(f"{root}/{INCOMPLETE}")
 
 
 def deliver(folder: Path, out: Location) -> None:
@@ -191,6 +219,8 @@ def deliver(folder: Path, out: Location) -> None:
 def marks(location: Location, marker: str) -> tuple[bool, bool]:
     """Return whether something is at a location, and whether it has a file of some name.
 
+    What a killed command has left at a URI while it published counts as nothing.
+
     Raises:
         BadInput: the store cannot be used.
     """
@@ -201,7 +231,8 @@ def marks(location: Location, marker: str) -> tuple[bool, bool]:
     manifest = _manifest(system, root, location)
     if manifest is not None:
         return True, marker in manifest.files
-    return bool(_listed(system, root, location)), False
+    names = _listed(system, root, location).keys()
+    return bool(names) and INCOMPLETE not in names, False
 
 
 # ---- a run folder in a store --------------------------------------------------------------------
@@ -314,13 +345,17 @@ def read_file(location: Location, name: str) -> bytes | None:
 
 
 def write_file(location: Location, name: str, text: str) -> None:
-    """Write a small file into a folder.
+    """Write a small file into a folder, whole or not at all.
 
     Raises:
         BadInput: it cannot be written.
     """
-    system, root = filesystem(location)
     with errors_named(extended(location, f"/{name}")):
+        if not is_uri(location):
+            Path(location).mkdir(parents=True, exist_ok=True)
+            write_text(Path(location) / name, text)
+            return
+        system, root = filesystem(location)
         make_folder(system, root)
         with system.open_output_stream(f"{root}/{name}") as file:
             file.write(text.encode())

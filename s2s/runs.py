@@ -1,6 +1,5 @@
 """Work that can be interrupted and resumed: the folder of a run, its lock, and its interruption."""
 
-import errno
 import fcntl
 import json
 import shutil
@@ -15,16 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from s2s.errors import BadInput, Stopped
-from s2s.leases import LEASE, leased
+from s2s.files import lock
+from s2s.leases import LEASE, has_lost, leased
 from s2s.locations import Location, absolute, extended, is_uri
 from s2s.mirrors import FolderMirror, marks, read_file, remove, work_folder
 
 FULL_MEMORY = "full-memory.json"  # a note of a worker for all workers (s2s.training.failures)
 _DESCRIPTION, _FINISHED, _LOCK = "run.json", "finished.json", "lock"
 _IDENTITY = "run-id"  # drawn when a run at a URI begins or starts over
-
-# Errors of file systems that cannot lock a file, such as some NFS and FUSE mounts.
-_WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -57,14 +54,14 @@ def claimed_folder(
 
     Raises:
         BadInput: `out` is there already, or the folder is in use or holds another run.
+        Failed: another host has taken over the run.
     """
     out = absolute(out)
     if out == "/":
         raise BadInput(f"--out {out}: name a directory to make")
     exists, is_marked = marks(out, marker)
     folder = run_folder(out)
-    # At a URI it may be what a run has begun to publish.
-    if exists and not is_marked and not (is_uri(out) and _is_begun(out, folder)):
+    if exists and not is_marked:
         raise BadInput(f"{out} exists already, and no earlier run made it; name another --out")
     is_new = not folder.is_dir() or not any(folder.iterdir())
     if not (is_new or {_DESCRIPTION, _LOCK} & {file.name for file in folder.iterdir()}):
@@ -94,11 +91,6 @@ def claimed_folder(
                 shutil.rmtree(folder)
             raise
         yield folder
-
-
-def _is_begun(out: Location, folder: Path) -> bool:
-    """Return whether a run has begun that makes `out`, on this host or another one."""
-    return (folder / _DESCRIPTION).is_file() or read_run(out) is not None
 
 
 def mark_finished(folder: Path) -> None:
@@ -265,14 +257,14 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with (folder / _LOCK).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            without_locks = lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BadInput(f"{folder} is in use: another command is working there") from None
         except OSError as error:
-            if error.errno not in _WITHOUT_LOCKS:
-                raise BadInput(f"{folder} cannot be locked: {error.strerror}") from None
+            raise BadInput(f"{folder} cannot be locked: {error.strerror}") from None
+        if without_locks:
             print(
-                f"warning: the file system of {folder} has no locks ({error.strerror}): run no "
+                f"warning: the file system of {folder} has no locks ({without_locks}): run no "
                 "second command with the same --out",
                 file=sys.stderr,
             )
@@ -300,16 +292,17 @@ def interruptible() -> Iterator[None]:
 def requests_to_stop() -> Iterator[list[float]]:
     """Collect Ctrl-C and SIGTERM, so that the block can save first: when each of them came.
 
-    The second one ends the block. In another thread than the main one, none are collected.
+    The second one ends the block, and so does the first if another host has taken over the run. In
+    another thread than the main one, none are collected.
 
     Raises:
-        Stopped: at the second one.
+        Stopped: the block is ended.
     """
     requests: list[float] = []
 
     def collect() -> None:
         requests.append(time.monotonic())
-        if len(requests) > 1:
+        if len(requests) > 1 or has_lost():
             raise Stopped(
                 "stopped without saving; run the same command again to resume from the last "
                 "checkpoint"

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -112,21 +113,56 @@ def _s3(location: str) -> tuple[fs.FileSystem, str]:
     known = ("endpoint_override", "region", "scheme")
     if unknown := [name for name in options if name not in known]:
         raise BadInput(f"{location}: {unknown[0]} is none of {', '.join(known)}")
-    variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-    endpoint = options.get("endpoint_override") or next(filter(None, map(os.getenv, variables)), "")
+    variables = {name: text for name, text in os.environ.items() if name.startswith("AWS_")}
     with errors_named(location):
-        settings = {
-            "endpoint_override": endpoint or None,
-            "scheme": options.get("scheme") or endpoint.partition("://")[0] or "https",
-            "region": options.get("region") or _region(bucket, endpoint),
-            "allow_delayed_open": True,  # a request for a small file, not three
-        }
-        attempts = fs.AwsStandardS3RetryStrategy(max_attempts=_FIRST_ATTEMPTS)
-        first = fs.S3FileSystem(**settings, **_FIRST, retry_strategy=attempts)
-        if first.get_file_info(bucket).type == fs.FileType.NotFound:
-            raise BadInput(f"{location}: there is no bucket {bucket}{_at(endpoint)}")
-        attempts = fs.AwsStandardS3RetryStrategy(max_attempts=_LATER_ATTEMPTS)
-        return fs.S3FileSystem(**settings, **_LATER, retry_strategy=attempts), f"{bucket}/{path}"
+        try:
+            client = _s3_client(
+                bucket, tuple(options.items()), tuple(variables.items()), os.getpid()
+            )
+        except _NoBucket as error:
+            raise BadInput(f"{location}: {error}") from None
+    return client, f"{bucket}/{path}"
+
+
+class _NoBucket(Exception):
+    """A bucket that is not there."""
+
+
+@lru_cache
+def _s3_client(
+    bucket: str,
+    options: tuple[tuple[str, str], ...],
+    variables: tuple[tuple[str, str], ...],
+    process: int,  # noqa: ARG001 - a part of the key
+) -> fs.S3FileSystem:
+    """Return a client of a bucket, once the store has answered; only such a client is cached.
+
+    Args:
+        options: of the URI.
+        variables: of the environment that pyarrow or this function reads.
+        process: id of this process; a fork has none of the client's threads.
+
+    Raises:
+        OSError: the store refuses or does not answer.
+    """
+    chosen, environment = dict(options), dict(variables)
+    endpoint = (
+        chosen.get("endpoint_override")
+        or environment.get("AWS_ENDPOINT_URL_S3")
+        or environment.get("AWS_ENDPOINT_URL", "")
+    )
+    settings = {
+        "endpoint_override": endpoint or None,
+        "scheme": chosen.get("scheme") or endpoint.partition("://")[0] or "https",
+        "region": chosen.get("region") or _region(bucket, endpoint),
+        "allow_delayed_open": True,  # a request for a small file, not three
+    }
+    attempts = fs.AwsStandardS3RetryStrategy(max_attempts=_FIRST_ATTEMPTS)
+    first = fs.S3FileSystem(**settings, **_FIRST, retry_strategy=attempts)
+    if first.get_file_info(bucket).type == fs.FileType.NotFound:
+        raise _NoBucket(f"there is no bucket {bucket}{_at(endpoint)}")
+    attempts = fs.AwsStandardS3RetryStrategy(max_attempts=_LATER_ATTEMPTS)
+    return fs.S3FileSystem(**settings, **_LATER, retry_strategy=attempts)
 
 
 def _region(bucket: str, endpoint: str) -> str:

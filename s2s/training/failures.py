@@ -97,12 +97,16 @@ class FullMemory:
         self._folder, self._resumed_from = absolute(folder), resumed_from
 
     def earlier(self) -> Failed | None:
-        """Return the error of an earlier try that began at the same step, if there was one."""
-        text = read_file(self._folder, FULL_MEMORY)
-        if text is None:
+        """Return the error of an earlier try that began at the same step, if there was one.
+
+        A note that cannot be read counts as none.
+        """
+        try:
+            note = json.loads(read_file(self._folder, FULL_MEMORY) or b"{}")
+            is_same = note["resumed_from"] == self._resumed_from
+            return Failed(note["reason"]) if is_same else None
+        except (BadInput, ValueError, KeyError, TypeError):
             return None
-        note = json.loads(text)
-        return Failed(note["reason"]) if note["resumed_from"] == self._resumed_from else None
 
     def note(self, device: torch.device, steps: int) -> Failed:
         """Note that the memory is full after so many steps of the run, and return the error."""

@@ -12,6 +12,7 @@ from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.devices import is_out_of_memory
 from s2s.errors import BadInput, Failed
+from s2s.leases import has_lost
 from s2s.locations import Location, name_of
 from s2s.mirrors import local_copy
 from s2s.model.directory import ModelDirectory
@@ -106,7 +107,7 @@ def take_part(
     def publish() -> None:
         """Copy what the first worker has written to the store, if the run is at a URI."""
         try:
-            if is_first:
+            if is_first and not has_lost(job.folder):
                 mirror.publish()
         except BadInput as error:
             host.log(f"{error}; the files of the run are published with the next epoch")

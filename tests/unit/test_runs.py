@@ -223,3 +223,18 @@ def test_a_worker_does_not_fail_twice_for_the_same_full_memory(tmp_path: Path) -
     assert FullMemory(tmp_path, 50).earlier() is None  # there is a checkpoint since
     FullMemory.forget(tmp_path)
     assert FullMemory(tmp_path, 40).earlier() is None
+
+
+def test_a_note_of_full_memory_is_whole_or_none(tmp_path: Path) -> None:
+    file = tmp_path / "full-memory.json"
+    for text in ('{"resumed_from": 40, "rea', "[]", '{"resumed_from": 40}', ""):
+        file.write_text(text)
+        assert FullMemory(tmp_path, 40).earlier() is None
+    number = file.stat().st_ino
+    with file.open() as before:  # a worker that reads while another one writes
+        FullMemory(tmp_path, 40).note(torch.device("cpu"), 52)
+        assert before.read() == ""
+    assert file.stat().st_ino != number
+    file.unlink()
+    file.mkdir()
+    assert FullMemory(tmp_path, 40).earlier() is None

@@ -1,27 +1,36 @@
 """Directories in an object store: a real server of S3 in this process."""
 
+import errno
+import fcntl
 import json
+import logging
+import os
+import pickle
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 import s2s
+from s2s import mirrors
 from s2s.cli.arguments import parse
 from s2s.cli.config_file import config_text
 from s2s.cli.main import main
 from s2s.cli.train import Train
-from s2s.errors import BadInput
-from s2s.leases import leased
+from s2s.errors import BadInput, Failed
+from s2s.leases import has_lost, leased
 from s2s.locations import Location, absolute, extended, name_of
-from s2s.mirrors import MANIFEST, local_copy, publish
+from s2s.mirrors import INCOMPLETE, MANIFEST, local_copy, publish
 from s2s.model.directory import ModelDirectory
-from s2s.runs import claimed_folder, run_mirror
+from s2s.runs import claimed_folder, interruptible, requests_to_stop, run_mirror
 from s2s.serving.engine.models import Models
+from s2s.storage import filesystem
 from tests.support.serving import in_threads
 from tests.support.store import Store, started_store
 
@@ -121,6 +130,25 @@ def test_an_incomplete_directory_is_never_taken_for_a_complete_one(
         local_copy(uri)
 
 
+def test_what_a_killed_command_has_begun_to_publish_is_replaced_from_another_host(
+    store: Store, folder: Path, pairs_file: Path
+) -> None:
+    uri = Location(store.uri("begun/c"))
+    (folder / "unreadable").symlink_to("/proc/self/mem")  # publishing ends within the directory
+    with pytest.raises(BadInput, match="Input/output error"):
+        publish(folder, uri)
+    assert {"a.txt", INCOMPLETE} <= set(store.names("begun/c"))
+    with pytest.raises(BadInput, match=f"c is not complete: it has no {MANIFEST}"):
+        local_copy(uri)
+    s2s.prepare(pairs_file, uri, "en-fr", "demo", quiet=True)
+    assert s2s.Corpus.open(local_copy(uri)).split("train")
+    assert not {"a.txt", INCOMPLETE} & set(store.names("begun/c"))
+
+    store.write("foreign/c/notes.txt", b"of a user")
+    with pytest.raises(BadInput, match="foreign/c exists already, and no earlier run made it"):
+        s2s.prepare(pairs_file, store.uri("foreign/c"), "en-fr", "demo", quiet=True, restart=True)
+
+
 def test_a_copy_resumes_and_takes_no_damaged_file(store: Store, folder: Path) -> None:
     uri = Location(store.uri("damaged"))
     publish(folder, uri)
@@ -155,6 +183,25 @@ def test_processes_of_a_host_share_a_copy(store: Store, folder: Path) -> None:
     assert len(list(copy.parent.iterdir())) == 1
 
 
+def test_a_cache_without_locks_removes_no_version(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    uri = Location(store.uri("lockless"))
+    publish(folder, uri)
+    with ThreadPoolExecutor(6) as threads:
+        [before] = set(threads.map(local_copy, [uri] * 6))
+    assert [path.name for path in before.parent.iterdir()] == ["lockless"]
+    (folder / "a.txt").write_text("second")
+    publish(folder, uri)
+    monkeypatch.setattr(mirrors, "_kept", {})  # as in another process
+    assert contents(local_copy(uri)) == contents(folder)
+    assert (before / "a.txt").read_text() == "first"
+
+
 # ---- stores that cannot be used -------------------------------------------------------------
 
 
@@ -184,7 +231,7 @@ def test_keys_that_are_refused_are_told_in_a_line(
     with store.refusing():
         assert main(["inspect", store.uri("refused")]) == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "refused: the store refuses access: check AWS_ACCESS_KEY_ID" in line
+    assert f"refused/{MANIFEST}: the store refuses access: check AWS_ACCESS_KEY_ID" in line
 
 
 def test_errors_name_the_uri_and_not_the_copy(store: Store, folder: Path, capsys: Captured) -> None:
@@ -192,6 +239,28 @@ def test_errors_name_the_uri_and_not_the_copy(store: Store, folder: Path, capsys
     publish(folder, uri)
     assert main(["inspect", uri]) == 2
     assert capsys.readouterr().err.startswith(f"s2s: {uri} is neither a corpus directory")
+
+
+def test_a_store_is_checked_once_and_only_if_it_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")  # nobody has checked the store with it
+    with started_store() as store, caplog.at_level(logging.INFO, "werkzeug"):
+        with pytest.raises(BadInput, match="there is no bucket later"):
+            filesystem("s3://later/m")
+        store.client.create_bucket(Bucket="later")
+        filesystem("s3://later/m")
+        with store.refusing(), pytest.raises(BadInput, match="refuses access"):
+            filesystem(store.uri("m"))
+        first, _ = filesystem(store.uri("m"))
+        caplog.clear()
+        second, path = filesystem(store.uri("other/m"))
+        assert (second is first, path, caplog.messages) == (True, "bucket/other/m", [])
+        copied = pickle.loads(pickle.dumps(second))  # noqa: S301 - our own
+        assert copied.get_file_info("bucket/other/m").size is None
+        assert caplog.messages  # requests are logged
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "renewed")
+        assert filesystem(store.uri("m"))[0] is not first
 
 
 @pytest.mark.slow
@@ -284,6 +353,27 @@ def test_a_killed_command_does_not_keep_its_host_from_resuming(store: Store) -> 
     store.write("killed/m.run/lease.json", lease)  # as a killed command leaves it
     with leased(run):
         pass
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_a_command_whose_run_another_host_takes_over_stops(
+    saves: bool, store: Store, capsys: Captured
+) -> None:
+    run = Location(store.uri(f"lost/{saves}.run"))
+    theirs = b'{"holder": "another", "host": "node-7"}'
+    with (
+        pytest.raises(Failed, match="stopped without saving: a command on node-7 has taken over"),
+        interruptible(),
+        leased(run, every=0.05),
+        requests_to_stop() if saves else nullcontext(),
+    ):
+        assert not has_lost()
+        store.write(f"lost/{saves}.run/lease.json", theirs)
+        time.sleep(60)  # ended by the signal
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == f"stopping without saving: a command on node-7 has taken over {run}"
+    assert store.read(f"lost/{saves}.run/lease.json") == theirs
+    assert not has_lost()
 
 
 def test_a_sweep_at_a_uri_is_refused(capsys: Captured) -> None:
