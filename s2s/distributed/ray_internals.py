@@ -196,6 +196,22 @@ def uploaded_files(folder: Path, excluded: Sequence[str]) -> dict[str, int]:
     return found
 
 
+def package_uri(folder: Path, excluded: Sequence[str]) -> str:
+    """Return the URI that Ray gives a working directory, which is a digest of its files.
+
+    Args:
+        excluded: as of `uploaded_files`.
+    """
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env import packaging
+
+    patterns = [*get_runtime_env_default_excludes(), *excluded]
+    uri: str = packaging.get_uri_for_directory(
+        str(folder), include_gitignore=True, excludes=patterns
+    )
+    return uri
+
+
 # ---- Ray Train ----
 
 

@@ -226,6 +226,17 @@ def test_the_files_are_those_that_ray_packs(tmp_path: Path) -> None:
     assert found == packed, moved("ray._private.runtime_env.packaging", "uploaded_files")
 
 
+def test_the_uri_of_a_package_is_a_digest_of_its_files(tmp_path: Path) -> None:
+    why = moved("ray._private.runtime_env.packaging.get_uri_for_directory", "package_uri")
+    (tmp_path / "a.py").write_text("a")
+    (tmp_path / "b.bin").write_text("b")
+    first = ray_internals.package_uri(tmp_path, ["*.bin"])
+    (tmp_path / "b.bin").write_text("c")
+    assert ray_internals.package_uri(tmp_path, ["*.bin"]) == first, why
+    (tmp_path / "a.py").write_text("c")
+    assert ray_internals.package_uri(tmp_path, ["*.bin"]) != first, why
+
+
 def test_the_head_node_has_its_resource() -> None:
     from ray._common.constants import HEAD_NODE_RESOURCE_NAME
 
