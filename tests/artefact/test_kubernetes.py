@@ -103,14 +103,25 @@ def test_a_wrong_field_of_kubernetes_itself_is_caught() -> None:
 
 @pytest.fixture(scope="module")
 def overlays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Tree]]:
-    """The manifests of each overlay, and of the one for CPUs with all optional parts."""
+    """The manifests of each overlay, also with all optional parts."""
     folder = tmp_path_factory.mktemp("kustomize") / "kubernetes"
     shutil.copytree(FOLDER, folder)
     made = {name: kustomized(folder / name) for name in ("overlays/cpu", "overlays/gpu", "job")}
-    file = folder / "overlays/cpu/kustomization.yaml"
-    file.write_text(re.sub(r"(?m)^  # (- \.\./\.\./components)", r"  \1", file.read_text()))
-    assert file.read_text().count("\n  - ../../components/") == 3
-    return {**made, "all": kustomized(folder / "overlays/cpu")}
+    for name in ("cpu", "gpu"):
+        file = folder / "overlays" / name / "kustomization.yaml"
+        file.write_text(re.sub(r"(?m)^  # (- \.\./\.\./components)", r"  \1", file.read_text()))
+        assert file.read_text().count("\n  - ../../components/") == 3
+        made["all" if name == "cpu" else "all of gpu"] = kustomized(file.parent)
+    return made
+
+
+def change_overlay(file: Path, image: str, storage: str) -> None:
+    """Name an image and a storage class in an overlay."""
+    text = file.read_text()
+    assert "newName: s2s, newTag: latest" in text
+    assert "value: CHANGE-ME" in text
+    text = text.replace("newName: s2s, newTag: latest", f"newName: {image}, newTag: '7'")
+    file.write_text(text.replace("value: CHANGE-ME", f"value: {storage}"))
 
 
 def one(resources: list[Tree], kind: str) -> Tree:
@@ -146,6 +157,21 @@ def test_an_image_that_an_overlay_names_is_that_of_every_pod(tmp_path: Path) -> 
         templates = [t for resource in kustomized(file.parent) for t in pod_templates(resource)]
         images = {c["image"] for t in templates for c in t["spec"]["containers"]}
         assert images == {"r/s2s:7"}
+
+
+@needs_kustomize
+def test_each_overlay_has_the_image_and_the_storage_that_it_names(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    folders = {name: tmp_path / "kubernetes/overlays" / name for name in ("cpu", "gpu")}
+    for name, folder in folders.items():  # both, before either is read
+        change_overlay(folder / "kustomization.yaml", f"r/s2s-{name}", f"files-{name}")
+    for name, folder in folders.items():
+        resources = kustomized(folder)
+        templates = [t for resource in resources for t in pod_templates(resource)]
+        images = {c["image"] for t in templates for c in t["spec"]["containers"]}
+        assert images == {f"r/s2s-{name}:7"}
+        claim = one(resources, "PersistentVolumeClaim")
+        assert claim["spec"]["storageClassName"] == f"files-{name}"
 
 
 @needs_kustomize
