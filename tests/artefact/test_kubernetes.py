@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,23 @@ def test_heads_find_their_redis(overlays: dict[str, list[Tree]]) -> None:
     [container] = redis["template"]["spec"]["containers"]
     [password] = [env for env in container["env"] if env["name"] == "REDISCLI_AUTH"]
     assert password["valueFrom"] == options["redisPassword"]["valueFrom"]
+
+
+def test_the_password_of_redis_is_no_argument(tmp_path: Path) -> None:
+    [redis] = [m for m in manifests("components/redis/redis.yaml") if m["kind"] == "StatefulSet"]
+    [container] = redis["spec"]["template"]["spec"]["containers"]
+    program = tmp_path / "redis-server"
+    program.write_text('#!/bin/sh\necho $$ "$@"\ncat\n')
+    program.chmod(0o755)
+    assert "args" not in container
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "REDISCLI_AUTH": "a$b"}
+    with subprocess.Popen(
+        container["command"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        arguments, settings = process.communicate(timeout=60)[0].splitlines()
+    # It is the container's first process, which is asked to stop.
+    assert arguments == f"{process.pid} - --appendonly yes --maxmemory-policy noeviction"
+    assert settings == "requirepass a$b"
 
 
 @needs_kustomize
