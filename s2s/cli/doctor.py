@@ -86,12 +86,14 @@ class Doctor(Verb):
             if self.hosts is not None:
                 raise BadInput("--hosts is for a cluster: give --address, or set RAY_ADDRESS")
             return examine_machine(locations, demand)
+        from s2s.distributed.address import OPTION, VARIABLE
         from s2s.distributed.doctor import examine_cluster
         from s2s.doctor.findings import Finding, Severity
 
         try:
             with _ray_address(address):
-                return examine_cluster(locations, demand, self.hosts, _tell)
+                setting = OPTION if self.address else VARIABLE
+                return examine_cluster(locations, demand, self.hosts, _tell, setting)
         except (BadInput, Failed) as error:  # there is no cluster for this host
             reason = " ".join(str(error).split())
             found = Finding("cluster", (os.uname().nodename,), Severity.ERROR, reason)

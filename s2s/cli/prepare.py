@@ -212,10 +212,14 @@ class Prepare(Verb):
             yield execution.in_process
             return
         from s2s.distributed.prepare import tasks
+        from s2s.distributed.shared_storage import SharedPath
         from s2s.mirrors import work_folder
 
-        folder = Path(tempfile.gettempdir())
         if self.out is not None:
-            folder = work_folder(self.out).parent
-        with tasks(self.tasks, self.wait, log, local_files(source), folder) as execute:
+            name, folder = "folder of the corpus", work_folder(self.out).parent
+        else:
+            name = "folder of scratch files (--out names another one)"
+            folder = Path(tempfile.gettempdir())
+        shared = SharedPath(name, absolute(folder), is_folder=True)
+        with tasks(self.tasks, self.wait, log, local_files(source), shared) as execute:
             yield execute

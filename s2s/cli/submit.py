@@ -57,7 +57,7 @@ class Submit(Verb):
     """Python of the cluster's nodes."""
 
     check: bool = True
-    """Check first that the cluster has what s2s needs; a cluster is checked once."""
+    """Check first that the cluster has what s2s needs. One that has passed is not checked again."""
 
     wait: bool = True
     """Follow the log until the job ends. With --no-wait, the command ends once it has submitted the

@@ -11,7 +11,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 
 from s2s.distributed import ray_internals
-from s2s.distributed.address import require_cluster
+from s2s.distributed.address import VARIABLE, Setting, require_cluster
 from s2s.distributed.hosts import Host, living_hosts
 from s2s.distributed.local_cluster import local_cluster
 from s2s.errors import BadInput, Failed
@@ -19,7 +19,10 @@ from s2s.errors import BadInput, Failed
 
 @contextmanager
 def cluster(
-    log: Callable[[str], None] = lambda line: None, *, dashboard: bool = True
+    log: Callable[[str], None] = lambda line: None,
+    *,
+    dashboard: bool = True,
+    setting: Setting = VARIABLE,
 ) -> Iterator[None]:
     """Connect to the cluster of RAY_ADDRESS, or else start a local one and end it.
 
@@ -28,6 +31,7 @@ def cluster(
     Args:
         log: called with a line at once, as Ray takes its time.
         dashboard: start a local cluster with one; tasks alone do without.
+        setting: where the user has named the address that is now in RAY_ADDRESS.
 
     Raises:
         BadInput: RAY_ADDRESS is no address of a cluster, or this process cannot use that cluster.
@@ -39,7 +43,7 @@ def cluster(
         connection = nullcontext()
     elif address and address != "local":
         log(f"connecting to the Ray cluster at {address}")
-        connection = _connected(address)
+        connection = _connected(address, setting)
     else:
         log("starting Ray on this machine")
         # Ray's clean-up of ended trials asks the dashboard which have ended: without one, a sweep
@@ -53,19 +57,19 @@ def cluster(
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[None]:
+def _connected(address: str, setting: Setting) -> Iterator[None]:
     """Connect to a cluster that is there.
 
     Raises:
         BadInput: as `require_cluster`.
         Failed: as `require_cluster`.
     """
-    require_cluster(address)
+    require_cluster(address, setting)
     ray_internals.silence_driver_messages()
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise Failed(f"no Ray cluster answers at RAY_ADDRESS={address}: {error}") from None
+        raise Failed(f"{setting.prefix}{address}: no Ray cluster answers: {error}") from None
     try:
         yield
     finally:
@@ -209,11 +213,20 @@ class WorkerResources:
 
 
 def _times(resources: Mapping[str, float], each: Mapping[str, float]) -> int:
-    """Return how many times resources hold some others."""
-    return min(
-        int(resources.get(kind, 0) / amount + 1e-6)  # five fifths are one
-        for kind, amount in each.items()
-    )
+    """Return how many times resources hold some others.
+
+    A share of a GPU is on one GPU: two GPUs have room for four shares of 0.4, not for five.
+    """
+    return min(_room(resources.get(kind, 0), amount) for kind, amount in each.items())
+
+
+def _room(total: float, amount: float) -> int:
+    """Return how many times a resource holds an amount of it."""
+    if amount >= 1:
+        return int(total / amount + 1e-6)
+    whole = int(total + 1e-6)
+    rest = max(0.0, total - whole)  # free, of GPUs that others use in part
+    return whole * int(1 / amount + 1e-6) + int(rest / amount + 1e-6)  # five fifths are one
 
 
 def _amount(kind: str, number: float) -> str:

@@ -16,6 +16,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from s2s.distributed import ray_internals
+from s2s.distributed.address import VARIABLE, Setting
 from s2s.distributed.cluster import cluster
 from s2s.doctor.checks import check_demand, check_hosts, check_number
 from s2s.doctor.facts import COMPARED, REQUIRED, HostFacts, Versions, host_facts
@@ -59,6 +60,7 @@ def examine_cluster(
     demand: Demand | None,
     expected: int | None,
     log: Callable[[str], None],
+    setting: Setting = VARIABLE,
 ) -> list[Finding]:
     """Return what the checks find on the hosts of the cluster of RAY_ADDRESS.
 
@@ -67,17 +69,18 @@ def examine_cluster(
         demand: workers that the cluster is to hold, or None.
         expected: number of hosts that it should have, or None.
         log: called with a line at once.
+        setting: where the user has named the cluster.
 
     Raises:
         Failed: no cluster answers there, or it has another version of Python or Ray.
     """
-    with cluster(log):
+    with cluster(log, setting=setting):
         nodes, lost = _nodes()
         log(f"asking {len(nodes)} host{'s' * (len(nodes) != 1)}")
         hosts = _hosts(nodes)
         findings = [*check_number(hosts, expected, lost), *check_hosts(hosts)]
         if demand:
-            findings += check_demand(hosts, demand)
+            findings += check_demand(hosts, demand, grows=_has_autoscaler(nodes[0]))
         able = [node for node, each in zip(nodes, hosts, strict=True) if each.facts]
         with_torch = [
             node
@@ -158,6 +161,13 @@ def _hosts(nodes: Sequence[_Node]) -> list[Host]:
             )
         )
     return hosts
+
+
+def _has_autoscaler(head: _Node) -> bool:
+    """Return whether the cluster can add hosts, as far as its head says so."""
+    port = ray.get_runtime_context().gcs_address.rpartition(":")[2]
+    [answer] = _on_each([head], ray_internals.has_autoscaler, lambda node: (port,))
+    return answer is True
 
 
 def _versions(node: _Node, told: HostFacts | _Failure) -> Versions | None:

@@ -26,7 +26,7 @@ def tasks(
     wait: float,
     log: Callable[[str], None],
     sources: Sequence[Path],
-    folder: Path,
+    folder: SharedPath,
 ) -> Iterator[Executor]:
     """Yield what runs a stage as Ray tasks of one CPU each.
 
@@ -34,7 +34,7 @@ def tasks(
         number: tasks at once; None for one on every CPU.
         wait: seconds to wait for an autoscaling cluster to grow to that.
         sources: local files that tasks read.
-        folder: that tasks write to.
+        folder: that tasks write to, with its name for messages.
 
     Raises:
         BadInput: the cluster can never hold so many tasks, or a host does not see a file or the
@@ -47,8 +47,7 @@ def tasks(
         workers = WorkerResources(at_once, wait=wait)
         workers.require(log)
         shared = [SharedPath("source", absolute(file)) for file in sources[:_COMPARED]]
-        shared.append(SharedPath("folder of the corpus", absolute(folder), is_folder=True))
-        require_shared(shared, workers.hosts())
+        require_shared([*shared, folder], workers.hosts())
         # The first task of a process imports libraries, some of them only as it reads. Done here,
         # that counts as start-up, whose time does not depend on the corpus.
         ray.get([_warm_up.remote() for _ in range(at_once)])

@@ -106,6 +106,10 @@ class NoRay(Exception):
     """What answers at an address does not speak the protocol of Ray's control service."""
 
 
+class NoAnswer(Exception):
+    """What listens at an address does not answer in time."""
+
+
 class NoToken(Exception):
     """RAY_AUTH_MODE asks for a token, and there is none."""
 
@@ -126,6 +130,21 @@ def address_on_this_host() -> str:
     return address
 
 
+def send_token_if_there_is_one() -> None:
+    """Have this process send its token, if it has one and RAY_AUTH_MODE says nothing else.
+
+    `ray.init` does so for the address `auto`, but only after `cluster_versions` has asked.
+    """
+    from ray._private.authentication import authentication_token_setup as setup
+
+    logger, level = setup.logger, setup.logger.level
+    logger.setLevel(logging.ERROR)  # it warns of the mode
+    try:
+        setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    finally:
+        logger.setLevel(level)
+
+
 def cluster_versions(address: str, seconds: float) -> tuple[str, str]:
     """Return the versions of Ray and Python of a cluster.
 
@@ -137,6 +156,7 @@ def cluster_versions(address: str, seconds: float) -> tuple[str, str]:
 
     Raises:
         NoRay: no control service answers there.
+        NoAnswer: nothing answers in time.
         NoToken: there is no token to send.
         TokenRefused: the cluster asks for a token, or for another one.
     """
@@ -160,6 +180,8 @@ def cluster_versions(address: str, seconds: float) -> tuple[str, str]:
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.UNAUTHENTICATED:
             raise TokenRefused from None
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise NoAnswer from None
         raise NoRay from None
     except (ValueError, KeyError):
         raise NoRay from None
@@ -194,6 +216,22 @@ def uploaded_files(folder: Path, excluded: Sequence[str]) -> dict[str, int]:
         logger=silent,
     )
     return found
+
+
+def package_uri(folder: Path, excluded: Sequence[str]) -> str:
+    """Return the URI that Ray gives a working directory, which is a digest of its files.
+
+    Args:
+        excluded: as of `uploaded_files`.
+    """
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env import packaging
+
+    patterns = [*get_runtime_env_default_excludes(), *excluded]
+    uri: str = packaging.get_uri_for_directory(
+        str(folder), include_gitignore=True, excludes=patterns
+    )
+    return uri
 
 
 # ---- Ray Train ----

@@ -5,6 +5,7 @@ gloo and NCCL listen on the interface that the host's name or its first network 
 Debian and Ubuntu the name leads to 127.0.1.1, which no other host reaches.
 """
 
+import errno
 import os
 import socket
 
@@ -63,16 +64,32 @@ def open_store() -> tuple[str, int]:
 
 
 def store_on(host: str) -> TCPStore:
-    """Return a store that listens on one address, on a free port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
+    """Return a store that listens on one address, on a free port.
+
+    It listens on every interface, as torch's own does, if none has the address, as where it is
+    translated.
+    """
+    listener, own = _listener(host)
+    return TCPStore(
+        own,
+        listener.getsockname()[1],
+        is_master=True,
+        wait_for_workers=False,
+        multi_tenant=True,  # so that it is found by its port
+        master_listen_fd=listener.detach(),
+    )
+
+
+def _listener(host: str) -> tuple[socket.socket, str]:
+    """Return a socket for a store, and the address at which this process reaches it."""
+    is_ipv6 = ":" in host
+    listener = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET)
+    try:
         listener.bind((host, 0))
-        port: int = listener.getsockname()[1]
-        return TCPStore(
-            host,
-            port,
-            is_master=True,
-            wait_for_workers=False,
-            multi_tenant=True,  # so that it is found by its port
-            master_listen_fd=listener.detach(),
-        )
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            listener.close()
+            raise
+        listener.bind(("::" if is_ipv6 else "0.0.0.0", 0))  # noqa: S104 # as torch does
+        return listener, "::1" if is_ipv6 else "127.0.0.1"
+    return listener, host

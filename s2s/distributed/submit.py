@@ -14,8 +14,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ _LOGGERS = (
 
 _ANSWER_SECONDS = 10.0
 _LOST_SECONDS = 60.0  # without an answer, until the dashboard counts as lost
+_SILENT_SECONDS = 30.0  # without a line of the log, until the connection is made again
+
+# Keys of a job's metadata. The first is Ray's, which its dashboard shows.
+_NAME, _DIGEST = "job_name", "s2s_digest"
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Job:
     entrypoint: str
     driver_code: int | None  # exit code of the command, where it has ended by itself
     message: str
+    name: str | None = None  # the id that was asked for, without a number
+    digest: str | None = None  # of the files and variables that the job was given
 
     @property
     def has_ended(self) -> bool:
@@ -118,11 +124,11 @@ class JobServer:
 
     def jobs(self, name: str) -> list[Job]:
         """Return the jobs with an id, or with a number after it, the oldest first."""
-        pattern = re.compile(rf"{re.escape(name)}(-\d+)?")
+        return _of_name(self._all_jobs(), name)
+
+    def _all_jobs(self) -> list[Job]:
         with _translated(self.address):
-            listed = self._client.list_jobs()
-        jobs = [_job(each) for each in listed if pattern.fullmatch(each.submission_id or "")]
-        return sorted(jobs, key=lambda job: _number(job.identifier, name))
+            return [_job(each) for each in self._client.list_jobs() if each.submission_id]
 
     def submit(
         self, name: str, entrypoint: str, runtime_env: Mapping[str, object]
@@ -133,26 +139,27 @@ class JobServer:
             The job, and whether it is a new one.
 
         Raises:
-            BadInput: a job with this id runs another command.
+            BadInput: a job with this id runs another command, or has other files or variables.
             Failed: the cluster does not take the job.
         """
-        earlier = self.jobs(name)
+        digest = _digest_of_environment(runtime_env)
+        jobs = self._all_jobs()
+        earlier = _of_name(jobs, name)
         if running := [each for each in earlier if not each.has_ended]:
-            return _require_same(running[-1], entrypoint), False
-        number = _number(earlier[-1].identifier, name) + 1 if earlier else 1
-        identifier = name if number == 1 else f"{name}-{number}"
+            return _require_same(running[-1], entrypoint, digest), False
+        identifier = _free_identifier(jobs, name)
         try:
             with _translated(self.address):
                 self._client.submit_job(
                     entrypoint=entrypoint,
                     submission_id=identifier,
                     runtime_env=dict(runtime_env),
-                    metadata={"job_name": name},
+                    metadata={_NAME: name, _DIGEST: digest},
                 )
         except Failed:
             # Somebody else may have submitted it meanwhile.
             if (others := self.jobs(name)) and others[-1].identifier == identifier:
-                return _require_same(others[-1], entrypoint), False
+                return _require_same(others[-1], entrypoint, digest), False
             raise
         return self.job(identifier), True
 
@@ -195,10 +202,17 @@ class JobServer:
             time.sleep(0.5)
 
     async def _read(self, identifier: str, log: "_Log") -> None:
-        """Read the log of a job from its beginning to its end, or until the connection is lost."""
+        """Read the log of a job from its beginning to its end, or until the connection is lost.
+
+        Raises:
+            TimeoutError: nothing came for a while. The host may have gone without a word: nothing
+                else ends such a connection.
+        """
         log.begin()
-        async for text in self._client.tail_job_logs(identifier):
-            log.add(text)
+        texts = aiter(self._client.tail_job_logs(identifier))
+        with suppress(StopAsyncIteration):
+            while True:
+                log.add(await asyncio.wait_for(anext(texts), _SILENT_SECONDS))
 
 
 class _Log:
@@ -224,7 +238,8 @@ class _Log:
 def check_cluster(server: JobServer, submission: Submission) -> None:
     """Check that the Python of the cluster can carry out a submission, by a short job.
 
-    A cluster is asked once: the job stays in its list.
+    A cluster that has passed is not asked again: the job stays in its list. One that has not may
+    have been repaired since.
 
     Raises:
         BadInput: it cannot; the message says what is missing.
@@ -234,17 +249,19 @@ def check_cluster(server: JobServer, submission: Submission) -> None:
     entrypoint = shlex.join([submission.python, "-c", _PROBE, *modules])
     name = f"s2s-check-{_digest(entrypoint)}"
     done = [job for job in server.jobs(name) if job.status == "SUCCEEDED"]
-    facts = _facts(server.log(done[-1].identifier)) if done else None
-    if facts is None:
-        job, _ = server.submit(name, entrypoint, {})
-        job = server.follow(job.identifier, lambda text: None)
-        said = server.log(job.identifier).strip()
-        if (facts := _facts(said)) is None:
-            reason = (said or job.message or job.status).splitlines()[-1]
-            raise Failed(
-                f"the check of the cluster at {server.address} failed: {reason} (--python names "
-                "the Python of its nodes, and --no-check leaves the check out)"
-            )
+    if done and (facts := _facts(server.log(done[-1].identifier))) is not None:
+        with suppress(BadInput):
+            _require_facts(facts, submission, server.address)
+            return
+    job, _ = server.submit(name, entrypoint, {})
+    job = server.follow(job.identifier, lambda text: None)
+    said = server.log(job.identifier).strip()
+    if (facts := _facts(said)) is None:
+        reason = (said or job.message or job.status).splitlines()[-1]
+        raise Failed(
+            f"the check of the cluster at {server.address} failed: {reason} (--python names "
+            "the Python of its nodes, and --no-check leaves the check out)"
+        )
     _require_facts(facts, submission, server.address)
 
 
@@ -268,9 +285,10 @@ print(json.dumps({
 def _facts(log: str) -> dict[str, Any] | None:
     """Return what the job found on the node, or None if its log does not say."""
     for line in reversed(log.splitlines()):
-        if line.startswith("{"):
-            facts: dict[str, Any] = json.loads(line)
-            return facts
+        with suppress(ValueError):  # lines of other programs, such as "{a}"
+            facts: Any = json.loads(line)
+            if isinstance(facts, dict) and {"python", "ray", "missing", "s2s"} <= facts.keys():
+                return facts
     return None
 
 
@@ -355,9 +373,42 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+def _digest_of_environment(runtime_env: Mapping[str, object]) -> str:
+    """Return a digest of the files and variables of a runtime environment."""
+    folder, excluded = runtime_env.get("working_dir"), runtime_env.get("excludes")
+    package = ""
+    if isinstance(folder, str) and isinstance(excluded, list):
+        package = ray_internals.package_uri(Path(folder), excluded)
+    return _digest(json.dumps([package, runtime_env.get("env_vars")], sort_keys=True))
+
+
 def _number(identifier: str, name: str) -> int:
     """Return the number of a job among those with the same id: 1 for the first."""
     return int(identifier.removeprefix(name).removeprefix("-") or 1)
+
+
+def _of_name(jobs: Iterable[Job], name: str) -> list[Job]:
+    """Return the jobs with an id, or with a number after it, the oldest first.
+
+    The metadata tells the second job with the id `a` from the first one with the id `a-2`.
+    """
+    pattern = re.compile(rf"{re.escape(name)}-[1-9]\d*")
+    found = [
+        job
+        for job in jobs
+        if job.identifier == name or (job.name == name and pattern.fullmatch(job.identifier))
+    ]
+    return sorted(found, key=lambda job: _number(job.identifier, name))
+
+
+def _free_identifier(jobs: Sequence[Job], name: str) -> str:
+    """Return the id for the next job of a name."""
+    taken = {job.identifier for job in jobs}
+    earlier = _of_name(jobs, name)
+    number = _number(earlier[-1].identifier, name) + 1 if earlier else 1
+    while (identifier := name if number == 1 else f"{name}-{number}") in taken:
+        number += 1
+    return identifier
 
 
 def _job(details: Any) -> Job:
@@ -367,17 +418,24 @@ def _job(details: Any) -> Job:
         details.entrypoint,
         details.driver_exit_code,
         details.message or "",
+        (details.metadata or {}).get(_NAME),
+        (details.metadata or {}).get(_DIGEST),
     )
 
 
-def _require_same(job: Job, entrypoint: str) -> Job:
-    """Return a job that runs already, which must have the same command.
+def _require_same(job: Job, entrypoint: str, digest: str) -> Job:
+    """Return a job that runs already, which must have the same command, files and variables.
 
     Raises:
-        BadInput: it has another one.
+        BadInput: it has others.
     """
     if job.entrypoint != entrypoint:
         raise BadInput(f"--id: the job {job.identifier} runs another command: {job.entrypoint}")
+    if job.digest not in (None, digest):
+        raise BadInput(
+            f"the job {job.identifier} runs this command with other files of --working-dir, or "
+            "other variables of --env: stop it first, or start another job with --id NAME"
+        )
     return job
 
 

@@ -185,8 +185,12 @@ def _sum(hosts: Sequence[Host]) -> str:
     return f"{total}; the most on one host: {_count(largest.cpus, 'CPU')} ({largest.label})"
 
 
-def check_demand(hosts: Sequence[Host], demand: Demand) -> list[Finding]:
-    """Check that workers fit on the hosts, each of them on one host."""
+def check_demand(hosts: Sequence[Host], demand: Demand, *, grows: bool = False) -> list[Finding]:
+    """Check that workers fit on the hosts, each of them on one host.
+
+    Args:
+        grows: whether the cluster has an autoscaler that can add hosts.
+    """
     labels = _labels(hosts)
     room = sum(demand.room(host) for host in hosts)
     each = f"{_count(demand.cpus, 'CPU')}{' and a GPU' if demand.gpu else ''}"
@@ -198,6 +202,10 @@ def check_demand(hosts: Sequence[Host], demand: Demand) -> list[Finding]:
             if most < demand.cpus
             else f"there is room for {room}"
         )
+        if grows:
+            found = f"{wanted}: {reason} now, so the cluster has to grow"
+            advice = "check that the autoscaler may add so many hosts, and hosts large enough"
+            return [Finding("workers", labels, Severity.WARNING, found, advice)]
         advice = "ask for fewer workers or CPUs, or add hosts"
         return [Finding("workers", labels, Severity.ERROR, f"{wanted}: {reason}", advice)]
     faults = []

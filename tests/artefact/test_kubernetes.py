@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,25 @@ def test_a_wrong_field_of_kubernetes_itself_is_caught() -> None:
 
 @pytest.fixture(scope="module")
 def overlays(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Tree]]:
-    """The manifests of each overlay, and of the one for CPUs with all optional parts."""
+    """The manifests of each overlay, also with all optional parts."""
     folder = tmp_path_factory.mktemp("kustomize") / "kubernetes"
     shutil.copytree(FOLDER, folder)
     made = {name: kustomized(folder / name) for name in ("overlays/cpu", "overlays/gpu", "job")}
-    file = folder / "overlays/cpu/kustomization.yaml"
-    file.write_text(re.sub(r"(?m)^  # (- \.\./\.\./components)", r"  \1", file.read_text()))
-    assert file.read_text().count("\n  - ../../components/") == 3
-    return {**made, "all": kustomized(folder / "overlays/cpu")}
+    for name in ("cpu", "gpu"):
+        file = folder / "overlays" / name / "kustomization.yaml"
+        file.write_text(re.sub(r"(?m)^  # (- \.\./\.\./components)", r"  \1", file.read_text()))
+        assert file.read_text().count("\n  - ../../components/") == 3
+        made["all" if name == "cpu" else "all of gpu"] = kustomized(file.parent)
+    return made
+
+
+def change_overlay(file: Path, image: str, storage: str) -> None:
+    """Name an image and a storage class in an overlay."""
+    text = file.read_text()
+    assert "newName: s2s, newTag: latest" in text
+    assert "value: CHANGE-ME" in text
+    text = text.replace("newName: s2s, newTag: latest", f"newName: {image}, newTag: '7'")
+    file.write_text(text.replace("value: CHANGE-ME", f"value: {storage}"))
 
 
 def one(resources: list[Tree], kind: str) -> Tree:
@@ -149,6 +161,21 @@ def test_an_image_that_an_overlay_names_is_that_of_every_pod(tmp_path: Path) -> 
 
 
 @needs_kustomize
+def test_each_overlay_has_the_image_and_the_storage_that_it_names(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "kubernetes")
+    folders = {name: tmp_path / "kubernetes/overlays" / name for name in ("cpu", "gpu")}
+    for name, folder in folders.items():  # both, before either is read
+        change_overlay(folder / "kustomization.yaml", f"r/s2s-{name}", f"files-{name}")
+    for name, folder in folders.items():
+        resources = kustomized(folder)
+        templates = [t for resource in resources for t in pod_templates(resource)]
+        images = {c["image"] for t in templates for c in t["spec"]["containers"]}
+        assert images == {f"r/s2s-{name}:7"}
+        claim = one(resources, "PersistentVolumeClaim")
+        assert claim["spec"]["storageClassName"] == f"files-{name}"
+
+
+@needs_kustomize
 def test_gpu_workers_are_asked_for_gpus_and_given_them(overlays: dict[str, list[Tree]]) -> None:
     resources = overlays["overlays/gpu"]
     cpu, gpu = one(resources, "RayCluster")["spec"]["workerGroupSpecs"]
@@ -183,6 +210,23 @@ def test_heads_find_their_redis(overlays: dict[str, list[Tree]]) -> None:
     [container] = redis["template"]["spec"]["containers"]
     [password] = [env for env in container["env"] if env["name"] == "REDISCLI_AUTH"]
     assert password["valueFrom"] == options["redisPassword"]["valueFrom"]
+
+
+def test_the_password_of_redis_is_no_argument(tmp_path: Path) -> None:
+    [redis] = [m for m in manifests("components/redis/redis.yaml") if m["kind"] == "StatefulSet"]
+    [container] = redis["spec"]["template"]["spec"]["containers"]
+    program = tmp_path / "redis-server"
+    program.write_text('#!/bin/sh\necho $$ "$@"\ncat\n')
+    program.chmod(0o755)
+    assert "args" not in container
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "REDISCLI_AUTH": "a$b"}
+    with subprocess.Popen(
+        container["command"], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        arguments, settings = process.communicate(timeout=60)[0].splitlines()
+    # It is the container's first process, which is asked to stop.
+    assert arguments == f"{process.pid} - --appendonly yes --maxmemory-policy noeviction"
+    assert settings == "requirepass a$b"
 
 
 @needs_kustomize

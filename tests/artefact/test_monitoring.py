@@ -69,6 +69,8 @@ WELL = {
     'ray_s2s_train_loss{run="ended.run"}': "1x20 stale",
     'ray_s2s_train_data_wait_share{run="model.run"}': "0.01x120",
     'up{job="s2s-ray",instance="x"}': "1x120",
+    'up{job="s2s-ray",instance="removed"}': "1x40 stale",
+    'up{job="s2s-ray",instance="exchanged"}': "_x80 1x20 stale",
     'ray_node_mem_used{instance="x"}': "1000x120",
     'ray_node_mem_total{instance="x"}': "4000x120",
     'ray_node_disk_free{instance="x"}': "2000x120",
@@ -89,6 +91,8 @@ ILL: dict[str, dict[str, str]] = {
     "S2sTrainingStalled": {'ray_s2s_train_steps_total{run="model.run"}': "0+300x60 18000x60"},
     "S2sTrainingWaitsForData": {'ray_s2s_train_data_wait_share{run="model.run"}': "0.5x120"},
     "S2sNodeDown": {'up{job="s2s-ray",instance="x"}': "1x60 0x60"},
+    # Ray lists only nodes that are alive: the series of one that has gone ends.
+    "S2sNodeGone": {'up{job="s2s-ray",instance="y"}': "1x90 stale"},
     "S2sMemoryShort": {'ray_node_mem_used{instance="x"}': "3800x120"},
     "S2sDiskFull": {'ray_node_disk_free{instance="x"}': "100x120"},
 }
@@ -177,13 +181,25 @@ def test_dashboards_are_told_apart() -> None:
 # ---- one host ------------------------------------------------------------------------------------
 
 
+def volumes_of(service: str, **variables: str) -> dict[str, str]:
+    """What compose.yaml mounts into a service, by the path inside."""
+    [compose] = read("compose.yaml")
+
+    def value(found: re.Match[str]) -> str:
+        name, kind, rest = found.groups()
+        return variables.get(name, rest if kind == "-" else "/named")
+
+    volumes = [
+        re.sub(r"\$\{(\w+):([-?])([^}]*)\}", value, each)
+        for each in compose["services"][service]["volumes"]
+    ]
+    return dict(each.removesuffix(":ro").split(":")[::-1] for each in volumes)
+
+
 def test_grafana_is_given_both_dashboards_and_prometheus_its_rules() -> None:
     [compose] = read("compose.yaml")
     services = compose["services"]
-    mounts = {
-        name: dict(volume.removesuffix(":ro").rsplit(":", 1)[::-1] for volume in each["volumes"])
-        for name, each in services.items()
-    }
+    mounts = {name: volumes_of(name) for name in services}
     for each in mounts.values():
         for source in each.values():
             assert not source.startswith("./") or (CLUSTER / source).is_file(), source
@@ -209,9 +225,31 @@ def test_grafana_is_given_both_dashboards_and_prometheus_its_rules() -> None:
     assert all(port.startswith("127.0.0.1:") for port in services["grafana"]["ports"])
 
 
-def test_prometheus_reads_the_file_that_ray_keeps() -> None:
+@pytest.mark.parametrize("folder", ["/tmp/ray", "/srv/ray"])
+def test_prometheus_reads_the_file_that_ray_keeps(folder: str, tmp_path: Path) -> None:
+    from ray._private.metrics_agent import PrometheusServiceDiscoveryWriter
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
+    class Writer(PrometheusServiceDiscoveryWriter):  # type: ignore[misc]
+        def get_file_discovery_content(self) -> str:
+            return "[]"  # it would ask the cluster
+
+    session = tmp_path / "session_a"
+    session.mkdir()
+    Writer("127.0.0.1:1", str(tmp_path), str(session)).write()
+    link = (tmp_path / PROMETHEUS_SERVICE_DISCOVERY_FILE).readlink()
+    on_host = folder / link.relative_to(tmp_path)
     [settings] = read("monitoring/prometheus.yaml")
     [file] = settings["scrape_configs"][1]["file_sd_configs"][0]["files"]
+    mounts = volumes_of("prometheus", S2S_RAY_DIR=folder)
     assert Path(file).name == PROMETHEUS_SERVICE_DISCOVERY_FILE
+    assert mounts[str(Path(file).parent)] == folder
+    # The link is read inside, where its path must be the same.
+    assert [each for each in on_host.parents if mounts.get(str(each)) == str(each)]
+
+
+def test_without_the_folder_of_ray_prometheus_has_an_empty_volume() -> None:
+    [compose] = read("compose.yaml")
+    mounts = volumes_of("prometheus")
+    assert mounts["/ray"] == mounts["/tmp/ray"] == "no-ray"
+    assert "no-ray" in compose["volumes"]

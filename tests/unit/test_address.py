@@ -51,10 +51,16 @@ def test_nothing_listens_there() -> None:
     )
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\n\r\n", b""], ids=["http", "silent"])
-def test_what_answers_there_is_no_ray(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [(b"HTTP/1.1 200 OK\r\n\r\n", "is no Ray cluster"), (b"", r"not answer as Ray in 0\.3 s")],
+    ids=["http", "silent"],
+)
+def test_what_listens_there_is_no_ray(
+    answer: bytes, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.3)
-    with server(answer) as address, pytest.raises(Failed, match="is no Ray cluster"):
+    with server(answer) as address, pytest.raises(Failed, match=expected):
         require_cluster(address)
 
 
@@ -80,12 +86,12 @@ def test_addresses_of_another_kind(address: str, expected: str) -> None:
 def test_versions_must_be_equal(monkeypatch: pytest.MonkeyPatch) -> None:
     own = platform.python_version()
     patched = f"{own.rpartition('.')[0]}.99"
-    module._require_same_versions(ray.__version__, own, "x")
+    module._require_same_versions(ray.__version__, own, "x", "y")
     for versions in (("2.59.0", own), (ray.__version__, "3.9.1"), (ray.__version__, patched)):
         with pytest.raises(BadInput, match=f"Ray {versions[0]} and Python {versions[1]}"):
-            module._require_same_versions(*versions, "x")
+            module._require_same_versions(*versions, "x", "y")
     monkeypatch.setenv("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "minor")
-    module._require_same_versions(ray.__version__, patched, "x")
+    module._require_same_versions(ray.__version__, patched, "x", "y")
 
 
 def test_advice_names_the_mode_and_where_the_token_is_read(

@@ -5,6 +5,7 @@ import pickle
 import pytest
 
 from s2s.distributed.cluster import WorkerResources, parse_workers
+from s2s.distributed.hosts import Host
 from s2s.distributed.metrics import _add_families, _text
 from s2s.errors import BadInput
 from s2s.training.job import RunFailed, RunFinished, RunOutcome, RunRefused, RunStopped
@@ -54,3 +55,13 @@ def test_the_metrics_of_several_nodes_are_one_text_for_prometheus() -> None:
         "# HELP s2s_serve_words_total Words.\n# TYPE s2s_serve_words_total counter\n"
         's2s_serve_words_total{node="a"} 3.0\ns2s_serve_words_total{node="b"} 3.0\n'
     )
+
+
+def test_a_share_of_a_gpu_is_on_one_gpu() -> None:
+    def room(gpus: float, share: float) -> int:
+        resources = {"CPU": 64.0, "GPU": gpus}
+        workers = WorkerResources(1, gpu=True, gpu_share=share)
+        return workers.room([Host("a", "a", "127.0.0.1", 1, resources=resources)])
+
+    assert [room(2, share) for share in (0.4, 0.6, 0.5, 0.2, 1)] == [4, 2, 4, 10, 2]
+    assert (room(1.5, 0.5), room(0.5, 0.5), room(0.3, 0.5)) == (3, 1, 0)  # of what is free

@@ -34,6 +34,7 @@ from s2s.doctor.hosts import Demand, Host
 from s2s.doctor.network import Reached, Target, answer, dismiss, reach
 from s2s.doctor.shared_storage import Written, remove_marker, seen_markers, write_marker
 from s2s.doctor.together import check_clocks, check_ports, check_storage
+from tests.support.ports import free_port
 
 GB = 10**9
 VERSIONS = Versions("3.11.7", {"s2s": "0.1.0", "ray": "2.60.0", "torch": "2.13.0"}, (), "abc")
@@ -146,6 +147,25 @@ def test_a_host_without_facts_is_compared_by_what_is_known() -> None:
 def test_each_worker_must_fit_on_one_host(demand: Demand, found: str | None) -> None:
     told = faults(check_demand([host("h1"), host("h2")], demand))
     assert told == ([(Severity.ERROR, ("h1", "h2"), found)] if found else [])
+
+
+def test_a_cluster_with_an_autoscaler_has_to_grow() -> None:
+    [finding] = check_demand([host("h1")], Demand(5), grows=True)
+    assert finding.severity == Severity.WARNING
+    found = "5 workers with 1 CPU each: there is room for 4 now, so the cluster has to grow"
+    assert finding.found == found
+    assert faults(check_demand([host("h1")], Demand(4), grows=True)) == []
+
+
+def test_the_option_is_named_to_whom_has_used_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    address = f"127.0.0.1:{free_port()}"
+    assert main(["doctor", "--address", address]) == 1
+    output = capsys.readouterr().out
+    assert f"--address {address}: nothing answers there (Connection refused); leave out" in output
+    assert "RAY_ADDRESS" not in output
 
 
 def test_scarce_resources_are_found() -> None:

@@ -13,10 +13,16 @@ import pytest
 import ray
 import torch
 import torch.distributed as dist
+from torch.distributed import TCPStore
 
 from s2s.distributed import local_cluster, ray_internals
 from s2s.distributed.ports import LOOPBACK, ray_is_on_loopback
-from s2s.distributed.rendezvous import interface_of, listen_on_node_address, open_store
+from s2s.distributed.rendezvous import (
+    interface_of,
+    listen_on_node_address,
+    open_store,
+    store_on,
+)
 from s2s.serving.addresses import is_loopback
 
 [VARIABLE] = LOOPBACK
@@ -95,6 +101,14 @@ def test_an_address_leads_to_its_interface() -> None:
         for each in addresses:
             if each.family == socket.AF_INET and not is_loopback(each.address):
                 assert interface_of(each.address) == name
+
+
+def test_a_store_at_an_address_that_no_interface_has_is_on_every_one() -> None:
+    before = ports()
+    store = store_on("192.0.2.1")  # for documentation: no host has it
+    assert {ip for ip, _ in ports() - before} == {"0.0.0.0"}  # noqa: S104
+    store.set("a", "b")
+    assert TCPStore("127.0.0.1", store.port, is_master=False).get("a") == b"b"
 
 
 def ports() -> set[tuple[str, int]]:

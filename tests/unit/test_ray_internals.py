@@ -7,6 +7,7 @@ import ast
 import asyncio
 import dataclasses
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -224,6 +225,48 @@ def test_the_files_are_those_that_ray_packs(tmp_path: Path) -> None:
         packed = {entry.filename: entry.file_size for entry in opened.infolist()}
     found = ray_internals.uploaded_files(tmp_path / "in", ["*.bin"])
     assert found == packed, moved("ray._private.runtime_env.packaging", "uploaded_files")
+
+
+def test_the_uri_of_a_package_is_a_digest_of_its_files(tmp_path: Path) -> None:
+    why = moved("ray._private.runtime_env.packaging.get_uri_for_directory", "package_uri")
+    (tmp_path / "a.py").write_text("a")
+    (tmp_path / "b.bin").write_text("b")
+    first = ray_internals.package_uri(tmp_path, ["*.bin"])
+    (tmp_path / "b.bin").write_text("c")
+    assert ray_internals.package_uri(tmp_path, ["*.bin"]) == first, why
+    (tmp_path / "a.py").write_text("c")
+    assert ray_internals.package_uri(tmp_path, ["*.bin"]) != first, why
+
+
+@pytest.mark.parametrize(
+    ("mode", "token", "expected"),
+    [(None, True, "token"), (None, False, "None")],
+)
+def test_a_token_is_sent_as_ray_does_for_auto(
+    mode: str | None, token: bool, expected: str, tmp_path: Path
+) -> None:
+    from ray._private import worker
+
+    why = moved("maybe_enable_token_auth_if_token_available", "send_token_if_there_is_one")
+    call = """if address in (None, "auto"):
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)"""
+    assert call in inspect.getsource(inspect.unwrap(worker.init)), why
+    if token:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray" / "auth_token").write_text("a" * 32)
+    code = """if True:
+        import os
+        from s2s.distributed.ray_internals import send_token_if_there_is_one
+        send_token_if_there_is_one()
+        print(os.environ.get("RAY_AUTH_MODE"))"""
+    unset = {name for name in os.environ if name.startswith("RAY_AUTH")}
+    environment = {k: v for k, v in os.environ.items() if k not in unset} | {"HOME": str(tmp_path)}
+    if mode is not None:
+        environment["RAY_AUTH_MODE"] = mode
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == (expected, ""), why
 
 
 def test_the_head_node_has_its_resource() -> None:

@@ -1,13 +1,18 @@
 """What `s2s submit` refuses and uploads without a cluster, and the paths that a job is given."""
 
 import ast
+import asyncio
+import json
 import subprocess
 import sys
+import threading
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
+from aiohttp import web
 from packaging.requirements import Requirement
 
 from s2s import extras
@@ -17,7 +22,14 @@ from s2s.cli.main import main
 from s2s.cli.submit import Submit
 from s2s.cli.verbs import VERBS
 from s2s.distributed import ray_internals, submit
-from s2s.distributed.submit import Job, Submission, data_directories, runtime_environment
+from s2s.distributed.submit import (
+    Job,
+    JobServer,
+    Submission,
+    check_cluster,
+    data_directories,
+    runtime_environment,
+)
 from s2s.errors import BadInput
 from tests.support.ports import free_port
 
@@ -150,6 +162,158 @@ def test_a_log_that_is_read_again_is_written_once() -> None:
         for part in parts:
             log.add(part)
     assert "".join(written) == "one\ntwo\nthree\n4"
+
+
+def test_facts_are_found_among_other_lines() -> None:
+    facts = {"python": "3.12.1", "ray": ray_internals.RAY, "missing": [], "s2s": True}
+    assert submit._facts(f"a\n{json.dumps(facts)}\n{{b}}\n{{}}\n") == facts
+    assert submit._facts("{b}\n[1]\n{") is None
+
+
+# ---- a dashboard --------------------------------------------------------------------------------
+
+
+class Dashboard:
+    """A server with the part of the job API that `JobServer` uses. It runs nothing: tests say what
+    becomes of a job."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.status = "RUNNING"  # of new jobs
+        self.text = ""  # of new jobs' logs
+        self.logs: dict[str, str] = {}
+        self.followed = 0  # times
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._ready.wait(30)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        app = web.Application()
+        app.router.add_get("/api/version", self._version)
+        app.router.add_get("/api/jobs/", self._list)
+        app.router.add_post("/api/jobs/", self._submit)
+        app.router.add_get("/api/jobs/{id}", self._job)
+        app.router.add_get("/api/jobs/{id}/logs", self._log)
+        app.router.add_get("/api/jobs/{id}/logs/tail", self._tail)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._loop.run_until_complete(runner.setup())
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        self._loop.run_until_complete(site.start())
+        self.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        self._ready.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        self._loop.close()
+
+    async def _version(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {"version": "4", "ray_version": ray_internals.RAY, "ray_commit": "", "session_name": ""}
+        )
+
+    async def _list(self, request: web.Request) -> web.Response:
+        return web.json_response(list(self.jobs.values()))
+
+    async def _submit(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        name = asked["submission_id"]
+        assert name not in self.jobs
+        self.jobs[name] = {
+            "type": "SUBMISSION", "submission_id": name, "entrypoint": asked["entrypoint"],
+            "status": self.status, "metadata": asked["metadata"],
+        }  # fmt: skip
+        self.logs[name] = self.text
+        return web.json_response({"job_id": name, "submission_id": name})
+
+    async def _job(self, request: web.Request) -> web.Response:
+        return web.json_response(self.jobs[request.match_info["id"]])
+
+    async def _log(self, request: web.Request) -> web.Response:
+        return web.json_response({"logs": self.logs[request.match_info["id"]]})
+
+    async def _tail(self, request: web.Request) -> web.WebSocketResponse:
+        """Send the log; if the job runs, say nothing more, as if the host were gone."""
+        self.followed += 1
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        job = self.jobs[request.match_info["id"]]
+        await socket.send_str(self.logs[job["submission_id"]])
+        if job["status"] == "RUNNING":
+            job["status"] = "SUCCEEDED"
+            await socket.receive()
+        await socket.close()
+        return socket
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Dashboard]:
+    made = Dashboard()
+    yield made
+    made.close()
+
+
+def test_a_failed_check_is_made_again_and_one_that_passed_is_not(dashboard: Dashboard) -> None:
+    enough = {"python": "3.12.1", "ray": ray_internals.RAY, "missing": [], "s2s": True}
+    server, train = JobServer(dashboard.address), Submission("train", ())
+    dashboard.status = "SUCCEEDED"
+    for number in (1, 2):
+        dashboard.text = json.dumps({**enough, "missing": ["tyro"]})
+        with pytest.raises(BadInput, match="lacks Python modules: tyro"):
+            check_cluster(server, train)
+        assert len(dashboard.jobs) == number
+    dashboard.text = json.dumps(enough)  # it has been installed
+    for _ in range(2):
+        check_cluster(server, train)
+        assert len(dashboard.jobs) == 3
+
+
+def test_following_does_not_hang_on_a_silent_connection(
+    dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "_SILENT_SECONDS", 0.2)
+    dashboard.text = "one\n"
+    server, written = JobServer(dashboard.address), list[str]()
+    job, _ = server.submit("a", "true", {})
+    assert server.follow(job.identifier, written.append).status == "SUCCEEDED"
+    assert (written, dashboard.followed) == (["one\n"], 1)
+
+
+def test_a_running_job_is_followed_only_with_the_same_files_and_variables(
+    dashboard: Dashboard, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    server = JobServer(dashboard.address)
+    given = Submission("train", (), working_dir=tmp_path, environment={"A": "1"})
+    environment = runtime_environment(given)
+    environment.pop("working_dir")  # this server takes no files
+    digest = submit._digest_of_environment(runtime_environment(given))
+    server.submit("a", "true", environment)
+    assert server.submit("a", "true", environment)[1] is False
+    with pytest.raises(BadInput, match="job a runs another command: true"):
+        server.submit("a", "false", environment)
+    with pytest.raises(BadInput, match=r"job a runs this command with other files .* --id NAME"):
+        server.submit("a", "true", {"env_vars": {"A": "2"}})
+    assert submit._digest_of_environment(runtime_environment(given)) == digest
+    (tmp_path / "mine.py").write_text("x = 2\n")
+    assert submit._digest_of_environment(runtime_environment(given)) != digest
+
+
+def test_ids_that_end_with_numbers_are_told_apart(dashboard: Dashboard) -> None:
+    dashboard.status = "SUCCEEDED"
+    server = JobServer(dashboard.address)
+    for name in ("a", "a-2", "a", "a-2"):
+        server.submit(name, "true", {})
+    assert list(dashboard.jobs) == ["a", "a-2", "a-3", "a-2-2"]
+    assert [job.identifier for job in server.jobs("a")] == ["a", "a-3"]
+    assert [job.identifier for job in server.jobs("a-2")] == ["a-2", "a-2-2"]
+    server.submit("a", "true", {})
+    assert "a-4" in dashboard.jobs
 
 
 # ---- the node -----------------------------------------------------------------------------------
