@@ -35,7 +35,7 @@ MODULES_OF_VERBS = {"tune": ("optuna",)}
 
 
 def missing() -> list[str]:
-    """Return those of the required modules that this Python lacks."""
+    """Return the required modules that this Python lacks."""
     return [module for module in REQUIRED if find_spec(module) is None]
 
 

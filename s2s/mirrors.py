@@ -314,7 +314,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def remove(location: Location, without: Collection[str] = ()) -> None:
-    """Remove a folder, or the files of a folder in a store except those of some names.
+    """Remove a folder, or the files of a folder in a store except those with some names.
 
     Raises:
         BadInput: the store cannot be used.

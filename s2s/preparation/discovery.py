@@ -101,7 +101,7 @@ def describe_origins(origins: Sequence[Origin]) -> str:
 
 
 def local_files(source: Source) -> list[Path]:
-    """Return the local files that a source names, those of saved datasets one by one.
+    """Return the local files that a source names; of a saved dataset, each of its files.
 
     Raises:
         BadInput: a file does not exist.

@@ -1,6 +1,6 @@
 """The alerts, the dashboards, and what shows them on one host.
 
-tests/unit/test_operating.py compares the names of metrics with those of a service.
+tests/unit/test_operating.py compares the names of metrics with a service's own.
 """
 
 import json
