@@ -64,6 +64,19 @@ def counting(what: str) -> Iterator[Callable[[int], None]]:
         yield lambda sentences: bars.advance(bar, sentences)
 
 
+def _wide_bars(console: Console) -> Progress:
+    """Return bars as wide as the terminal, with a description before and a state after each."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[state]}"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+        expand=True,
+    )
+
+
 class RowsBar:
     """A bar over the rows of files that are translated, above it lines that stay.
 
@@ -72,16 +85,8 @@ class RowsBar:
 
     def __init__(self) -> None:
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self._bars = Progress(
-            TextColumn("translating"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[state]}"),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-            expand=True,
-        )
-        self._bar = self._bars.add_task("", total=1.0, state="")
+        self._bars = _wide_bars(console)
+        self._bar = self._bars.add_task("translating", total=1.0, state="")
         self._rows, self._share = 0, 0.0
         self._begin: tuple[int, float, float] | None = None  # rows, share and time at the beginning
         self._next_line = time.monotonic() + _LINE_SECONDS
@@ -140,15 +145,7 @@ class EpochBar:
 
     def __init__(self, *, quiet: bool = False) -> None:
         console = Console(highlight=False, soft_wrap=True, quiet=quiet)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[state]}"),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-            expand=True,
-        )
+        self._bars = _wide_bars(console)
         self._bar = self._bars.add_task("starting", total=None, state="")
         self._next_line = time.monotonic() + _LINE_SECONDS
         # Steps of the run, and the time, when the progress was first shown.

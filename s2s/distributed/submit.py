@@ -282,33 +282,41 @@ print(json.dumps({
 """
 
 
-def _facts(log: str) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class _Facts:
+    """What a job found on a node of the cluster."""
+
+    python: str
+    ray: str  # empty if there is none
+    missing: list[str]  # modules
+    s2s: bool  # whether s2s is installed
+
+
+def _facts(log: str) -> _Facts | None:
     """Return what the job found on the node, or None if its log does not say."""
     for line in reversed(log.splitlines()):
-        with suppress(ValueError):  # lines of other programs, such as "{a}"
-            facts: Any = json.loads(line)
-            if isinstance(facts, dict) and {"python", "ray", "missing", "s2s"} <= facts.keys():
-                return facts
+        with suppress(ValueError, TypeError):  # lines of other programs, such as "{a}"
+            return _Facts(**json.loads(line))
     return None
 
 
-def _require_facts(facts: Mapping[str, Any], submission: Submission, address: str) -> None:
+def _require_facts(facts: _Facts, submission: Submission, address: str) -> None:
     """Check what the job found on the node.
 
     Raises:
         BadInput: as `check_cluster`.
     """
     where = f"the cluster at {address}"
-    if tuple(map(int, facts["python"].split(".")[:2])) < (3, 11):
-        raise BadInput(f"{where} has Python {facts['python']}: 3.11 or newer is needed")
-    if facts["missing"]:
+    if tuple(map(int, facts.python.split(".")[:2])) < (3, 11):
+        raise BadInput(f"{where} has Python {facts.python}: 3.11 or newer is needed")
+    if facts.missing:
         raise BadInput(
-            f"{where} lacks Python modules: {', '.join(facts['missing'])}; install "
+            f"{where} lacks Python modules: {', '.join(facts.missing)}; install "
             f"'{extras.DISTRIBUTION}[all]' in its image, or name its Python with --python"
         )
-    if facts["ray"].split(".")[:2] != ray_internals.RAY.split(".")[:2]:
-        raise BadInput(f"{where} has Ray {facts['ray']}: {ray_internals.RAY} is needed")
-    if not facts["s2s"] and not _is_source(submission.working_dir):
+    if facts.ray.split(".")[:2] != ray_internals.RAY.split(".")[:2]:
+        raise BadInput(f"{where} has Ray {facts.ray}: {ray_internals.RAY} is needed")
+    if not facts.s2s and not _is_source(submission.working_dir):
         raise BadInput(
             f"{where} has no s2s: install it in its image, or upload its source with --working-dir"
         )

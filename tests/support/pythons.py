@@ -9,7 +9,7 @@ import pytest
 
 
 def interpreter(version: str) -> Path:
-    """Find a Python on PATH or among those of pyenv; skip the test where there is none."""
+    """Find a Python on PATH or of pyenv; skip the test where there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
     on_path = shutil.which(f"python{version}")
     found = [*([Path(on_path)] if on_path else []), *pyenv.glob(f"versions/{version}.*/bin/python")]

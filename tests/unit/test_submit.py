@@ -8,6 +8,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -137,15 +138,15 @@ def test_the_exit_code_of_a_job(status: str, code: int | None, expected: int | N
         ({"s2s": False}, "has no s2s: install it in its image, or upload its source"),
     ],
 )
-def test_what_a_cluster_may_lack(facts: dict[str, object], expected: str) -> None:
-    enough = {"python": "3.12.1", "ray": ray_internals.RAY, "missing": [], "s2s": True}
+def test_what_a_cluster_may_lack(facts: dict[str, Any], expected: str) -> None:
+    enough = submit._Facts("3.12.1", ray_internals.RAY, [], s2s=True)
     submit._require_facts(enough, Submission("train", ()), "http://head")
     with pytest.raises(BadInput, match=expected):
-        submit._require_facts({**enough, **facts}, Submission("train", ()), "http://head")
+        submit._require_facts(replace(enough, **facts), Submission("train", ()), "http://head")
 
 
 def test_source_that_is_uploaded_need_not_be_installed() -> None:
-    facts = {"python": "3.12.1", "ray": ray_internals.RAY, "missing": [], "s2s": False}
+    facts = submit._Facts("3.12.1", ray_internals.RAY, [], s2s=False)
     submit._require_facts(facts, Submission("train", (), working_dir=ROOT), "http://head")
 
 
@@ -165,8 +166,8 @@ def test_a_log_that_is_read_again_is_written_once() -> None:
 
 
 def test_facts_are_found_among_other_lines() -> None:
-    facts = {"python": "3.12.1", "ray": ray_internals.RAY, "missing": [], "s2s": True}
-    assert submit._facts(f"a\n{json.dumps(facts)}\n{{b}}\n{{}}\n") == facts
+    facts = submit._Facts("3.12.1", ray_internals.RAY, ["rich"], s2s=True)
+    assert submit._facts(f"a\n{json.dumps(asdict(facts))}\n{{b}}\n{{}}\n") == facts
     assert submit._facts("{b}\n[1]\n{") is None
 
 
