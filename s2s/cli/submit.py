@@ -18,7 +18,7 @@ from s2s.errors import BadInput, Failed, Stopped
 from s2s.runs import interruptible
 
 if TYPE_CHECKING:
-    from s2s.distributed.submit import Job, JobServer
+    from s2s.distributed.job_server import Job, JobServer
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,9 @@ class Submit(Verb):
 
     def run(self) -> None:
         """Submit the job, and follow it."""
-        from s2s.distributed.submit import (
-            JobServer,
-            Submission,
-            check_cluster,
-            runtime_environment,
-        )
+        from s2s.distributed.cluster_check import check_cluster
+        from s2s.distributed.job_server import JobServer
+        from s2s.distributed.submission import Submission, runtime_environment
 
         self._check_command()
         environment = dict(map(_variable, self.env))

@@ -18,7 +18,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from s2s.distributed import ray_internals
 from s2s.distributed.address import VARIABLE, Setting
 from s2s.distributed.cluster import cluster
-from s2s.doctor.checks import check_demand, check_hosts, check_number
+from s2s.distributed.hosts import Host as ClusterHost
+from s2s.distributed.hosts import all_hosts
+from s2s.doctor.capacity import check_demand, check_number
+from s2s.doctor.checks import check_hosts
 from s2s.doctor.facts import COMPARED, REQUIRED, HostFacts, Versions, host_facts
 from s2s.doctor.findings import Finding, Severity
 from s2s.doctor.hosts import Demand, Host
@@ -28,7 +31,6 @@ from s2s.doctor.together import check_clocks, check_ports, check_storage
 
 _SECONDS = 60.0  # in which a task on each host must have ended
 _GPU_SECONDS = 30.0  # to wait for GPUs that others may use
-_STOPPED = (1, 4)  # Ray's reasons: the node was stopped, or the autoscaler found it idle
 
 
 @dataclass(frozen=True)
@@ -108,34 +110,24 @@ def examine_cluster(
 
 def _nodes() -> tuple[list[_Node], list[str]]:
     """Return the nodes that are alive, the head first, and the hosts that were lost."""
-    found = ray.nodes()
-    alive = [each for each in found if each["Alive"]]
-    names = Counter(each["NodeManagerHostname"] for each in alive)
-    addresses = Counter(each["NodeManagerAddress"] for each in alive)
+    found = all_hosts()
+    alive = [host for host in found if host.is_alive]
+    names = Counter(host.name for host in alive)
+    addresses = Counter(host.address for host in alive)
 
-    def label(node: dict[str, Any]) -> str:
-        name, address = node["NodeManagerHostname"], node["NodeManagerAddress"]
-        if names[name] == 1:
-            return str(name)
-        if addresses[address] == 1:
-            return f"{name} ({address})"
-        return f"{name} ({address}:{node['NodeManagerPort']})"
+    def label(host: ClusterHost) -> str:
+        if names[host.name] == 1:
+            return host.name
+        port = "" if addresses[host.address] == 1 else f":{host.port}"
+        return f"{host.name} ({host.address}{port})"
 
-    nodes = [
-        _Node(
-            each["NodeID"], label(each), each["NodeManagerAddress"], each["NodeManagerPort"],
-            each["Resources"],
-        )
-        for each in alive
-    ]  # fmt: skip
+    nodes = [_Node(each.id, label(each), each.address, each.port, each.resources) for each in alive]
     nodes.sort(key=lambda node: (not node.is_head, node.label))
     lost = sorted(
         {
-            f"{each['NodeManagerHostname']} ({each['NodeManagerAddress']})"
-            for each in found
-            if not each["Alive"]
-            and each["DeathReason"] not in _STOPPED
-            and each["NodeManagerAddress"] not in addresses
+            f"{host.name} ({host.address})"
+            for host in found
+            if not host.is_alive and not host.was_removed and host.address not in addresses
         }
     )
     return nodes, lost

@@ -43,3 +43,13 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
 def as_json(findings: Sequence[Finding]) -> str:
     """Return findings as JSON: a list of objects."""
     return json.dumps([asdict(each) for each in findings], indent=2, ensure_ascii=False)
+
+
+def size_text(size: float) -> str:
+    """Return bytes for a message, such as `1.5 GB`."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
+
+
+def count_text(number: float, noun: str) -> str:
+    """Return a number with its noun, such as `2 hosts`."""
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"

@@ -1,8 +1,11 @@
 """A host as the checks see it, and the workers that it is to hold."""
 
+import ipaddress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from s2s.doctor.facts import HostFacts, Versions
+from s2s.doctor.findings import Finding, Severity
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,26 @@ class Demand:
         """Return how many of the workers a host can hold."""
         by_cpus = int(host.cpus // self.cpus)
         return min(by_cpus, int(host.gpus)) if self.gpu else by_cpus
+
+
+def with_facts(hosts: Sequence[Host]) -> Iterable[tuple[Host, HostFacts]]:
+    """Yield the hosts whose facts are known, with these."""
+    return ((host, host.facts) for host in hosts if host.facts is not None)
+
+
+def labels_of(hosts: Iterable[Host]) -> tuple[str, ...]:
+    """Return the labels of hosts."""
+    return tuple(host.label for host in hosts)
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address is loopback."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def well(check: str, hosts: Iterable[Host], found: str) -> Finding:
+    """Return the finding that a check has found no fault."""
+    return Finding(check, labels_of(hosts), Severity.OK, found)

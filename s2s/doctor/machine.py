@@ -4,7 +4,8 @@ import secrets
 import tempfile
 from collections.abc import Sequence
 
-from s2s.doctor.checks import check_demand, check_hosts
+from s2s.doctor.capacity import check_demand
+from s2s.doctor.checks import check_hosts
 from s2s.doctor.facts import HostFacts, host_facts
 from s2s.doctor.findings import Finding
 from s2s.doctor.hosts import Demand, Host

@@ -13,20 +13,16 @@ from pathlib import Path
 import pytest
 
 from s2s.cli.main import main
+from s2s.doctor.capacity import check_demand, check_number, check_resources
 from s2s.doctor.checks import (
-    check_demand,
-    check_dependencies,
     check_disks,
     check_gpus,
     check_haproxy,
     check_hosts,
     check_limits,
     check_names,
-    check_number,
-    check_resources,
     check_shared_memory,
     check_token,
-    check_versions,
 )
 from s2s.doctor.facts import Gpus, Haproxy, HostFacts, Token, Versions, host_facts
 from s2s.doctor.findings import Finding, Severity, as_json, in_order
@@ -34,6 +30,7 @@ from s2s.doctor.hosts import Demand, Host
 from s2s.doctor.network import Reached, Target, answer, dismiss, reach
 from s2s.doctor.shared_storage import Written, remove_marker, seen_markers, write_marker
 from s2s.doctor.together import check_clocks, check_ports, check_storage
+from s2s.doctor.versions import check_dependencies, check_versions
 from tests.support.ports import free_port
 
 GB = 10**9

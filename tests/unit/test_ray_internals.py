@@ -209,7 +209,9 @@ def test_the_job_api_tells_drivers_from_other_processes_by_a_variable() -> None:
     assert RAY_JOB_CONFIG_JSON_ENV_VAR == job_paths._JOB, "mend s2s/cli/job_paths.py"
     supervisor = source("dashboard", "modules", "job", "job_supervisor.py")
     assert "RAY_JOB_CONFIG_JSON_ENV_VAR: json.dumps(" in supervisor
-    assert '"RAY_JOB_STOP_WAIT_TIME_S"' in supervisor, "mend _STOP_SECONDS of distributed/submit.py"
+    assert '"RAY_JOB_STOP_WAIT_TIME_S"' in supervisor, (
+        "mend _STOP_SECONDS of distributed/submission.py"
+    )
 
 
 def test_the_files_are_those_that_ray_packs(tmp_path: Path) -> None:

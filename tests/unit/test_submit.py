@@ -22,13 +22,13 @@ from s2s.cli.job_paths import require_absolute_paths
 from s2s.cli.main import main
 from s2s.cli.submit import Submit
 from s2s.cli.verbs import VERBS
-from s2s.distributed import ray_internals, submit
-from s2s.distributed.submit import (
-    Job,
-    JobServer,
+from s2s.distributed import cluster_check, job_server, ray_internals, submission
+from s2s.distributed.cluster_check import check_cluster
+from s2s.distributed.job_server import Job, JobServer
+from s2s.distributed.submission import (
     Submission,
-    check_cluster,
     data_directories,
+    environment_digest,
     runtime_environment,
 )
 from s2s.errors import BadInput
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[2]
 Captured = pytest.CaptureFixture[str]
 
 
-def submission(*arguments: str) -> Submit:
+def parsed_submit(*arguments: str) -> Submit:
     parsed = parse("submit", Submit, list(arguments))
     assert isinstance(parsed, Submit)
     return parsed
@@ -49,7 +49,8 @@ def submission(*arguments: str) -> Submit:
 
 def test_the_options_after_the_verb_are_those_of_the_job() -> None:
     words = ("--config", "/data/a.yaml", "--address", "x", "--no-wait")
-    parsed = submission("--id", "train", "--no-check", "--env", "A=1", "--env=B=2", "tune", *words)
+    own = ("--id", "train", "--no-check", "--env", "A=1", "--env=B=2")
+    parsed = parsed_submit(*own, "tune", *words)
     assert (parsed.id, parsed.check, parsed.wait, parsed.verb) == ("train", False, True, "tune")
     assert parsed.env == ("A=1", "B=2")
     assert parsed.command == words
@@ -139,20 +140,22 @@ def test_the_exit_code_of_a_job(status: str, code: int | None, expected: int | N
     ],
 )
 def test_what_a_cluster_may_lack(facts: dict[str, Any], expected: str) -> None:
-    enough = submit._Facts("3.12.1", ray_internals.RAY, [], s2s=True)
-    submit._require_facts(enough, Submission("train", ()), "http://head")
+    enough = cluster_check._Facts("3.12.1", ray_internals.RAY, [], s2s=True)
+    cluster_check._require_facts(enough, Submission("train", ()), "http://head")
     with pytest.raises(BadInput, match=expected):
-        submit._require_facts(replace(enough, **facts), Submission("train", ()), "http://head")
+        cluster_check._require_facts(
+            replace(enough, **facts), Submission("train", ()), "http://head"
+        )
 
 
 def test_source_that_is_uploaded_need_not_be_installed() -> None:
-    facts = submit._Facts("3.12.1", ray_internals.RAY, [], s2s=False)
-    submit._require_facts(facts, Submission("train", (), working_dir=ROOT), "http://head")
+    facts = cluster_check._Facts("3.12.1", ray_internals.RAY, [], s2s=False)
+    cluster_check._require_facts(facts, Submission("train", (), working_dir=ROOT), "http://head")
 
 
 def test_a_log_that_is_read_again_is_written_once() -> None:
     written: list[str] = []
-    log = submit._Log(written.append)
+    log = job_server._Log(written.append)
     for parts in (
         ["one\n", "two\n"],
         ["on"],
@@ -166,9 +169,9 @@ def test_a_log_that_is_read_again_is_written_once() -> None:
 
 
 def test_facts_are_found_among_other_lines() -> None:
-    facts = submit._Facts("3.12.1", ray_internals.RAY, ["rich"], s2s=True)
-    assert submit._facts(f"a\n{json.dumps(asdict(facts))}\n{{b}}\n{{}}\n") == facts
-    assert submit._facts("{b}\n[1]\n{") is None
+    facts = cluster_check._Facts("3.12.1", ray_internals.RAY, ["rich"], s2s=True)
+    assert cluster_check._facts(f"a\n{json.dumps(asdict(facts))}\n{{b}}\n{{}}\n") == facts
+    assert cluster_check._facts("{b}\n[1]\n{") is None
 
 
 # ---- a dashboard --------------------------------------------------------------------------------
@@ -277,7 +280,7 @@ def test_a_failed_check_is_made_again_and_one_that_passed_is_not(dashboard: Dash
 def test_following_does_not_hang_on_a_silent_connection(
     dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submit, "_SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(job_server, "_SILENT_SECONDS", 0.2)
     dashboard.text = "one\n"
     server, written = JobServer(dashboard.address), list[str]()
     job, _ = server.submit("a", "true", {})
@@ -293,16 +296,16 @@ def test_a_running_job_is_followed_only_with_the_same_files_and_variables(
     given = Submission("train", (), working_dir=tmp_path, environment={"A": "1"})
     environment = runtime_environment(given)
     environment.pop("working_dir")  # this server takes no files
-    digest = submit._digest_of_environment(runtime_environment(given))
+    digest = environment_digest(runtime_environment(given))
     server.submit("a", "true", environment)
     assert server.submit("a", "true", environment)[1] is False
     with pytest.raises(BadInput, match="job a runs another command: true"):
         server.submit("a", "false", environment)
     with pytest.raises(BadInput, match=r"job a runs this command with other files .* --id NAME"):
         server.submit("a", "true", {"env_vars": {"A": "2"}})
-    assert submit._digest_of_environment(runtime_environment(given)) == digest
+    assert environment_digest(runtime_environment(given)) == digest
     (tmp_path / "mine.py").write_text("x = 2\n")
-    assert submit._digest_of_environment(runtime_environment(given)) != digest
+    assert environment_digest(runtime_environment(given)) != digest
 
 
 def test_ids_that_end_with_numbers_are_told_apart(dashboard: Dashboard) -> None:
@@ -437,7 +440,7 @@ def test_a_large_working_directory_is_refused_before(
     (tmp_path / "small.py").write_text("x")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "large.bin").write_bytes(bytes(range(256)) * 8_192)
-    monkeypatch.setattr(submit, "_MOST_UPLOADED", 4_000)
+    monkeypatch.setattr(submission, "_MOST_UPLOADED", 4_000)
     with pytest.raises(BadInput, match=r"largest: data/ \(2 MiB\), small.py .*\.rayignore"):
         runtime_environment(Submission("train", (), working_dir=tmp_path))
 

@@ -1,41 +1,28 @@
-"""Commands as jobs of a Ray cluster: submitted to its job API, followed, and ended with their code.
+"""The job API of a cluster: submits jobs, follows their logs, and returns how they have ended.
 
 Ray's own `ray job submit` ends with 0 for a job that was stopped, and with 1 for any that failed.
 """
 
 import asyncio
-import hashlib
 import json
 import logging
 import os
 import re
-import shlex
 import time
 import urllib.error
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from s2s import extras
-from s2s.distributed import ray_internals
+from s2s.distributed.submission import environment_digest
 from s2s.distributed.token import missing_token, token_advice, token_is_sent
 from s2s.errors import BadInput, Failed, Stopped
-
-# Files by which directories are known that are data, and never uploaded: a corpus, a model, a run,
-# a sweep.
-_DATA = frozenset({"corpus.json", "model.safetensors", "run.json", "sweep.json"})
-_MOST_UPLOADED = 100 << 20  # bytes that the job API takes
-
-# Ray kills a job three seconds after it has asked it to stop. A run saves in less than 300.
-_STOP_SECONDS = {"RAY_JOB_STOP_WAIT_TIME_S": "330"}
 
 # Of the modules that log each step of a submission; the first two set their own level.
 _LOGGERS = (
@@ -49,28 +36,6 @@ _SILENT_SECONDS = 30.0  # without a line of the log, until the connection is mad
 
 # Keys of a job's metadata. The first is Ray's, which its dashboard shows.
 _NAME, _DIGEST = "job_name", "s2s_digest"
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A verb to carry out as a job, and what the job is given."""
-
-    verb: str
-    arguments: tuple[str, ...]
-    python: str = "python"  # of the cluster's nodes
-    name: str | None = None  # the id to use, instead of one from the command
-    working_dir: Path | None = None  # to upload; the job runs in it
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def entrypoint(self) -> str:
-        """The command of the job, for a shell."""
-        return shlex.join([self.python, "-m", f"jobs.{self.verb}", *self.arguments])
-
-    @property
-    def identifier(self) -> str:
-        """The id of the job, which the same command has again; a further job has `-2` after it."""
-        return self.name or f"s2s-{self.verb}-{_digest(self.entrypoint)}"
 
 
 @dataclass(frozen=True)
@@ -142,7 +107,7 @@ class JobServer:
             BadInput: a job with this id runs another command, or has other files or variables.
             Failed: the cluster does not take the job.
         """
-        digest = _digest_of_environment(runtime_env)
+        digest = environment_digest(runtime_env)
         jobs = self._all_jobs()
         earlier = _of_name(jobs, name)
         if running := [each for each in earlier if not each.has_ended]:
@@ -233,161 +198,6 @@ class _Log:
         if text := text[skipped:]:
             self._write(text)
             self._written = self._read
-
-
-def check_cluster(server: JobServer, submission: Submission) -> None:
-    """Check that the Python of the cluster can carry out a submission, by a short job.
-
-    A cluster that has passed is not asked again: the job stays in its list. One that has not may
-    have been repaired since.
-
-    Raises:
-        BadInput: it cannot; the message says what is missing.
-        Failed: the check could not be made.
-    """
-    modules = ["ray", *extras.REQUIRED, *extras.MODULES_OF_VERBS.get(submission.verb, ())]
-    entrypoint = shlex.join([submission.python, "-c", _PROBE, *modules])
-    name = f"s2s-check-{_digest(entrypoint)}"
-    done = [job for job in server.jobs(name) if job.status == "SUCCEEDED"]
-    if done and (facts := _facts(server.log(done[-1].identifier))) is not None:
-        with suppress(BadInput):
-            _require_facts(facts, submission, server.address)
-            return
-    job, _ = server.submit(name, entrypoint, {})
-    job = server.follow(job.identifier, lambda text: None)
-    said = server.log(job.identifier).strip()
-    if (facts := _facts(said)) is None:
-        reason = (said or job.message or job.status).splitlines()[-1]
-        raise Failed(
-            f"the check of the cluster at {server.address} failed: {reason} (--python names "
-            "the Python of its nodes, and --no-check leaves the check out)"
-        )
-    _require_facts(facts, submission, server.address)
-
-
-_PROBE = """
-import json, platform, sys
-from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-try:
-    ray = version("ray")
-except PackageNotFoundError:
-    ray = ""
-print(json.dumps({
-    "python": platform.python_version(),
-    "ray": ray,
-    "missing": [name for name in sys.argv[1:] if find_spec(name) is None],
-    "s2s": all(find_spec(name) for name in ("s2s", "jobs")),
-}))
-"""
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What a job found on a node of the cluster."""
-
-    python: str
-    ray: str  # empty if there is none
-    missing: list[str]  # modules
-    s2s: bool  # whether s2s is installed
-
-
-def _facts(log: str) -> _Facts | None:
-    """Return what the job found on the node, or None if its log does not say."""
-    for line in reversed(log.splitlines()):
-        with suppress(ValueError, TypeError):  # lines of other programs, such as "{a}"
-            return _Facts(**json.loads(line))
-    return None
-
-
-def _require_facts(facts: _Facts, submission: Submission, address: str) -> None:
-    """Check what the job found on the node.
-
-    Raises:
-        BadInput: as `check_cluster`.
-    """
-    where = f"the cluster at {address}"
-    if tuple(map(int, facts.python.split(".")[:2])) < (3, 11):
-        raise BadInput(f"{where} has Python {facts.python}: 3.11 or newer is needed")
-    if facts.missing:
-        raise BadInput(
-            f"{where} lacks Python modules: {', '.join(facts.missing)}; install "
-            f"'{extras.DISTRIBUTION}[all]' in its image, or name its Python with --python"
-        )
-    if facts.ray.split(".")[:2] != ray_internals.RAY.split(".")[:2]:
-        raise BadInput(f"{where} has Ray {facts.ray}: {ray_internals.RAY} is needed")
-    if not facts.s2s and not _is_source(submission.working_dir):
-        raise BadInput(
-            f"{where} has no s2s: install it in its image, or upload its source with --working-dir"
-        )
-
-
-def _is_source(folder: Path | None) -> bool:
-    """Return whether a folder has the packages that a job needs."""
-    return folder is not None and (folder / "s2s").is_dir() and (folder / "jobs").is_dir()
-
-
-def runtime_environment(submission: Submission) -> dict[str, object]:
-    """Return the runtime environment of a submission.
-
-    Directories of s2s with data are left out of the working directory, as is what .gitignore and
-    .rayignore name.
-
-    Raises:
-        BadInput: the working directory is none, or larger than what the job API takes.
-    """
-    environment: dict[str, object] = {"env_vars": {**_STOP_SECONDS, **submission.environment}}
-    folder = submission.working_dir
-    if folder is None:
-        return environment
-    if not folder.is_dir():
-        raise BadInput(f"--working-dir {folder}: no such directory")
-    excluded = data_directories(folder)
-    files = ray_internals.uploaded_files(folder, excluded)
-    if (size := sum(files.values())) >= _MOST_UPLOADED:
-        raise BadInput(
-            f"--working-dir {folder}: {_mebibytes(size)} to upload, and at most "
-            f"{_mebibytes(_MOST_UPLOADED)} can be; largest: {_largest(files)}; name what the job "
-            f"does not need in {folder / '.rayignore'}"
-        )
-    return {**environment, "working_dir": str(folder.absolute()), "excludes": excluded}
-
-
-def data_directories(folder: Path) -> list[str]:
-    """Return the directories of s2s with data in a folder, as patterns of .gitignore."""
-    found = []
-    for path, folders, files in os.walk(folder):
-        if _DATA & set(files) and Path(path) != folder:
-            found.append(f"/{Path(path).relative_to(folder)}")
-            folders.clear()
-        folders[:] = [each for each in folders if each not in (".git", ".venv")]
-    return found
-
-
-def _largest(files: Mapping[str, int], count: int = 3) -> str:
-    """Return the largest entries at the top of a folder, with their sizes."""
-    sizes: Counter[str] = Counter()
-    for name, size in files.items():
-        top, slash, _ = name.partition("/")
-        sizes[f"{top}{slash}"] += size
-    return ", ".join(f"{name} ({_mebibytes(size)})" for name, size in sizes.most_common(count))
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / (1 << 20):,.0f} MiB"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-
-def _digest_of_environment(runtime_env: Mapping[str, object]) -> str:
-    """Return a digest of the files and variables of a runtime environment."""
-    folder, excluded = runtime_env.get("working_dir"), runtime_env.get("excludes")
-    package = ""
-    if isinstance(folder, str) and isinstance(excluded, list):
-        package = ray_internals.package_uri(Path(folder), excluded)
-    return _digest(json.dumps([package, runtime_env.get("env_vars")], sort_keys=True))
 
 
 def _number(identifier: str, name: str) -> int:
