@@ -11,9 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s2s.mirrors import local_copy
+from s2s.decoding.translator import Translator
+from s2s.mirrors import local_copy, publish
 from s2s.model.directory import ModelDirectory
 from tests.support.cluster import s2s, start
+from tests.support.corpora import Pairs
 from tests.support.store import Store, started_store
 from tests.system.conftest import RUN
 
@@ -62,9 +64,7 @@ def test_a_killed_run_resumes_from_the_store(
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.2)
     finally:
-        with suppress(psutil.NoSuchProcess):  # it ended by itself
-            for each in [*started.children(recursive=True), started]:  # as if the host had died
-                each.kill()
+        kill_all(started)
         process.wait()
     told = run(*train, model, "--workers", 2, cache=one)
     assert "resuming from the checkpoint of step" in told
@@ -79,3 +79,40 @@ def test_a_killed_run_resumes_from_the_store(
     done = s2s("evaluate", model, "--corpus", corpus, "--json")
     assert json.loads(done.out)["loss"] > 0
     assert s2s("translate", model, "The red old dog.").out.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_actors_translate_from_the_store_into_the_store_though_the_driver_is_killed(
+    store: Store, model_dir: Path, pairs: Pairs, translator: Translator, tmp_path: Path
+) -> None:
+    sentences = list(dict.fromkeys(source for source, _ in pairs))
+    translations = dict(zip(sentences, translator.translate(sentences), strict=True))
+    lines = [sentences[number * 7 % len(sentences)] for number in range(60_000)]
+    store.write("in.txt", "".join(f"{line}\n" for line in lines).encode())
+    publish(model_dir, store.uri("model"))
+    out = store.uri("out.txt")
+    command = ("translate", store.uri("model"), "--input", store.uri("in.txt"), "--output", out,
+               "--workers", 2)  # fmt: skip
+    process = start(*command, env=environment(tmp_path / "one"))
+    started = psutil.Process(process.pid)
+    try:
+        while sum(name.endswith(".part") for name in store.names("out.txt.run")) < 4:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.1)
+    finally:
+        kill_all(started)
+        process.wait()
+    with pytest.raises(store.client.exceptions.NoSuchKey):
+        store.read("out.txt")
+    told = run(*command, cache=tmp_path / "another host")
+    assert "continuing after" in told
+    assert store.read("out.txt").decode().splitlines() == [translations[line] for line in lines]
+    assert store.names("out.txt.run") == []
+
+
+def kill_all(started: psutil.Process) -> None:
+    """End a process and all that it has started at once, as if the host had died."""
+    with suppress(psutil.NoSuchProcess):  # it ended by itself
+        for each in [*started.children(recursive=True), started]:
+            each.kill()

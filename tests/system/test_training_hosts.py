@@ -295,6 +295,23 @@ def test_a_run_of_fixed_size_waits_for_a_host_and_then_ends_as_if_undisturbed(
     assert losses(out) == undisturbed(2, corpus, out, tmp_path)
 
 
+def test_a_run_ends_on_the_rest_when_a_host_was_killed(
+    hurt: HostCluster, corpus: Path, tmp_path: Path
+) -> None:
+    out = shared(hurt) / "model"
+    options = ("--workers", "1:2", "--train.epochs", 20, "--train.precision", "fp32")
+    run = Output(hurt.start(S2S, *train(corpus, out, *options)))
+    reach(checkpoints_of(out), 150)
+    hurt.hosts[2].kill()
+    run.wait_for("host h3 (10.77.0.3) does not answer: restarting the workers")
+    run.wait_for("1 worker with 1 thread on")
+    text = run.end()
+    assert "resuming from the checkpoint of step" in text
+    assert "a worker has failed" not in text
+    for mine, whole in zip(losses(out), undisturbed(1, corpus, out, tmp_path), strict=True):
+        assert mine == pytest.approx(whole, rel=1e-3, abs=2e-4)  # sums in another order
+
+
 def test_a_sweep_says_that_a_host_was_killed_and_ends_without_it(
     hurt: HostCluster, corpus: Path
 ) -> None:
