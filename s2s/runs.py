@@ -1,21 +1,18 @@
-"""Work that can be interrupted and resumed: the folder of a run, its lock, and its interruption."""
+"""Work that can be resumed: the folder of a run, and its lock."""
 
 import fcntl
 import json
 import shutil
-import signal
 import sys
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from s2s.errors import BadInput, Stopped
+from s2s.errors import BadInput
 from s2s.files import lock
-from s2s.leases import LEASE, has_lost, leased
+from s2s.leases import LEASE, leased
 from s2s.locations import Location, absolute, extended, is_uri
 from s2s.mirrors import FolderMirror, marks, read_file, remove, work_folder
 
@@ -269,61 +266,3 @@ def locked(folder: Path) -> Iterator[None]:
                 file=sys.stderr,
             )
         yield
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let Ctrl-C, or SIGTERM as `ray job stop` sends it, end the block as an exception.
-
-    In another thread than the main one, which alone gets signals, neither is looked for.
-
-    Raises:
-        Stopped: one of the two was sent.
-    """
-    # A shell starts commands in the background with SIGINT ignored; here it always counts.
-    with _handled(lambda: signal.default_int_handler(signal.SIGINT, None)):
-        try:
-            yield
-        except (KeyboardInterrupt, SystemExit):  # Ray ends its workers on SIGINT, and then exits
-            raise Stopped("stopped; run the same command again to resume") from None
-
-
-@contextmanager
-def requests_to_stop() -> Iterator[list[float]]:
-    """Collect Ctrl-C and SIGTERM, so that the block can save first: when each of them came.
-
-    The second one ends the block, and so does the first if another host has taken over the run. In
-    another thread than the main one, none are collected.
-
-    Raises:
-        Stopped: the block is ended.
-    """
-    requests: list[float] = []
-
-    def collect() -> None:
-        requests.append(time.monotonic())
-        if len(requests) > 1 or has_lost():
-            raise Stopped(
-                "stopped without saving; run the same command again to resume from the last "
-                "checkpoint"
-            )
-
-    with _handled(collect):
-        yield requests
-
-
-@contextmanager
-def _handled(handle: Callable[[], None]) -> Iterator[None]:
-    """Call `handle` at every SIGINT and SIGTERM within the block, if this is the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        signal.signal(number, lambda *_: handle())
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -98,9 +98,9 @@ class Prepare(Verb):
             allow_downloads()
         import datasets
 
+        from s2s.interruption import interruptible
         from s2s.mirrors import local_copy
         from s2s.preparation.pipeline import dry_run, prepare
-        from s2s.runs import interruptible
         from s2s.text.language_pairs import describe_direction
 
         datasets.disable_progress_bars()

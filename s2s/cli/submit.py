@@ -15,7 +15,7 @@ from s2s.cli.job_paths import require_absolute_paths
 from s2s.cli.variables import Variable
 from s2s.cli.verb import Verb
 from s2s.errors import BadInput, Failed, Stopped
-from s2s.runs import interruptible
+from s2s.interruption import interruptible
 
 if TYPE_CHECKING:
     from s2s.distributed.job_server import Job, JobServer

@@ -120,7 +120,7 @@ class Translate(Verb):
         """Translate files in this process or on Ray; the translation can be continued."""
         from s2s.bulk.inputs import find_inputs, refuse_nested
         from s2s.bulk.run import BulkTranslation
-        from s2s.runs import interruptible
+        from s2s.interruption import interruptible
         from s2s.training.run_checkpoint import model_path
 
         inputs = find_inputs(names)

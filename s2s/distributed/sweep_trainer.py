@@ -16,9 +16,9 @@ from s2s.distributed.sweep_hooks import BudgetStopper, Recorder, Search, make_sc
 from s2s.distributed.sweep_options import SweepOptions
 from s2s.distributed.trial import TrialSetup, trainable
 from s2s.errors import Stopped
+from s2s.interruption import interruptible
 from s2s.locations import Location
 from s2s.model.directory import ModelDirectory
-from s2s.runs import interruptible
 from s2s.training.run import TrainOptions
 from s2s.tuning.objective import is_maximised
 from s2s.tuning.records import Records

@@ -29,9 +29,10 @@ from s2s.distributed.shared_storage import SharedPath, require_shared
 from s2s.distributed.worker import Report, last_epoch, work
 from s2s.errors import BadInput, Failed, Stopped, last_line
 from s2s.files import write_text
+from s2s.interruption import interruptible, requests_to_stop
+from s2s.leases import has_lost
 from s2s.locations import Location, absolute, extended, is_uri
 from s2s.mirrors import remove, work_folder
-from s2s.runs import interruptible, requests_to_stop
 from s2s.storage import filesystem
 from s2s.training.job import Job, RunOutcome, RunRefused
 from s2s.training.train import Plan, TrainedModel
@@ -148,7 +149,7 @@ def _fit(trainer: TorchTrainer, board: Any, log: Callable[[str], None]) -> RunOu
 
     # Not in the main thread: there Ray would handle Ctrl-C itself, by ending the workers unsaved.
     thread = threading.Thread(target=fit, name="s2s-fit", daemon=True)
-    with requests_to_stop() as requests:
+    with requests_to_stop(has_lost) as requests:
         thread.start()
         requested = False
         while thread.is_alive():

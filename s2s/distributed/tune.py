@@ -24,12 +24,13 @@ from s2s.distributed.sweep_trainer import SweepTrainer
 from s2s.distributed.trial import with_seed
 from s2s.errors import BadInput, Failed
 from s2s.files import new_directory, write_text
+from s2s.interruption import interruptible
 from s2s.locations import Location, absolute, extended
 from s2s.mirrors import local_copy
 from s2s.model.metrics import RunMetrics
 from s2s.provenance import Invocation
 from s2s.reports.sweep_report import sweep_report
-from s2s.runs import claimed_folder, interruptible, mark_finished
+from s2s.runs import claimed_folder, mark_finished
 from s2s.text.language_pairs import describe_direction
 from s2s.training.export import export
 from s2s.training.run import TrainOptions, Watch, run_checkpoints, run_config

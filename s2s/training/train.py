@@ -16,15 +16,15 @@ from s2s.corpus import Corpus
 from s2s.corpus.warnings import run_warnings, score_warnings
 from s2s.devices import find_device
 from s2s.errors import BadInput, Failed, Stopped
+from s2s.interruption import interruptible, requests_to_stop
+from s2s.leases import has_lost
 from s2s.locations import Location, absolute, is_uri
 from s2s.mirrors import local_copy, marks, publish, remove, work_folder
 from s2s.model.metrics import RunMetrics, Score
 from s2s.provenance import Invocation
 from s2s.runs import (
     claimed_folder,
-    interruptible,
     mark_finished,
-    requests_to_stop,
     run_location,
     run_mirror,
 )
@@ -267,7 +267,7 @@ def available_cpus() -> int:
 
 def _run(job: Job, device: torch.device, bar: EpochBar) -> RunOutcome:
     """Run a job to its end, its progress shown on the bar."""
-    with requests_to_stop() as requests:
+    with requests_to_stop(has_lost) as requests:
         return exhaust(take_part(job, device, _Host(bar, job.config.train.epochs, requests)))
 
 

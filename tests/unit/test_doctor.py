@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from s2s import extras
 from s2s.cli.main import main
 from s2s.doctor.capacity import check_demand, check_number, check_resources
 from s2s.doctor.checks import (
@@ -31,6 +33,7 @@ from s2s.doctor.network import Reached, Target, answer, dismiss, reach
 from s2s.doctor.shared_storage import Written, remove_marker, seen_markers, write_marker
 from s2s.doctor.together import check_clocks, check_ports, check_storage
 from s2s.doctor.versions import check_dependencies, check_versions
+from tests.support.hiding import HIDING
 from tests.support.ports import free_port
 
 GB = 10**9
@@ -433,3 +436,20 @@ def test_options_that_make_no_sense_are_refused(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert main(["doctor", *arguments]) == 2
     assert capsys.readouterr().err == f"s2s: {complaint}\n"
+
+
+# What the command needs; it is to find out that the rest is missing.
+NEEDED = {"docstring_parser", "pydantic", "yaml", "rich", "tyro"}
+
+
+def test_the_command_runs_where_most_packages_are_missing() -> None:
+    script = f"{HIDING}\nfrom s2s.cli.main import main\nsys.exit(main(['doctor', '--json']))"
+    hidden = sorted(set(extras.REQUIRED) - NEEDED)
+    done = subprocess.run(
+        [sys.executable, "-c", script, ",".join(hidden)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    assert {"versions", "dependencies"} <= {each["check"] for each in json.loads(done.stdout)}

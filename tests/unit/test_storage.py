@@ -24,11 +24,12 @@ from s2s.cli.config_file import config_text
 from s2s.cli.main import main
 from s2s.cli.train import Train
 from s2s.errors import BadInput, Failed
+from s2s.interruption import interruptible, requests_to_stop
 from s2s.leases import has_lost, leased
 from s2s.locations import Location, absolute, extended, name_of
 from s2s.mirrors import INCOMPLETE, MANIFEST, local_copy, publish
 from s2s.model.directory import ModelDirectory
-from s2s.runs import claimed_folder, interruptible, requests_to_stop, run_mirror
+from s2s.runs import claimed_folder, run_mirror
 from s2s.serving.engine.models import Models
 from s2s.storage import filesystem
 from tests.support.serving import in_threads
@@ -365,7 +366,7 @@ def test_a_command_whose_run_another_host_takes_over_stops(
         pytest.raises(Failed, match="stopped without saving: a command on node-7 has taken over"),
         interruptible(),
         leased(run, every=0.05),
-        requests_to_stop() if saves else nullcontext(),
+        requests_to_stop(has_lost) if saves else nullcontext(),
     ):
         assert not has_lost()
         store.write(f"lost/{saves}.run/lease.json", theirs)
