@@ -123,9 +123,9 @@ def within(work: Awaitable[Result]) -> Result:
     return asyncio.run(run())
 
 
-def until(true: Callable[[], bool], every: float = 0.01) -> None:
-    """Wait until something is true; `every` is in seconds."""
-    end = time.monotonic() + WAIT
+def until(true: Callable[[], bool], every: float = 0.01, seconds: float = WAIT) -> None:
+    """Wait until something is true, at most for some seconds; `every` is in seconds, too."""
+    end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it never came"
         time.sleep(every)

@@ -108,7 +108,7 @@ def growing() -> Iterator[tuple[Cluster, Callable[[], Node]]]:
     """A cluster whose head has no CPU, and how to add a node of one CPU."""
     quick = {
         "RAY_health_check_period_ms": "500",
-        "RAY_health_check_failure_threshold": "2",
+        "RAY_health_check_failure_threshold": "6",
         "RAY_health_check_initial_delay_ms": "500",
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1",
         "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "0.5",
@@ -132,7 +132,7 @@ def growing() -> Iterator[tuple[Cluster, Callable[[], Node]]]:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
-            until(lambda: bool(alive(cluster) - before))
+            until(lambda: bool(alive(cluster) - before), seconds=240)
             [new] = alive(cluster) - before
             nodes.append(Node(process, new))
             return nodes[-1]
