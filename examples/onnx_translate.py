@@ -10,6 +10,8 @@ copies unknown words, and ends translations that repeat themselves.
 
 import json
 import sys
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +34,7 @@ class OnnxTranslator:
 
     def translate(self, sentences: list[str]) -> list[str]:
         """Return the translations of sentences, each of which has a word."""
-        lists = [encoded.ids for encoded in self.source.encode_batch(sentences)]
+        lists = [self.encoded(sentence) for sentence in sentences]
         lengths = np.array([len(ids) for ids in lists])  # (sentences,)
         source = np.full((len(lists), lengths.max()), self.ids["pad"])
         for row, ids in zip(source, lists, strict=True):
@@ -49,6 +51,15 @@ class OnnxTranslator:
             if (np.array(steps) == self.ids["eos"]).any(0).all():
                 break
         return [self.spelled(row.tolist()) for row in np.array(steps).T]
+
+    def encoded(self, sentence: str) -> list[int]:
+        """Return the token ids of a sentence; a word with an unknown part is one unknown token."""
+        encoding, ids = self.source.encode(sentence), []
+        for _, tokens in groupby(zip(encoding.word_ids, encoding.ids, strict=True), itemgetter(0)):
+            word = [token for _, token in tokens]
+            unknown = not {*word}.isdisjoint(self.ids.values())
+            ids += [self.ids["unk"]] if unknown else word
+        return ids
 
     def spelled(self, ids: list[int]) -> str:
         """Return the sentence that token ids spell up to their end."""

@@ -54,9 +54,9 @@ class Export(Verb):
         for name in manifest.sha256:
             print(f"{(self.out / name).stat().st_size / 1e6:10.2f} MB  {name}")
         checked = manifest.checked
+        ties = f", but for {checked.ties} with words of equal scores" if checked.ties else ""
         print(
-            f"{checked.sentences:,} sentences ({checked.sentences_from}) have the same words as "
-            f"the model's, but for {checked.ties} ties; scores differ by at most "
-            f"{checked.score_difference:.1g}"
+            f"{checked.sentences:,} sentences ({checked.sentences_from}) have the same words as in "
+            f"torch{ties}; scores differ by at most {checked.score_difference:.1g}"
         )
         print(f"exported: {self.out}")
