@@ -36,7 +36,7 @@ class Export(Verb):
     def run(self) -> None:
         """Write the directory, and print what it holds and how closely it agrees."""
         from s2s.corpus import Corpus
-        from s2s.evaluation.references import References
+        from s2s.evaluation.references import References, check_languages
         from s2s.exporting.onnx import export_to_onnx
         from s2s.mirrors import local_copy
         from s2s.model.directory import ModelDirectory
@@ -48,6 +48,7 @@ class Export(Verb):
         sentences: list[str] = []
         if self.corpus is not None:
             corpus = Corpus.open(local_copy(self.corpus))
+            check_languages(config, corpus)
             sentences = References.of(corpus, self.split).sources
         where = "" if self.corpus is None else f"{self.split} of {self.corpus}"
         manifest = export_to_onnx(directory, self.out, sentences, where)

@@ -19,7 +19,7 @@ from s2s.onnx.step import step_graph
 from s2s.text.vocabulary import SPECIALS
 
 # Sentences on which graphs are compared with the model.
-MAX_CHECKED = 1000
+_MAX_CHECKED = 1000
 
 # Without sentences of a corpus: so many are made of the model's own tokens, of up to so many each.
 _MADE_UP, _LONGEST = 64, 20
@@ -41,11 +41,11 @@ def export_to_onnx(
     """
     if out.exists():
         raise BadInput(f"{out} exists already; name another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    ids = [each for each in directory.source.encode(list(sentences[:MAX_CHECKED])) if each]
+    ids = [each for each in directory.source.encode(list(sentences[:_MAX_CHECKED])) if each]
     if sentences and not ids:
         raise BadInput(f"{sentences_from} has no sentence to compare the graphs on")
     config = directory.config
+    out.parent.mkdir(parents=True, exist_ok=True)
     with new_directory(out) as scratch:
         encoder = encoder_graph(directory.model, config.model)
         step = step_graph(directory.model, config.model)
