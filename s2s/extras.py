@@ -10,6 +10,7 @@ _LIBRARIES = {
     "matplotlib": ("matplotlib", "report"),
     "mlflow": ("MLflow", "mlflow"),
     "msgpack": ("msgpack", "serve"),
+    "msgspec": ("msgspec", "serve"),
     "optuna": ("Optuna", "tune"),
     "prometheus_client": ("prometheus-client", "serve"),
     "py3langid": ("py3langid", "serve"),
