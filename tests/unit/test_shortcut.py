@@ -17,12 +17,14 @@ from s2s.serving.http.gate import Limits
 from s2s.serving.http.responses import json_response
 from s2s.serving.http.schema import PlainTranslateRequest, TranslateRequest
 from s2s.serving.http.shortcut import Shortcut
+from tests.support.bodies import TEXTS, as_json, bytes_changed, cut_off
 from tests.support.serving import keys_of
-from tests.unit.test_fuzz import TEXTS, as_json, bytes_changed, cut_off
 
 BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
 ZIP = {"content-encoding": "gzip", "content-type": "application/json"}
 JSON_16 = "Application/JSON; charset=utf-16"  # which JSON does not have: it says so itself
+# In a field that is ignored otherwise.
+INVALID_EXTRA = b'{"q": "x", "source": "en", "target": "fr", "extra": "\xff"}'
 LIMITS = Limits(sentences=3, characters=100)
 
 
@@ -90,6 +92,7 @@ def ask(app: App, *requests: dict[str, Any]) -> list[tuple[int, bytes, list[tupl
         ({"method": "POST", "content": json.dumps(BODY).encode() + b"}"}, 400),
         ({"method": "POST", "content": json.dumps({**BODY, "q": "\ud800"}).encode()}, 400),
         ({"method": "POST", "content": b'{"q": "\xff", "source": "en", "target": "fr"}'}, 400),
+        ({"method": "POST", "content": INVALID_EXTRA}, 400),
         ({"method": "POST", "content": b""}, 400),
         ({"method": "POST", "content": b" \n"}, 400),
         ({"method": "POST", "content": b"", "params": BODY}, 200),

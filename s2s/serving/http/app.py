@@ -35,8 +35,8 @@ from s2s.serving.http.trailing_slash import TrailingSlash
 class App(FastAPI):
     """FastAPI app behind middleware of our own, which answers `/translate` itself.
 
-    FastAPI's own middleware, its router and its exception handlers cost more than all the rest of a
-    short request (`benchmarks/requests.py`); they answer what the middleware passes on.
+    FastAPI's own middleware, router and exception handlers cost as much as all the rest of a short
+    request (`benchmarks/requests.py`); they answer what this middleware passes on.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -14,8 +14,9 @@ _GONE = 499  # the usual status in logs; nobody receives it
 class Disconnects:
     """ASGI middleware that cancels a request whose client has gone.
 
-    A task that waits for a client to go costs as much as a third of a short request
-    (`benchmarks/requests.py`), so only requests that take long get one.
+    To wait for a client to go takes a task, so that only requests that take long get one. A server
+    leaves this to the app: uvicorn never cancels a request, and Serve does not either where
+    `s2s.distributed.ray_internals.leave_disconnects_to_app` has told it so.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -11,7 +11,7 @@ class SharedTimer(Generic[Item]):
     """Calls a function with each item that is still there some seconds after it was added.
 
     All items wait equally long, so they come due in the order in which they were added, and one
-    timer serves them all: a timer for each costs ten times as much (`benchmarks/requests.py`).
+    timer serves them all, where `asyncio.timeout` sets and cancels one for each.
 
     Args:
         call: called with an item that is due, on the event loop that it was added on.
