@@ -11,8 +11,8 @@ def by_sentences(context: AutoscalingContext) -> tuple[float, dict[str, Any]]:
     """Return how many replicas a deployment needs, and no state of the policy.
 
     A list of 64 texts counts as 64, a text one more for every 200 characters, and a search with a
-    wider beam as many times as much (`s2s.serving.engine.weight`). Requests that are in no engine,
-    such as those whose body is still on its way, and those of replicas without the metric count 1.
+    wider beam as many times as much (`s2s.serving.engine.weight`). There are never fewer replicas
+    than the requests alone would need: some are in no engine, as their bodies are on their way.
 
     It is the `policy_function` of a deployment's `autoscaling_config`, whose
     `target_ongoing_requests` then is the number of sentences that a replica is to have. Serve

@@ -86,7 +86,6 @@ class _Watch:
             self._task = self.request.get_loop().create_task(self._wait())
 
     async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone = True
-        self.request.cancel()
+        if (await self._receive())["type"] == "http.disconnect":
+            self.gone = True
+            self.request.cancel()

@@ -159,11 +159,11 @@ class Gate:
     ) -> int:
         """Check the work that texts are for a model, and count it against the caller's rate.
 
-        Returns:
-            What the texts weigh with the model's own settings.
-
         Args:
             searches: settings of each time that the texts are translated; None for the model's own.
+
+        Returns:
+            What the texts weigh with the model's own settings.
 
         Raises:
             HTTPException: 413, it is more than is ever done; 429, the caller's rate is used up.

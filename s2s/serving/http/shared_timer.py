@@ -26,7 +26,8 @@ class SharedTimer(Generic[Item]):
         loop = asyncio.get_running_loop()
         queue = self._queues.get(loop)
         if queue is None:
-            self._queues = {each: q for each, q in self._queues.items() if not each.is_closed()}
+            for ended in [each for each in list(self._queues) if each.is_closed()]:
+                self._queues.pop(ended, None)
             queue = self._queues[loop] = {}
             self._call_later(loop, queue, self._seconds)
         queue[item] = loop.time() + self._seconds
