@@ -133,7 +133,7 @@ def _serve(way: str, model: Path, port: int) -> None:
     models.serve([model])
     app = create_app(models)
     if way == "router":
-        app.user_middleware = [each for each in app.user_middleware if each.cls is not Shortcut]
+        app.front = [each for each in app.front if each.cls is not Shortcut]
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)  # as a replica does
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False)

@@ -25,7 +25,6 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 
-from benchmarks.decode import read_lines
 from s2s.serving.http.schema import TranslateRequest, TranslateResponse
 
 RAY = ("batch", "batch-plain", "batch-default", "alone", "echo")
@@ -64,6 +63,8 @@ def _translator(model: Path) -> Any:
 
 
 def _in_process(model: Path, sentences: Path, seconds: float) -> None:
+    from benchmarks.decode import read_lines
+
     translator = _translator(model)
     texts = [line for line in read_lines(sentences) if line.strip()]
     for _ in range(WARM_UPS):
@@ -157,17 +158,24 @@ def _alone(model: Path, settings: dict[str, Any]) -> Any:
     return Alone.bind()
 
 
+def echo_app() -> FastAPI:
+    """Return the app that gives a text back."""
+    app = FastAPI()
+
+    @app.post("/translate")
+    async def translate(form: TranslateRequest) -> Response:
+        return _response(form, _texts(form))
+
+    return app
+
+
 def _echo(settings: dict[str, Any]) -> Any:
     from ray import serve
 
-    app = FastAPI()
-
     @serve.deployment(max_ongoing_requests=settings["ongoing"])
-    @serve.ingress(app)
+    @serve.ingress(echo_app())
     class Echo:
-        @app.post("/translate")
-        async def translate(self, form: TranslateRequest) -> Response:
-            return _response(form, _texts(form))
+        pass
 
     return Echo.bind()
 

@@ -10,6 +10,7 @@ _LIBRARIES = {
     "matplotlib": ("matplotlib", "report"),
     "mlflow": ("MLflow", "mlflow"),
     "msgpack": ("msgpack", "serve"),
+    "msgspec": ("msgspec", "serve"),
     "onnx": ("ONNX", "onnx"),
     "onnxruntime": ("ONNX Runtime", "onnx"),
     "optuna": ("Optuna", "tune"),

@@ -11,6 +11,7 @@ from ray import serve
 from ray.serve import Application
 
 from s2s.distributed import ray_internals
+from s2s.distributed.autoscaling import SENTENCES
 from s2s.distributed.metrics import ServeMetrics, exported_metrics
 from s2s.serving.instance import Instance
 from s2s.serving.metrics import Publisher
@@ -62,6 +63,7 @@ class Replica:
     def __init__(self, settings: dict[str, Any]) -> None:
         ray_internals.bind_replica(ray.util.get_node_ip_address())
         ray_internals.send_responses_whole()
+        ray_internals.leave_disconnects_to_app()
         self._instance = Instance(ServiceSettings.model_validate(settings), _exit)
         self._models = self._instance.models
         self._publisher = Publisher(self._models, ServeMetrics())
@@ -87,6 +89,10 @@ class Replica:
             raise RuntimeError("no models: `user_config` of the deployment names none")
         if not self._models.alive:
             raise RuntimeError("the process of a model has ended")
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return what the autoscaling policy reads; Serve calls this every few seconds."""
+        return {SENTENCES: self._models.waiting}
 
     async def __del__(self) -> None:
         """Publish the last metrics; Serve calls this once the last request is answered."""

@@ -434,6 +434,30 @@ def bind_replica(address: str) -> None:
     replica.start_asgi_http_server = start_asgi_http_server
 
 
+def leave_disconnects_to_app() -> None:
+    """Have Serve leave it to the app, in a replica, to notice that a client has gone.
+
+    To notice it, Serve starts two tasks for each request, with a queue between them. The app
+    watches the clients of long requests alone (`s2s.serving.http.disconnects`). Serve does without
+    the tasks where a header of the request says so: HAProxy removes it from what clients send, and
+    this adds it to every request.
+    """
+    from ray.serve._private import constants, replica
+
+    header = (constants.SERVE_HTTP_REQUEST_DISCONNECT_DISABLED_HEADER.encode(), b"?1")
+    start = replica.start_asgi_http_server
+
+    async def start_asgi_http_server(app: Any, http_options: Any, **options: Any) -> Any:
+        async def app_with_header(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                scope["headers"] = [*scope["headers"], header]
+            await app(scope, receive, send)
+
+        return await start(app_with_header, http_options, **options)
+
+    replica.start_asgi_http_server = start_asgi_http_server
+
+
 def _bound(address: str, port: int) -> socket.socket:
     """Return a socket on an address.
 

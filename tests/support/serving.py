@@ -61,7 +61,7 @@ def models_of(*folders: Path, **options: Any) -> Iterator[Models]:
 
 def waiting(models: Models) -> int:
     """Return the cost of what the models have not answered yet."""
-    return sum(model.engine.waiting for model in models.all)
+    return models.waiting
 
 
 def serving(models: Models, **options: Any) -> AbstractContextManager[str]:

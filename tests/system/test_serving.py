@@ -296,6 +296,37 @@ def test_replicas_come_and_go_without_a_failed_request(
     check(told, model_dir)
 
 
+@pytest.mark.slow
+def test_replicas_follow_sentences_and_not_requests(service: Service, texts: list[str]) -> None:
+    sentences: Any = list(itertools.islice(itertools.cycle(texts), 256))
+    [deployment] = service.config["applications"][0]["deployments"]
+    number = deployment.pop("num_replicas")
+    scaling: dict[str, Any] = {
+        "min_replicas": 1,
+        "max_replicas": 2,
+        "target_ongoing_requests": 32,
+        "look_back_period_s": 12,
+        "upscale_delay_s": 1,
+        "downscale_delay_s": 1,
+    }
+    deployment["autoscaling_config"] = scaling
+    try:
+        with load(service, [sentences], callers=3) as told:
+            service.deploy()
+            wait_for(lambda: len(service.replicas()) == 1)  # enough for three requests
+            time.sleep(15)  # a whole time to look back
+            assert len(service.replicas()) == 1
+            scaling["policy"] = {"policy_function": "s2s.distributed.autoscaling:by_sentences"}
+            service.deploy()
+            wait_for(lambda: len(service.replicas()) == 2)  # for their 768 sentences
+        assert told.errors == []
+        assert set(told.statuses) == {200}
+    finally:
+        del deployment["autoscaling_config"]
+        service.deploy(replicas=number)
+        wait_for(lambda: len(service.replicas()) == number)
+
+
 def test_a_client_that_stalls_holds_up_nobody(
     service: Service, texts: list[str], model_dir: Path
 ) -> None:

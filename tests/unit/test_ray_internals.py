@@ -510,6 +510,39 @@ def test_a_replica_opens_its_port_for_deployments_on_the_address_of_its_node(bou
         server.stop(None)
 
 
+def test_serve_leaves_it_to_the_app_to_notice_that_a_client_has_gone(bound: Any) -> None:
+    from ray.serve._private.http_util import parse_disconnect_disabled_header
+    from ray.serve.config import HTTPOptions
+
+    why = moved("ray.serve._private.replica.Replica", "leave_disconnects_to_app")
+    source = inspect.getsource(bound.Replica._direct_ingress_asgi)
+    assert "parse_disconnect_disabled_header(headers)" in source, why
+    assert "receive_task is None" in source, why
+    ray_internals.leave_disconnects_to_app()
+    seen = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["headers"])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask(port: int) -> None:
+        options = HTTPOptions(host="127.0.0.1", port=port, middlewares=[])
+        loop = asyncio.get_running_loop()
+        task, server = await bound.start_asgi_http_server(answer, options, event_loop=loop)
+        while not server.started:
+            await asyncio.sleep(0.01)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.get(f"http://127.0.0.1:{port}", headers={"x-own": "1"})
+        server.should_exit = True
+        await task
+
+    asyncio.run(ask(free_port()))
+    [headers] = seen
+    assert (b"x-own", b"1") in headers
+    assert parse_disconnect_disabled_header(dict(headers)), why
+
+
 def test_a_replica_opens_its_port_for_http_on_the_address_of_its_node_and_loopback(
     bound: Any,
 ) -> None:

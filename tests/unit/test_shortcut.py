@@ -1,31 +1,41 @@
 """The path around FastAPI's router, beside the router itself: no answer tells which it came by."""
 
 import asyncio
+import gzip
+import json
+import random
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
-from fastapi import FastAPI
 
 from s2s.serving.engine.models import Models
-from s2s.serving.http.app import create_app
+from s2s.serving.http.app import App, create_app
 from s2s.serving.http.gate import Limits
+from s2s.serving.http.responses import json_response
+from s2s.serving.http.schema import PlainTranslateRequest, TranslateRequest
 from s2s.serving.http.shortcut import Shortcut
+from tests.support.bodies import TEXTS, as_json, bytes_changed, cut_off
 from tests.support.serving import keys_of
 
 BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
+ZIP = {"content-encoding": "gzip", "content-type": "application/json"}
+JSON_16 = "Application/JSON; charset=utf-16"  # which JSON does not have: it says so itself
+# In a field that is ignored otherwise.
+INVALID_EXTRA = b'{"q": "x", "source": "en", "target": "fr", "extra": "\xff"}'
 LIMITS = Limits(sentences=3, characters=100)
 
 
-def without_shortcut(app: FastAPI) -> FastAPI:
-    before = len(app.user_middleware)
-    app.user_middleware = [each for each in app.user_middleware if each.cls is not Shortcut]
-    assert len(app.user_middleware) == before - 1
+def without_shortcut(app: App) -> App:
+    before = len(app.front)
+    app.front = [each for each in app.front if each.cls is not Shortcut]
+    assert len(app.front) == before - 1
     return app
 
 
-def ask(app: FastAPI, *requests: dict[str, Any]) -> list[tuple[int, bytes, list[tuple[str, str]]]]:
+def ask(app: App, *requests: dict[str, Any]) -> list[tuple[int, bytes, list[tuple[str, str]]]]:
     """The status, body and headers of each answer."""
 
     async def run() -> list[httpx.Response]:
@@ -63,6 +73,36 @@ def ask(app: FastAPI, *requests: dict[str, Any]) -> list[tuple[int, bytes, list[
         ({"method": "POST", "url": "/translate/", "json": BODY}, 200),
         ({"method": "POST", "json": {**BODY, "source": "EN"}}, 200),
         ({"method": "POST", "json": {**BODY, "q": " "}}, 200),
+        ({"method": "POST", "json": {**BODY, "q": ""}}, 200),
+        ({"method": "POST", "json": {**BODY, "q": []}}, 400),
+        ({"method": "POST", "json": {**BODY, "q": ["I see trees.", ""]}}, 200),
+        ({"method": "POST", "json": {**BODY, "q": None}}, 400),
+        ({"method": "POST", "json": {**BODY, "q": 3}}, 400),
+        ({"method": "POST", "json": {**BODY, "alternatives": "1"}}, 200),
+        ({"method": "POST", "json": {**BODY, "alternatives": 1.0}}, 200),
+        ({"method": "POST", "json": {**BODY, "alternatives": 11}}, 400),
+        ({"method": "POST", "json": {**BODY, "format": None, "api_key": ""}}, 200),
+        ({"method": "POST", "json": {**BODY, "format": "pdf"}}, 400),
+        ({"method": "POST", "json": {**BODY, "source": ""}}, 400),
+        ({"method": "POST", "json": {**BODY, "target": "f" * 36}}, 400),
+        ({"method": "POST", "json": {**BODY, "extra": {"a": [1]}}}, 200),
+        ({"method": "POST", "json": [BODY]}, 400),
+        ({"method": "POST", "content": json.dumps(BODY).encode("utf-16")}, 200),
+        ({"method": "POST", "content": b"\xef\xbb\xbf" + json.dumps(BODY).encode()}, 200),
+        ({"method": "POST", "content": json.dumps(BODY).encode() + b"}"}, 400),
+        ({"method": "POST", "content": json.dumps({**BODY, "q": "\ud800"}).encode()}, 400),
+        ({"method": "POST", "content": b'{"q": "\xff", "source": "en", "target": "fr"}'}, 400),
+        ({"method": "POST", "content": INVALID_EXTRA}, 400),
+        ({"method": "POST", "content": b""}, 400),
+        ({"method": "POST", "content": b" \n"}, 400),
+        ({"method": "POST", "content": b"", "params": BODY}, 200),
+        ({"method": "POST", "json": BODY, "params": {"q": "not this"}}, 200),
+        ({"method": "POST", "json": BODY, "headers": {"content-type": "text/plain"}}, 200),
+        ({"method": "POST", "json": BODY, "headers": {"content-type": JSON_16}}, 200),
+        (
+            {"method": "POST", "content": gzip.compress(json.dumps(BODY).encode()), "headers": ZIP},
+            200,
+        ),
         ({"method": "POST", "json": BODY, "headers": {"content-encoding": "gzip"}}, 400),
         ({"method": "POST", "json": BODY, "headers": {"content-encoding": "br"}}, 415),
         ({"method": "POST", "url": "/translate/no", "json": BODY}, 404),
@@ -71,7 +111,7 @@ def ask(app: FastAPI, *requests: dict[str, Any]) -> list[tuple[int, bytes, list[
 def test_both_ways_answer_the_same(request_: dict[str, Any], status: int, models: Models) -> None:
     app = create_app(models, LIMITS)
     [answer] = ask(app, request_)
-    assert answer[0] == status
+    assert answer[0] == status, answer
     assert ask(without_shortcut(app), request_) == [answer]
 
 
@@ -96,3 +136,44 @@ def test_both_ways_time_out(models: Models) -> None:
     answers = [ask(each, {"method": "POST", "json": BODY}) for each in (app, without_shortcut(app))]
     assert answers[0][0][0] == 408
     assert answers[0] == answers[1]
+
+
+def test_what_is_read_quickly_is_what_pydantic_reads() -> None:
+    """No body is taken that pydantic refuses, and none becomes another request."""
+    decoder = msgspec.json.Decoder(PlainTranslateRequest)
+    chance, quickly, refused = random.Random(5), 0, 0
+    for _ in range(4_000):
+        body, _ = chance.choice([as_json] * 6 + [cut_off, bytes_changed])(chance)
+        try:
+            read = decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            refused += 1
+            continue
+        quickly += 1
+        assert msgspec.structs.asdict(read) == parsed(body), body
+    assert min(quickly, refused) > 1_000  # else little was tried
+
+
+def parsed(body: bytes) -> dict[str, Any]:
+    return TranslateRequest.model_validate_json(body).model_dump()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"q": "x", "q": ["y"], "source": "en", "target": "fr"}',
+        b' {"\\u0071": "\\ud83d\\ude42", "source": "en", "target": "fr", "alternatives": -0}\n',
+        '{"q": [], "source": "ééééééééééééééééééééééééééééééééééé", "target": "f"}'.encode(),
+        b'{"q": "\\u0000\x7f", "source": "en", "target": "fr", "api_key": null}',
+    ],
+)
+def test_odd_bodies_are_read_alike(body: bytes) -> None:
+    read = msgspec.json.Decoder(PlainTranslateRequest).decode(body)
+    assert msgspec.structs.asdict(read) == parsed(body)
+
+
+def test_answers_are_spelt_as_python_spells_them() -> None:
+    for text in [*TEXTS, *map(chr, range(0x300))]:
+        content = {"translatedText": [text], "alternatives": [[]], "confidence": 92.0}
+        spelt = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        assert json_response(content).body == spelt.encode()

@@ -47,7 +47,7 @@ class Closed(Overloaded):
     """The engine accepts no more requests."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _PendingRequest:
     """A request that is not answered yet."""
 
@@ -98,13 +98,16 @@ class EngineClient:
 
     # ---- callers, on their event loops ----
 
-    async def translate(self, texts: list[str], *, aligned: bool = False) -> Translations:
+    async def translate(
+        self, texts: list[str], *, aligned: bool = False, weight: int | None = None
+    ) -> Translations:
         """Return a translation of each text, in order, by the model's own settings.
 
         The sentences of a caller that is cancelled leave their slots at the next step.
 
         Args:
             aligned: whether the alignments of sentences are wanted, too.
+            weight: what the texts weigh, for a caller that knows it.
 
         Raises:
             Overloaded: too much waits, or the engine is closed; none of these texts was accepted.
@@ -113,7 +116,7 @@ class EngineClient:
         if not texts:
             return Translations([], [], [])
         request = Translate(next(self._numbers), texts, False, time.monotonic(), aligned)
-        pending = self._ask(request)
+        pending = self._ask(request, self.weight(texts) if weight is None else weight)
         translations: Translations = await self._answer_to(pending)
         return translations
 
@@ -127,7 +130,7 @@ class EngineClient:
         """
         partials: asyncio.Queue[Partial | None] = asyncio.Queue()
         request = Translate(next(self._numbers), texts, True, time.monotonic(), False)
-        pending = self._ask(request, on_partial=partials.put_nowait)
+        pending = self._ask(request, self.weight(texts), on_partial=partials.put_nowait)
         answer = asyncio.ensure_future(self._answer_to(pending))
         answer.add_done_callback(lambda _: partials.put_nowait(None))
         try:
@@ -145,7 +148,9 @@ class EngineClient:
         Raises:
             Overloaded, Failed: as `translate`.
         """
-        pending = self._ask(TranslateDetailed(next(self._numbers), texts, settings))
+        width = self.width(settings)
+        request = TranslateDetailed(next(self._numbers), texts, settings)
+        pending = self._ask(request, self.weight(texts) * width, wide=width > 1)
         detailed: list[list[SentenceTranslations]] = await self._answer_to(pending)
         return detailed
 
@@ -167,7 +172,7 @@ class EngineClient:
             self._connection.send(Close())
         while not self._ended:  # perhaps no event loop reads any more
             self._connection.wait(0.1)
-            self._read()
+            self._read(None)
         self._process.join()
 
     def weight(self, texts: list[str]) -> int:
@@ -194,22 +199,22 @@ class EngineClient:
     def _ask(
         self,
         request: Translate | TranslateDetailed,
+        weight: int,
+        *,
+        wide: bool = False,
         on_partial: Callable[[Partial], None] | None = None,
     ) -> _PendingRequest:
         """Send a request, and return what waits for its answer."""
         loop = asyncio.get_running_loop()
-        settings = request.settings if isinstance(request, TranslateDetailed) else None
-        width = self.width(settings)
-        own = self.weight(request.texts) * width
         pending = _PendingRequest(
-            request.request, loop, loop.create_future(), own, width > 1, on_partial
+            request.request, loop, loop.create_future(), weight, wide, on_partial
         )
         with self._lock:
             if self._closed:
                 raise Closed
-            self.require_room(own, wide=pending.wide)
+            self.require_room(weight, wide=wide)
             self._pending[pending.number] = pending
-            self._weights[pending.wide] += own
+            self._weights[wide] += weight
             if loop not in self._readers:
                 self._read_on(loop)
             # In the lock, so that nothing is sent after `Close`.
@@ -253,16 +258,20 @@ class EngineClient:
     def _read_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have an event loop read what the engine sends, from now on."""
         self._readers = {reader for reader in self._readers if not reader.is_closed()} | {loop}
-        loop.add_reader(self._connection.fileno(), self._read)
+        loop.add_reader(self._connection.fileno(), self._read, loop)
 
-    def _read(self) -> None:
-        """Read the messages that have come, and answer callers."""
+    def _read(self, reader: asyncio.AbstractEventLoop | None) -> None:
+        """Read the messages that have come, and answer callers.
+
+        Args:
+            reader: the event loop that this is called on, if it is one.
+        """
         with self._reading:
             if self._ended:
                 return
             messages = self._connection.receive(wait=False)
             if messages is None:
-                self._end()
+                self._end(reader)
                 return
             answers: list[tuple[_PendingRequest, _Answer]] = []
             for message in messages:
@@ -288,7 +297,7 @@ class EngineClient:
                         self.meters.observe(observations)
                     case _:
                         raise ValueError(f"{type(message).__name__} is no message for a service")
-        _answer(answers)
+        _answer(answers, reader)
 
     def _pass_on(self, partial: Partial) -> None:
         pending = self._pending[partial.request]
@@ -301,24 +310,29 @@ class EngineClient:
             self._weights[pending.wide] -= pending.weight
         return pending
 
-    def _end(self) -> None:
+    def _end(self, reader: asyncio.AbstractEventLoop | None) -> None:
         """Fail all requests that are pending: the engine has ended."""
         if not self._closed:
             self._on_end()
         with self._lock:
             self._closed = self._ended = True
         error = Failed(f"the process of {self._process.name} has ended")
-        _answer([(self._pop(number), error) for number in list(self._pending)])
+        _answer([(self._pop(number), error) for number in list(self._pending)], reader)
         for loop in self._readers:
             _call_on(loop, loop.remove_reader, self._connection.fileno())
         self._readers.clear()
 
 
-def _answer(answers: list[tuple[_PendingRequest, _Answer]]) -> None:
-    """Settle the futures of callers, with one call to each event loop."""
+def _answer(
+    answers: list[tuple[_PendingRequest, _Answer]], reader: asyncio.AbstractEventLoop | None
+) -> None:
+    """Settle the futures of callers, with one call to each event loop but that of the reader."""
     for loop in {pending.loop for pending, _ in answers}:
         settled = [(pending.answer, answer) for pending, answer in answers if pending.loop is loop]
-        _call_on(loop, _settle, settled)
+        if loop is reader:
+            _settle(settled)
+        else:
+            _call_on(loop, _settle, settled)
 
 
 def _call_on(loop: asyncio.AbstractEventLoop, call: Callable[..., object], argument: Any) -> None:

@@ -29,6 +29,7 @@ class Meters:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[tuple[str, Labels]] = Counter()
+        self._requests: Counter[tuple[str, int]] = Counter()
         # The latest ones: where nobody collects, they must not fill the memory.
         self._observations: deque[tuple[str, float]] = deque(maxlen=100_000)
 
@@ -41,7 +42,7 @@ class Meters:
     def count_request(self, path: str, status: int) -> None:
         """Count an answered request."""
         with self._lock:
-            self._counts["requests", (("path", path), ("status", str(status)))] += 1
+            self._requests[path, status] += 1
 
     def observe(self, observations: list[tuple[str, float]]) -> None:
         """Add observations to histograms."""
@@ -52,6 +53,9 @@ class Meters:
         """Return the counts and observations since the last call."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
+            requests, self._requests = self._requests, Counter()
             observations = list(self._observations)
             self._observations.clear()
+        for (path, status), number in requests.items():
+            counts["requests", (("path", path), ("status", str(status)))] = number
         return counts, observations

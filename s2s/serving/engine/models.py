@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,22 +28,22 @@ class Model:
     version: str  # the beginning of the hash of its files
     engine: EngineClient
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of its directory."""
         return self.path.name
 
-    @property
+    @cached_property
     def source(self) -> str:
         """The language that it translates from."""
         return self.engine.config.source_language
 
-    @property
+    @cached_property
     def target(self) -> str:
         """The language that it translates to."""
         return self.engine.config.target_language
 
-    @property
+    @cached_property
     def label(self) -> str:
         """The model's name and version, as answers have it in `x-s2s-model`."""
         return f"{quote(self.name)}@{self.version}"  # a header takes ASCII only
@@ -136,6 +137,11 @@ class Models:
     def alive(self) -> bool:
         """Whether there are models, and all their engines run."""
         return bool(self._models) and all(model.engine.alive for model in self._models)
+
+    @property
+    def waiting(self) -> int:
+        """The weight of all requests that the models have not answered yet."""
+        return sum(model.engine.waiting for model in self._models)
 
     def close(self) -> None:
         """End all engines once they have answered the requests that they have accepted."""

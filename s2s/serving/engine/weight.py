@@ -14,7 +14,10 @@ _CHARACTERS = 200  # that weigh as much as a sentence
 
 def weight(texts: list[str], language: str) -> int:
     """Return the weight of texts in a language, translated with the model's own settings."""
-    return sum(most_sentences(text, language) + len(text) // _CHARACTERS for text in texts)
+    total = 0  # in a loop: most requests have one text, for which a generator costs more than this
+    for text in texts:
+        total += most_sentences(text, language) + len(text) // _CHARACTERS
+    return total
 
 
 def search_width(settings: DecodeConfig, own: DecodeConfig) -> int:

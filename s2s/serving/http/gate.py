@@ -1,6 +1,5 @@
 """What a request must pass before it is translated: API keys and their rates, limits, a time."""
 
-import asyncio
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from starlette.types import Scope
 from s2s.config import DecodeConfig
 from s2s.serving.engine.client import EngineClient
 from s2s.serving.http.api_keys import Key, Keys
+from s2s.serving.http.headers import header
+from s2s.serving.http.time_limit import TimeLimit
 
 # Of a request's scope: the key in its header, and who it comes from.
 _KEY, _CALLER = "s2s.key", "s2s.caller"
@@ -53,6 +54,7 @@ class Gate:
 
     def __init__(self, limits: Limits, keys: Keys | None) -> None:
         self.limits, self._keys = limits, keys
+        self._time = TimeLimit(limits.seconds)
 
     @property
     def has_keys(self) -> bool:
@@ -76,8 +78,7 @@ class Gate:
         async def timed_endpoint(request: Request) -> Response:
             self._check_header(request)
             try:
-                async with asyncio.timeout(self.limits.seconds):
-                    return await endpoint(request)
+                return await self._time.wait_for(endpoint(request))
             except TimeoutError:
                 headers = {"Connection": "close"}
                 raise HTTPException(408, self.limits.timeout_error, headers) from None
@@ -155,11 +156,14 @@ class Gate:
         caller: "Caller",
         texts: list[str],
         *searches: DecodeConfig | None,
-    ) -> None:
+    ) -> int:
         """Check the work that texts are for a model, and count it against the caller's rate.
 
         Args:
             searches: settings of each time that the texts are translated; None for the model's own.
+
+        Returns:
+            What the texts weigh with the model's own settings.
 
         Raises:
             HTTPException: 413, it is more than is ever done; 429, the caller's rate is used up.
@@ -170,24 +174,28 @@ class Gate:
             raise HTTPException(
                 413, f"q: more than {self.limits.sentences:,} sentences of up to 200 characters"
             )
-        n_best = max((settings.n_best for settings in searches if settings), default=1)
+        widths, n_best = [], 1
+        for settings in searches:
+            widths.append(engine.width(settings))
+            if settings is not None:
+                n_best = max(n_best, settings.n_best)
         if n_best * sum(map(len, texts)) > self.limits.answer:
             raise HTTPException(
                 413,
                 f"n_best: too large an answer; {n_best} times the characters of `q` must be "
                 f"at most {self.limits.answer:,}",
             )
-        widths = [engine.width(settings) for settings in searches]
-        weights = [sentences * width for width in widths]
-        if max(weights) > engine.max_waiting:
+        heaviest = sentences * max(widths)
+        if heaviest > engine.max_waiting:
             raise HTTPException(
                 413,
-                f"q: too much work; by beam and n_best it counts as {max(weights):,} sentences, "
+                f"q: too much work; by beam and n_best it counts as {heaviest:,} sentences, "
                 f"and at most {engine.max_waiting:,} may wait",
             )
-        for weight, width in zip(weights, widths, strict=True):
-            engine.require_room(weight, wide=width > 1)
-        caller.charge(max(1, sum(weights)))
+        for width in widths:
+            engine.require_room(sentences * width, wide=width > 1)
+        caller.charge(max(1, sentences * sum(widths)))
+        return sentences
 
 
 class Caller:
@@ -266,7 +274,7 @@ def caller_of(scope: Scope) -> Caller | None:
 
 def _bearer(request: Request) -> str:
     """Return the key in the header `Authorization: Bearer`, or nothing."""
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    scheme, _, bearer = header(request.scope, b"authorization").partition(" ")
     return bearer if scheme.lower() == "bearer" else ""
 
 

@@ -1,11 +1,12 @@
 """What every request passes through: limits, headers, an id, and a count."""
 
 import logging
+import os
 import re
 import traceback
-import uuid
 from collections.abc import Callable
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +21,7 @@ _HEADERS = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+_NAMES = frozenset(name for name, _ in _HEADERS)
 _LOGGER = logging.getLogger("s2s.serving")
 
 
@@ -80,6 +82,8 @@ class Guard:
 
         try:
             await self._app(scope, receive_bounded, send_with_headers)
+        except ClientDisconnect:
+            pass  # nobody waits for an answer
         except Exception as error:
             # Without its message, which may quote a text.
             places = "".join(traceback.format_tb(error.__traceback__))
@@ -93,7 +97,10 @@ class Guard:
     ) -> list[tuple[bytes, bytes]]:
         """Return the headers that an answer lacks."""
         present = {name for name, _ in message["headers"]}
-        headers = [header for header in _HEADERS if header[0] not in present]
+        if present.isdisjoint(_NAMES):
+            headers = list(_HEADERS)
+        else:
+            headers = [header for header in _HEADERS if header[0] not in present]
         if _LABEL not in present:
             headers.append((_LABEL, self._label().encode("latin-1")))
         if self._request_ids:
@@ -104,4 +111,4 @@ class Guard:
 def _request_id(headers: dict[bytes, bytes]) -> bytes:
     """Return the id that a request came with, if it is a plain one, or else a new one."""
     own = headers.get(b"x-request-id", b"")
-    return own if _ID.fullmatch(own) else uuid.uuid4().hex.encode()
+    return own if _ID.fullmatch(own) else os.urandom(16).hex().encode()

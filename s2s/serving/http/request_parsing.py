@@ -6,12 +6,18 @@ from contextlib import suppress
 from json import detect_encoding
 from typing import Any, TypeVar
 
+import msgspec
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import FormData, QueryParams
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from s2s.serving.http.headers import header
 
 Form = TypeVar("Form", bound=BaseModel)
+Plain = TypeVar("Plain")
 
 _Fields = Mapping[str, object]
 """Values of the fields of a request by name, not validated yet."""
@@ -24,26 +30,52 @@ _HINT = "; the body seems to need the header `content-type: {}`"
 _FORM_SIGNS = tuple(zip(FORMS, (re.compile(rb"\s*[\w.-]+="), re.compile(rb"\s*--")), strict=True))
 
 
-async def parse(request: Request, form: type[Form]) -> Form:
+async def parse(
+    request: Request, form: type[Form], plain: msgspec.json.Decoder[Plain] | None = None
+) -> Form | Plain:
     """Return a request that came as JSON, as a form, or in the query.
+
+    Args:
+        plain: reads most requests that came as JSON, into the same fields; must not take what
+            `form` does not.
 
     Raises:
         HTTPException: 400, a field is missing or invalid.
+        ClientDisconnect: the client has gone.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = header(request.scope, b"content-type").partition(";")[0].strip().lower()
     if kind in FORMS:
         sent = _fields(await request.form())
         return _validated(form, {**_fields(request.query_params), **sent}, _hint_at_json(sent))
-    body = await request.body()
+    body = await _body(request.receive)
+    if plain is not None:
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            return plain.decode(body)
+    with suppress(ValidationError):
+        return form.model_validate_json(body)  # most requests are valid as they are
     if body.strip():
-        text = _utf8(body)
-        with suppress(ValidationError):
-            return form.model_validate_json(text)  # most requests are valid as they are
-        return _validated(form, _json_object(text), "")
+        return _validated(form, _json_object(_utf8(body)), "")
     fields = _fields(request.query_params)
     if not fields:
         raise HTTPException(400, "body: the request is empty")
     return _validated(form, fields, "")
+
+
+async def _body(receive: Receive) -> bytes:
+    """Return the body of a request, most often in one piece already.
+
+    Raises:
+        ClientDisconnect: the client has gone.
+    """
+    pieces: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        pieces.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _fields(values: FormData | QueryParams) -> _Fields:

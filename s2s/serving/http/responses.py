@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from fastapi import Response
 
 from s2s.decoding.translation import SentenceTranslations, Translation, joined
@@ -21,6 +22,8 @@ from s2s.text.vocabulary import SPECIALS, UNK
 
 # A header: places, from 0, of the texts whose translations were cut or repeat themselves.
 INCOMPLETE = "x-s2s-incomplete"
+
+_to_json = msgspec.json.Encoder().encode
 
 
 def fill(
@@ -118,11 +121,22 @@ def json_response(
         incomplete: places of texts whose translations were cut or repeat themselves; a header
             tells them.
     """
-    headers = {"x-s2s-model": model.label} if model else {}
+    headers = [(b"x-s2s-model", model.label.encode())] if model else []
     if incomplete:
-        headers[INCOMPLETE] = ",".join(map(str, incomplete))
-    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    return Response(body, media_type="application/json", headers=headers)
+        headers.append((INCOMPLETE.encode(), ",".join(map(str, incomplete)).encode()))
+    return _JsonResponse(_to_json(content), headers)
+
+
+class _JsonResponse(Response):
+    """Response whose headers are bytes already, which Starlette's would make of them one by one."""
+
+    def __init__(self, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status_code, self.background, self.body = 200, None, body
+        self.raw_headers = [
+            *headers,
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", b"application/json"),
+        ]
 
 
 # Only CR and LF end a line of server-sent events, but clients that split with Python's `splitlines`

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, NamedTuple
 
+import msgspec
 from fastapi import FastAPI, HTTPException, Request, Response
 
 from s2s.decoding.translation import SentenceTranslations, Translations, joined
@@ -17,6 +18,7 @@ from s2s.serving.http.schema import (
     DetectedLanguage,
     DetectRequest,
     ErrorResponse,
+    PlainTranslateRequest,
     SuggestRequest,
     SuggestResponse,
     TranslateRequest,
@@ -28,6 +30,7 @@ from s2s.text.detection import language_probabilities, percent
 
 TRANSLATE = "/translate"
 
+_PLAIN = msgspec.json.Decoder(PlainTranslateRequest)
 _Detailed = list[SentenceTranslations]  # of a text
 
 
@@ -82,7 +85,7 @@ class LibreTranslateRoutes:
 
     async def translate(self, request: Request) -> Response:
         """Translate a text or a list of texts."""
-        form = await parse(request, TranslateRequest)
+        form = await parse(request, TranslateRequest, _PLAIN)
         caller = self._gate.check_key(request, form.api_key)
         single = isinstance(form.q, str)
         texts = [form.q] if isinstance(form.q, str) else form.q
@@ -136,8 +139,8 @@ class LibreTranslateRoutes:
 
         async def work(engine: EngineClient) -> tuple[Translations, list[_Detailed]]:
             if not number:
-                self._gate.check_work(engine, caller, plain, None)
-                return await engine.translate(plain, aligned=aligned), []
+                weight = self._gate.check_work(engine, caller, plain, None)
+                return await engine.translate(plain, aligned=aligned, weight=weight), []
             settings = decode_settings(engine, {"n_best": number + 1}).without_marks()
             self._gate.check_work(engine, caller, plain, None, settings)
             best = await engine.translate(plain, aligned=aligned)
