@@ -36,7 +36,7 @@ def top_logits(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return the greatest logits and their tokens, the greatest first, (N, `count`), of (N, V).
 
     On a CPU `topk` sorts all tokens of a row in part. The greatest ones of many are among those of
-    the few groups of tokens that have the greatest maxima, which takes a seventh of the time.
+    the few groups of tokens that have the greatest maxima (`benchmarks/step.py`).
     """
     rows, size = logits.shape
     groups = size // _GROUP

@@ -7,9 +7,8 @@ step, and leave after the step in which they end. This is iteration-level schedu
 
 A sentence has a row for each of its hypotheses: one where it is decoded greedily
 (`s2s.decoding.greedy_lane`), up to its beam otherwise (`s2s.decoding.beam_lane`). Both kinds share
-the steps of the model while they have few rows, of which a step costs hardly more than one of each.
-With more rows they take turns, so that neither waits longer for the other's steps than its own
-take.
+the steps of the model while they have few rows and about as many. Otherwise they take turns, so
+that neither waits longer for the other's steps than its own take.
 
 Shapes: N rows, B sentences, S source tokens.
 """
@@ -30,7 +29,7 @@ from s2s.text.vocabulary import PAD
 # What a step costs besides its rows, in rows: reading the weights, and starting each operation.
 _STEP_COST = 8
 
-# Rows up to which both kinds of sentences share a step.
+# Rows up to which both kinds of sentences share a step, for which their memory is copied.
 _SHARED_ROWS = 32
 
 # Source tokens whose encoding costs as much as a row of a step.
@@ -101,7 +100,7 @@ class Slots(Generic[Owner]):
         if self._search.is_greedy:
             return self._size - len(self._greedy.slots)
         rows = self._most_rows - self._beams.reserved
-        return min(self._size - len(self._beams.slots), rows // settings.beam)
+        return max(0, min(self._size - len(self._beams.slots), rows // settings.beam))
 
     def fits(self, searches: list[Search]) -> bool:
         """Return whether sentences that are searched so can be admitted together.
@@ -111,6 +110,8 @@ class Slots(Generic[Owner]):
         beams = [search.settings.beam for search in searches if not search.is_greedy]
         if len(searches) - len(beams) > self._size - len(self._greedy.slots):
             return False
+        if not beams:
+            return True
         if len(beams) > self._size - len(self._beams.slots):
             return False
         is_only = len(beams) == 1 and not self._beams.slots
@@ -240,7 +241,9 @@ class _LaneTurns:
         """
         rows = {True: greedy, False: beams}
         if greedy and beams:
-            if greedy + beams <= self._shared_rows:
+            # A shared step costs neither kind more than twice as much as a step of its own.
+            is_even = abs(greedy - beams) <= _STEP_COST
+            if is_even and greedy + beams <= self._shared_rows:
                 self._spent = {True: 0, False: 0}
                 return True, True
             turn = self._spent[True] <= self._spent[False]

@@ -192,3 +192,61 @@ def test_beams_find_the_same_whoever_shares_their_steps(
     assert ended | cancelled == set(range(24))
     assert not ended & cancelled
     assert slots._beams.rows == len(slots._beams._steps) == 0  # nothing is kept for ever
+
+
+def test_greedy_sentences_take_turns_with_beams_and_do_not_wait_for_all_of_their_steps() -> None:
+    """With 16 beams a step has far more rows than of one greedy sentence."""
+    network = made("general")
+    with torch.no_grad():
+        network.decoder.output.bias[EOS] = -1e4  # nothing ends by itself: the lengths decide
+    how = DecodeConfig(beam=5, max_length=60, stop_on_repetition=False)
+    slots: Slots[str] = Slots(network, how, 16, CPU)
+    slots.admit([[5, 6, 7]] * 16, [f"beam {n}" for n in range(16)])
+    for _ in range(5):
+        slots.step()
+    short = Search(how.changed(beam=1, max_length=25))
+    slots.admit([[6]], ["greedy"], [short])
+    steps = {"greedy": 0, "beams": 0}
+    while slots.count(greedy=True):
+        slots.step()
+        kinds = {slot.search.is_greedy for slot in slots.stepped}
+        assert len(kinds) == 1
+        steps["greedy" if kinds == {True} else "beams"] += 1
+    assert steps["greedy"] == 25
+    assert 1 <= steps["beams"] <= 3
+    # The other way round: beams get their half beside greedy sentences that always come.
+    taken = 0
+    for _ in range(40):
+        if not slots.count(greedy=True):
+            slots.admit([[6]], ["greedy"], [short])
+        slots.step()
+        taken += not slots.stepped[0].search.is_greedy
+    assert 3 <= taken <= 5  # of 80 rows each, where a greedy step has one
+
+
+def test_a_beam_wider_than_all_rows_is_searched_alone() -> None:
+    slots: Slots[int] = Slots(made("none"), USUAL, 2, CPU)  # 6 rows
+    wide = Search(USUAL.changed(beam=40))
+    assert slots.fits([wide])
+    assert not slots.fits([wide, wide])
+    assert not slots.fits([wide, Search(USUAL)])
+    slots.admit([[5, 6]], [0], [wide])
+    assert not slots.fits([Search(USUAL)])
+    assert slots.fits([Search(USUAL.changed(beam=1))])
+    ended: list[Slot[int]] = []
+    while len(slots):
+        ended += slots.step()
+    assert_same(ended[0], wanted("none", [5, 6], wide, reluctance=False))
+
+
+def test_hypotheses_that_end_give_up_their_rows() -> None:
+    network = made("tied")
+    slots: Slots[int] = Slots(network, USUAL, 6, CPU)
+    slots.admit(sentences(6), list(range(6)))
+    assert slots._beams.rows == 6  # one each, before the first step
+    rows = []
+    while len(slots):
+        slots.step()
+        rows.append(slots._beams.rows)
+        assert slots._beams.rows <= slots._beams.reserved <= 3 * len(slots)
+    assert any(0 < count < 18 for count in rows)

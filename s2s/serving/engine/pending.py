@@ -54,6 +54,7 @@ class SentenceTask:
     text: int  # place of its text in the request
     place: int  # place of the sentence in the text
     sentence: Sentence
+    begun: bool = False  # whether it has its first token
 
 
 class PendingRequests:

@@ -76,7 +76,6 @@ class Scheduler:
         self._wide: Turns[Request, SentenceTask] = Turns()
         self._long: deque[Request] = deque()  # whose texts are not split yet
         self._held_steps = {True: 0, False: 0}  # for which sentences have been held back
-        self._first_words: set[SentenceTask] = set()  # in slots, before their first step
         self._closed = False  # whether no more requests come
 
     def run(self) -> None:
@@ -222,7 +221,6 @@ class Scheduler:
         self._evict()
         begin = time.monotonic()
         admitted = self._admit()
-        self._first_words.update(admitted)
         occupied = len(self._slots)
         ended = self._slots.step()
         end = time.monotonic()
@@ -230,8 +228,9 @@ class Scheduler:
         for slot in self._slots.grown:
             if slot.owner.request.streamed:
                 self._send_partial(slot)
-        first = self._first_words.intersection(slot.owner for slot in self._slots.stepped)
-        self._first_words -= first
+        first = [slot.owner for slot in self._slots.stepped if not slot.owner.begun]
+        for task in first:
+            task.begun = True
         self._meters.observe(
             [("queue_seconds", begin - task.request.arrival) for task in admitted]
             + [("first_word_seconds", end - task.request.arrival) for task in first]
@@ -251,7 +250,6 @@ class Scheduler:
         evicted = {slot for slot in self._slots.active if slot.owner.request.settled}
         if evicted:
             self._slots.cancel(evicted)
-            self._first_words.difference_update(slot.owner for slot in evicted)
             self._meters.count(dropped=len(evicted))
 
     def _admit(self) -> list[SentenceTask]:
