@@ -1,4 +1,4 @@
-"""Cost of choosing the tokens of a decoding step: the output layer, and the argmax of its logits.
+"""Cost of choosing the tokens of a decoding step: the output layer, and the best of its logits.
 
 `python -m benchmarks.step --model MODEL` times torch's implementation and ours in turns, on the
 same decoder outputs of that model's size, for several numbers of sentences, on one thread, and
@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 
 from s2s.decoding.output_layer import OutputLayer
-from s2s.decoding.scoring import argmax
+from s2s.decoding.scoring import argmax, top_logits
 from s2s.model.directory import ModelDirectory
 
 ROWS = (1, 4, 16, 64, 320)
+BEAM = 5
 ROUNDS, CALLS = 15, 20
 
 
 def main() -> None:
-    """Print a table of the output layer, and one of the argmax."""
+    """Print tables of the output layer, of the argmax, and of the best tokens for a beam."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="model directory")
     exact = ModelDirectory.load(parser.parse_args().model).model.decoder.output
@@ -44,10 +45,19 @@ def main() -> None:
             logits = torch.randn(rows, exact.out_features)
             assert torch.equal(argmax(logits), _torch_argmax(logits))  # noqa: S101
             _row(rows, *_time(lambda x=logits: _torch_argmax(x), lambda x=logits: argmax(x)))
+        print(f"\n| hypotheses | torch.topk, {BEAM} | ours | ratio |\n| --- | --- | --- | --- |")
+        for rows in ROWS:
+            logits = torch.randn(rows, exact.out_features)
+            assert torch.equal(top_logits(logits, BEAM)[0], _topk(logits))  # noqa: S101
+            _row(rows, *_time(lambda x=logits: _topk(x), lambda x=logits: top_logits(x, BEAM)))
 
 
 def _torch_argmax(logits: Tensor) -> Tensor:
     return logits.max(dim=1).indices
+
+
+def _topk(logits: Tensor) -> Tensor:
+    return logits.topk(BEAM, dim=1).values
 
 
 def _time(*functions: Callable[[], object]) -> list[float]:

@@ -50,7 +50,7 @@ class Serve(Verb):
     """Copies of the models on Ray, each in processes of its own."""
 
     slots: Annotated[int, Variable("S2S_SLOTS")] = 64
-    """Sentences that a model translates at a time."""
+    """Sentences that a model decodes greedily at a time, and as many that it searches by beams."""
 
     keys: Annotated[Path | None, Variable("S2S_KEYS")] = None
     """File of API keys, as `s2s key` writes it, read again whenever it changes. Required if others

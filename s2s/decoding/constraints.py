@@ -50,20 +50,23 @@ def constrained_step(
         the state after `tokens`.
     """
     logits, weights, state = model.step(tokens, state)
-    mask_logits(logits, too_short, settings)
+    mask_logits(logits, too_short, settings.unknown == "avoid")
     return logits, weights, state
 
 
-def mask_logits(logits: Tensor, too_short: Tensor | None, settings: DecodeConfig) -> None:
+def mask_logits(logits: Tensor, too_short: Tensor | None, known_only: Tensor | bool) -> None:
     """Make tokens impossible, in place, that may not be chosen in a step.
 
     Args:
         logits: (N, V).
         too_short: (N,) bool, hypotheses that may not end yet; None if all may.
+        known_only: whether unknown tokens may not be chosen, of all hypotheses or of each, (N,).
     """
     logits[:, PAD] = IMPOSSIBLE
     logits[:, SOS] = IMPOSSIBLE
-    if settings.unknown == "avoid":
+    if known_only is True:
         logits[:, UNK] = IMPOSSIBLE
+    elif isinstance(known_only, Tensor):
+        logits[:, UNK].masked_fill_(known_only, IMPOSSIBLE)
     if too_short is not None:
         logits[:, EOS].masked_fill_(too_short, IMPOSSIBLE)

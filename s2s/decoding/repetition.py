@@ -25,7 +25,7 @@ from s2s.text.vocabulary import UNK
 
 # The longest n-gram that is looked for, and how often it occurs in a row in a loop: "no, no, no"
 # may be meant, and weak models say "est-ce que ce que ce que" and find their way again.
-_LONGEST_NGRAM = 8
+_LONGEST_NGRAM = 8  # L
 _TIMES = 4
 
 # What a score loses by a loop: a hypothesis without one always comes first.
@@ -176,18 +176,70 @@ class LoopsOfRows:
         return _end_in_loop(tokens) & self._plain[rows]
 
 
+def repeated_in_loops(repetitions: Tensor) -> Tensor:
+    """Return how many tokens at an end that equal the ones before them are a loop.
+
+    Args:
+        repetitions: (R, 2) of the sources, as `most_repetitions` gives them.
+
+    Returns:
+        (R, 2, L), by the size of n-grams: how many, and how many more if an unknown token is in it.
+    """
+    times = (repetitions + 1).clamp_min(_TIMES)  # (R, 2)
+    wanted = (times[..., None] - 1) * torch.arange(1, _LONGEST_NGRAM + 1)  # (R, 2, L)
+    wanted[:, 1] -= wanted[:, 0]
+    return wanted
+
+
+# What hypotheses repeat at their ends, (…, 2 L): their last L tokens, the latest first; then for
+# each size of n-grams, how many tokens at the end equal the token that is so far before them. The
+# arrays of these functions are of torch on a GPU, and on a CPU of numpy, which is faster at so few
+# numbers.
+
+
+def empty_ends(count: int) -> Any:
+    """Return what so many hypotheses without tokens repeat, (R, 2 L)."""
+    ends = np.zeros((count, 2 * _LONGEST_NGRAM), dtype=np.int64)
+    ends[:, :_LONGEST_NGRAM] = -1
+    return ends
+
+
+def extend_ends(ends: Any, before: Any, tokens: Any) -> None:
+    """Write what hypotheses repeat with one more token.
+
+    Args:
+        ends: (…, 2 L), which is overwritten.
+        before: (…, 2 L) what they repeat without it.
+        tokens: (…).
+    """
+    size = _LONGEST_NGRAM
+    ends[..., 0] = tokens
+    ends[..., 1:size] = before[..., : size - 1]
+    ends[..., size:] = (before[..., size:] + 1) * (before[..., :size] == tokens[..., None])
+
+
+def are_loops(ends: Any, wanted: Any, *, excuses: bool) -> Any:
+    """Return which ends (…, 2 L) are loops, (…) bool.
+
+    Args:
+        wanted: (…, 2, L) as many repeated tokens are a loop, as `repeated_in_loops` has it.
+        excuses: whether unknown tokens may excuse a loop.
+    """
+    size = _LONGEST_NGRAM
+    repeated = wanted[..., 0, :]  # (…, L)
+    if excuses:
+        # (…, L) whether the n-gram has an unknown token
+        unknown = (ends[..., :size] == UNK).cumsum(-1) > 0
+        repeated = repeated + unknown * wanted[..., 1, :]
+    return (ends[..., size:] >= repeated).any(-1)
+
+
 @dataclass
 class LoopsOfBeams:
-    """What the hypotheses of a beam repeat at their ends.
+    """What the hypotheses of the beams of a batch repeat at their ends."""
 
-    Arrays are of torch on a GPU, and on a CPU of numpy, which is faster at so few numbers.
-    """
-
-    # (R, K, 2 L) the last L tokens, the latest first; then for each size of n-grams, how many at
-    # the end equal the token that is so far before them.
-    ends: Any
-    # (R, 2, L) as many of the latter are a loop, and how many more if an unknown token is in it
-    wanted: Any
+    ends: Any  # (R, K, 2 L)
+    wanted: Any  # (R, 2, L) as `repeated_in_loops` has it
     rows: Any  # (R, 1) 0 to R - 1
     excuses: bool = True  # whether unknown tokens may excuse a loop
 
@@ -208,9 +260,7 @@ class LoopsOfBeams:
         """Start over, for sources with such `most_repetitions` (R, 2), on the CPU."""
         self.ends[..., :_LONGEST_NGRAM] = -1
         self.ends[..., _LONGEST_NGRAM:] = 0
-        times = (repetitions + 1).clamp_min(_TIMES)  # (R, 2)
-        wanted = (times[..., None] - 1) * torch.arange(1, _LONGEST_NGRAM + 1)  # (R, 2, L)
-        wanted[:, 1] -= wanted[:, 0]
+        wanted = repeated_in_loops(repetitions)  # (R, 2, L)
         if isinstance(self.wanted, np.ndarray):
             self.wanted[:] = wanted.numpy()
             self.excuses = bool(self.wanted[:, 1].any())
@@ -224,20 +274,12 @@ class LoopsOfBeams:
             tokens: (R, K) that are added.
             parents: (R, K) rank of the hypothesis that each continues.
         """
-        size, ends, added = _LONGEST_NGRAM, self.ends, self._own(tokens)
-        before = ends[self.rows, self._own(parents)]  # (R, K, 2 L)
-        ends[..., 0] = added
-        ends[..., 1:size] = before[..., : size - 1]
-        ends[..., size:] = (before[..., size:] + 1) * (before[..., :size] == added[..., None])
-        wanted = self.wanted[:, :1]  # (R, 1, L)
-        if self.excuses:
-            # (R, K, L) whether the n-gram has an unknown token
-            unknown = (ends[..., :size] == UNK).cumsum(2) > 0
-            wanted = wanted + unknown * self.wanted[:, 1:]  # (R, K, L)
-        looping = ends[..., size:] >= wanted
+        before = self.ends[self.rows, self._own(parents)]  # (R, K, 2 L)
+        extend_ends(self.ends, before, self._own(tokens))
+        looping = are_loops(self.ends, self.wanted[:, None], excuses=self.excuses)
         if not isinstance(looping, np.ndarray):
-            return cast("Tensor", looping.any(2))
-        return torch.from_numpy(looping.any(2)) if looping.any() else None
+            return cast("Tensor", looping)
+        return torch.from_numpy(looping) if looping.any() else None
 
     def select(self, rows: Tensor) -> Self:
         """Return what the hypotheses of some rows (any,) repeat."""

@@ -1,266 +1,257 @@
-"""Continuous batching: greedy decoding of sentences that come and go at every step.
+"""Continuous batching: decoding of sentences that come and go at every step.
 
 A batch takes as long as its longest sentence, and sentences that come meanwhile wait for its end. A
 decoder whose state is of fixed size needs neither: sentences are admitted to free slots before any
 step, and leave after the step in which they end. This is iteration-level scheduling (Yu et al.,
 2022, Orca, https://www.usenix.org/conference/osdi22/presentation/yu), for recurrent networks.
 
-Shapes: N slots, of which the first n are active, B sentences that are admitted together, S source
-tokens, L layers, H hidden size.
+A sentence has a row for each of its hypotheses: one where it is decoded greedily
+(`s2s.decoding.greedy_lane`), up to its beam otherwise (`s2s.decoding.beam_lane`). Both kinds share
+the steps of the model while they have few rows and about as many. Otherwise they take turns, so
+that neither waits longer for the other's steps than its own take.
+
+Shapes: N rows, B sentences, S source tokens.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Generic
 
 import torch
 
 from s2s.config import DecodeConfig
-from s2s.decoding.constraints import constrained_step, length_limits
-from s2s.decoding.repetition import LOOK_EVERY, find_end, looks_for_loops
-from s2s.decoding.scoring import argmax
-from s2s.decoding.translation import FinishReason
-from s2s.gpu.graphs import GraphCache, next_power_of_two
-from s2s.model.seq2seq import DecoderState, Memory, Seq2Seq
-from s2s.text.vocabulary import EOS, PAD, SOS
+from s2s.decoding.beam_lane import BeamLane
+from s2s.decoding.constraints import length_limits
+from s2s.decoding.greedy_lane import GreedyLane
+from s2s.decoding.slot import Owner, Search, Slot
+from s2s.decoding.slot_state import joined, rows_of
+from s2s.model.seq2seq import Groups, Seq2Seq
+from s2s.text.vocabulary import PAD
 
-Owner = TypeVar("Owner")
+# What a step costs besides its rows, in rows: reading the weights, and starting each operation.
+_STEP_COST = 8
 
+# Rows up to which both kinds of sentences share a step, for which their memory is copied.
+_SHARED_ROWS = 32
 
-@dataclass(eq=False)
-class Slot(Generic[Owner]):
-    """A sentence that is being translated."""
-
-    owner: Owner  # what the caller knows the sentence by
-    source: list[int]  # tokens of the sentence
-    min_length: int  # tokens before which the translation does not end
-    max_length: int  # tokens after which it is cut
-    ids: list[int] = field(default_factory=list)  # so far, never `<eos>`
-    alignment: list[int] | None = None  # of each id, the source token of greatest weight
-    finish_reason: FinishReason = "stop"  # once it has ended
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the translation has come to its greatest length."""
-        return len(self.ids) == self.max_length
+# Source tokens whose encoding costs as much as a row of a step.
+_ENCODED = 2
 
 
 class Slots(Generic[Owner]):
     """Sentences that are translated together, each for as many steps as it takes.
 
-    Active slots are always the first rows, so that a step computes nothing for free ones: a row
-    that becomes free is filled by the last one. A translation does not depend on which other
-    sentences share its steps, up to the rounding of floats.
+    A translation does not depend on which other sentences share its steps, up to the rounding of
+    floats: it is that of `s2s.decoding.search.decode`.
 
     Args:
-        slots: greatest number of sentences at a time.
+        settings: those of sentences that are admitted without settings of their own.
+        slots: greatest number of sentences at a time that are decoded greedily, and of those that
+            are searched by a beam. The latter have as many rows together as so many sentences of
+            the given settings.
     """
 
     def __init__(
         self, model: Seq2Seq, settings: DecodeConfig, slots: int, device: torch.device
     ) -> None:
-        self._model, self._settings, self._device = model, settings, device
-        self._size = slots
-        self._looks = looks_for_loops(settings)
-        self._active: list[Slot[Owner]] = []
-        self._state: DecoderState | None = None  # of all slots, allocated by the first sentence
-        # (N, 2) the last token of each slot, and the source token of greatest weight for it
-        self._outputs = torch.full((slots, 2), SOS, device=device)
-        self._last_tokens = self._outputs[:, 0]  # (N,)
-        # (N, 2) tokens so far, and tokens before which a translation does not end, where that is
-        # limited
-        self._lengths = torch.zeros(slots, 2, dtype=torch.int64, device=device)
-        # A step on a GPU is started as a whole, for one of few numbers of rows and source tokens.
-        self._graphs = GraphCache(device) if device.type == "cuda" else None
+        self._model, self._device, self._size = model, device, slots
+        self._search = Search(settings)
+        self._most_rows = slots * settings.beam
+        self._greedy: GreedyLane[Owner] = GreedyLane(model, settings, slots, device)
+        self._beams: BeamLane[Owner] = BeamLane(slots, device)
+        # A GPU starts recorded steps of greedy decoding as a whole, whatever else there is.
+        self._turns = _LaneTurns(shared_rows=0 if device.type == "cuda" else _SHARED_ROWS)
+        self._stepped: list[Slot[Owner]] = []
 
     def __len__(self) -> int:
         """Return the number of active slots."""
-        return len(self._active)
-
-    @property
-    def free(self) -> int:
-        """Number of slots that are not active."""
-        return self._size - len(self._active)
+        return len(self._greedy.slots) + len(self._beams.slots)
 
     @property
     def active(self) -> list[Slot[Owner]]:
         """The sentences that are being translated."""
-        return self._active
+        return self._greedy.slots + self._beams.slots
+
+    @property
+    def beams(self) -> list[Slot[Owner]]:
+        """The active sentences that are searched by beams."""
+        return self._beams.slots
+
+    @property
+    def stepped(self) -> list[Slot[Owner]]:
+        """The sentences that the last step has extended, also those that ended in it."""
+        return self._stepped
+
+    @property
+    def grown(self) -> list[Slot[Owner]]:
+        """The sentences that the last step has extended, whose translations begin as they do now.
+
+        These are decoded greedily, and have not ended.
+        """
+        stepped = set(self._stepped)
+        return [slot for slot in self._greedy.slots if slot in stepped]
+
+    def count(self, *, greedy: bool) -> int:
+        """Return the number of active sentences of a kind."""
+        return len((self._greedy if greedy else self._beams).slots)
+
+    @property
+    def free(self) -> int:
+        """Number of sentences with the usual settings that can be admitted."""
+        settings = self._search.settings
+        if self._search.is_greedy:
+            return self._size - len(self._greedy.slots)
+        rows = self._most_rows - self._beams.reserved
+        return max(0, min(self._size - len(self._beams.slots), rows // settings.beam))
+
+    def fits(self, searches: list[Search]) -> bool:
+        """Return whether sentences that are searched so can be admitted together.
+
+        One with a beam wider than all rows can be while it is the only one with a beam.
+        """
+        beams = [search.settings.beam for search in searches if not search.is_greedy]
+        if len(searches) - len(beams) > self._size - len(self._greedy.slots):
+            return False
+        if not beams:
+            return True
+        if len(beams) > self._size - len(self._beams.slots):
+            return False
+        is_only = len(beams) == 1 and not self._beams.slots
+        return is_only or sum(beams) <= self._most_rows - self._beams.reserved
 
     @torch.inference_mode()
-    def admit(self, sentences: list[list[int]], owners: list[Owner]) -> None:
+    def admit(
+        self,
+        sentences: list[list[int]],
+        owners: list[Owner],
+        searches: list[Search] | None = None,
+    ) -> None:
         """Encode sentences of at least one token together, into free slots.
+
+        Args:
+            searches: how each is searched; None: all with the usual settings.
 
         Raises:
             ValueError: there are more sentences than free slots.
         """
-        if len(sentences) > self.free:
-            raise ValueError(f"{len(sentences)} sentences for {self.free} free slots")
+        searches = searches or [self._search] * len(sentences)
+        if not self.fits(searches):
+            raise ValueError(f"{len(sentences)} sentences are more than there is room for")
         size = max(map(len, sentences))
         padded = [ids + [PAD] * (size - len(ids)) for ids in sentences]
         source = torch.tensor(padded)  # (B, S)
         lengths = torch.tensor([len(ids) for ids in sentences])  # (B,)
         new = self._model.encode(source.to(self._device), lengths)
-        rows = slice(len(self._active), len(self._active) + len(sentences))
-        self._write(new, self._reserve(new), rows, size)
-        self._last_tokens[rows] = SOS
-        min_lengths, max_lengths = length_limits(lengths, self._settings)
-        if self._settings.min_ratio:
-            self._lengths[rows, 0] = 0
-            self._lengths[rows, 1] = min_lengths.to(self._device)
-        attends = new.memory is not None
-        self._active += [
-            Slot(owner, ids, shortest, longest, alignment=[] if attends else None)
-            for owner, ids, shortest, longest in zip(
-                owners, sentences, min_lengths.tolist(), max_lengths.tolist(), strict=True
+        limits = {
+            search: [limit.tolist() for limit in length_limits(lengths, search.settings)]
+            for search in set(searches)
+        }
+        slots = [
+            Slot(owner, ids, search, *(limit[place] for limit in limits[search]))
+            for place, (owner, ids, search) in enumerate(
+                zip(owners, sentences, searches, strict=True)
             )
         ]
+        for lane, greedy in ((self._greedy, True), (self._beams, False)):
+            own = [n for n, search in enumerate(searches) if search.is_greedy is greedy]
+            if own:
+                every = len(own) == len(slots)
+                state = new if every else new.select(torch.tensor(own, device=self._device))
+                lane.admit(state, [slots[n] for n in own])
+                self._turns.charge(greedy, sum(len(sentences[n]) for n in own) // _ENCODED)
 
     @torch.inference_mode()
     def step(self) -> list[Slot[Owner]]:
-        """Extend every translation by a token; return the slots that ended, which are freed."""
-        if self._state is None or not self._active:
+        """Take a step of the model; return the slots of sentences that ended, which are freed.
+
+        It extends the translations of both kinds, or of the kind whose turn it is.
+        """
+        greedy, beams = self._greedy, self._beams
+        self._stepped = []
+        if not len(self):
             return []
-        active, size = len(self._active), max(len(slot.source) for slot in self._active)
-        if self._graphs is None:
-            self._advance(active, size)
-        else:
-            # Without attention the lengths of sources do not matter.
-            attends = self._state.memory is not None
-            rows = min(next_power_of_two(active), self._size)
-            shape = (rows, next_power_of_two(size) if attends else 0)
-            self._graphs.run(shape, lambda: self._advance(*shape))
-        outputs = self._outputs[:active].cpu()  # one copy from a GPU
-        tokens: list[int] = outputs[:, 0].tolist()
-        heaviest: list[int] = outputs[:, 1].tolist() if self._state.memory is not None else []
-        ended = []
-        for row, token in enumerate(tokens):
-            slot = self._active[row]
-            if token != EOS:
-                slot.ids.append(token)
-                if slot.alignment is not None:
-                    slot.alignment.append(heaviest[row])
-            length = len(slot.ids)
-            if (
-                token == EOS
-                or length == slot.max_length
-                or (self._looks and length % LOOK_EVERY == 0 and self._loops(slot))
-            ):
-                self._end(slot)
-                ended.append(row)
-        freed = [self._active[row] for row in ended]
-        self._free_rows(ended)
-        return freed
+        with_greedy, with_beams = self._turns.next(greedy.rows, beams.rows)
+        if with_greedy:
+            self._stepped += greedy.slots
+        if with_beams:
+            self._stepped += beams.slots
+        if with_greedy and with_beams:
+            return self._step_together()
+        if with_greedy and greedy.can_record():
+            return greedy.step_recorded()
+        lane: GreedyLane[Owner] | BeamLane[Owner] = greedy if with_greedy else beams
+        return lane.extend(*self._model.step(*lane.inputs()))
 
     def cancel(self, slots: set[Slot[Owner]]) -> None:
         """Free the slots of sentences whose translations are not wanted any more."""
-        self._free_rows([row for row, slot in enumerate(self._active) if slot in slots])
+        with torch.inference_mode():
+            self._greedy.remove(slots & set(self._greedy.slots))
+            self._beams.remove(slots & set(self._beams.slots))
 
-    def evict_all(self) -> list[Slot[Owner]]:
-        """Free all slots; return those that were active."""
-        evicted, self._active = self._active, []
-        return evicted
+    def evict_stepped(self) -> list[Slot[Owner]]:
+        """Free the slots of the sentences in the last step; return them.
 
-    def _loops(self, slot: Slot[Owner]) -> bool:
-        """Return whether a translation has come to loop."""
-        return self._found_end(slot)[1] == "repetition"
+        Then the others can go on if the step has failed.
+        """
+        stepped, self._stepped = self._stepped, []
+        self.cancel(set(stepped))
+        return stepped
 
-    def _end(self, slot: Slot[Owner]) -> None:
-        """End a translation, and cut it back if it loops."""
-        size, slot.finish_reason = self._found_end(slot)
-        del slot.ids[size:]
-        if slot.alignment is not None:
-            del slot.alignment[size:]
-
-    def _found_end(self, slot: Slot[Owner]) -> tuple[int, FinishReason]:
-        return find_end(
-            slot.ids,
-            slot.source,
-            cut=slot.is_cut,
-            min_length=slot.min_length,
-            settings=self._settings,
+    def _step_together(self) -> list[Slot[Owner]]:
+        """Extend the translations of both kinds by one step of the model."""
+        beams, greedy = self._beams, self._greedy
+        tokens, state = beams.inputs()
+        other_tokens, other_state = greedy.inputs()
+        groups = None
+        if state.memory is not None:
+            sizes = torch.cat([beams.sizes, torch.ones(greedy.rows, dtype=torch.long)])
+            groups = Groups.of_sizes(sizes).to(self._device)
+        logits, weights, new = self._model.step(
+            torch.cat([tokens, other_tokens]), joined(state, other_state, groups)
         )
+        ended = []
+        rows = beams.rows
+        for lane, own in ((beams, slice(0, rows)), (greedy, slice(rows, len(logits)))):
+            own_weights = None if weights is None else weights[own, : lane.longest]
+            ended += lane.extend(logits[own], own_weights, rows_of(new, own))
+        return ended
 
-    def _advance(self, rows: int, size: int) -> None:
-        """Take a step of the first rows, whose sources have up to `size` tokens."""
-        too_short = None
-        if self._settings.min_ratio:
-            too_short = self._lengths[:rows, 0] < self._lengths[:rows, 1]  # (rows,)
-            self._lengths[:rows, 0] += 1
-        logits, weights, new = constrained_step(
-            self._model, self._last_tokens[:rows], self._view(rows, size), too_short, self._settings
-        )
-        self._last_tokens[:rows] = argmax(logits)
-        if weights is not None:
-            self._outputs[:rows, 1] = weights.max(dim=1).indices
-        assert self._state is not None  # noqa: S101
-        for part, new_part in zip(self._state.step_tensors(), new.step_tensors(), strict=True):
-            part[:rows] = new_part
 
-    @torch.inference_mode()
-    def _free_rows(self, rows: list[int]) -> None:
-        """Free some rows, in rising order, and fill them by the last active rows."""
-        if not rows or self._state is None:
-            return
-        left = len(self._active) - len(rows)
-        freed = set(rows)
-        last = [row for row in range(left, len(self._active)) if row not in freed]
-        holes = rows[: len(last)]  # those below `left` come first, and are as many
-        if last:
-            to = torch.tensor(holes, device=self._device)
-            origin = torch.tensor(last, device=self._device)
-            parts = [self._last_tokens, *self._state.tensors()]
-            if self._settings.min_ratio:
-                parts.append(self._lengths)
-            for part in parts:
-                part[to] = part[origin]
-            for hole, row in zip(holes, last, strict=True):
-                self._active[hole] = self._active[row]
-        del self._active[left:]
+class _LaneTurns:
+    """Turns of the two kinds of sentences, of which each is to get half of the time.
 
-    # ---- the state of all slots ----
+    Times are estimated by rows: what does not depend on the machine can be tested.
 
-    def _view(self, rows: int, size: int) -> DecoderState:
-        """Return the state of the first rows, and of so many source tokens, without copying."""
-        assert self._state is not None  # noqa: S101
-        state, memory = self._state, self._state.memory
-        if memory is not None:
-            memory = memory.map(lambda part: part[:rows, :size])
-        input_feed = None if state.input_feed is None else state.input_feed[:rows]
-        return DecoderState(tuple(part[:, :rows] for part in state.recurrent), memory, input_feed)
+    Args:
+        shared_rows: rows up to which both kinds share a step.
+    """
 
-    def _write(self, new: DecoderState, state: DecoderState, rows: slice, size: int) -> None:
-        """Copy the state of encoded sentences, of so many source tokens, into some rows."""
-        for part, new_part in zip(state.step_tensors(), new.step_tensors(), strict=True):
-            part[rows] = new_part
-        if state.memory is not None and new.memory is not None:
-            for part, new_part in zip(state.memory.tensors(), new.memory.tensors(), strict=True):
-                part[rows, :size] = new_part
-            state.memory.padding[rows, size:] = True
+    def __init__(self, shared_rows: int) -> None:
+        self._shared_rows = shared_rows
+        self._spent = {True: 0, False: 0}  # by whether it is the greedy kind
 
-    def _reserve(self, new: DecoderState) -> DecoderState:
-        """Return the state of all slots, enlarged where the sources of a new state are longer."""
-        if self._state is None:
-            recurrent = tuple(part.new_zeros(part.shape[0], self._size, part.shape[2])
-                              for part in new.recurrent)  # fmt: skip
-            input_feed = None
-            if new.input_feed is not None:
-                input_feed = new.input_feed.new_zeros(self._size, new.input_feed.shape[1])
-            self._state = DecoderState(recurrent, None, input_feed)
-        old, memory = self._state.memory, new.memory
-        reserved = 0 if old is None else old.values.shape[1]
-        if memory is not None and memory.values.shape[1] > reserved:
-            self._state = replace(self._state, memory=self._enlarge(old, memory))
-            if self._graphs is not None:
-                self._graphs.clear()
-        return self._state
+    def charge(self, greedy: bool, cost: int) -> None:
+        """Add a cost, in rows, to what a kind has spent."""
+        self._spent[greedy] += cost
 
-    def _enlarge(self, old: Memory | None, new: Memory) -> Memory:
-        """Return a memory of all slots for sources as long as a new one's, with the old content."""
-        # To the next power of two, so that memory is seldom enlarged.
-        shape = (self._size, next_power_of_two(new.values.shape[1]))
-        memory = new.map(lambda part: part.new_zeros(*shape, *part.shape[2:]))
-        memory.padding.fill_(True)
-        if old is not None:
-            for part, old_part in zip(memory.tensors(), old.tensors(), strict=True):
-                part[:, : old_part.shape[1]] = old_part
-        return memory
+    def next(self, greedy: int, beams: int) -> tuple[bool, bool]:
+        """Return whether the next step has the greedy rows, and whether it has those of beams.
+
+        Args:
+            greedy: number of the first; at least one is not 0.
+            beams: number of the second.
+        """
+        rows = {True: greedy, False: beams}
+        if greedy and beams:
+            # A shared step costs neither kind more than twice as much as a step of its own.
+            is_even = abs(greedy - beams) <= _STEP_COST
+            if is_even and greedy + beams <= self._shared_rows:
+                self._spent = {True: 0, False: 0}
+                return True, True
+            turn = self._spent[True] <= self._spent[False]
+        else:
+            # Who was absent did not save anything up, but need not wait for more than this step.
+            turn = greedy > 0
+            self._spent = {turn: 0, not turn: 0}
+        self._spent[turn] += rows[turn] + _STEP_COST
+        least = min(self._spent.values())
+        self._spent = {kind: spent - least for kind, spent in self._spent.items()}
+        return turn, not turn

@@ -303,24 +303,24 @@ class Translator:
         sentences = list(map(_as_in_corpora, _texts(sentences, "a list of str")))
         ids = self._directory.source.encode(sentences)
         by_sentence = self._search(ids, lambda translated: None, details=True)
-        translations = []
-        for sentence, hypotheses in zip(sentences, by_sentence, strict=True):
-            source_words = [token.text for token in self._directory.source.written_tokens(sentence)]
-            translations.append(
-                [
-                    Translation(
-                        text=self._best_text(sentence, [hypothesis]),
-                        score=hypothesis.score,
-                        words=self._scored_tokens(hypothesis),
-                        word_scores=hypothesis.scores,
-                        source_words=source_words,
-                        attention=hypothesis.attention,
-                        finish_reason=hypothesis.finish_reason,
-                    )
-                    for hypothesis in hypotheses or [Hypothesis([], [], 0.0, None, None)]
-                ]
+        return list(map(self.as_translations, sentences, by_sentence))
+
+    def as_translations(self, sentence: str, hypotheses: list[Hypothesis]) -> list[Translation]:
+        """Return what hypotheses of a sentence say; of none, an empty translation."""
+        sentence = _as_in_corpora(sentence)
+        source_words = [token.text for token in self._directory.source.written_tokens(sentence)]
+        return [
+            Translation(
+                text=self._best_text(sentence, [hypothesis]),
+                score=hypothesis.score,
+                words=self._scored_tokens(hypothesis),
+                word_scores=hypothesis.scores,
+                source_words=source_words,
+                attention=hypothesis.attention,
+                finish_reason=hypothesis.finish_reason,
             )
-        return translations
+            for hypothesis in hypotheses or [Hypothesis([], [], 0.0, None, None)]
+        ]
 
     def detokenise(self, sentence: str, ids: list[int], alignment: list[int] | None) -> str:
         """Return the text of the ids that translate a sentence, in capitals if the sentence is.

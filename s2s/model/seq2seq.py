@@ -42,12 +42,37 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """The hypotheses of each sentence, where sentences have different numbers of them.
+
+    Then N is the sum of those numbers, and K the greatest of them. Attention is computed for
+    B × K queries, of which those beyond a sentence's own hypotheses are not used.
+    """
+
+    rows: Tensor  # (B, K) the hypothesis of each query; any one where the sentence has fewer
+    places: Tensor  # (N,) place of each hypothesis among the B × K queries
+
+    @classmethod
+    def of_sizes(cls, sizes: Tensor) -> "Groups":
+        """Return the groups of so many hypotheses (B,), at least one each, on the CPU."""
+        ranks = torch.arange(int(sizes.max()))  # (K,)
+        starts = sizes.cumsum(0) - sizes  # (B,)
+        rows = starts[:, None] + torch.minimum(ranks, sizes[:, None] - 1)  # (B, K)
+        return cls(rows, (ranks < sizes[:, None]).flatten().nonzero()[:, 0])
+
+    def to(self, device: torch.device) -> "Groups":
+        """Return the groups on a device."""
+        return Groups(self.rows.to(device), self.places.to(device))
+
+
+@dataclass(frozen=True)
 class DecoderState:
     """All that the decoder carries from one step to the next."""
 
     recurrent: RecurrentState
     memory: Memory | None = None  # with attention
     input_feed: Tensor | None = None  # (N, R), with input feeding: the last step's hidden vector
+    groups: Groups | None = None  # for a single step; None: all sentences have as many hypotheses
 
     def reorder(self, rows: Tensor) -> "DecoderState":
         """Return the state in which each hypothesis continues another one of its sentence.
@@ -204,7 +229,7 @@ class Decoder(nn.Module):
         embedded = self.dropout(_embed(self.embedding, target_in, word_dropout))  # (N, T, E)
         if state.input_feed is None:
             hidden, recurrent = self.recurrent(embedded, state.recurrent)  # (N, T, H)
-            hidden, weights = self._attend(hidden, state.memory)  # (N, T, R), (N, T, S)
+            hidden, weights = self._attend(hidden, state)  # (N, T, R), (N, T, S)
             return self.dropout(hidden), weights, DecoderState(recurrent, state.memory)
         return self._forward_with_feed(embedded, state, state.input_feed)
 
@@ -218,7 +243,7 @@ class Decoder(nn.Module):
         for token in embedded.unbind(1):
             inputs = torch.cat([token, input_feed.to(token.dtype)], dim=1)[:, None]  # (N, 1, E + R)
             hidden, recurrent = self.recurrent(inputs, recurrent, masks)  # (N, 1, H)
-            hidden, weights = self._attend(hidden, state.memory)  # (N, 1, R), (N, 1, S)
+            hidden, weights = self._attend(hidden, state)  # (N, 1, R), (N, 1, S)
             input_feed = hidden[:, 0]  # (N, R)
             steps.append(input_feed)
             if weights is not None:
@@ -227,12 +252,18 @@ class Decoder(nn.Module):
         weights = torch.cat(steps_weights, dim=1) if steps_weights else None  # (N, T, S)
         return hidden, weights, DecoderState(recurrent, state.memory, input_feed)
 
-    def _attend(self, hidden: Tensor, memory: Memory | None) -> tuple[Tensor, Tensor | None]:
+    def _attend(self, hidden: Tensor, state: DecoderState) -> tuple[Tensor, Tensor | None]:
         """Return hidden vectors (N, T, R) and weights (N, T, S) of layers' outputs (N, T, H)."""
-        weights = None
+        memory, groups, weights = state.memory, state.groups, None
         if self.attention is not None and memory is not None:
-            queries = hidden.reshape(len(memory.values), -1, hidden.shape[2])  # (B, K × T, H)
-            context, weights = self.attention(queries, memory)  # (B, K × T, H), (B, K × T, S)
+            if groups is None:
+                queries = hidden.reshape(len(memory.values), -1, hidden.shape[2])  # (B, K × T, H)
+            else:
+                queries = hidden[:, 0][groups.rows]  # (B, K, H)
+            context, weights = self.attention(queries, memory)  # (B, Q, H), (B, Q, S)
+            if groups is not None:
+                context = context.flatten(0, 1)[groups.places]  # (N, H)
+                weights = weights.flatten(0, 1)[groups.places]  # (N, S)
             weights = weights.view(*hidden.shape[:2], -1)  # (N, T, S)
             hidden = torch.cat([context.view_as(hidden), hidden], dim=2)  # (N, T, 2 H)
         if self.readout is not None:

@@ -23,7 +23,7 @@ class ServiceSettings(_DecodingFields):
     may if Serve gave it one or a part of one (`ray_actor_options: {num_gpus: 0.5}`)."""
 
     slots: int = Field(default=64, gt=0, le=4096)
-    """Sentences that a model translates at a time."""
+    """Sentences that a model decodes greedily at a time, and as many that it searches by beams."""
 
     max_waiting: int = Field(default=MAX_WAITING, gt=0)
     """Sentences that may wait to be translated; more are refused (429). A text counts one more for

@@ -16,7 +16,7 @@ from s2s.decoding.constraints import length_limits
 from s2s.decoding.greedy import greedy
 from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.output_layer import OutputLayer
-from s2s.decoding.scoring import argmax, length_penalty
+from s2s.decoding.scoring import argmax, length_penalty, top_log_probabilities
 from s2s.decoding.search import decode
 from s2s.decoding.translation import joined
 from s2s.decoding.translator import Translator
@@ -674,3 +674,18 @@ def test_the_argmax_is_the_first_of_the_greatest(words: int, kind: torch.dtype) 
     logits[3, -1] = logits[4, words // 2] = 9.0
     wanted = [row.index(max(row)) for row in logits.tolist()]
     assert argmax(logits).tolist() == wanted
+
+
+@pytest.mark.parametrize("words", [12, 90, 1000, 8003])
+@pytest.mark.parametrize("count", [1, 5, 16])
+def test_the_likeliest_tokens_are_those_of_the_softmax(words: int, count: int) -> None:
+    logits = torch.randn(7, words, generator=torch.Generator().manual_seed(words))
+    logits[:, [PAD, SOS]] = -torch.inf
+    logits[0, words - 3 :] = torch.tensor([9.0, 11.0, 10.0])  # beyond the last whole group
+    logits[1, 4::20] = 5.0  # all of the greatest are equal
+    wanted = logits.log_softmax(1)
+    size = min(count, words)
+    values, tokens = top_log_probabilities(logits.clone(), count)
+    torch.testing.assert_close(values, wanted.topk(size).values)
+    torch.testing.assert_close(wanted.gather(1, tokens), values)
+    assert all(len(set(row)) == size for row in tokens.tolist())

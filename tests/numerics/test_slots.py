@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from s2s.config import DecodeConfig
 from s2s.decoding.greedy import greedy
+from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.search import decode
+from s2s.decoding.slot import Search, Slot
 from s2s.decoding.slots import Slots
 from s2s.text.vocabulary import EOS
-from tests.support.networks import KINDS, made, some_sources
+from tests.support.networks import KINDS, made, reluctant, some_sources
 
 WORDS = 12
 
@@ -86,7 +89,7 @@ def test_a_long_sentence_delays_no_short_one() -> None:
 
 def test_more_than_the_free_slots_is_refused() -> None:
     slots: Slots[int] = Slots(made("none"), DecodeConfig(), 2, torch.device("cpu"))
-    with pytest.raises(ValueError, match="3 sentences for 2 free"):
+    with pytest.raises(ValueError, match="3 sentences are more"):
         slots.admit([[5], [6], [7]], [1, 2, 3])
     assert slots.step() == []
 
@@ -95,7 +98,8 @@ def test_evicted_slots_can_be_filled_again() -> None:
     how = DecodeConfig(max_length=7)
     slots: Slots[int] = Slots(made("tied"), how, 3, torch.device("cpu"))
     slots.admit(sentences(3), [0, 1, 2])
-    assert {slot.owner for slot in slots.evict_all()} == {0, 1, 2}
+    left = {0, 1, 2} - {slot.owner for slot in slots.step()}
+    assert {slot.owner for slot in slots.evict_stepped()} == left
     assert len(slots) == 0
     slots.admit([sentences(4)[3]], [3])
     words: list[int] = []
@@ -103,3 +107,146 @@ def test_evicted_slots_can_be_filled_again() -> None:
         for slot in slots.step():
             words = slot.ids
     assert words == alone("tied", sentences(4)[3], how)[0]
+
+
+# ---- beams ---------------------------------------------------------------------------------------
+
+CPU = torch.device("cpu")
+USUAL = DecodeConfig(beam=3, max_length=9, max_ratio=3.0)
+SEARCHES = [
+    Search(USUAL),
+    Search(USUAL.changed(n_best=3, min_ratio=0.5), details=True),
+    Search(USUAL.changed(beam=1)),
+    Search(USUAL.changed(beam=1, unknown="avoid", length_penalty=0.3), details=True),
+    Search(USUAL.changed(beam=5, n_best=2, unknown="copy"), details=True),
+    Search(USUAL.changed(beam=2, length_penalty=0.0, unknown="avoid", max_length=4)),
+    Search(USUAL.changed(beam=8, length_penalty=2.0, max_ratio=1.5, n_best=8)),
+    Search(USUAL.changed(beam=4, max_length=40)),
+    Search(USUAL.changed(beam=2, max_length=40, stop_on_repetition=False, max_ratio=1000.0)),
+]
+
+
+def wanted(model: str, ids: list[int], search: Search, reluctance: bool) -> list[Hypothesis]:
+    """What the usual search finds for a sentence alone."""
+    network = reluctant(model) if reluctance else made(model)
+    source, lengths = torch.tensor([ids]), torch.tensor([len(ids)])
+    [found] = decode(network, source, lengths, search.settings, details=True)
+    return found
+
+
+def assert_same(slot: Slot[int], found: list[Hypothesis]) -> None:
+    """The slot of a sentence that has ended has the hypotheses that were found."""
+    best = found[0]
+    attends = best.alignment is not None
+    assert (slot.ids, slot.finish_reason) == (best.ids, best.finish_reason)
+    assert slot.alignment == (best.alignment[: len(best.ids)] if attends else None)
+    if slot.search.is_greedy and not slot.search.details:
+        return
+    assert len(slot.hypotheses) == len(found)
+    for own, other in zip(slot.hypotheses, found, strict=True):
+        assert (own.ids, own.finish_reason) == (other.ids, other.finish_reason)
+        assert own.alignment == other.alignment
+        assert own.score == pytest.approx(other.score, abs=1e-4)
+        assert own.scores == pytest.approx(other.scores, abs=1e-4)
+        if slot.search.details and attends:
+            for weights, others in zip(own.attention or [], other.attention or [], strict=True):
+                assert weights == pytest.approx(others, abs=1e-5)
+        else:
+            assert own.attention is None
+
+
+@pytest.mark.parametrize("reluctance", [False, True])
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=6)
+@given(size=st.integers(1, 9), seed=st.integers(0, 1000), shared=st.sampled_from([0, 6, 32]))
+def test_beams_find_the_same_whoever_shares_their_steps(
+    name: str, reluctance: bool, size: int, seed: int, shared: int
+) -> None:
+    """Sentences come, are given up and end at random; half of their steps have both kinds."""
+    random = Random(seed)
+    network = reluctant(name) if reluctance else made(name)
+    slots: Slots[int] = Slots(network, USUAL, size, CPU)
+    slots._turns._shared_rows = shared
+    ids = sentences(24)
+    searches = [random.choice(SEARCHES) for _ in ids]
+    waiting, cancelled, ended = list(range(len(ids))), set(), set()
+    while waiting or len(slots):
+        coming: list[int] = []
+        for owner in list(waiting):
+            if random.random() < 0.2 or len(coming) == 4:
+                break
+            if not slots.fits([searches[each] for each in [*coming, owner]]):
+                break
+            coming.append(owner)
+            waiting.remove(owner)
+        if coming:
+            slots.admit([ids[n] for n in coming], coming, [searches[n] for n in coming])
+        if random.random() < 0.1 and slots.active:
+            given_up = random.choice(slots.active)
+            slots.cancel({given_up})
+            cancelled.add(given_up.owner)
+        for slot in slots.step():
+            assert slot not in slots.active
+            ended.add(slot.owner)
+            assert_same(slot, wanted(name, ids[slot.owner], searches[slot.owner], reluctance))
+    assert ended | cancelled == set(range(24))
+    assert not ended & cancelled
+    assert slots._beams.rows == len(slots._beams._steps) == 0  # nothing is kept for ever
+
+
+def test_greedy_sentences_take_turns_with_beams_and_do_not_wait_for_all_of_their_steps() -> None:
+    """With 16 beams a step has far more rows than of one greedy sentence."""
+    network = made("general")
+    with torch.no_grad():
+        network.decoder.output.bias[EOS] = -1e4  # nothing ends by itself: the lengths decide
+    how = DecodeConfig(beam=5, max_length=60, stop_on_repetition=False)
+    slots: Slots[str] = Slots(network, how, 16, CPU)
+    slots.admit([[5, 6, 7]] * 16, [f"beam {n}" for n in range(16)])
+    for _ in range(5):
+        slots.step()
+    short = Search(how.changed(beam=1, max_length=25))
+    slots.admit([[6]], ["greedy"], [short])
+    steps = {"greedy": 0, "beams": 0}
+    while slots.count(greedy=True):
+        slots.step()
+        kinds = {slot.search.is_greedy for slot in slots.stepped}
+        assert len(kinds) == 1
+        steps["greedy" if kinds == {True} else "beams"] += 1
+    assert steps["greedy"] == 25
+    assert 1 <= steps["beams"] <= 3
+    # The other way round: beams get their half beside greedy sentences that always come.
+    taken = 0
+    for _ in range(40):
+        if not slots.count(greedy=True):
+            slots.admit([[6]], ["greedy"], [short])
+        slots.step()
+        taken += not slots.stepped[0].search.is_greedy
+    assert 3 <= taken <= 5  # of 80 rows each, where a greedy step has one
+
+
+def test_a_beam_wider_than_all_rows_is_searched_alone() -> None:
+    slots: Slots[int] = Slots(made("none"), USUAL, 2, CPU)  # 6 rows
+    wide = Search(USUAL.changed(beam=40))
+    assert slots.fits([wide])
+    assert not slots.fits([wide, wide])
+    assert not slots.fits([wide, Search(USUAL)])
+    slots.admit([[5, 6]], [0], [wide])
+    assert not slots.fits([Search(USUAL)])
+    assert slots.fits([Search(USUAL.changed(beam=1))])
+    ended: list[Slot[int]] = []
+    while len(slots):
+        ended += slots.step()
+    assert_same(ended[0], wanted("none", [5, 6], wide, reluctance=False))
+
+
+def test_hypotheses_that_end_give_up_their_rows() -> None:
+    network = made("tied")
+    slots: Slots[int] = Slots(network, USUAL, 6, CPU)
+    slots.admit(sentences(6), list(range(6)))
+    assert slots._beams.rows == 6  # one each, before the first step
+    rows = []
+    while len(slots):
+        slots.step()
+        rows.append(slots._beams.rows)
+        assert slots._beams.rows <= slots._beams.reserved <= 3 * len(slots)
+    assert any(0 < count < 18 for count in rows)

@@ -674,7 +674,7 @@ def test_what_takes_too_long_is_ended_and_frees_its_slots(models_of: Any) -> Non
             assert response.status_code == 408
             assert "0.2 s" in response.json()["error"]
         until(lambda: waiting(models) == 0)
-    assert counted(models.meters, "dropped") == 2
+    assert counted(models.meters, "dropped") == 3
 
 
 def test_a_text_of_many_lines_is_not_told_to_come_again_by_a_server_with_nothing_to_do(

@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from s2s.config import DecodeConfig
 from s2s.decoding.translation import Translation
@@ -89,7 +90,7 @@ def test_what_waits_is_weighed(translator: Translator) -> None:
 
 
 def test_wide_requests_leave_room_for_usual_ones(model_dir: Path, sentences: list[str]) -> None:
-    translator = Recorded.of(model_dir, beam=3)
+    translator = Admitting.of(model_dir, beam=3)
     engine = engine_of(translator, max_waiting=20)
     wide = engine.config.decode.changed(beam=6)
 
@@ -200,6 +201,188 @@ def test_one_sentence_does_not_wait_for_all_of_a_large_request(
     engine.close()
 
 
+class Admitting(Translator):
+    """A translator that keeps the sentences that slots admit, and holds the first ones until told.
+
+    While it does, the engine reads no messages.
+    """
+
+    admitted: list[list[str]]
+    began: threading.Event
+    go: threading.Event
+
+    @classmethod
+    def of(cls, path: Path, **settings: Any) -> "Admitting":
+        made = cls.load(path)
+        made.admitted, made.began, made.go = [], threading.Event(), threading.Event()
+        encode = made.model.encode
+
+        def recording(source: torch.Tensor, lengths: torch.Tensor) -> Any:
+            rows = zip(source.tolist(), lengths.tolist(), strict=True)
+            made.admitted.append([made.directory.source.decode(ids[:n]) for ids, n in rows])
+            made.began.set()
+            assert made.go.wait(WAIT)
+            return encode(source, lengths)
+
+        made.model.encode = recording  # type: ignore[method-assign, assignment]
+        return made.with_settings(**settings)
+
+    def known(self, texts: list[str]) -> list[str]:
+        """The sentences as they are admitted."""
+        return [self.directory.source.decode(s.ids) for [s] in self.split(texts)]
+
+
+def while_admitting(
+    translator: Admitting, engine: EngineClient, first: Awaitable[Any], then: Callable[[], Any]
+) -> tuple[Any, Any]:
+    """What is answered, to the second while the first sentences of the first were admitted."""
+
+    async def both() -> tuple[Any, Any]:
+        asked = asyncio.ensure_future(first)
+        await asyncio.to_thread(translator.began.wait, WAIT)
+        second = asyncio.create_task(then())
+        for _ in range(5):  # tasks that have just been made, and theirs
+            await asyncio.sleep(0)
+        translator.go.set()
+        return await asyncio.gather(asked, second)
+
+    return within(both())
+
+
+def test_an_ordinary_request_is_admitted_beside_a_wide_one(
+    model_dir: Path, sentences: list[str]
+) -> None:
+    translator = Admitting.of(model_dir, beam=3)
+    engine = engine_of(translator, slots=8)
+    wide = engine.config.decode.changed(beam=6, n_best=2)
+    detailed, ordinary = while_admitting(
+        translator,
+        engine,
+        engine.translate_detailed(sentences[:40], wide),
+        lambda: engine.translate([ORDINARY]),
+    )
+    engine.close()
+    own = Translator.load(model_dir).with_settings(beam=3)
+    assert ordinary == own.translate([ORDINARY])
+    # Twice as wide as the model's own, so half as many; and the ordinary one is next.
+    assert len(translator.admitted[0]) == 4
+    assert translator.admitted[1][0] == translator.known([ORDINARY])[0]
+    wanted = own.with_settings(beam=6, n_best=2).hypotheses(sentences[:40])
+    assert [[each.text for each in best] for [(_, best)] in detailed] == [
+        [each.text for each in best] for best in wanted
+    ]
+
+
+def test_requests_that_come_together_are_encoded_together(
+    model_dir: Path, sentences: list[str]
+) -> None:
+    translator = Admitting.of(model_dir, beam=3)
+    engine = engine_of(translator)
+
+    async def ask() -> Any:
+        return await asyncio.gather(*(engine.translate([each]) for each in sentences[:12]))
+
+    _, answers = while_admitting(translator, engine, engine.translate(["I see!"]), ask)
+    engine.close()
+    assert list(map(len, translator.admitted)) == [1, 12]
+    own = Translator.load(model_dir).with_settings(beam=3)
+    assert [text for [text] in answers] == own.translate(sentences[:12])
+
+
+def test_slots_are_given_to_each_request_in_turn(model_dir: Path, sentences: list[str]) -> None:
+    translator = Admitting.of(model_dir, beam=3)
+    engine = engine_of(translator, slots=8)
+
+    async def several() -> list[list[str]]:
+        texts = [sentences[:20], sentences[20:21], sentences[21:41]]
+        return await asyncio.gather(*(engine.translate(each) for each in texts))
+
+    _, answers = while_admitting(translator, engine, engine.translate([ORDINARY]), several)
+    engine.close()
+    own = Translator.load(model_dir).with_settings(beam=3)
+    assert [text for texts in answers for text in texts] == own.translate(sentences[:41])
+    turns = [sentences[n] for n in (0, 20, 21, 1, 22, 2, 23)]
+    assert translator.admitted[1] == translator.known(turns)
+
+
+@pytest.mark.parametrize("wide_first", [True, False])
+def test_neither_kind_of_beams_waits_for_many_of_the_other(
+    wide_first: bool, model_dir: Path, sentences: list[str]
+) -> None:
+    translator = Admitting.of(model_dir, beam=3)
+    engine = engine_of(translator, slots=16)
+    usual = engine.config.decode.changed(beam=3, length_penalty=0.5)
+    wide = engine.config.decode.changed(beam=16)
+    many, one = (wide, usual) if wide_first else (usual, wide)
+
+    async def ask_many() -> Any:
+        asked = [engine.translate_detailed(sentences[n : n + 3], many) for n in range(0, 60, 3)]
+        return await asyncio.gather(*asked)
+
+    async def ask_one() -> Any:
+        return await engine.translate_detailed([ORDINARY], one)
+
+    while_admitting(translator, engine, ask_many(), ask_one)
+    engine.close()
+    [known] = translator.known([ORDINARY])
+    assert len(translator.admitted[0]) == (3 if wide_first else 16)  # 48 rows
+    assert known in translator.admitted[1]
+
+
+def test_a_request_that_is_given_up_is_admitted_no_further(
+    model_dir: Path, sentences: list[str]
+) -> None:
+    translator = Admitting.of(model_dir, beam=3)
+    meters = Meters()
+    engine = engine_of(translator, slots=8, meters=meters)
+
+    async def leave() -> list[str]:
+        leaving = asyncio.create_task(engine.translate(sentences))
+        await asyncio.to_thread(translator.began.wait, WAIT)
+        leaving.cancel()
+        await asyncio.sleep(0)
+        translator.go.set()
+        return await engine.translate([ORDINARY])
+
+    within(leave())
+    engine.close()
+    assert list(map(len, translator.admitted)) == [8, 1]
+    counts, _ = meters.collect()
+    assert counts["dropped", ()] + counts["sentences", ()] == len(sentences) + 1
+    assert counts["dropped", ()] >= len(sentences) - 8
+
+
+def test_a_heavy_request_over_http_does_not_hold_up_an_ordinary_one(model_dir: Path) -> None:
+    translator = Admitting.of(model_dir, beam=3)
+    models = Models(in_threads(lambda _: translator, slots=8))
+    models.serve([model_dir])
+    heavy = {"source": "en", "q": "trees.\n" * 100, "n_best": 4, "beam": 6}
+
+    async def both(address: str) -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=address, timeout=WAIT, trust_env=False) as client:
+            first = asyncio.create_task(client.post("/v1/translate", json=heavy))
+            await asyncio.to_thread(translator.began.wait, WAIT)
+            engine = models.all[0].engine
+            heavy_weight = engine.waiting
+            second = asyncio.create_task(client.post("/translate", json={**BODY, "q": ORDINARY}))
+            while engine.waiting == heavy_weight:
+                await asyncio.sleep(0.001)
+            translator.go.set()
+            return await asyncio.gather(first, second)
+
+    with client_of(models, limits=Limits(seconds=WAIT)) as client:
+        answers = within(both(str(client.base_url)))
+    models.close()
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert translator.admitted[1][0] == translator.known([ORDINARY])[0]
+
+
+# ---- beside the slots ----------------------------------------------------------------------------
+
+# It has no space to be cut at, and too many tokens for a slot.
+LONG = "I-see-trees-and-we-want-bread-and-they-see-Paris-and-you-want-school-and-so-on"
+
+
 class Recorded(Translator):
     """A translator that keeps the batches it was given, and holds the first one until told."""
 
@@ -232,157 +415,50 @@ async def taken(engine: EngineClient) -> None:
         await asyncio.sleep(0.001)
 
 
-def while_it_begins(
-    translator: Recorded, engine: EngineClient, sentences: list[str], then: Callable[[], Any]
-) -> tuple[Any, Any]:
-    """What a wide search of sentences gives, and what was asked while its first batch lasted."""
-    wide = engine.config.decode.changed(beam=6, n_best=2)
-
-    async def both() -> tuple[Any, Any]:
-        first = asyncio.create_task(engine.translate_detailed(sentences, wide))
-        await asyncio.to_thread(translator.began.wait, WAIT)
-        second = asyncio.create_task(then())
-        await taken(engine)
-        translator.go.set()
-        return await asyncio.gather(first, second)
-
-    return within(both())
-
-
-def test_an_ordinary_request_comes_after_one_batch_of_a_wide_one(
+def test_a_long_sentence_comes_after_one_batch_of_samples(
     model_dir: Path, sentences: list[str]
 ) -> None:
-    translator = Recorded.of(model_dir, beam=3)
+    translator = Recorded.of(model_dir, beam=3, max_source=3)
     engine = engine_of(translator)
-    detailed, ordinary = while_it_begins(
-        translator, engine, sentences[:40], lambda: engine.translate([ORDINARY])
-    )
+    samples = engine.config.decode.changed(temperature=1.0, n_best=6)
+
+    async def both() -> list[Any]:
+        first = asyncio.create_task(engine.translate_detailed(sentences[:40], samples))
+        await asyncio.to_thread(translator.began.wait, WAIT)
+        others = [asyncio.create_task(engine.translate([LONG])) for _ in range(2)]
+        await taken(engine)
+        # Who needs no batch waits for none.
+        plain = await engine.translate([ORDINARY])
+        translator.go.set()
+        return [plain, await asyncio.gather(first, *others)]
+
+    plain, (_, *long) = within(both())
     engine.close()
-    own = Translator.load(model_dir).with_settings(beam=3)
-    assert ordinary == own.translate([ORDINARY])
-    # Twice as wide as the model's own, so half as many at a time; and the ordinary one is second.
+    own = Translator.load(model_dir).with_settings(beam=3, max_source=3)
+    assert plain == own.translate([ORDINARY])
+    assert long == [own.translate([LONG])] * 2
+    # Twice as wide as the model's own, so half as many at a time; equal settings share a batch.
     size = own.config.decode.batch_size // 2
-    assert list(map(len, translator.batches)) == [size, 1, *[size] * (40 // size - 1)]
-    assert translator.batches[1] == [ORDINARY]
-    wanted = own.with_settings(beam=6, n_best=2).hypotheses(sentences[:40])
-    [found] = [[hypotheses for [(_, hypotheses)] in detailed]]
-    assert [[each.text for each in one] for one in found] == [
-        [each.text for each in one] for one in wanted
-    ]
+    assert list(map(len, translator.batches))[:3] == [size, 2, size]
+    assert translator.batches[1] == [LONG] * 2
 
 
-def test_requests_of_the_same_settings_share_batches(model_dir: Path, sentences: list[str]) -> None:
-    translator = Recorded.of(model_dir, beam=3)
-    engine = engine_of(translator)
-    size = translator.config.decode.batch_size
-
-    def ask() -> Any:
-        return asyncio.gather(*(engine.translate([each]) for each in sentences[:size]))
-
-    async def asked() -> Any:
-        return await ask()
-
-    _, answers = while_it_begins(translator, engine, ["I see!"], asked)
-    engine.close()
-    assert list(map(len, translator.batches)) == [1, size]
-    own = Translator.load(model_dir).with_settings(beam=3)
-    assert [text for [text] in answers] == own.translate(sentences[:size])
-
-
-def test_sentences_of_a_batch_come_from_each_request_in_turn(
+def test_samples_that_are_given_up_cost_no_further_batch(
     model_dir: Path, sentences: list[str]
 ) -> None:
-    translator = Recorded.of(model_dir, beam=3)
+    translator = Recorded.of(model_dir)
     engine = engine_of(translator)
+    samples = engine.config.decode.changed(temperature=1.0)
 
-    async def several() -> list[list[str]]:
-        held = asyncio.create_task(engine.translate([ORDINARY]))
-        await asyncio.to_thread(translator.began.wait, WAIT)
-        texts = [sentences[:20], sentences[20:21], sentences[21:41]]
-        asked = [asyncio.create_task(engine.translate(each)) for each in texts]
-        await taken(engine)
-        translator.go.set()
-        await held
-        return await asyncio.gather(*asked)
-
-    answers = within(several())
-    engine.close()
-    own = Translator.load(model_dir).with_settings(beam=3)
-    assert [text for texts in answers for text in texts] == own.translate(sentences[:41])
-    assert translator.batches[1] == [*sentences[:4], sentences[20], *sentences[21:24]]
-    assert list(map(len, translator.batches)) == [1, 8, 8, 8, 8, 8, 1]
-
-
-def test_a_usual_request_does_not_wait_for_many_wide_ones(
-    model_dir: Path, sentences: list[str]
-) -> None:
-    translator = Recorded.of(model_dir, beam=3)
-    engine = engine_of(translator)
-    widest = [engine.config.decode.changed(beam=16, length_penalty=n / 10) for n in range(9)]
-
-    async def many() -> list[str]:
-        wide = [
-            asyncio.create_task(engine.translate_detailed(sentences[:3], settings))
-            for settings in widest
-        ]
-        await asyncio.to_thread(translator.began.wait, WAIT)
-        usual = asyncio.create_task(engine.translate([ORDINARY]))
-        await taken(engine)
-        translator.go.set()
-        await asyncio.gather(*wide)
-        return await usual
-
-    within(many())
-    engine.close()
-    assert len(translator.batches) == 3 * 9 + 1  # a beam of 16 instead of 3: one sentence of 8
-    assert translator.batches.index([ORDINARY]) <= 2
-
-
-def test_a_request_that_is_given_up_costs_no_further_batch(
-    model_dir: Path, sentences: list[str]
-) -> None:
-    translator = Recorded.of(model_dir, beam=3)
-    meters = Meters()
-    engine = engine_of(translator, meters=meters)
-
-    async def leave() -> list[str]:
-        leaving = asyncio.create_task(engine.translate(sentences))
+    async def leave() -> None:
+        leaving = asyncio.create_task(engine.translate_detailed(sentences, samples))
         await asyncio.to_thread(translator.began.wait, WAIT)
         leaving.cancel()
         while engine.waiting:
             await asyncio.sleep(0.001)
         translator.go.set()
-        return await engine.translate([ORDINARY])
+        await engine.translate_detailed([ORDINARY], samples)
 
     within(leave())
     engine.close()
-    size = translator.config.decode.batch_size
-    assert list(map(len, translator.batches)) == [size, 1]
-    assert meters.collect()[0]["dropped", ()] == len(sentences) - size
-
-
-def test_a_heavy_request_over_http_does_not_hold_up_an_ordinary_one(model_dir: Path) -> None:
-    translator = Recorded.of(model_dir, beam=3)
-    models = Models(in_threads(lambda _: translator))
-    models.serve([model_dir])
-    heavy = {"source": "en", "q": "trees.\n" * 200, "n_best": 4, "beam": 6}
-
-    async def both(address: str) -> list[httpx.Response]:
-        async with httpx.AsyncClient(base_url=address, timeout=WAIT, trust_env=False) as client:
-            first = asyncio.create_task(client.post("/v1/translate", json=heavy))
-            await asyncio.to_thread(translator.began.wait, WAIT)
-            engine = models.all[0].engine
-            heavy_weight = engine.waiting
-            second = asyncio.create_task(client.post("/translate", json={**BODY, "q": ORDINARY}))
-            while engine.waiting == heavy_weight:
-                await asyncio.sleep(0.001)
-            await taken(engine)
-            translator.go.set()
-            return await asyncio.gather(first, second)
-
-    with client_of(models, limits=Limits(seconds=WAIT)) as client:
-        answers = within(both(str(client.base_url)))
-    models.close()
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert translator.batches.index([ORDINARY]) == 1
-    assert len(translator.batches) == 1 + 200 // 4
+    assert list(map(len, translator.batches)) == [translator.config.decode.batch_size, 1]

@@ -1,9 +1,9 @@
 """Translation beside the slots, in batches, of what slots can't do.
 
-That is a beam, samples, scores and attention, and sentences longer than slots have room for. It
-runs in a thread of its own, so that none of it delays a plain sentence by more than its share of
-the cores. Requests take turns: each is translated a batch at a time, so that none waits for all of
-another.
+That is samples, sentences longer than slots have room for, and searches with the output layer in
+another precision than the model's own. It runs in a thread of its own, so that none of it delays
+another sentence by more than its share of the cores. Requests take turns: each is translated a
+batch at a time, so that none waits for all of another.
 """
 
 import threading
@@ -11,17 +11,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from s2s.config import DecodeConfig
-from s2s.decoding.translation import Translation, with_translations
-from s2s.decoding.translator import Translator
+from s2s.decoding.translation import Translation
 from s2s.serving.engine.connection import Connection
 from s2s.serving.engine.meters import Meters
 from s2s.serving.engine.pending import PendingRequests, Request, SentenceTask
+from s2s.serving.engine.translators import Translators
 from s2s.text.vocabulary import EOS, SPECIALS, UNK
-
-_TRANSLATORS = 16  # settings whose translators are kept
 
 Hypotheses = list[list[Translation]]  # of each sentence, best first
 
@@ -59,22 +56,18 @@ class BesideSlots:
 
     def __init__(
         self,
-        translator: Translator,
+        translators: Translators,
         connection: Connection,
         pending: PendingRequests,
         meters: Meters,
     ) -> None:
-        self._translator, self._connection = translator, connection
+        self._translators, self._connection = translators, connection
         self._pending, self._meters = pending, meters
-        self._own_settings = translator.config.decode.model_copy(update={"n_best": 1})
+        self._own_settings = translators.settings.model_copy(update={"n_best": 1})
         self._unmarked_settings = self._own_settings.without_marks()
-        self._with_settings = lru_cache(_TRANSLATORS)(
-            lambda settings: translator.with_settings(**settings.model_dump())
-        )
         self._jobs: deque[_Job] = deque()
-        self._unsplit: deque[tuple[Request, DecodeConfig]] = deque()  # to become jobs
         self._own_last = False  # whether the last batch was one with the model's own settings
-        self._changed = threading.Condition()  # guards both queues
+        self._changed = threading.Condition()  # guards the queue
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="s2s-beside", daemon=True)
 
@@ -90,18 +83,17 @@ class BesideSlots:
         self._thread.join()
 
     def translate(self, tasks: list[SentenceTask]) -> None:
-        """Have sentences of one plain request translated with the model's own settings."""
+        """Have sentences of one request translated."""
         request = tasks[0].request
+        if request.search.details:
+            settings = request.search.settings
+        else:
+            # A stream has what the model said, as `/v1/translate` does.
+            settings = self._own_settings if request.streamed else self._unmarked_settings
 
         def deliver(hypotheses: Hypotheses) -> None:
             completed = [
-                self._pending.complete(
-                    task,
-                    best.text,
-                    best.links(task.sentence.stripped) if request.aligned else [],
-                    incomplete=best.finish_reason != "stop",
-                )
-                for task, (best, *_) in zip(tasks, hypotheses, strict=True)
+                self._complete(task, found) for task, found in zip(tasks, hypotheses, strict=True)
             ]
             if any(completed):
                 seconds = time.monotonic() - request.arrival
@@ -109,16 +101,16 @@ class BesideSlots:
                 self._pending.report()
                 self._pending.answer([request])
 
-        # A stream has what the model said, as `/v1/translate` does.
-        settings = self._own_settings if request.streamed else self._unmarked_settings
-        sentences = [task.sentence.stripped for task in tasks]
-        self._put(_Job(request, sentences, settings, deliver))
+        self._put(_Job(request, [task.sentence.stripped for task in tasks], settings, deliver))
 
-    def translate_detailed(self, request: Request, settings: DecodeConfig) -> None:
-        """Have a request translated in detail, with settings of its own."""
-        with self._changed:
-            self._unsplit.append((request, settings))
-            self._changed.notify()
+    def _complete(self, task: SentenceTask, found: list[Translation]) -> bool:
+        """Keep the translations of a task; return whether its request waits for no others."""
+        if task.request.search.details:
+            return self._pending.complete_in_detail(task, found)
+        best = found[0]
+        links = best.links(task.sentence.stripped) if task.request.aligned else []
+        incomplete = best.finish_reason != "stop"
+        return self._pending.complete(task, best.text, links, incomplete=incomplete)
 
     def _put(self, job: _Job) -> None:
         with self._changed:
@@ -129,8 +121,6 @@ class BesideSlots:
 
     def _run(self) -> None:
         while self._wait():
-            while self._unsplit:
-                self._split(*self._unsplit.popleft())
             parts = self._next_batch()
             if parts:
                 self._translate(parts)
@@ -141,34 +131,9 @@ class BesideSlots:
     def _wait(self) -> bool:
         """Wait until there is something to do; return whether there is, or this is the end."""
         with self._changed:
-            while not (self._jobs or self._unsplit or self._closed):
+            while not (self._jobs or self._closed):
                 self._changed.wait()
-            return bool(self._jobs or self._unsplit)
-
-    def _split(self, request: Request, settings: DecodeConfig) -> None:
-        """Make a job of a request: split its texts here, where no plain sentence waits for it."""
-        if request.settled:
-            self._meters.count(dropped=1)
-            return
-        try:
-            texts = self._with_settings(settings).split(request.texts)
-        except BaseException as error:  # a panic in a library's Rust code is no Exception
-            self._pending.fail(request, error)
-            return
-
-        def deliver(hypotheses: Hypotheses) -> None:
-            self._pending.answer_detailed(request, with_translations(texts, hypotheses))
-
-        sentences = [
-            sentence.stripped for sentences in texts for sentence in sentences if sentence.ids
-        ]
-        if sentences:
-            self._put(_Job(request, sentences, settings, deliver))
-            return
-        try:
-            deliver([])
-        except BaseException as error:
-            self._pending.fail(request, error)
+            return bool(self._jobs)
 
     def _next_batch(self) -> list[_Part]:
         """Take a batch of the next job and those that share it, if there are any.
@@ -226,7 +191,7 @@ class BesideSlots:
         If that fails, translate each part alone.
         """
         try:
-            translator = self._with_settings(parts[0].job.settings)
+            translator = self._translators.with_settings(parts[0].job.settings)
             hypotheses = translator.hypotheses([each for part in parts for each in part.sentences])
         except BaseException as error:
             if len(parts) == 1:

@@ -7,7 +7,8 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from s2s.decoding.translation import SentenceTranslations
+from s2s.decoding.slot import Search
+from s2s.decoding.translation import SentenceTranslations, Translation, with_translations
 from s2s.serving.engine.connection import Connection
 from s2s.serving.engine.messages import (
     Cancelled,
@@ -30,14 +31,17 @@ class Request:
 
     number: int
     texts: list[str]
-    streamed: bool
     arrival: float  # seconds of the system's monotonic clock
+    search: Search  # how its sentences are searched; with details, the request wants all of them
+    streamed: bool = False
     aligned: bool = False  # whether the alignments of sentences are wanted
     translations: list[list[str]] = field(default_factory=list)  # of each text, of each sentence
     untranslated: int = 0  # sentences without a translation
     incomplete: set[int] = field(default_factory=set)  # texts of which a sentence is
     # Links of the words of a translation to those of its sentence, by text and sentence.
     links: dict[tuple[int, int], list[Link]] = field(default_factory=dict)
+    # Of a request that wants details, by text and sentence.
+    details: dict[tuple[int, int], list[Translation]] = field(default_factory=dict)
     sentences: list[list[Sentence]] = field(default_factory=list)  # of each text
     settled: bool = False  # answered, failed or cancelled: nobody waits for its sentences
 
@@ -50,6 +54,7 @@ class SentenceTask:
     text: int  # place of its text in the request
     place: int  # place of the sentence in the text
     sentence: Sentence
+    begun: bool = False  # whether it has its first token
 
 
 class PendingRequests:
@@ -69,12 +74,13 @@ class PendingRequests:
         number: int,
         texts: list[str],
         arrival: float,
+        search: Search,
         *,
         streamed: bool = False,
         aligned: bool = False,
     ) -> Request:
         """Return a new request, which is to be answered."""
-        request = Request(number, texts, streamed, arrival, aligned)
+        request = Request(number, texts, arrival, search, streamed, aligned)
         self._requests[number] = request
         return request
 
@@ -118,6 +124,19 @@ class PendingRequests:
         request.translations[task.text][task.place] = task.sentence.with_whitespace(translation)
         if request.streamed:
             self.send_partial(task, translation)
+        return self._count_down(request)
+
+    def complete_in_detail(self, task: SentenceTask, translations: list[Translation]) -> bool:
+        """Keep the translations of a task's sentence, best first, with all that is known of them.
+
+        Returns:
+            Whether they were the last ones that the request waited for.
+        """
+        task.request.details[task.text, task.place] = translations
+        return self._count_down(task.request)
+
+    def _count_down(self, request: Request) -> bool:
+        """Count a translated sentence of a request; return whether it was the last one."""
         with self._lock:
             request.untranslated -= 1
             return request.untranslated == 0
@@ -128,8 +147,12 @@ class PendingRequests:
             self._connection.put(Partial(task.request.number, task.text, task.place, translation))
 
     def answer(self, requests: Iterable[Request]) -> None:
-        """Answer requests, all of whose sentences are translated, with one message."""
-        answered = [request for request in requests if self._settle(request)]
+        """Answer requests, all of whose sentences are translated: plain ones with one message."""
+        settled = [request for request in requests if self._settle(request)]
+        answered = [request for request in settled if not request.search.details]
+        for request in settled:
+            if request.search.details:
+                self._connection.put(TranslatedDetailed(request.number, _in_detail(request)))
         if answered:
             self._connection.put(
                 Translated(
@@ -149,11 +172,6 @@ class PendingRequests:
                     },
                 )
             )
-
-    def answer_detailed(self, request: Request, texts: list[list[SentenceTranslations]]) -> None:
-        """Answer a request with all that is known of its sentences' translations."""
-        if self._settle(request):
-            self._connection.put(TranslatedDetailed(request.number, texts))
 
     def fail(self, request: Request, error: BaseException) -> None:
         """Answer a request that the model failed on."""
@@ -190,6 +208,12 @@ class PendingRequests:
         """Forget a request, whose sentences leave; whether it was still to be answered."""
         request.settled = True
         return self._requests.pop(request.number, None) is not None
+
+
+def _in_detail(request: Request) -> list[list[SentenceTranslations]]:
+    """Return the sentences of each text and their translations, all of which are known."""
+    in_order = [request.details[place] for place in sorted(request.details)]
+    return with_translations(request.sentences, in_order)
 
 
 def _alignments(request: Request) -> list[list[Alignment]]:
