@@ -121,7 +121,7 @@ def test_what_cannot_be_exported_is_told_in_one_line(
     for arguments, said in (
         ([model_dir, "--to", "onnx", "--out", taken], "exists already; name another --out"),
         ([corpus.path, "--to", "onnx", "--out", absent], "is not a model directory"),
-        ([model_dir, "--to", "tflite", "--out", absent], "--to: expected one of onnx, not 'tflite'"),
+        ([model_dir, "--to", "tflite", "--out", absent], "expected one of onnx, not 'tflite'"),
         ([model_dir, "--to", "onnx", "--out", absent, "--corpus", model_dir], "it is a model"),
         ([model_dir, "--to", "onnx"], "missing: --out"),
     ):
@@ -131,7 +131,7 @@ def test_what_cannot_be_exported_is_told_in_one_line(
     assert list(taken.iterdir()) == []
     assert not absent.exists()
     with pytest.raises(BadInput, match="no sentence to compare"):
-        export_to_onnx(ModelDirectory.load(model_dir), absent, [" "], "a corpus")
+        export_to_onnx(ModelDirectory.load(model_dir), absent, [""], "a corpus")
 
 
 def test_graphs_that_compute_something_else_are_refused(model_dir: Path) -> None:
