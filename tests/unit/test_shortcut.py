@@ -23,6 +23,8 @@ from tests.support.serving import keys_of
 BODY = {"q": "I see trees.", "source": "en", "target": "fr"}
 ZIP = {"content-encoding": "gzip", "content-type": "application/json"}
 JSON_16 = "Application/JSON; charset=utf-16"  # which JSON does not have: it says so itself
+FORM_DATA = "multipart/form-data"
+PARTS = {"content-type": f"{FORM_DATA}; boundary=x"}
 # In a field that is ignored otherwise.
 INVALID_EXTRA = b'{"q": "x", "source": "en", "target": "fr", "extra": "\xff"}'
 LIMITS = Limits(sentences=3, characters=100)
@@ -93,6 +95,10 @@ def ask(app: App, *requests: dict[str, Any]) -> list[tuple[int, bytes, list[tupl
         ({"method": "POST", "content": json.dumps({**BODY, "q": "\ud800"}).encode()}, 400),
         ({"method": "POST", "content": b'{"q": "\xff", "source": "en", "target": "fr"}'}, 400),
         ({"method": "POST", "content": INVALID_EXTRA}, 400),
+        ({"method": "POST", "content": b"--x\r\na/b: c\r\n\r\n--x--", "headers": PARTS}, 400),
+        ({"method": "POST", "content": b"--x", "headers": PARTS}, 400),
+        ({"method": "POST", "content": b"", "headers": {"content-type": FORM_DATA}}, 400),
+        ({"method": "POST", "content": b"", "headers": PARTS}, 400),
         ({"method": "POST", "content": b""}, 400),
         ({"method": "POST", "content": b" \n"}, 400),
         ({"method": "POST", "content": b"", "params": BODY}, 200),

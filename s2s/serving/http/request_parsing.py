@@ -11,6 +11,7 @@ from fastapi import HTTPException, Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.datastructures import FormData, QueryParams
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -45,7 +46,10 @@ async def parse(
     """
     kind = header(request.scope, b"content-type").partition(";")[0].strip().lower()
     if kind in FORMS:
-        sent = _fields(await request.form())
+        try:
+            sent = _fields(await request.form())
+        except MultiPartException as error:  # of a request that has not passed FastAPI's router
+            raise HTTPException(400, error.message) from None
         return _validated(form, {**_fields(request.query_params), **sent}, _hint_at_json(sent))
     body = await _body(request.receive)
     if plain is not None:
