@@ -122,5 +122,5 @@ MODEL_OVERRIDES = _decoding(_FIXED | _SAMPLING, _SERVED_AT_MOST)
 """Settings that hold for all that a model translates: of `s2s evaluate`, `compare` and `serve`, and
 of the arguments of the Serve application."""
 
-REQUEST_OVERRIDES = _decoding(_FIXED | {"precision"}, _SERVED_AT_MOST)
+REQUEST_OVERRIDES = _decoding(_FIXED | {"precision", "shortlist"}, _SERVED_AT_MOST)
 """Settings that a request to `/v1/translate` offers."""

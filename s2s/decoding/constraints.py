@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from s2s.config import DecodeConfig
-from s2s.model.seq2seq import DecoderState, Seq2Seq
+from s2s.decoding.network import Network
+from s2s.model.seq2seq import DecoderState
 from s2s.text.vocabulary import EOS, PAD, SOS, UNK
 
 # The logit of a token that may not be chosen, and the score of a hypothesis that does not exist.
@@ -32,7 +33,7 @@ def _scale(lengths: Tensor, ratio: float) -> Tensor:
 
 
 def constrained_step(
-    model: Seq2Seq,
+    model: Network,
     tokens: Tensor,
     state: DecoderState,
     too_short: Tensor | None,

@@ -12,9 +12,9 @@ from torch import Tensor
 from s2s.config import DecodeConfig
 from s2s.decoding.constraints import constrained_step, length_limits
 from s2s.decoding.hypothesis import AttentionTrace, Hypothesis, unpadded
+from s2s.decoding.network import Network
 from s2s.decoding.repetition import LoopsOfRows
 from s2s.decoding.scoring import argmax, length_penalty, token_log_probabilities
-from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import EOS, SOS
 
 # Chooses tokens (R,) by logits (R, V).
@@ -23,7 +23,7 @@ Choose = Callable[[Tensor], Tensor]
 
 @torch.inference_mode()
 def greedy(
-    model: Seq2Seq,
+    model: Network,
     source: Tensor,
     source_lengths: Tensor,
     settings: DecodeConfig,
@@ -40,7 +40,7 @@ def greedy(
 
 
 def decode_token_by_token(
-    model: Seq2Seq,
+    model: Network,
     source: Tensor,
     source_lengths: Tensor,
     settings: DecodeConfig,

@@ -16,11 +16,12 @@ import torch
 
 from s2s.config import DecodeConfig
 from s2s.decoding.constraints import constrained_step, length_limits
+from s2s.decoding.network import Network
 from s2s.decoding.repetition import LOOK_EVERY, find_end, looks_for_loops
 from s2s.decoding.scoring import argmax
 from s2s.decoding.translation import FinishReason
 from s2s.gpu.graphs import GraphCache, next_power_of_two
-from s2s.model.seq2seq import DecoderState, Memory, Seq2Seq
+from s2s.model.seq2seq import DecoderState, Memory
 from s2s.text.vocabulary import EOS, PAD, SOS
 
 Owner = TypeVar("Owner")
@@ -56,7 +57,7 @@ class Slots(Generic[Owner]):
     """
 
     def __init__(
-        self, model: Seq2Seq, settings: DecodeConfig, slots: int, device: torch.device
+        self, model: Network, settings: DecodeConfig, slots: int, device: torch.device
     ) -> None:
         self._model, self._settings, self._device = model, settings, device
         self._size = slots
