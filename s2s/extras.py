@@ -10,6 +10,8 @@ _LIBRARIES = {
     "matplotlib": ("matplotlib", "report"),
     "mlflow": ("MLflow", "mlflow"),
     "msgpack": ("msgpack", "serve"),
+    "onnx": ("ONNX", "onnx"),
+    "onnxruntime": ("ONNX Runtime", "onnx"),
     "optuna": ("Optuna", "tune"),
     "prometheus_client": ("prometheus-client", "serve"),
     "py3langid": ("py3langid", "serve"),

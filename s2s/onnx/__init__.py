@@ -1,0 +1,1 @@
+"""The network as ONNX graphs, for programs without torch; and these graphs in ONNX Runtime."""

@@ -1,0 +1,221 @@
+"""A step of the decoder as an ONNX graph.
+
+ONNX' recurrent operators are for whole sentences; a step of plain products is as fast in ONNX
+Runtime, and leaves the precision of the products open (docs/decisions/0037-onnx-graphs-by-hand.md).
+
+Shapes: B sentences, K hypotheses of each, N = B × K, grouped by sentence; S source tokens,
+E embedding size, H hidden size, L layers, D features of a layer's input, V target vocabulary,
+R features of the hidden vector that the output layer reads.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from s2s.config import ModelConfig
+from s2s.model.seq2seq import Attention, Decoder, Seq2Seq
+from s2s.onnx.graph import Graph
+from s2s.onnx.names import NEXT, STATE_NAMES
+from s2s.onnx.products import Product, float32_product
+
+# What a score of padding becomes, finite so that a row of nothing but padding has weights.
+_LOWEST = np.array(np.finfo(np.float32).min, np.float32)
+
+
+def step_graph(
+    model: Seq2Seq, config: ModelConfig, product: Product = float32_product
+) -> onnx.ModelProto:
+    """Return the graph of `Seq2Seq.step`.
+
+    Inputs are `tokens` (N,) int64, the last token of each hypothesis, and the decoder state under
+    the names that the encoder graph gives it: of the recurrent state each part (L, N, H), of the
+    memory `values`, `keys` and `padding` of the B sentences, `input_feed` (N, R). Outputs are
+    `logits` (N, V); with attention `weights` (N, S); and `next_…` for each input that a step
+    changes.
+
+    Args:
+        product: how products with weights are computed.
+    """
+    graph = Graph("step")
+    step = _Step(graph, model.decoder, config, product)
+    tokens = graph.input("tokens", np.int64, "hypotheses")
+    hidden, layers = config.hidden_size, config.layers
+    names = STATE_NAMES[config.cell]
+    state = [graph.input(name, np.float32, layers, "hypotheses", hidden) for name in names]
+    embedding = graph.constant("decoder.embedding.weight", model.decoder.embedding.weight)
+    inputs = [graph.apply("Gather", embedding, tokens)]  # (N, E)
+    size = model.decoder.output.in_features  # R
+    if config.input_feeding:
+        inputs.append(graph.input("input_feed", np.float32, "hypotheses", size))
+    output, new = step.run_layers(inputs, state)  # (N, H), each (L, N, H)
+    if model.decoder.attention is not None:
+        output, weights = step.attend(model.decoder.attention, output)  # (N, 2 H), (N, S)
+        graph.output("weights", weights, np.float32, "hypotheses", "source_tokens")
+    if model.decoder.readout is not None:
+        output = graph.apply("Tanh", step.linear("decoder.readout", model.decoder.readout, output))
+    # Tied weights are stored once, under the embedding's name.
+    name = "decoder.output" if config.tie == "none" else "decoder.embedding"
+    logits = step.linear(name, model.decoder.output, output)
+    graph.output("logits", logits, np.float32, "hypotheses", len(model.decoder.output.weight))
+    for name, part in zip(names, new, strict=True):
+        graph.output(NEXT + name, part, np.float32, layers, "hypotheses", hidden)
+    if config.input_feeding:
+        graph.output(NEXT + "input_feed", output, np.float32, "hypotheses", size)
+    return graph.model()
+
+
+@dataclass(frozen=True)
+class _Step:
+    """The parts of a step, each of which adds its nodes to a graph."""
+
+    graph: Graph
+    decoder: Decoder
+    config: ModelConfig
+    product: Product
+
+    def linear(self, name: str, layer: nn.Linear, rows: str) -> str:
+        """Add a linear layer over rows."""
+        return self.product(self.graph, name, rows, layer.weight, layer.bias)
+
+    def run_layers(self, inputs: list[str], state: list[str]) -> tuple[str, list[str]]:
+        """Add the recurrent layers.
+
+        Args:
+            inputs: of the first layer, which are side by side in a row.
+            state: its parts, each (L, N, H).
+
+        Returns:
+            Names of the outputs (N, H) and of the parts of the new state, each (L, N, H).
+        """
+        graph, layers = self.graph, self.config.layers
+        first = graph.integers(0)
+        parts = [
+            [graph.apply("Squeeze", each, first) for each in graph.split(part, 0, *[1] * layers)]
+            for part in state
+        ]  # by part and layer, each (N, H)
+        finals: list[list[str]] = []
+        output = ""
+        for number, layer in enumerate(self.decoder.recurrent.layers):
+            before = [part[number] for part in parts]
+            cell = cast(nn.RNNBase, layer)
+            after = _CELLS[self.config.cell](self, f"decoder.layer_{number}", cell, inputs, before)
+            output = after[0]
+            if self.config.residual and number:
+                output = graph.apply("Add", output, inputs[0])
+            inputs = [output]
+            finals.append([graph.apply("Unsqueeze", part, first) for part in after])
+        return output, [graph.join(parts, axis=0) for parts in zip(*finals, strict=True)]
+
+    def attend(self, attention: Attention, output: str) -> tuple[str, str]:
+        """Add attention with the layers' output (N, H) as queries.
+
+        Returns:
+            Names of the context vectors beside the queries (N, 2 H), and of the weights (N, S).
+        """
+        graph, hidden = self.graph, self.config.hidden_size
+        shape = ("sentences", "source_tokens")
+        values = graph.input("values", np.float32, *shape, hidden)
+        keys = values
+        if attention.key is not None:
+            keys = graph.input("keys", np.float32, *shape, hidden)
+        padding = graph.input("padding", np.bool_, *shape)
+        queries = output
+        if attention.query is not None:
+            queries = self.linear("attention.query", attention.query, output)
+        sentences = graph.apply("Shape", padding, end=1)
+        by_sentence = graph.join([sentences, graph.integers(-1, hidden)], axis=0)
+        queries = graph.apply("Reshape", queries, by_sentence)  # (B, K, H)
+        if attention.energy is not None:
+            sums = graph.apply(
+                "Add",
+                graph.apply("Unsqueeze", queries, graph.integers(2)),
+                graph.apply("Unsqueeze", keys, graph.integers(1)),
+            )  # (B, K, S, H)
+            energy = graph.constant("attention.energy", attention.energy.weight.t())  # (H, 1)
+            scores = graph.apply("MatMul", graph.apply("Tanh", sums), energy)  # (B, K, S, 1)
+            scores = graph.apply("Squeeze", scores, graph.integers(3))  # (B, K, S)
+        else:
+            # ONNX Runtime makes one operator of the two.
+            scores = graph.apply(
+                "MatMul", queries, graph.apply("Transpose", keys, perm=[0, 2, 1])
+            )  # (B, K, S)
+        outside = graph.apply("Unsqueeze", padding, graph.integers(1))  # (B, 1, S)
+        scores = graph.apply("Where", outside, graph.constant("lowest", _LOWEST), scores)
+        weights = graph.apply("Softmax", scores, axis=2)  # (B, K, S)
+        context = graph.apply("MatMul", weights, values)  # (B, K, H)
+        context = graph.apply("Reshape", context, graph.integers(-1, hidden))  # (N, H)
+        source_tokens = graph.apply("Shape", padding, start=1)
+        rows = graph.join([graph.integers(-1), source_tokens], axis=0)
+        return (
+            graph.join([context, output], axis=1),
+            graph.apply("Reshape", weights, rows),  # (N, S)
+        )
+
+
+def _lstm(
+    step: _Step, name: str, layer: nn.RNNBase, inputs: list[str], state: list[str]
+) -> list[str]:
+    """Add an LSTM cell for inputs (N, D) and a state (N, H), and return the new state's names."""
+    graph, hidden, (before, cell) = step.graph, layer.hidden_size, state
+    weights = dict(layer.named_parameters())
+    weight = torch.cat([weights["weight_ih_l0"], weights["weight_hh_l0"]], dim=1)  # (4 H, D + H)
+    bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
+    # Gates with a sigmoid side by side: input, forget, output, and then the candidate.
+    weight, bias = (_in_order(each, (0, 1, 3, 2)) for each in (weight, bias))
+    gates = step.product(graph, name, graph.join([*inputs, before], axis=1), weight, bias)
+    open_gates, candidate = graph.split(gates, 1, 3 * hidden, hidden)
+    input_gate, forget_gate, output_gate = graph.split(
+        graph.apply("Sigmoid", open_gates), 1, hidden, hidden, hidden
+    )
+    kept = graph.apply("Mul", forget_gate, cell)
+    let_in = graph.apply("Mul", input_gate, graph.apply("Tanh", candidate))
+    cell = graph.apply("Add", kept, let_in)
+    return [graph.apply("Mul", output_gate, graph.apply("Tanh", cell)), cell]
+
+
+def _gru(
+    step: _Step, name: str, layer: nn.RNNBase, inputs: list[str], state: list[str]
+) -> list[str]:
+    """Add a GRU cell for inputs (N, D) and a state (N, H), and return the new state's name."""
+    graph, hidden, [before] = step.graph, layer.hidden_size, state
+    weights = dict(layer.named_parameters())
+    # The reset gate comes between the candidate's product with the state and that with the inputs.
+    of_inputs, of_state = (
+        step.product(
+            graph, f"{name}.{kind}", rows, weights[f"weight_{kind}_l0"], weights[f"bias_{kind}_l0"]
+        )
+        for kind, rows in (("ih", graph.join(inputs, axis=1)), ("hh", before))
+    )
+    gates_of_inputs, new_of_inputs = graph.split(of_inputs, 1, 2 * hidden, hidden)
+    gates_of_state, new_of_state = graph.split(of_state, 1, 2 * hidden, hidden)
+    gates = graph.apply("Sigmoid", graph.apply("Add", gates_of_inputs, gates_of_state))
+    reset, update = graph.split(gates, 1, hidden, hidden)
+    candidate = graph.apply(
+        "Tanh", graph.apply("Add", new_of_inputs, graph.apply("Mul", reset, new_of_state))
+    )
+    kept = graph.apply("Mul", update, graph.apply("Sub", before, candidate))
+    return [graph.apply("Add", candidate, kept)]
+
+
+def _rnn(
+    step: _Step, name: str, layer: nn.RNNBase, inputs: list[str], state: list[str]
+) -> list[str]:
+    """Add a plain cell for inputs (N, D) and a state (N, H), and return the new state's name."""
+    weights = dict(layer.named_parameters())
+    weight = torch.cat([weights["weight_ih_l0"], weights["weight_hh_l0"]], dim=1)  # (H, D + H)
+    bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
+    rows = step.graph.join([*inputs, *state], axis=1)
+    return [step.graph.apply("Tanh", step.product(step.graph, name, rows, weight, bias))]
+
+
+_CELLS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
+
+
+def _in_order(weight: Tensor, gates: tuple[int, ...]) -> Tensor:
+    """Return the weights (G H, …) of gates in another order."""
+    parts = weight.chunk(len(gates))
+    return torch.cat([parts[gate] for gate in gates])
