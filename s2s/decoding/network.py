@@ -65,26 +65,30 @@ def runs_natively(settings: DecodeConfig, device: torch.device) -> bool:
 
 
 def network_of(
-    directory: ModelDirectory, settings: DecodeConfig, *, output_layer: bool = True
+    directory: ModelDirectory,
+    settings: DecodeConfig,
+    *,
+    output_layer: bool = True,
+    native: bool | None = None,
 ) -> Network:
     """Return the network of a model directory, which stays as it is and shares its weights.
 
     Args:
         output_layer: without it, steps return hidden vectors (N, R) instead of logits.
+        native: whether ONNX Runtime computes the steps; None if it does where it can.
 
     Raises:
         BadInput: the settings ask for int8 on a CPU, and ONNX Runtime is not installed.
     """
     model = directory.model
-    if runs_natively(settings, model.device):
-        from s2s.onnx.precision import FLOAT32, Int8
+    if runs_natively(settings, model.device) if native is None else native:
+        from s2s.onnx.products import float32_product, int8_product
         from s2s.onnx.session import OnnxModel
 
-        precision = Int8.of_this_cpu() if settings.precision == "int8" else FLOAT32
         return OnnxModel.of(
             model,
             directory.config.model,
-            precision,
+            int8_product if settings.precision == "int8" else float32_product,
             output_layer=output_layer,
             threads=torch.get_num_threads(),
         )

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor, nn
 
 from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.network import Network
 from s2s.decoding.output_layer import OutputLayer
 from s2s.errors import BadInput
+from s2s.files import new_file
 from s2s.model.seq2seq import DecoderState
 from s2s.text.vocabulary import SPECIALS, Vocabulary
 
@@ -68,7 +69,8 @@ class Shortlist:
     def save(self, path: Path) -> None:
         """Write the file of a model directory."""
         tensors = {"likely": self.likely, "offsets": self.offsets, "frequent": self.frequent}
-        save_file(tensors, path / SHORTLIST, {"vocabularies": self.vocabularies})
+        with new_file(path / SHORTLIST) as file:
+            file.write_bytes(save(tensors, {"vocabularies": self.vocabularies}))
 
     @classmethod
     def load(cls, path: Path | None, vocabularies: str) -> Self:

@@ -27,7 +27,11 @@ _LOWEST = np.array(np.finfo(np.float32).min, np.float32)
 
 
 def step_graph(
-    model: Seq2Seq, config: ModelConfig, product: Product = float32_product
+    model: Seq2Seq,
+    config: ModelConfig,
+    product: Product = float32_product,
+    *,
+    output_layer: bool = True,
 ) -> onnx.ModelProto:
     """Return the graph of `Seq2Seq.step`.
 
@@ -39,6 +43,8 @@ def step_graph(
 
     Args:
         product: how products with weights are computed.
+        output_layer: without it, `output` (N, R) takes the place of `logits`: what the output
+            layer reads.
     """
     graph = Graph("step")
     step = _Step(graph, model.decoder, config, product)
@@ -57,10 +63,14 @@ def step_graph(
         graph.output("weights", weights, np.float32, "hypotheses", "source_tokens")
     if model.decoder.readout is not None:
         output = graph.apply("Tanh", step.linear("decoder.readout", model.decoder.readout, output))
-    # Tied weights are stored once, under the embedding's name.
-    name = "decoder.output" if config.tie == "none" else "decoder.embedding"
-    logits = step.linear(name, model.decoder.output, output)
-    graph.output("logits", logits, np.float32, "hypotheses", len(model.decoder.output.weight))
+    if output_layer:
+        # Tied weights are stored once, under the embedding's name.
+        name = "decoder.output" if config.tie == "none" else "decoder.embedding"
+        logits = step.linear(name, model.decoder.output, output)
+        graph.output("logits", logits, np.float32, "hypotheses", len(model.decoder.output.weight))
+    else:
+        # A value has one name, and with input feeding this one has another.
+        graph.output("output", graph.apply("Identity", output), np.float32, "hypotheses", size)
     for name, part in zip(names, new, strict=True):
         graph.output(NEXT + name, part, np.float32, layers, "hypotheses", hidden)
     if config.input_feeding:
@@ -78,8 +88,10 @@ class _Step:
     product: Product
 
     def linear(self, name: str, layer: nn.Linear, rows: str) -> str:
-        """Add a linear layer over rows."""
-        return self.product(self.graph, name, rows, layer.weight, layer.bias)
+        """Add a linear layer over rows of hidden vectors, or context vectors, or both."""
+        # All cells end in tanh, and so does what reads them; residual connections add layers up.
+        bound = float(self.config.layers) if self.config.residual else 1.0
+        return self.product(self.graph, name, rows, layer.weight, layer.bias, bound)
 
     def run_layers(self, inputs: list[str], state: list[str]) -> tuple[str, list[str]]:
         """Add the recurrent layers.
