@@ -1,9 +1,9 @@
 """Translation speed of a model directory on one thread, by how the network is computed.
 
-`python -m benchmarks.precision --model MODEL --source FILE --reference FILE` translates the lines of
-a file with the network in torch (float32, and bf16 where the CPU has it), in ONNX Runtime (float32
-and int8), and with shortlists if `s2s shortlist` has made one. The rounds of all of them are
-interleaved. Beside the rate stand the share of sentences that are translated otherwise than by
+`python -m benchmarks.precision --model MODEL --source FILE --reference FILE` translates the lines
+of a file with the network in torch (float32, and bf16 where the CPU has it), in ONNX Runtime
+(float32 and int8), and with shortlists if `s2s shortlist` has made one. The rounds of all of them
+are interleaved. Beside the rate stand the share of sentences that are translated otherwise than by
 torch in float32, and the difference in BLEU with its p-value, of paired bootstrap resampling.
 
 Times cover one call, from sentences to translations, and are processor time: one thread does all
@@ -22,8 +22,8 @@ import torch
 
 from benchmarks.decode import read_lines
 from benchmarks.train import cpu_name
-from s2s.decoding.network import has_native_step, network_of
 from s2s.decoding.output_layer import has_bf16
+from s2s.decoding.runtime import has_native_step, network_of
 from s2s.decoding.shortlist import SHORTLIST
 from s2s.decoding.translator import Translator
 from s2s.evaluation.scores import paired_bootstrap

@@ -4,6 +4,7 @@ from s2s.cli.compare import Compare
 from s2s.cli.completion import Completion
 from s2s.cli.doctor import Doctor
 from s2s.cli.evaluate import Evaluate
+from s2s.cli.export import Export
 from s2s.cli.inspect import Inspect
 from s2s.cli.key import Key
 from s2s.cli.prepare import Prepare
@@ -26,6 +27,7 @@ VERBS: dict[str, type[Verb]] = {
     "compare": Compare,
     "shortlist": Shortlist,
     "translate": Translate,
+    "export": Export,
     "serve": Serve,
     "submit": Submit,
     "key": Key,

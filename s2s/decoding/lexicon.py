@@ -8,6 +8,8 @@ would take a pass over the corpus (docs/decisions/0039-shortlists.md).
 Shapes: P pairs, C cells (a source and a target token of one pair), L links (different cells).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,7 +37,9 @@ def learn_shortlist(
     source_tokens, target_tokens, counts = link_counts(sources.select(pairs), targets.select(pairs))
     known = (source_tokens >= len(SPECIALS)) & (target_tokens >= len(SPECIALS))
     source_tokens, target_tokens, counts = (
-        each[known] for each in (source_tokens, target_tokens, counts)
+        source_tokens[known],
+        target_tokens[known],
+        counts[known],
     )
     # By source token, and then by falling counts.
     order = np.lexsort((target_tokens, -counts, source_tokens))
@@ -72,7 +76,7 @@ def link_counts(sources: Ragged, targets: Ragged) -> tuple[Ids, Ids, NDArray[np.
     keys = sources.values[places].astype(np.int64) * width + targets.values[of_target]  # (C,)
     links, cells = np.unique(keys, return_inverse=True)  # (L,), (C,)
     source_tokens, target_tokens = links // width, links % width
-    counts = np.ones(len(links))  # (L,)
+    counts: NDArray[Any] = np.ones(len(links))  # (L,)
     for _ in range(_ITERATIONS):
         totals = np.bincount(source_tokens, counts)
         chances = (counts / totals[source_tokens])[cells]  # (C,)

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -68,7 +68,11 @@ class Shortlist:
 
     def save(self, path: Path) -> None:
         """Write the file of a model directory."""
-        tensors = {"likely": self.likely, "offsets": self.offsets, "frequent": self.frequent}
+        tensors: dict[str, NDArray[Any]] = {
+            "likely": self.likely,
+            "offsets": self.offsets,
+            "frequent": self.frequent,
+        }
         with new_file(path / SHORTLIST) as file:
             file.write_bytes(save(tensors, {"vocabularies": self.vocabularies}))
 

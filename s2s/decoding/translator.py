@@ -14,7 +14,8 @@ from torch import Tensor
 
 from s2s.config import Config, DecodeConfig
 from s2s.decoding.hypothesis import Hypothesis
-from s2s.decoding.network import Network, network_of
+from s2s.decoding.network import Network
+from s2s.decoding.runtime import network_of
 from s2s.decoding.search import decode
 from s2s.decoding.shortlist import RestrictedNetwork, Shortlist, vocabularies_hash
 from s2s.decoding.translation import (

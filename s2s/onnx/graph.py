@@ -1,7 +1,6 @@
 """ONNX graphs, built node by node.
 
-Not by torch's exporter, whose graphs have many nodes of generated names; here every node is meant
-(docs/decisions/0037-onnx-graphs-by-hand.md).
+They are not exported by torch: see docs/decisions/0037-onnx-graphs-by-hand.md.
 """
 
 from collections.abc import Sequence

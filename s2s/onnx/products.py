@@ -55,7 +55,7 @@ def float32_product(
     rows: str,
     weight: Tensor,
     bias: Tensor | None = None,
-    bound: float | None = None,
+    bound: float | None = None,  # noqa: ARG001
 ) -> str:
     """Add a product in float32; see `Product`."""
     inputs = [rows, graph.constant(f"{name}.weight", weight)]

@@ -11,7 +11,7 @@ import torch
 
 from s2s.config import DecodeConfig, ModelConfig
 from s2s.decoding.hypothesis import Hypothesis
-from s2s.decoding.network import network_of
+from s2s.decoding.runtime import network_of
 from s2s.decoding.search import decode
 from s2s.decoding.slots import Slots
 from s2s.decoding.translator import Translator

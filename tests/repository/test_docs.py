@@ -31,6 +31,7 @@ from s2s.corpus.directory import (
     Manifest,
     VocabularyCoverage,
 )
+from s2s.exporting.manifest import Checked, ExportManifest, GraphFile, SpecialIds
 from s2s.model.directory import ModelDirectory
 from s2s.model.metrics import EpochRecord, RunMetrics, Score, TrainedOn, ValidScores
 from s2s.presets import PRESETS
@@ -168,6 +169,7 @@ def test_the_reference_has_every_setting_with_the_defaults_of_the_presets(
     [
         Manifest, VocabularyCoverage, LostLetters, Leak, CorpusWarning, RunMetrics, EpochRecord,
         Score, TrainedOn, ValidScores, CheckpointManifest, FileHash, Sweep, Trial,
+        ExportManifest, GraphFile, SpecialIds, Checked,
     ],
 )  # fmt: skip
 def test_the_page_on_files_has_every_field(kind: type) -> None:
