@@ -54,7 +54,8 @@ class OnnxTranslator:
 
     def encoded(self, sentence: str) -> list[int]:
         """Return the token ids of a sentence; a word with an unknown part is one unknown token."""
-        encoding, ids = self.source.encode(sentence), []
+        encoding = self.source.encode(sentence)
+        ids: list[int] = []
         for _, tokens in groupby(zip(encoding.word_ids, encoding.ids, strict=True), itemgetter(0)):
             word = [token for _, token in tokens]
             unknown = not {*word}.isdisjoint(self.ids.values())
