@@ -355,9 +355,15 @@ class DecodeConfig(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Random seed of sampling."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the output layer. `bf16` is faster where the hardware supports it, but rounding
-    may change the choice between nearly equal tokens; a CPU without bf16 uses `fp32`."""
+    precision: Literal["fp32", "bf16", "int8"] = "fp32"
+    """Precision of products. Lower ones are faster, but rounding may change the choice between
+    nearly equal tokens. `bf16` is that of the output layer; a CPU without bf16 uses `fp32`. `int8`
+    is that of the gates and the output layer; it needs ONNX Runtime, and a GPU uses `bf16`."""
+
+    shortlist: int | None = Field(default=None, ge=1, le=200)
+    """Number of likely target tokens of each source token, and of frequent tokens, that
+    translations may have (Jean et al., 2015), as `s2s shortlist` finds them; fewer are faster. None
+    allows all tokens."""
 
     batch_size: int = Field(default=64, gt=0)
     """Number of sentences to translate together."""

@@ -119,8 +119,10 @@ COMMAND_OVERRIDES = _decoding(_FIXED, {})
 """Settings that `s2s translate` offers."""
 
 MODEL_OVERRIDES = _decoding(_FIXED | _SAMPLING, _SERVED_AT_MOST)
-"""Settings that hold for all that a model translates: of `s2s evaluate`, `compare` and `serve`, and
-of the arguments of the Serve application."""
+"""Settings that hold for all that a model translates: of `s2s evaluate` and `compare`."""
 
-REQUEST_OVERRIDES = _decoding(_FIXED | {"precision"}, _SERVED_AT_MOST)
+SERVICE_OVERRIDES = _decoding(_FIXED | _SAMPLING | {"shortlist"}, _SERVED_AT_MOST)
+"""The same of `s2s serve` and of the arguments of the Serve application."""
+
+REQUEST_OVERRIDES = _decoding(_FIXED | {"precision", "shortlist"}, _SERVED_AT_MOST)
 """Settings that a request to `/v1/translate` offers."""

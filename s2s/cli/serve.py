@@ -16,7 +16,7 @@ from s2s.config import describe
 from s2s.errors import BadInput
 from s2s.extras import install_command
 from s2s.locations import Location, absolute, name_of
-from s2s.overrides import MODEL_OVERRIDES
+from s2s.overrides import SERVICE_OVERRIDES
 
 if TYPE_CHECKING:
     from s2s.serving.settings import ServiceSettings
@@ -35,7 +35,7 @@ class Serve(Verb):
     models: Annotated[tuple[Location, ...], tyro.conf.Positional, Variable("S2S_MODELS")]
     """Model directories, at paths or URIs, one for each language pair."""
 
-    decoding: Annotated[DecodingOptions, *decoding_options(MODEL_OVERRIDES)]
+    decoding: Annotated[DecodingOptions, *decoding_options(SERVICE_OVERRIDES)]
 
     local: Annotated[bool, Variable("S2S_LOCAL")] = False
     """Serve without Ray: HTTP in this process, and a process for each model."""

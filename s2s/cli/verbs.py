@@ -10,6 +10,7 @@ from s2s.cli.key import Key
 from s2s.cli.prepare import Prepare
 from s2s.cli.report import Report
 from s2s.cli.serve import Serve
+from s2s.cli.shortlist import Shortlist
 from s2s.cli.submit import Submit
 from s2s.cli.train import Train
 from s2s.cli.translate import Translate
@@ -24,6 +25,7 @@ VERBS: dict[str, type[Verb]] = {
     "evaluate": Evaluate,
     "report": Report,
     "compare": Compare,
+    "shortlist": Shortlist,
     "translate": Translate,
     "export": Export,
     "serve": Serve,

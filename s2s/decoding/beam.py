@@ -27,6 +27,7 @@ from torch import Tensor
 from s2s.config import DecodeConfig
 from s2s.decoding.constraints import IMPOSSIBLE, constrained_step, length_limits
 from s2s.decoding.hypothesis import AttentionTrace, Hypothesis, unpadded
+from s2s.decoding.network import Network
 from s2s.decoding.repetition import (
     LOOP_COST,
     LoopsOfBeams,
@@ -34,13 +35,13 @@ from s2s.decoding.repetition import (
     most_repetitions,
 )
 from s2s.decoding.scoring import length_penalty, top_log_probabilities
-from s2s.model.seq2seq import DecoderState, Seq2Seq
+from s2s.model.seq2seq import DecoderState
 from s2s.text.vocabulary import EOS, SOS
 
 
 @torch.inference_mode()
 def beam_search(
-    model: Seq2Seq,
+    model: Network,
     source: Tensor,
     source_lengths: Tensor,
     settings: DecodeConfig,
@@ -274,7 +275,7 @@ class BeamState:
         """T, the greatest length of any hypothesis."""
         return len(self.history.tokens)
 
-    def advance(self, model: Seq2Seq) -> bool:
+    def advance(self, model: Network) -> bool:
         """Extend every hypothesis by a token; return whether a sentence is left to be searched."""
         too_short = None
         if self.settings.min_ratio:

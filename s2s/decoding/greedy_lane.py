@@ -11,13 +11,14 @@ from torch import Tensor
 from s2s.config import DecodeConfig
 from s2s.decoding.constraints import constrained_step, mask_logits
 from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.network import Network
 from s2s.decoding.repetition import LOOK_EVERY, find_end
 from s2s.decoding.scoring import argmax, length_penalty, token_log_probabilities
 from s2s.decoding.slot import Owner, Slot
 from s2s.decoding.slot_state import SlotState
 from s2s.decoding.translation import FinishReason
 from s2s.gpu.graphs import GraphCache, next_power_of_two
-from s2s.model.seq2seq import DecoderState, Seq2Seq
+from s2s.model.seq2seq import DecoderState
 from s2s.text.vocabulary import EOS, SOS
 
 
@@ -32,7 +33,7 @@ class GreedyLane(Generic[Owner]):
     """
 
     def __init__(
-        self, model: Seq2Seq, settings: DecodeConfig, size: int, device: torch.device
+        self, model: Network, settings: DecodeConfig, size: int, device: torch.device
     ) -> None:
         self._model, self._settings, self._device, self._size = model, settings, device, size
         self.slots: list[Slot[Owner]] = []

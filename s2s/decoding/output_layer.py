@@ -12,6 +12,13 @@ from torch import Tensor, nn
 _VOCAB_MULTIPLE = 64
 
 
+def has_bf16() -> bool:
+    """Return whether this CPU has instructions for products in bf16."""
+    # Not every build of torch has oneDNN, and with it these operators.
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class OutputLayer(nn.Module):
     """An output layer for decoding alone, whose product is computed in and rounded to a precision.
 
@@ -29,7 +36,7 @@ class OutputLayer(nn.Module):
         # Not every build of torch has oneDNN, and with it these operators.
         available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         packs = exact.weight.device.type == "cpu" and available
-        if packs and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if packs and not has_bf16():
             dtype = torch.float32
         self.in_features = exact.in_features
         self.weight = exact.weight.detach().to(dtype)  # (V, R)

@@ -10,12 +10,12 @@ from s2s.config import DecodeConfig
 from s2s.decoding.constraints import IMPOSSIBLE
 from s2s.decoding.greedy import decode_token_by_token
 from s2s.decoding.hypothesis import Hypothesis
-from s2s.model.seq2seq import Seq2Seq
+from s2s.decoding.network import Network
 
 
 @torch.inference_mode()
 def sample(
-    model: Seq2Seq,
+    model: Network,
     source: Tensor,
     source_lengths: Tensor,
     settings: DecodeConfig,

@@ -12,6 +12,7 @@ from s2s.config import DecodeConfig
 from s2s.decoding.beam import beam_search
 from s2s.decoding.greedy import greedy
 from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.network import Network
 from s2s.decoding.recorded_beam import RecordedBeam
 from s2s.decoding.recorded_greedy import RecordedGreedy
 from s2s.decoding.sampling import sample
@@ -19,7 +20,7 @@ from s2s.model.seq2seq import Seq2Seq
 
 
 def decode(
-    model: Seq2Seq,
+    model: Network,
     source: Tensor,
     source_lengths: Tensor,
     settings: DecodeConfig,
@@ -35,7 +36,7 @@ def decode(
     """
     if settings.temperature is not None:
         return sample(model, source, source_lengths, settings, details)
-    if source.is_cuda and not details:
+    if source.is_cuda and not details and isinstance(model, Seq2Seq):
         return decode_recorded(model, source, source_lengths, settings)
     if settings.beam == 1:
         return [[best] for best in greedy(model, source, source_lengths, settings, details)]

@@ -21,9 +21,10 @@ from s2s.config import DecodeConfig
 from s2s.decoding.beam_lane import BeamLane
 from s2s.decoding.constraints import length_limits
 from s2s.decoding.greedy_lane import GreedyLane
+from s2s.decoding.network import Network
 from s2s.decoding.slot import Owner, Search, Slot
 from s2s.decoding.slot_state import joined, rows_of
-from s2s.model.seq2seq import Groups, Seq2Seq
+from s2s.model.seq2seq import Groups
 from s2s.text.vocabulary import PAD
 
 # What a step costs besides its rows, in rows: reading the weights, and starting each operation.
@@ -50,7 +51,7 @@ class Slots(Generic[Owner]):
     """
 
     def __init__(
-        self, model: Seq2Seq, settings: DecodeConfig, slots: int, device: torch.device
+        self, model: Network, settings: DecodeConfig, slots: int, device: torch.device
     ) -> None:
         self._model, self._device, self._size = model, device, slots
         self._search = Search(settings)

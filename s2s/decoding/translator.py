@@ -10,11 +10,14 @@ from typing import Self, overload
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from s2s.config import Config, DecodeConfig
 from s2s.decoding.hypothesis import Hypothesis
-from s2s.decoding.output_layer import OutputLayer
+from s2s.decoding.network import Network
+from s2s.decoding.runtime import network_of
 from s2s.decoding.search import decode
+from s2s.decoding.shortlist import RestrictedNetwork, Shortlist, vocabularies_hash
 from s2s.decoding.translation import (
     SentenceTranslations,
     Translation,
@@ -23,7 +26,6 @@ from s2s.decoding.translation import (
 )
 from s2s.devices import allow_tf32
 from s2s.model.directory import ModelDirectory
-from s2s.model.seq2seq import Seq2Seq
 from s2s.text.alignment import Link, word_links
 from s2s.text.ragged import Ragged
 from s2s.text.sentences import (
@@ -46,6 +48,10 @@ class Translator:
 
     Args:
         decode: settings instead of the model's own.
+
+    Raises:
+        BadInput: the settings ask for int8, which needs ONNX Runtime on a CPU, and that is not
+            installed; or for a shortlist, and the directory has none.
     """
 
     def __init__(
@@ -55,9 +61,6 @@ class Translator:
     ) -> None:
         self._directory = directory
         self._settings = decode or directory.config.decode
-        # The directory's own model stays as it is, and shares its weights.
-        shared = {id(weight): weight for weight in directory.model.parameters()}
-        self._model = copy.deepcopy(directory.model, shared)
         if self.device.type == "cuda":
             allow_tf32(self._settings.precision != "fp32")
         self._translatable = Translatable(
@@ -65,8 +68,11 @@ class Translator:
         )
         # A model that cannot see capitals does not write them either.
         self._follows_capitals = directory.source.folds_case and not directory.target.folds_case
-        dtype = torch.bfloat16 if self._settings.precision == "bf16" else torch.float32
-        self._model.decoder.add_module("output", OutputLayer(directory.model.decoder.output, dtype))
+        self._shortlist: Shortlist | None = None
+        if self._settings.shortlist is not None:
+            hashed = vocabularies_hash(directory.source, directory.target)
+            self._shortlist = Shortlist.load(directory.path, hashed)
+        self._model = network_of(directory, self._settings, output_layer=self._shortlist is None)
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
@@ -84,15 +90,16 @@ class Translator:
             BadInput: a setting is out of range, or does not go with another one.
         """
         changed = self._settings.changed(**settings)
-        if changed.precision != self._settings.precision:
+        same_precision = changed.precision == self._settings.precision
+        if not same_precision or (changed.shortlist is None) != (self._shortlist is None):
             return type(self)(self._directory, changed)
         other = copy.copy(self)  # of the same weights
         other._settings = changed
         return other
 
     @property
-    def model(self) -> Seq2Seq:
-        """The network, with the output layer in the precision of the settings."""
+    def model(self) -> Network:
+        """The network in the precision of the settings."""
         return self._model
 
     @property
@@ -103,7 +110,7 @@ class Translator:
     @property
     def device(self) -> torch.device:
         """The device that the model is on."""
-        return self._model.device
+        return self._directory.model.device
 
     @property
     def config(self) -> Config:
@@ -113,7 +120,7 @@ class Translator:
     def __repr__(self) -> str:
         """Return what the translator translates, and with which model."""
         config = self.config
-        weights = sum(weight.numel() for weight in self._model.named_weights().values())
+        weights = sum(weight.numel() for weight in self._directory.model.named_weights().values())
         return (
             f"<Translator {config.source_language} to {config.target_language}: "
             f"{weights:,} weights on {self.device}, {config.decode.method}>"
@@ -382,11 +389,28 @@ class Translator:
             # Another seed for each batch, or all of them would draw the same.
             seed = (self._settings.seed + rows[0]) % 2**63
             settings = self._settings.model_copy(update={"seed": seed})
-            batch = decode(self._model, source, lengths, settings, details)
+            batch = self._decode([ids[row] for row in rows], source, lengths, settings, details)
             for row, hypotheses in zip(rows, batch, strict=True):
                 by_sentence[row] = hypotheses
             on_batch(rows)
         return by_sentence
+
+    def _decode(
+        self,
+        sentences: list[list[int]],
+        source: Tensor,
+        lengths: Tensor,
+        settings: DecodeConfig,
+        details: bool,
+    ) -> list[list[Hypothesis]]:
+        """Return the hypotheses of sentences, which source tokens (B, S) of lengths (B,) are."""
+        if self._shortlist is None or settings.shortlist is None:
+            return decode(self._model, source, lengths, settings, details)
+        candidates = self._shortlist.candidates(sentences, settings.shortlist)  # (C,)
+        output = self._directory.model.decoder.output
+        network = RestrictedNetwork.of(self._model, output, candidates.to(self.device))
+        batch = decode(network, source, lengths, settings, details)
+        return [network.in_vocabulary(hypotheses) for hypotheses in batch]
 
     def _batches(self, order: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
         """Yield rows that are translated together, of an order by length.

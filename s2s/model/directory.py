@@ -29,9 +29,12 @@ class ModelDirectory:
     source: Vocabulary
     target: Vocabulary
     model: Seq2Seq
+    path: Path | None = None  # where it was loaded from
 
     @classmethod
-    def new(cls, config: Config, source: Vocabulary, target: Vocabulary) -> Self:
+    def new(
+        cls, config: Config, source: Vocabulary, target: Vocabulary, path: Path | None = None
+    ) -> Self:
         """Return a model with fresh weights, drawn from torch's current random state.
 
         Raises:
@@ -39,7 +42,7 @@ class ModelDirectory:
         """
         if config.model.tie == "all" and source.tokens != target.tokens:
             raise BadInput("model.tie all needs a corpus that was prepared with text.shared")
-        return cls(config, source, target, Seq2Seq(len(source), len(target), config.model))
+        return cls(config, source, target, Seq2Seq(len(source), len(target), config.model), path)
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
@@ -50,7 +53,7 @@ class ModelDirectory:
         """
         config = read_config(path)
         source = Vocabulary.load(path / "source.json")
-        directory = cls.new(config, source, Vocabulary.load(path / "target.json"))
+        directory = cls.new(config, source, Vocabulary.load(path / "target.json"), path)
         weights = path / "model.safetensors"
         try:
             with weights.open("rb"):  # what safetensors says of a file that cannot be read is wrong

@@ -20,6 +20,9 @@ Dimension = int | str  # a size, or the name of one that a caller chooses
 _OPSET = 17
 _IR_VERSION = 8
 
+# Domain of the operators that ONNX Runtime adds to ONNX' own.
+CONTRIBUTED = "com.microsoft"
+
 
 @dataclass
 class Graph:
@@ -84,11 +87,11 @@ class Graph:
         graph = helper.make_graph(
             self._nodes, self.name, self._inputs, self._outputs, list(self._constants.values())
         )
+        opsets = [helper.make_opsetid("", _OPSET)]
+        if any(node.domain == CONTRIBUTED for node in self._nodes):
+            opsets.append(helper.make_opsetid(CONTRIBUTED, 1))
         model = helper.make_model(
-            graph,
-            producer_name="s2s",
-            ir_version=_IR_VERSION,
-            opset_imports=[helper.make_opsetid("", _OPSET)],
+            graph, producer_name="s2s", ir_version=_IR_VERSION, opset_imports=opsets
         )
         onnx.checker.check_model(model)
         return model

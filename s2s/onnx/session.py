@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from s2s.config import ModelConfig
-from s2s.model.seq2seq import DecoderState, Memory, Seq2Seq
+from s2s.model.seq2seq import DecoderState, Groups, Memory, Seq2Seq
 from s2s.onnx.encoder import encoder_graph
 from s2s.onnx.names import NEXT, STATE_NAMES
+from s2s.onnx.products import Product, float32_product
 from s2s.onnx.step import step_graph
 
 
@@ -32,11 +33,27 @@ class OnnxModel:
         self._encoder, self._step = _session(encoder, threads), _session(step, threads)
         self._encoded = [output.name for output in self._encoder.get_outputs()]
         self._stepped = [output.name for output in self._step.get_outputs()]
+        self._is_grouped = "places" in {each.name for each in self._step.get_inputs()}
+        self._last = "logits" if "logits" in self._stepped else "output"
 
     @classmethod
-    def of(cls, model: Seq2Seq, config: ModelConfig, *, threads: int = 1) -> Self:
-        """Return the graphs of a model in ONNX Runtime."""
-        graphs = (encoder_graph(model, config), step_graph(model, config))
+    def of(
+        cls,
+        model: Seq2Seq,
+        config: ModelConfig,
+        product: Product = float32_product,
+        *,
+        output_layer: bool = True,
+        threads: int = 1,
+    ) -> Self:
+        """Return the graphs of a model in ONNX Runtime.
+
+        Args:
+            product: how the products of a step are computed.
+            output_layer: without it, steps return hidden vectors (N, R) instead of logits.
+        """
+        step_of = step_graph(model, config, product, output_layer=output_layer, grouped=True)
+        graphs = (encoder_graph(model, config), step_of)
         encoder, step = (graph.SerializeToString() for graph in graphs)
         return cls(config, encoder, step, threads=threads)
 
@@ -61,6 +78,9 @@ class OnnxModel:
         feeds = {"tokens": tokens, **dict(zip(self._state_names, state.recurrent, strict=True))}
         if state.memory is not None:
             feeds |= {"values": state.memory.values, "padding": state.memory.padding}
+            if self._is_grouped:
+                groups = state.groups or _equal_groups(len(tokens), len(state.memory.values))
+                feeds |= {"rows": groups.rows, "places": groups.places}
             if state.memory.keys is not state.memory.values:
                 feeds["keys"] = state.memory.keys
         if state.input_feed is not None:
@@ -68,7 +88,13 @@ class OnnxModel:
         found = _run(self._step, self._stepped, feeds)
         recurrent = tuple(found[NEXT + name] for name in self._state_names)
         new = DecoderState(recurrent, state.memory, found.get(NEXT + "input_feed"))
-        return found["logits"], found.get("weights"), new
+        return found[self._last], found.get("weights"), new
+
+
+def _equal_groups(hypotheses: int, sentences: int) -> Groups:
+    """Return the groups of so many hypotheses, as many of each sentence."""
+    places = torch.arange(hypotheses)
+    return Groups(places.view(sentences, -1), places)
 
 
 def _session(graph: bytes, threads: int) -> onnxruntime.InferenceSession:

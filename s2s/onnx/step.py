@@ -3,7 +3,8 @@
 ONNX' recurrent operators are for whole sentences; a step of plain products is as fast in ONNX
 Runtime, and leaves the precision of the products open (docs/decisions/0037-onnx-graphs-by-hand.md).
 
-Shapes: B sentences, K hypotheses of each, N = B × K, grouped by sentence; S source tokens,
+Shapes: B sentences, K hypotheses of each, N = B × K, grouped by sentence (or N of them in
+`Groups`); S source tokens,
 E embedding size, H hidden size, L layers, D features of a layer's input, V target vocabulary,
 R features of the hidden vector that the output layer reads.
 """
@@ -27,7 +28,12 @@ _LOWEST = np.array(np.finfo(np.float32).min, np.float32)
 
 
 def step_graph(
-    model: Seq2Seq, config: ModelConfig, product: Product = float32_product
+    model: Seq2Seq,
+    config: ModelConfig,
+    product: Product = float32_product,
+    *,
+    output_layer: bool = True,
+    grouped: bool = False,
 ) -> onnx.ModelProto:
     """Return the graph of `Seq2Seq.step`.
 
@@ -39,6 +45,10 @@ def step_graph(
 
     Args:
         product: how products with weights are computed.
+        output_layer: without it, `output` (N, R) takes the place of `logits`: what the output
+            layer reads.
+        grouped: let sentences have different numbers of hypotheses. With attention, the graph then
+            has the inputs `rows` (B, K) and `places` (N,) int64 of `Groups`.
     """
     graph = Graph("step")
     step = _Step(graph, model.decoder, config, product)
@@ -53,14 +63,18 @@ def step_graph(
         inputs.append(graph.input("input_feed", np.float32, "hypotheses", size))
     output, new = step.run_layers(inputs, state)  # (N, H), each (L, N, H)
     if model.decoder.attention is not None:
-        output, weights = step.attend(model.decoder.attention, output)  # (N, 2 H), (N, S)
+        output, weights = step.attend(model.decoder.attention, output, grouped)  # (N, 2 H), (N, S)
         graph.output("weights", weights, np.float32, "hypotheses", "source_tokens")
     if model.decoder.readout is not None:
         output = graph.apply("Tanh", step.linear("decoder.readout", model.decoder.readout, output))
-    # Tied weights are stored once, under the embedding's name.
-    name = "decoder.output" if config.tie == "none" else "decoder.embedding"
-    logits = step.linear(name, model.decoder.output, output)
-    graph.output("logits", logits, np.float32, "hypotheses", len(model.decoder.output.weight))
+    if output_layer:
+        # Tied weights are stored once, under the embedding's name.
+        name = "decoder.output" if config.tie == "none" else "decoder.embedding"
+        logits = step.linear(name, model.decoder.output, output)
+        graph.output("logits", logits, np.float32, "hypotheses", len(model.decoder.output.weight))
+    else:
+        # A value has one name, and with input feeding this one has another.
+        graph.output("output", graph.apply("Identity", output), np.float32, "hypotheses", size)
     for name, part in zip(names, new, strict=True):
         graph.output(NEXT + name, part, np.float32, layers, "hypotheses", hidden)
     if config.input_feeding:
@@ -78,8 +92,10 @@ class _Step:
     product: Product
 
     def linear(self, name: str, layer: nn.Linear, rows: str) -> str:
-        """Add a linear layer over rows."""
-        return self.product(self.graph, name, rows, layer.weight, layer.bias)
+        """Add a linear layer over rows of hidden vectors, or context vectors, or both."""
+        # All cells end in tanh, and so does what reads them; residual connections add layers up.
+        bound = float(self.config.layers) if self.config.residual else 1.0
+        return self.product(self.graph, name, rows, layer.weight, layer.bias, bound)
 
     def run_layers(self, inputs: list[str], state: list[str]) -> tuple[str, list[str]]:
         """Add the recurrent layers.
@@ -110,8 +126,8 @@ class _Step:
             finals.append([graph.apply("Unsqueeze", part, first) for part in after])
         return output, [graph.join(parts, axis=0) for parts in zip(*finals, strict=True)]
 
-    def attend(self, attention: Attention, output: str) -> tuple[str, str]:
-        """Add attention with the layers' output (N, H) as queries.
+    def attend(self, attention: Attention, output: str, grouped: bool) -> tuple[str, str]:
+        """Add attention with the layers' output (N, H) as queries, `grouped` as of `step_graph`.
 
         Returns:
             Names of the context vectors beside the queries (N, 2 H), and of the weights (N, S).
@@ -126,9 +142,13 @@ class _Step:
         queries = output
         if attention.query is not None:
             queries = self.linear("attention.query", attention.query, output)
-        sentences = graph.apply("Shape", padding, end=1)
-        by_sentence = graph.join([sentences, graph.integers(-1, hidden)], axis=0)
-        queries = graph.apply("Reshape", queries, by_sentence)  # (B, K, H)
+        if grouped:
+            rows = graph.input("rows", np.int64, "sentences", "queries")
+            queries = graph.apply("Gather", queries, rows)  # (B, K, H)
+        else:
+            sentences = graph.apply("Shape", padding, end=1)
+            by_sentence = graph.join([sentences, graph.integers(-1, hidden)], axis=0)
+            queries = graph.apply("Reshape", queries, by_sentence)  # (B, K, H)
         if attention.energy is not None:
             sums = graph.apply(
                 "Add",
@@ -147,13 +167,15 @@ class _Step:
         scores = graph.apply("Where", outside, graph.constant("lowest", _LOWEST), scores)
         weights = graph.apply("Softmax", scores, axis=2)  # (B, K, S)
         context = graph.apply("MatMul", weights, values)  # (B, K, H)
-        context = graph.apply("Reshape", context, graph.integers(-1, hidden))  # (N, H)
+        context = graph.apply("Reshape", context, graph.integers(-1, hidden))  # (B K, H)
         source_tokens = graph.apply("Shape", padding, start=1)
-        rows = graph.join([graph.integers(-1), source_tokens], axis=0)
-        return (
-            graph.join([context, output], axis=1),
-            graph.apply("Reshape", weights, rows),  # (N, S)
-        )
+        by_query = graph.join([graph.integers(-1), source_tokens], axis=0)
+        weights = graph.apply("Reshape", weights, by_query)  # (B K, S)
+        if grouped:
+            places = graph.input("places", np.int64, "hypotheses")
+            context = graph.apply("Gather", context, places)  # (N, H)
+            weights = graph.apply("Gather", weights, places)  # (N, S)
+        return graph.join([context, output], axis=1), weights
 
 
 def _lstm(

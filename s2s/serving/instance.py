@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from s2s.overrides import MODEL_OVERRIDES, overridden
+from s2s.overrides import SERVICE_OVERRIDES, overridden
 from s2s.serving.engine.models import Models
 from s2s.serving.engine.process import EngineOptions
 from s2s.serving.http.access_log import AccessLog
@@ -37,7 +37,7 @@ class Instance:
         if self._keys_file:
             self._keys_file.watch()
         engines = EngineOptions(
-            settings.slots, settings.device, overridden(settings, MODEL_OVERRIDES)
+            settings.slots, settings.device, overridden(settings, SERVICE_OVERRIDES)
         )
         # While other processes load the models.
         self._detection = threading.Thread(target=load_detection, daemon=True)

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from s2s.overrides import MODEL_OVERRIDES, pydantic_fields
+from s2s.overrides import SERVICE_OVERRIDES, pydantic_fields
 from s2s.serving.engine.client import MAX_WAITING
 
 if TYPE_CHECKING:
     _DecodingFields = BaseModel
 else:  # a field for each setting of `DecodeConfig` that holds for a whole model
-    _DecodingFields = create_model("_DecodingFields", **pydantic_fields(MODEL_OVERRIDES))
+    _DecodingFields = create_model("_DecodingFields", **pydantic_fields(SERVICE_OVERRIDES))
 
 
 class ServiceSettings(_DecodingFields):

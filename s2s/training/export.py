@@ -43,7 +43,10 @@ def export(
         epochs = ", ".join(map(str, sorted(chosen)))
         averaged = len(chosen) > 1
         ModelDirectory.mean(list(chosen.values())).save(scratch, run_metrics)
-        evaluation = evaluate(ModelDirectory.load(scratch), Corpus.open(corpus), "valid")
+        model = ModelDirectory.load(scratch)
+        # There is no shortlist before there is a model.
+        decode = model.config.decode.model_copy(update={"shortlist": None})
+        evaluation = evaluate(model, Corpus.open(corpus), "valid", decode=decode)
         metrics = run_metrics.model_copy(
             update={
                 "weights": f"the mean of epochs {epochs}" if averaged else f"of epoch {epochs}",

@@ -16,7 +16,7 @@ from s2s.evaluation.scores import score
 from s2s.model.directory import ModelDirectory
 from s2s.training.trackers.tracker import Log, ValidSample
 
-_GREEDY = {"beam": 1, "n_best": 1, "temperature": None}
+_GREEDY = {"beam": 1, "n_best": 1, "temperature": None, "shortlist": None}
 
 
 @dataclass(frozen=True)

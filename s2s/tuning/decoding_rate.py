@@ -25,7 +25,7 @@ def words_per_second(checkpoints: Checkpoints, corpus: Corpus, device: torch.dev
     with checkpoints.open(checkpoints.best(1)[0]) as path:
         directory = ModelDirectory.load(path)
     directory.model.to(device).eval()
-    greedy = {"beam": 1, "n_best": 1, "temperature": None}
+    greedy = {"beam": 1, "n_best": 1, "temperature": None, "shortlist": None}
     translator = Translator(directory, directory.config.decode.model_copy(update=greedy))
     valid = corpus.split("valid")
     rows = np.linspace(0, len(valid) - 1, min(_SENTENCES, len(valid)), dtype=int)

@@ -19,6 +19,7 @@ from s2s.decoding.repetition import LoopsOfBeams, find_end, most_repetitions
 from s2s.decoding.search import decode
 from s2s.decoding.slots import Slots
 from s2s.decoding.translator import Translator
+from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import EOS, UNK
 from tests.support.networks import KINDS, made, reluctant, some_sources
@@ -266,10 +267,10 @@ def test_samples_without_loops_come_first() -> None:
 @pytest.fixture
 def stuttering(model_dir: Path) -> Translator:
     """A translator that says `<unk>` again and again."""
-    translator = Translator.load(model_dir)
+    directory = ModelDirectory.load(model_dir)
     with torch.no_grad():
-        translator.model.decoder.output.bias[UNK] = 99
-    return translator
+        directory.model.decoder.output.bias[UNK] = 99
+    return Translator(directory)
 
 
 def test_a_loop_is_told_and_is_short(stuttering: Translator) -> None:

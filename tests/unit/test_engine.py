@@ -437,9 +437,10 @@ def attentive() -> Translator:
 
 def saying_unknown(translator: Translator) -> Translator:
     """The translator, its model saying `<unk>` alone."""
+    directory = translator.directory
     with torch.no_grad():
-        translator.model.decoder.output.bias[UNK] = 99
-    return translator
+        directory.model.decoder.output.bias[UNK] = 99
+    return Translator(directory, translator.config.decode)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from s2s.overrides import (
     COMMAND_OVERRIDES,
     MODEL_OVERRIDES,
     REQUEST_OVERRIDES,
+    SERVICE_OVERRIDES,
     dataclass_fields,
     overridden,
     overrides,
@@ -93,7 +94,7 @@ def test_every_interface_offers_a_setting_that_it_does_not_leave_out() -> None:
     }  # fmt: skip
     for left_out in set(DecodeConfig.model_fields) - set.union(*offered):
         assert left_out.startswith(("max_", "min_", "batch_"))
-    assert {each.name for each in MODEL_OVERRIDES} < set(Arguments.model_fields)
+    assert {each.name for each in SERVICE_OVERRIDES} < set(Arguments.model_fields)
     with pytest.raises(ValidationError, match="beam"):
         Arguments(open=True, beam=17)
 

@@ -74,11 +74,14 @@ def main() -> None:
 
     from s2s.decoding.translator import Translator
     from s2s.devices import find_device
+    from s2s.model.directory import ModelDirectory
     from s2s.serving.engine.scheduler import Scheduler
 
     try:
-        translator = Translator.load(Path(model), find_device(options.device))
-        translator = translator.with_settings(**options.decode)
+        directory = ModelDirectory.load(Path(model), find_device(options.device))
+        # Slots know no shortlist: their sentences change at every step.
+        decode = directory.config.decode.model_copy(update={"shortlist": None})
+        translator = Translator(directory, decode.changed(**options.decode))
     except (BadInput, Failed) as error:
         connection.send(Unusable(PROTOCOL, str(error)))
         connection.close()

@@ -1,0 +1,155 @@
+"""Decoding by ONNX Runtime against decoding by torch, and products in int8 against exact ones."""
+
+from itertools import chain
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from s2s.config import DecodeConfig, ModelConfig
+from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.runtime import network_of
+from s2s.decoding.search import decode
+from s2s.decoding.slots import Slots
+from s2s.decoding.translator import Translator
+from s2s.model.directory import ModelDirectory
+from s2s.model.seq2seq import Seq2Seq
+from s2s.onnx.graph import Graph
+from s2s.onnx.products import Product, float32_product, int8_product
+from s2s.onnx.session import OnnxModel
+from tests.support.networks import KINDS, made, some_sources
+
+SEARCHES = [
+    DecodeConfig(max_length=9),
+    DecodeConfig(max_length=9, beam=5, n_best=3, min_ratio=0.5, unknown="copy"),
+    DecodeConfig(max_length=9, temperature=0.7, n_best=2),
+]
+
+
+def config_of(name: str) -> ModelConfig:
+    """The settings of a kind of model, of the sizes of `made`."""
+    return ModelConfig.model_validate({"embedding_size": 8, "hidden_size": 16, **KINDS[name]})
+
+
+def native(
+    name: str, model: Seq2Seq | None = None, product: Product = float32_product
+) -> OnnxModel:
+    """A kind of model in ONNX Runtime."""
+    return OnnxModel.of(model or made(name), config_of(name), product)
+
+
+def assert_same(found: list[list[Hypothesis]], wanted: list[list[Hypothesis]]) -> None:
+    assert [[each.ids for each in row] for row in found] == [
+        [each.ids for each in row] for row in wanted
+    ]
+    for own, other in zip(chain(*found), chain(*wanted), strict=True):
+        assert own.score == pytest.approx(other.score, abs=1e-4)
+        assert own.scores == pytest.approx(other.scores, abs=1e-4)
+        assert own.alignment == other.alignment
+        assert own.finish_reason == other.finish_reason
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("how", SEARCHES, ids=lambda how: how.method)
+def test_searches_find_the_same_in_onnx_runtime(name: str, how: DecodeConfig) -> None:
+    source, lengths = some_sources(16)
+    wanted = decode(made(name), source, lengths, how, details=True)
+    assert_same(decode(native(name), source, lengths, how, details=True), wanted)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_slots_find_the_same_in_onnx_runtime(name: str) -> None:
+    how, random = DecodeConfig(max_length=7, max_ratio=3.0), Random(1)
+    source, lengths = some_sources(20)
+    waiting = [row[:size].tolist() for row, size in zip(source, lengths.tolist(), strict=True)]
+    slots: Slots[int] = Slots(native(name), how, 5, torch.device("cpu"))
+    found: dict[int, list[int]] = {}
+    admitted = 0
+    while admitted < len(waiting) or len(slots):
+        count = min(slots.free, random.randint(0, 4), len(waiting) - admitted)
+        if count:
+            owners = list(range(admitted, admitted + count))
+            slots.admit([waiting[owner] for owner in owners], owners)
+            admitted += count
+        found.update((slot.owner, slot.ids) for slot in slots.step())
+    wanted = decode(made(name), source, lengths, how)
+    assert [found[owner] for owner in range(20)] == [best.ids for [best] in wanted]
+
+
+# ---- int8 ---------------------------------------------------------------------------------------
+
+
+def product(weight: torch.Tensor, bias: torch.Tensor, bound: float | None) -> Product:
+    """The product of weights with rows in int8, as a function of rows."""
+    graph = Graph("product")
+    rows = graph.input("rows", np.float32, "rows", weight.shape[1])
+    result = int8_product(graph, "layer", rows, weight, bias, bound)
+    graph.output("result", result, np.float32, "rows", len(weight))
+    session = onnxruntime.InferenceSession(graph.model().SerializeToString())
+    return lambda rows: torch.from_numpy(session.run(None, {"rows": rows.numpy()})[0])
+
+
+@pytest.mark.parametrize("bound", [None, 1.0, 2.0])
+def test_products_in_int8_are_nearly_exact(bound: float | None) -> None:
+    torch.manual_seed(1)
+    weight, bias = torch.randn(40, 96), torch.randn(40)
+    rows = torch.rand(33, 96) * 2 - 1
+    found, wanted = product(weight, bias, bound)(rows), rows @ weight.t() + bias
+    assert (found - wanted).abs().max() < 0.05 * (bound or 1) * wanted.std()
+    assert not torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("bound", [None, 1.0])
+def test_no_sum_saturates(bound: float | None) -> None:
+    # x86 CPUs without VNNI add pairs of products in 16 bits, which signed weights overflow.
+    rows, weight = torch.ones(8, 64), torch.ones(24, 64)
+    weight[1::2] = -1
+    found = product(weight, torch.zeros(24), bound)(rows)
+    torch.testing.assert_close(found, rows @ weight.t(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bound", [None, 1.0])
+def test_a_row_in_int8_does_not_depend_on_others(bound: float | None) -> None:
+    torch.manual_seed(1)
+    layer = product(torch.randn(40, 96), torch.randn(40), bound)
+    rows = torch.rand(33, 96) * 2 - 1
+    rows[::2] *= 0.01
+    together = layer(rows)
+    for row in range(33):
+        assert torch.equal(layer(rows[row : row + 1])[0], together[row])
+
+
+def test_a_row_of_zeros_stays_finite() -> None:
+    layer = product(torch.ones(4, 8), torch.ones(4), None)
+    torch.testing.assert_close(layer(torch.zeros(2, 8)), torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_steps_in_int8_are_nearly_those_in_float32(name: str) -> None:
+    source, lengths = some_sources(16)
+    model = made(name, sharpness=1.0)
+    exact, rounded = native(name, model), native(name, model, int8_product)
+    with torch.inference_mode():
+        states = exact.encode(source, lengths), rounded.encode(source, lengths)
+        tokens = torch.arange(16) % 12
+        wanted, _, _ = exact.step(tokens, states[0])
+        found, _, _ = rounded.step(tokens, states[1])
+    assert (found - wanted).abs().max() < 0.05 * wanted.std()
+    assert not torch.equal(found, wanted)
+
+
+# ---- which network a translator has -------------------------------------------------------------
+
+
+def test_a_cpu_translates_by_onnx_runtime(model_dir: Path) -> None:
+    translator = Translator.load(model_dir)
+    assert isinstance(translator.model, OnnxModel)
+    directory = ModelDirectory.load(model_dir)
+    texts = ["I see trees.", "we want bread!"]
+    in_int8 = translator.with_settings(precision="int8")
+    assert in_int8.translate(texts) == translator.translate(texts)
+    assert in_int8.model is not translator.model
+    assert isinstance(network_of(directory, DecodeConfig(), native=False), Seq2Seq)
