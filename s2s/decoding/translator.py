@@ -3,10 +3,9 @@
 Shapes: B sentences, S source tokens.
 """
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
-from typing import Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
@@ -72,7 +71,20 @@ class Translator:
         if self._settings.shortlist is not None:
             hashed = vocabularies_hash(directory.source, directory.target)
             self._shortlist = Shortlist.load(directory.path, hashed)
-        self._model = network_of(directory, self._settings, output_layer=self._shortlist is None)
+        self._model = self._network()
+
+    def _network(self) -> Network:
+        """Return the network, without its output layer if a shortlist takes its place."""
+        has_output = self._shortlist is None
+        return network_of(self._directory, self._settings, output_layer=has_output)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: the network may not be, and is made again of the directory."""
+        return {name: value for name, value in self.__dict__.items() if name != "_model"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._model = self._network()
 
     @classmethod
     def load(cls, path: Path, device: torch.device | str = "cpu") -> Self:
@@ -93,8 +105,8 @@ class Translator:
         same_precision = changed.precision == self._settings.precision
         if not same_precision or (changed.shortlist is None) != (self._shortlist is None):
             return type(self)(self._directory, changed)
-        other = copy.copy(self)  # of the same weights
-        other._settings = changed
+        other = type(self).__new__(type(self))
+        other.__dict__ |= {**self.__dict__, "_settings": changed}  # with the same network
         return other
 
     @property

@@ -120,7 +120,7 @@ def hurt_run(
     )  # fmt: skip
     chance = random.Random(15)
     process = cluster.start(*command)
-    until(reached(checkpoints, chance.randint(30, 60)), every=0.1)
+    until(reached(checkpoints, chance.randint(30, 60)), every=0.1, seconds=180)
     os.kill(chance.choice(cluster.processes("RayTrainWorker")), signal.SIGKILL)
     until(reached(checkpoints, chance.randint(90, 160)), every=0.1)
     process.send_signal(signal.SIGINT)

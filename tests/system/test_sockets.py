@@ -32,6 +32,8 @@ IN_ONE_PROCESS = {
     "report": "report {model} --corpus {corpus} --out {out}",
     "compare": "compare {model} {model} --corpus {corpus} --split valid --samples 10",
     "translate": "translate {model} dog",
+    "export": "export {model} --to onnx --out {out}",
+    "shortlist": "shortlist {model} --corpus {corpus}",
     "key": "key alice --file {out}",
     "completion": "completion bash",
 }

@@ -14,7 +14,7 @@ from s2s.distributed.deployment import Arguments, UserConfig
         ({}, "`keys` names a file of API keys, or `open` is true"),
         ({"open": True, "slot": 3}, "slot"),
         ({"open": True, "slots": 0}, "slots"),
-        ({"open": True, "precision": "int8"}, "precision"),
+        ({"open": True, "precision": "int4"}, "precision"),
         ({"open": True, "max_waiting": 1999}, "largest request alone counts 2000"),
         ({"open": True, "max_sentences": 5000}, "largest request alone counts 5000"),
     ],
