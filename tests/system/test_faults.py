@@ -175,7 +175,7 @@ def test_a_killed_node_leaves_the_weights_as_they_are(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
     growing: tuple[Cluster, Callable[[], Node]], run: tuple[object, ...], tmp_path: Path
 ) -> None:
@@ -208,7 +208,7 @@ def test_an_elastic_run_grows_and_shrinks_along_the_same_losses(
     heard("does not answer: restarting the workers from the last checkpoint")
     heard("resuming from the checkpoint of step")
     heard("1 worker with 1 thread on")
-    rest, _ = process.communicate(timeout=300)
+    rest, _ = process.communicate(timeout=900)
     assert process.returncode == 0, [*told, rest]
     for (train, valid), (other, other_valid) in zip(losses(out), losses(whole), strict=True):
         # Sums in another order, over 17,000 steps.
