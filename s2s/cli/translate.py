@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from s2s.bulk.inputs import Inputs
     from s2s.bulk.run import FileReport
     from s2s.bulk.translation import Form
+    from s2s.config import DecodeConfig
     from s2s.decoding.translator import Translator
 
 
@@ -134,7 +135,7 @@ class Translate(Verb):
                 output,
                 self._options(translator),
                 {
-                    "model": _hash(path),
+                    "model": _hash(path, translator.config.decode),
                     "decode": translator.config.decode.model_dump(mode="json"),
                     "form": form,
                 },
@@ -275,11 +276,14 @@ def _this_process(translator: "Translator", form: "Form") -> "Iterator[Executor]
     yield in_process(BlockTranslator(translator, form))
 
 
-def _hash(model: Path) -> str:
-    """Return a hash of what the translations of a model depend on."""
+def _hash(model: Path, settings: "DecodeConfig") -> str:
+    """Return a hash of the files that the translations of a model depend on, with some settings."""
     from hashlib import sha256 as new
 
+    from s2s.decoding.shortlist import SHORTLIST
     from s2s.files import sha256
 
-    names = ("config.json", "model.safetensors", "source.json", "target.json")
+    names = ["config.json", "model.safetensors", "source.json", "target.json"]
+    if settings.shortlist is not None:
+        names.append(SHORTLIST)
     return new("".join(sha256(model / name) for name in names).encode()).hexdigest()

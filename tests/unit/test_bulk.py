@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,9 @@ from s2s.bulk.run import BulkTranslation, FileReport
 from s2s.bulk.tables import read_parquet as read_parquet_blocks
 from s2s.bulk.translation import BlockTranslator
 from s2s.cli.main import main
+from s2s.cli.translate import _hash as hash_of
+from s2s.config import DecodeConfig
+from s2s.decoding.shortlist import SHORTLIST
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput, Failed, Stopped
 from s2s.runs import locked
@@ -644,3 +648,18 @@ def test_blocks_of_parquet_are_the_same_without_the_other_columns(tmp_path: Path
         )
         assert {tuple(block.table.column_names) for block in whole} == {("kind", "pair")}
         assert {tuple(block.table.column_names) for block in alone} == {(column.split(".")[0],)}
+
+
+def test_another_shortlist_makes_another_model_where_it_is_used(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(model_dir, model)
+    without, with_it = DecodeConfig(), DecodeConfig(shortlist=10)
+    hashes = []
+    for content in (b"one", b"two"):
+        (model / SHORTLIST).write_bytes(content)
+        hashes.append((hash_of(model, without), hash_of(model, with_it)))
+    (first, first_with), (second, second_with) = hashes
+    assert first == second
+    assert first_with != second_with
