@@ -112,7 +112,14 @@ def _ray(kind: str, model: Path, port: int, settings: dict[str, Any]) -> None:
             application = _alone(model, settings)
         else:
             application = _batched(model, DEFAULTS if kind == "batch-default" else settings)
-        serve_until_stopped(application, 1, "127.0.0.1", port, lambda line: print(line, flush=True))
+        serve_until_stopped(
+            application,
+            1,
+            "127.0.0.1",
+            port,
+            log=lambda line: print(line, flush=True),
+            ready="requests are answered",
+        )
 
 
 def _batched(model: Path, settings: dict[str, Any]) -> Any:
