@@ -34,6 +34,26 @@ def test_items_come_due_in_order_unless_they_are_discarded() -> None:
     asyncio.run(run())
 
 
+def test_an_error_of_one_item_does_not_end_the_timer() -> None:
+    due: list[int] = []
+
+    def call(item: int) -> None:
+        if item == 1:
+            raise ValueError
+        due.append(item)
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        timer = SharedTimer[int](WAIT, call)
+        timer.add(1)
+        await asyncio.sleep(WAIT / 2)
+        timer.add(2)
+        await asyncio.sleep(2 * WAIT)
+
+    asyncio.run(run())
+    assert due == [2]
+
+
 def test_one_timer_serves_several_event_loops() -> None:
     due: list[int] = []
     timer = SharedTimer[int](WAIT, due.append)

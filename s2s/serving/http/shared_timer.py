@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -45,11 +46,13 @@ class SharedTimer(Generic[Item]):
 
     def _call_due(self, loop: asyncio.AbstractEventLoop, queue: dict[Item, float]) -> None:
         now = loop.time()
-        while queue:
-            item, due = next(iter(queue.items()))
-            if due > now:
-                self._call_later(loop, queue, due - now)
-                return
+        items = list(takewhile(lambda item: queue[item] <= now, queue))
+        for item in items:
             del queue[item]
+        # Before the calls, so that an error in one of them does not end the timer.
+        if queue:
+            self._call_later(loop, queue, next(iter(queue.values())) - now)
+        else:
+            del self._queues[loop]
+        for item in items:
             self._call(item)
-        del self._queues[loop]
