@@ -63,13 +63,13 @@ def network_of(
     """
     model = directory.model
     if runs_natively(settings, model.device) if native is None else native:
-        from s2s.onnx.products import float32_product, int8_product
+        from s2s.onnx.precision import FLOAT32, PRECISIONS
         from s2s.onnx.session import OnnxModel
 
         return OnnxModel.of(
             model,
             directory.config.model,
-            int8_product if settings.precision == "int8" else float32_product,
+            PRECISIONS.get(settings.precision, FLOAT32),
             output_layer=output_layer,
             threads=torch.get_num_threads(),
         )

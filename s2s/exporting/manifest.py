@@ -46,8 +46,8 @@ class Checked(Section):
     sentences_from: str
     """Where they are from."""
 
-    ties: int
-    """Sentences in which the two took different ones of two tokens with equal scores."""
+    changed: int
+    """Sentences in which the two took different ones of two tokens with nearly equal scores."""
 
     score_difference: float
     """Largest difference of the log-probabilities of a token, in nats."""
@@ -64,6 +64,9 @@ class ExportManifest(Section):
 
     target_language: str
     """Code of the target language."""
+
+    precision: Literal["fp32", "int8"]
+    """Precision of the weights, and of products with them."""
 
     encoder: GraphFile
     """The graph that reads sources. Its outputs are inputs of the step under the same names."""

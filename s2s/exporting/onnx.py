@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import onnx
 import onnxruntime
@@ -10,10 +11,11 @@ import torch
 from s2s import __version__
 from s2s.errors import BadInput
 from s2s.exporting.manifest import MANIFEST, Checked, ExportManifest, GraphFile
-from s2s.exporting.parity import compare
+from s2s.exporting.parity import TOLERANCES, compare
 from s2s.files import new_directory, sha256, write_text
 from s2s.model.directory import ModelDirectory
 from s2s.onnx.encoder import encoder_graph
+from s2s.onnx.precision import PRECISIONS
 from s2s.onnx.session import OnnxModel
 from s2s.onnx.step import step_graph
 from s2s.text.vocabulary import SPECIALS
@@ -26,7 +28,11 @@ _MADE_UP, _LONGEST = 64, 20
 
 
 def export_to_onnx(
-    directory: ModelDirectory, out: Path, sentences: Sequence[str] = (), sentences_from: str = ""
+    directory: ModelDirectory,
+    out: Path,
+    sentences: Sequence[str] = (),
+    sentences_from: str = "",
+    precision: Literal["fp32", "int8"] = "fp32",
 ) -> ExportManifest:
     """Write a model as the directory `out`, once its graphs translate as the model does.
 
@@ -34,6 +40,7 @@ def export_to_onnx(
         sentences: sources to compare the two on, of which the first 1000 are taken. Without any,
             they are made of the model's own tokens.
         sentences_from: where the sentences are from.
+        precision: of the weights, and of products with them.
 
     Raises:
         BadInput: `out` exists, or no sentence has a token.
@@ -47,8 +54,9 @@ def export_to_onnx(
     config = directory.config
     out.parent.mkdir(parents=True, exist_ok=True)
     with new_directory(out) as scratch:
-        encoder = encoder_graph(directory.model, config.model)
-        step = step_graph(directory.model, config.model)
+        weights = PRECISIONS[precision]
+        encoder = encoder_graph(directory.model, config.model, weights)
+        step = step_graph(directory.model, config.model, weights)
         onnx.save(encoder, scratch / "encoder.onnx")
         onnx.save(step, scratch / "step.onnx")
         directory.source.save(scratch / "source.json")
@@ -60,17 +68,19 @@ def export_to_onnx(
             threads=torch.get_num_threads(),
         )
         made_up = _made_up_sentences(len(directory.source))
-        parity = compare(directory.model, graphs, ids or made_up, config.decode)
+        tolerance = TOLERANCES[precision]
+        parity = compare(directory.model, graphs, ids or made_up, config.decode, tolerance)
         manifest = ExportManifest(
             source_language=config.source_language,
             target_language=config.target_language,
+            precision=precision,
             encoder=_described(encoder, "encoder.onnx"),
             step=_described(step, "step.onnx"),
             decode=config.decode,
             checked=Checked(
                 sentences=parity.sentences,
                 sentences_from=sentences_from or "the model's own tokens",
-                ties=parity.ties,
+                changed=parity.changed,
                 score_difference=parity.score_difference,
             ),
             versions={

@@ -26,15 +26,22 @@ CONTRIBUTED = "com.microsoft"
 
 @dataclass
 class Graph:
-    """A graph under construction; a value in it goes by its name."""
+    """A graph under construction; a value in it goes by its name.
+
+    Attributes:
+        outer: the graph that this one is the body of an operator of: its values can be used here,
+            and it stores the constants of both.
+    """
 
     name: str
+    outer: "Graph | None" = None
     _nodes: list[onnx.NodeProto] = field(default_factory=list)
     _constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
     _inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     _outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     _renamed: dict[str, str] = field(default_factory=dict)
     _named: int = 0
+    _uses_contributed: bool = False
 
     def input(self, name: str, dtype: type[np.generic], *shape: Dimension) -> str:
         """Declare an input, and return its name."""
@@ -48,6 +55,8 @@ class Graph:
 
     def constant(self, name: str, content: Tensor | Array) -> str:
         """Store a constant, or the weights of this name once, and return its name."""
+        if self.outer is not None:
+            return self.outer.constant(name, content)
         if name not in self._constants:
             array = content.detach().cpu().numpy() if isinstance(content, Tensor) else content
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
@@ -64,10 +73,20 @@ class Graph:
 
     def apply_many(self, operator: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
         """Add a node with several outputs, and return their names."""
-        names = [f"{operator.lower()}_{self._named + place}" for place in range(count)]
+        # A body's values must not have the names of values outside.
+        start = f"{self.name}." if self.outer is not None else ""
+        names = [f"{start}{operator.lower()}_{self._named + place}" for place in range(count)]
         self._named += count
         self._nodes.append(helper.make_node(operator, inputs, names, **attributes))
+        if attributes.get("domain") == CONTRIBUTED:
+            self._use_contributed()
         return names
+
+    def _use_contributed(self) -> None:
+        """Note, in the outermost graph, that an operator of ONNX Runtime's own is in use."""
+        self._uses_contributed = True
+        if self.outer is not None:
+            self.outer._use_contributed()
 
     def split(self, value: str, axis: int, *sizes: int) -> list[str]:
         """Cut a value along an axis into parts of these sizes, and return their names."""
@@ -79,19 +98,23 @@ class Graph:
         """Join values along an axis, and return the name of the result."""
         return self.apply("Concat", *values, axis=axis) if len(values) > 1 else values[0]
 
-    def model(self) -> onnx.ModelProto:
-        """Return the finished model, which has been checked for errors of form."""
+    def finished(self) -> onnx.GraphProto:
+        """Return the finished graph."""
         for node in self._nodes:
             for names in (node.input, node.output):
                 names[:] = [self._renamed.get(name, name) for name in names]
-        graph = helper.make_graph(
+        return helper.make_graph(
             self._nodes, self.name, self._inputs, self._outputs, list(self._constants.values())
         )
-        opsets = [helper.make_opsetid("", _OPSET)]
-        if any(node.domain == CONTRIBUTED for node in self._nodes):
-            opsets.append(helper.make_opsetid(CONTRIBUTED, 1))
+
+    def model(self) -> onnx.ModelProto:
+        """Return the finished graph as a model, which has been checked for errors of form."""
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(CONTRIBUTED, 1)]
         model = helper.make_model(
-            graph, producer_name="s2s", ir_version=_IR_VERSION, opset_imports=opsets
+            self.finished(),
+            producer_name="s2s",
+            ir_version=_IR_VERSION,
+            opset_imports=opsets if self._uses_contributed else opsets[:1],
         )
         onnx.checker.check_model(model)
         return model

@@ -13,7 +13,7 @@ from s2s.config import ModelConfig
 from s2s.model.seq2seq import DecoderState, Groups, Memory, Seq2Seq
 from s2s.onnx.encoder import encoder_graph
 from s2s.onnx.names import NEXT, STATE_NAMES
-from s2s.onnx.products import Product, float32_product
+from s2s.onnx.precision import FLOAT32, Precision
 from s2s.onnx.step import step_graph
 
 
@@ -41,7 +41,7 @@ class OnnxModel:
         cls,
         model: Seq2Seq,
         config: ModelConfig,
-        product: Product = float32_product,
+        precision: Precision = FLOAT32,
         *,
         output_layer: bool = True,
         threads: int = 1,
@@ -49,11 +49,11 @@ class OnnxModel:
         """Return the graphs of a model in ONNX Runtime.
 
         Args:
-            product: how the products of a step are computed.
+            precision: of weights and products.
             output_layer: without it, steps return hidden vectors (N, R) instead of logits.
         """
-        step_of = step_graph(model, config, product, output_layer=output_layer, grouped=True)
-        graphs = (encoder_graph(model, config), step_of)
+        step_of = step_graph(model, config, precision, output_layer=output_layer, grouped=True)
+        graphs = (encoder_graph(model, config, precision), step_of)
         encoder, step = (graph.SerializeToString() for graph in graphs)
         return cls(config, encoder, step, threads=threads)
 

@@ -10,18 +10,18 @@ R features of the hidden vector that the output layer reads.
 """
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import onnx
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from s2s.config import ModelConfig
 from s2s.model.seq2seq import Attention, Decoder, Seq2Seq
+from s2s.onnx.cells import apply_cell
 from s2s.onnx.graph import Graph
+from s2s.onnx.layers import output_bound
 from s2s.onnx.names import NEXT, STATE_NAMES
-from s2s.onnx.products import Product, float32_product
+from s2s.onnx.precision import FLOAT32, Precision
 
 # What a score of padding becomes, finite so that a row of nothing but padding has weights.
 _LOWEST = np.array(np.finfo(np.float32).min, np.float32)
@@ -30,7 +30,7 @@ _LOWEST = np.array(np.finfo(np.float32).min, np.float32)
 def step_graph(
     model: Seq2Seq,
     config: ModelConfig,
-    product: Product = float32_product,
+    precision: Precision = FLOAT32,
     *,
     output_layer: bool = True,
     grouped: bool = False,
@@ -44,20 +44,20 @@ def step_graph(
     changes.
 
     Args:
-        product: how products with weights are computed.
+        precision: of weights and products.
         output_layer: without it, `output` (N, R) takes the place of `logits`: what the output
             layer reads.
         grouped: let sentences have different numbers of hypotheses. With attention, the graph then
             has the inputs `rows` (B, K) and `places` (N,) int64 of `Groups`.
     """
     graph = Graph("step")
-    step = _Step(graph, model.decoder, config, product)
+    step = _Step(graph, model.decoder, config, precision)
     tokens = graph.input("tokens", np.int64, "hypotheses")
     hidden, layers = config.hidden_size, config.layers
     names = STATE_NAMES[config.cell]
     state = [graph.input(name, np.float32, layers, "hypotheses", hidden) for name in names]
-    embedding = graph.constant("decoder.embedding.weight", model.decoder.embedding.weight)
-    inputs = [graph.apply("Gather", embedding, tokens)]  # (N, E)
+    embedding = model.decoder.embedding.weight
+    inputs = [precision.embed(graph, "decoder.embedding", tokens, embedding)]  # (N, E)
     size = model.decoder.output.in_features  # R
     if config.input_feeding:
         inputs.append(graph.input("input_feed", np.float32, "hypotheses", size))
@@ -89,13 +89,12 @@ class _Step:
     graph: Graph
     decoder: Decoder
     config: ModelConfig
-    product: Product
+    precision: Precision
 
     def linear(self, name: str, layer: nn.Linear, rows: str) -> str:
         """Add a linear layer over rows of hidden vectors, or context vectors, or both."""
-        # All cells end in tanh, and so does what reads them; residual connections add layers up.
-        bound = float(self.config.layers) if self.config.residual else 1.0
-        return self.product(self.graph, name, rows, layer.weight, layer.bias, bound)
+        bound = output_bound(self.config)
+        return self.precision.product(self.graph, name, rows, layer.weight, layer.bias, bound)
 
     def run_layers(self, inputs: list[str], state: list[str]) -> tuple[str, list[str]]:
         """Add the recurrent layers.
@@ -117,8 +116,8 @@ class _Step:
         output = ""
         for number, layer in enumerate(self.decoder.recurrent.layers):
             before = [part[number] for part in parts]
-            cell = cast(nn.RNNBase, layer)
-            after = _CELLS[self.config.cell](self, f"decoder.layer_{number}", cell, inputs, before)
+            name = f"decoder.layer_{number}"
+            after = apply_cell(graph, self.precision, name, self.config.cell, layer, inputs, before)
             output = after[0]
             if self.config.residual and number:
                 output = graph.apply("Add", output, inputs[0])
@@ -176,68 +175,3 @@ class _Step:
             context = graph.apply("Gather", context, places)  # (N, H)
             weights = graph.apply("Gather", weights, places)  # (N, S)
         return graph.join([context, output], axis=1), weights
-
-
-def _lstm(
-    step: _Step, name: str, layer: nn.RNNBase, inputs: list[str], state: list[str]
-) -> list[str]:
-    """Add an LSTM cell for inputs (N, D) and a state (N, H), and return the new state's names."""
-    graph, hidden, (before, cell) = step.graph, layer.hidden_size, state
-    weights = dict(layer.named_parameters())
-    weight = torch.cat([weights["weight_ih_l0"], weights["weight_hh_l0"]], dim=1)  # (4 H, D + H)
-    bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
-    # Gates with a sigmoid side by side: input, forget, output, and then the candidate.
-    weight, bias = (_in_order(each, (0, 1, 3, 2)) for each in (weight, bias))
-    gates = step.product(graph, name, graph.join([*inputs, before], axis=1), weight, bias)
-    open_gates, candidate = graph.split(gates, 1, 3 * hidden, hidden)
-    input_gate, forget_gate, output_gate = graph.split(
-        graph.apply("Sigmoid", open_gates), 1, hidden, hidden, hidden
-    )
-    kept = graph.apply("Mul", forget_gate, cell)
-    let_in = graph.apply("Mul", input_gate, graph.apply("Tanh", candidate))
-    cell = graph.apply("Add", kept, let_in)
-    return [graph.apply("Mul", output_gate, graph.apply("Tanh", cell)), cell]
-
-
-def _gru(
-    step: _Step, name: str, layer: nn.RNNBase, inputs: list[str], state: list[str]
-) -> list[str]:
-    """Add a GRU cell for inputs (N, D) and a state (N, H), and return the new state's name."""
-    graph, hidden, [before] = step.graph, layer.hidden_size, state
-    weights = dict(layer.named_parameters())
-    # The reset gate comes between the candidate's product with the state and that with the inputs.
-    of_inputs, of_state = (
-        step.product(
-            graph, f"{name}.{kind}", rows, weights[f"weight_{kind}_l0"], weights[f"bias_{kind}_l0"]
-        )
-        for kind, rows in (("ih", graph.join(inputs, axis=1)), ("hh", before))
-    )
-    gates_of_inputs, new_of_inputs = graph.split(of_inputs, 1, 2 * hidden, hidden)
-    gates_of_state, new_of_state = graph.split(of_state, 1, 2 * hidden, hidden)
-    gates = graph.apply("Sigmoid", graph.apply("Add", gates_of_inputs, gates_of_state))
-    reset, update = graph.split(gates, 1, hidden, hidden)
-    candidate = graph.apply(
-        "Tanh", graph.apply("Add", new_of_inputs, graph.apply("Mul", reset, new_of_state))
-    )
-    kept = graph.apply("Mul", update, graph.apply("Sub", before, candidate))
-    return [graph.apply("Add", candidate, kept)]
-
-
-def _rnn(
-    step: _Step, name: str, layer: nn.RNNBase, inputs: list[str], state: list[str]
-) -> list[str]:
-    """Add a plain cell for inputs (N, D) and a state (N, H), and return the new state's name."""
-    weights = dict(layer.named_parameters())
-    weight = torch.cat([weights["weight_ih_l0"], weights["weight_hh_l0"]], dim=1)  # (H, D + H)
-    bias = weights["bias_ih_l0"] + weights["bias_hh_l0"]
-    rows = step.graph.join([*inputs, *state], axis=1)
-    return [step.graph.apply("Tanh", step.product(step.graph, name, rows, weight, bias))]
-
-
-_CELLS = {"lstm": _lstm, "gru": _gru, "rnn": _rnn}
-
-
-def _in_order(weight: Tensor, gates: tuple[int, ...]) -> Tensor:
-    """Return the weights (G H, …) of gates in another order."""
-    parts = weight.chunk(len(gates))
-    return torch.cat([parts[gate] for gate in gates])

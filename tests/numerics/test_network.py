@@ -1,5 +1,6 @@
 """Decoding by ONNX Runtime against decoding by torch, and products in int8 against exact ones."""
 
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from random import Random
@@ -18,8 +19,9 @@ from s2s.decoding.translator import Translator
 from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
 from s2s.onnx.graph import Graph
-from s2s.onnx.products import Product, float32_product, int8_product
+from s2s.onnx.precision import FLOAT32, INT8, Float32, Precision
 from s2s.onnx.session import OnnxModel
+from tests.numerics.test_model import parts_of
 from tests.support.networks import KINDS, made, some_sources
 
 SEARCHES = [
@@ -34,11 +36,9 @@ def config_of(name: str) -> ModelConfig:
     return ModelConfig.model_validate({"embedding_size": 8, "hidden_size": 16, **KINDS[name]})
 
 
-def native(
-    name: str, model: Seq2Seq | None = None, product: Product = float32_product
-) -> OnnxModel:
+def native(name: str, model: Seq2Seq | None = None, precision: Precision = FLOAT32) -> OnnxModel:
     """A kind of model in ONNX Runtime."""
-    return OnnxModel.of(model or made(name), config_of(name), product)
+    return OnnxModel.of(model or made(name), config_of(name), precision)
 
 
 def assert_same(found: list[list[Hypothesis]], wanted: list[list[Hypothesis]]) -> None:
@@ -82,11 +82,13 @@ def test_slots_find_the_same_in_onnx_runtime(name: str) -> None:
 # ---- int8 ---------------------------------------------------------------------------------------
 
 
-def product(weight: torch.Tensor, bias: torch.Tensor, bound: float | None) -> Product:
+def product(
+    weight: torch.Tensor, bias: torch.Tensor, bound: float | None
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """The product of weights with rows in int8, as a function of rows."""
     graph = Graph("product")
     rows = graph.input("rows", np.float32, "rows", weight.shape[1])
-    result = int8_product(graph, "layer", rows, weight, bias, bound)
+    result = INT8.product(graph, "layer", rows, weight, bias, bound)
     graph.output("result", result, np.float32, "rows", len(weight))
     session = onnxruntime.InferenceSession(graph.model().SerializeToString())
     return lambda rows: torch.from_numpy(session.run(None, {"rows": rows.numpy()})[0])
@@ -131,7 +133,7 @@ def test_a_row_of_zeros_stays_finite() -> None:
 def test_steps_in_int8_are_nearly_those_in_float32(name: str) -> None:
     source, lengths = some_sources(16)
     model = made(name, sharpness=1.0)
-    exact, rounded = native(name, model), native(name, model, int8_product)
+    exact, rounded = native(name, model), native(name, model, INT8)
     with torch.inference_mode():
         states = exact.encode(source, lengths), rounded.encode(source, lengths)
         tokens = torch.arange(16) % 12
@@ -139,6 +141,45 @@ def test_steps_in_int8_are_nearly_those_in_float32(name: str) -> None:
         found, _, _ = rounded.step(tokens, states[1])
     assert (found - wanted).abs().max() < 0.05 * wanted.std()
     assert not torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_loop_over_tokens_computes_what_the_recurrent_operator_does(name: str) -> None:
+    # Only the one object FLOAT32 takes ONNX's own operators.
+    source, lengths = some_sources(16)
+    wanted, found = (
+        native(name, precision=each).encode(source, lengths) for each in (FLOAT32, Float32())
+    )
+    for part, other in zip(parts_of(found), parts_of(wanted), strict=True):
+        torch.testing.assert_close(part, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_sentences_in_int8_do_not_depend_on_those_beside_them(name: str) -> None:
+    source, lengths = some_sources(16)
+    rounded = native(name, precision=INT8)
+    together = rounded.encode(source, lengths)
+    for row, length in enumerate(lengths.tolist()):
+        alone = rounded.encode(source[row : row + 1, :length], lengths[row : row + 1])
+        for part, other in zip(alone.recurrent, together.recurrent, strict=True):
+            assert torch.equal(part[:, 0], other[:, row])
+        if alone.memory is not None and together.memory is not None:
+            assert torch.equal(alone.memory.keys[0], together.memory.keys[row, :length])
+
+
+def test_embeddings_in_int8_are_nearly_exact() -> None:
+    torch.manual_seed(1)
+    weight = torch.randn(30, 24)
+    weight[3] *= 0.01  # each has a scale of its own
+    graph = Graph("embedding")
+    tokens = graph.input("tokens", np.int64, "sentences", "source_tokens")
+    found = INT8.embed(graph, "layer", tokens, weight)
+    graph.output("found", found, np.float32, "sentences", "source_tokens", 24)
+    session = onnxruntime.InferenceSession(graph.model().SerializeToString())
+    chosen = torch.tensor([[3, 7, 0], [29, 3, 3]])
+    [rows] = session.run(None, {"tokens": chosen.numpy()})
+    limits = weight[chosen].abs().amax(2, keepdim=True) / 127 / 2 * 1.001
+    assert ((torch.from_numpy(rows) - weight[chosen]).abs() <= limits).all()
 
 
 # ---- which network a translator has -------------------------------------------------------------

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 import pytest
@@ -88,7 +88,10 @@ def test_an_export_is_complete_and_says_how_closely_it_agrees(
     )
     said = capsys.readouterr().out
     sources = len(set(Corpus.open(corpus).split("valid")["source"]))
-    assert f"{sources} sentences (valid of {corpus}) have the same words as in torch;" in said
+    assert (
+        f"{sources} of {sources} sentences (valid of {corpus}) have the same words as in torch;"
+        in said
+    )
     manifest = ExportManifest.from_json((out / MANIFEST).read_bytes(), MANIFEST)
     assert {path.name for path in out.iterdir()} == {MANIFEST, *manifest.sha256}
     for name, digest in manifest.sha256.items():
@@ -138,14 +141,14 @@ def test_graphs_that_compute_something_else_are_refused(model_dir: Path) -> None
     directory = ModelDirectory.load(model_dir)
     ids, settings = directory.source.encode(SENTENCES), directory.config.decode
     graphs = OnnxModel.of(directory.model, directory.config.model)
-    assert compare(directory.model, graphs, ids, settings).ties == 0
+    assert compare(directory.model, graphs, ids, settings).changed == 0
     with torch.no_grad():
         directory.model.decoder.output.bias += torch.linspace(0, 1, len(directory.target))
     with pytest.raises(Failed, match=r"sentence 1 of 4 has a token whose score differs by 0\.\d+"):
         compare(directory.model, graphs, ids, settings)
 
 
-def test_two_tokens_of_equal_scores_are_a_tie(model_dir: Path) -> None:
+def test_of_two_tokens_with_equal_scores_either_may_be_taken(model_dir: Path) -> None:
     directory = ModelDirectory.load(model_dir)
     output = directory.model.decoder.output
     ids = directory.source.encode(SENTENCES)
@@ -155,8 +158,29 @@ def test_two_tokens_of_equal_scores_are_a_tie(model_dir: Path) -> None:
     graphs = OnnxModel.of(directory.model, directory.config.model)
     output.bias.data[4] += 2e-6
     parity = compare(directory.model, graphs, ids, directory.config.decode)
-    assert parity.ties == len(ids)
+    assert parity.changed == len(ids)
     assert parity.score_difference < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_export_in_int8_is_smaller_and_translates_nearly_the_same(
+    kind: str, trained: Callable[[str], Path], tmp_path: Path, capsys: Captured
+) -> None:
+    model, corpus = trained(kind), trained(kind).with_name("corpus")
+    sizes = {}
+    for precision in ("fp32", "int8"):
+        out = tmp_path / precision
+        arguments = ["--to", "onnx", "--precision", precision, "--corpus", str(corpus)]
+        assert main(["export", str(model), *arguments, "--out", str(out)]) == 0
+        sizes[precision] = sum(path.stat().st_size for path in out.glob("*.onnx"))
+        manifest = ExportManifest.from_json((out / MANIFEST).read_bytes(), MANIFEST)
+        assert manifest.precision == precision
+    # The nodes of a graph have the same size whatever the weights.
+    assert sizes["int8"] < 0.75 * sizes["fp32"]
+    same = manifest.checked.sentences - manifest.checked.changed
+    assert f"{same} of {manifest.checked.sentences} sentences" in capsys.readouterr().out
+    assert same >= 0.8 * manifest.checked.sentences
+    assert 1e-4 < manifest.checked.score_difference < 0.5
 
 
 def test_without_onnx_the_verb_says_which_extra_brings_it(model_dir: Path, tmp_path: Path) -> None:
@@ -200,14 +224,16 @@ def test_the_example_translates_without_torch(
     not (BROWSER_EXAMPLE / "node_modules").is_dir(),
     reason="`npm install` has not been run in examples/browser",
 )
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "precision"), [*((kind, "fp32") for kind in KINDS), ("subwords", "int8")]
+)
 def test_the_page_translates_from_files_alone(
-    kind: str, trained: Callable[[str], Path], tmp_path: Path
+    kind: str, precision: Literal["fp32", "int8"], trained: Callable[[str], Path], tmp_path: Path
 ) -> None:
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is missing")
     model = trained(kind)
-    export_to_onnx(ModelDirectory.load(model), tmp_path / "exported")
+    export_to_onnx(ModelDirectory.load(model), tmp_path / "exported", precision=precision)
     for name in ("index.html", "package.json", "translate.js"):
         shutil.copy(BROWSER_EXAMPLE / name, tmp_path)
     (tmp_path / "node_modules").symlink_to(BROWSER_EXAMPLE / "node_modules")
@@ -234,5 +260,6 @@ def test_the_page_translates_from_files_alone(
         assert axe.Axe().run(page).response["violations"] == []
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         browser.close()
-    assert translations.split("\n") == greedy(model).translate_rows(SENTENCES)
+    wanted = greedy(model).with_settings(precision=precision).translate_rows(SENTENCES)
+    assert translations.split("\n") == wanted
     assert {Path(address).name for address in heard} == {"index.html", "translate.js"}
