@@ -3,6 +3,8 @@
 `python -m benchmarks.serve --model MODEL --sentences FILE` measures, in interleaved rounds,
 
 - `ours`: `s2s serve`, the slot engine on Ray Serve behind HAProxy and in throughput mode;
+- `ours-int8`: the same with `--precision int8`;
+- `before`: `s2s serve` of another checkout of this repository (`--before`), such as an older one;
 - `batch`: the same model behind `@serve.batch`, with the same Serve settings;
 - `batch-plain`: `batch` without HAProxy and throughput mode;
 - `batch-default`: `batch-plain` with the defaults of `@serve.batch` and `max_ongoing_requests`;
@@ -11,7 +13,8 @@
 - `uvicorn`: the app and engine of `s2s serve`, without Ray;
 - `in-process`: `Translator.translate` of all sentences in one call, without a server.
 
-All of them translate greedily, with the same number of torch threads (`--threads`).
+All of them translate greedily, with the same number of torch threads (`--threads`); with `--beam`,
+the first three search with beams.
 `benchmarks/servers.py` has the servers, `benchmarks/load.py` the load generator. One server runs at
 a time, started and ended for each of its measurements: an idle Ray cluster uses part of a core,
 which on a small machine would slow down the server that is measured. The order of the servers is
@@ -21,9 +24,9 @@ reversed every round. The scenarios are
 - `lists`: the same with lists of 64 sentences and fewer connections;
 - `ramp`: closed loops of 4 to 256 connections, to find the number of requests that saturates a
   replica;
-- `open`: random arrivals at a fraction of the lower peak of `ours` and `batch`, at the same rate
-  for all servers, so that their latencies can be compared; these count from the time at which a
-  request was due;
+- `open`: random arrivals at a fraction of the lowest peak of `ours`, `before` and `batch`, at the
+  same rate for all servers, so that their latencies can be compared; these count from the time at
+  which a request was due;
 - `overload`: arrivals at a multiple of the server's own peak, and the time afterwards until the
   server answers a single request as fast as an idle one (within five times its median). The peak,
   to which the column `of peak` refers, is the mean of a closed loop just before and one just after.
@@ -68,11 +71,14 @@ from benchmarks.server_process import ROUTING_DELAY, started
 from benchmarks.train import cpu_name
 from s2s.distributed.ports import free_port
 
-SERVERS = ("ours", "batch", "batch-plain", "batch-default", "alone", "echo", "uvicorn")
+OURS = ("ours", "ours-int8", "before")
+SERVERS = (*OURS, "batch", "batch-plain", "batch-default", "alone", "echo", "uvicorn")
 SUBJECTS = (*SERVERS, "in-process")
+USUAL_SUBJECTS = [name for name in SUBJECTS if name not in ("ours-int8", "before")]
 SCENARIOS = ("closed", "lists", "ramp", "open", "overload")
 RAMP = (4, 8, 16, 32, 64, 128, 256)  # connections
-OPEN = ("ours", "batch", "uvicorn")  # the only subjects of open loops and overload
+PEAKS = ("ours", "before", "batch")  # the lowest of theirs is that of open loops
+OPEN = (*OURS, "batch", "uvicorn")  # the only subjects of open loops and overload
 LIST_SIZE = 64  # sentences of a request in `lists`
 METRICS_DELAY = 14.0  # seconds until Ray's metrics are up to date
 _PEAK = "requests_per_second"  # of a closed loop
@@ -144,7 +150,9 @@ def _parse() -> argparse.Namespace:
     add("--warm-up", type=float, default=3, help="seconds of load before a measurement")
     scenarios = [name for name in SCENARIOS if name != "ramp"]
     add("--scenarios", nargs="+", choices=SCENARIOS, default=scenarios)
-    add("--subjects", nargs="+", choices=SUBJECTS, default=SUBJECTS)
+    add("--subjects", nargs="+", choices=SUBJECTS, default=USUAL_SUBJECTS)
+    add("--beam", type=int, default=1, help="beam of `ours`, `ours-int8` and `before`")
+    add("--before", type=Path, help="checkout that `before` serves from")
     add("--connections", type=int, default=64, help="connections of closed loops")
     add("--list-connections", type=int, default=8, help="connections of closed loops with lists")
     add(
@@ -161,10 +169,12 @@ def _parse() -> argparse.Namespace:
     add("--threads", type=int, default=1, help="torch threads; Serve gives a replica one")
     add("--json", type=Path, help="file for all measurements")
     arguments = parser.parse_args()
+    if ("before" in arguments.subjects) != bool(arguments.before):
+        parser.error("the subject `before` and --before go together")
     if "open" in arguments.scenarios and "closed" not in arguments.scenarios:
         if not arguments.rate:
             parser.error("`open` without `closed` needs --rate")
-    elif not {"ours", "batch"} & {*arguments.subjects} and not arguments.rate:
+    elif not {*PEAKS} & {*arguments.subjects} and not arguments.rate:
         arguments.scenarios = [s for s in arguments.scenarios if s != "open"]
     return arguments
 
@@ -182,7 +192,12 @@ class Bench:
         sentences = [line for line in read_lines(arguments.sentences) if line.strip()]
         random.Random(0).shuffle(sentences)  # noqa: S311
         self._sentences = sentences
-        self._translations, self._languages = expected_translations(model, sentences)
+        self._translations, self._languages = expected_translations(
+            model, sentences, arguments.beam
+        )
+        self._in_int8 = self._translations
+        if "ours-int8" in arguments.subjects:
+            self._in_int8, _ = expected_translations(model, sentences, arguments.beam, "int8")
 
     def measure(self) -> None:
         """Measure all rounds: first the closed loops, which give the peaks, then the open loops."""
@@ -210,7 +225,7 @@ class Bench:
                     measured = self._overload(server, turn)
                 else:
                     measured = generate_load(self._load(server, scenario, turn))
-                if subject in ("ours", "uvicorn"):
+                if subject in (*OURS, "uvicorn"):
                     before, counts = counts, _counts(server)
                     measured["occupancy"] = _occupancy(before, counts)
                 self._add(subject, scenario, turn, measured)
@@ -233,10 +248,10 @@ class Bench:
 
     def _load(self, server: Server, scenario: str, turn: int, rate: float = 0.0) -> Load:
         arguments = self._arguments
-        echo = server.subject == "echo"
+        expected = {"echo": self._sentences, "ours-int8": self._in_int8}
         if scenario == "open":
             rate = arguments.rate or arguments.share * min(
-                self._peak(name) for name in ("ours", "batch") if name in arguments.subjects
+                self._peak(name) for name in PEAKS if name in arguments.subjects
             )
         connections = arguments.list_connections if scenario == "lists" else arguments.connections
         if scenario.startswith("ramp"):
@@ -245,7 +260,7 @@ class Bench:
             port=server.port,
             kind=scenario if scenario in ("open", "overload") else "closed",
             texts=self._sentences,
-            translations=self._sentences if echo else self._translations,
+            translations=expected.get(server.subject, self._translations),
             languages=self._languages,
             list_size=LIST_SIZE if scenario == "lists" else 0,
             connections=connections,
@@ -275,7 +290,7 @@ class Bench:
         )
         return float(done.stdout)
 
-    def _environment(self, folder: Path) -> dict[str, str]:
+    def _environment(self, folder: Path, checkout: Path | None = None) -> dict[str, str]:
         cluster = ("RAY_ADDRESS", "RAY_SERVE_THROUGHPUT_OPTIMIZED", "RAY_SERVE_ENABLE_HA_PROXY")
         environment = {name: value for name, value in os.environ.items() if name not in cluster}
         return {
@@ -286,15 +301,17 @@ class Bench:
             "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
             "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(free_port()),
             "RAY_USAGE_STATS_ENABLED": "0",
+            **({} if checkout is None else {"PYTHONPATH": str(checkout)}),
         }
 
     @contextmanager
     def _serve(self, subject: str) -> Iterator[Server]:
         """Start a server in a separate process, and end it with the block."""
         port, arguments = free_port(), self._arguments
-        if subject == "ours":
+        if subject in OURS:
             command = ["-m", "s2s.cli", "serve", str(self._model)]
-            command += ["--port", str(port), "--beam", "1"]
+            command += ["--port", str(port), "--beam", str(arguments.beam)]
+            command += ["--precision", "int8"] if subject == "ours-int8" else []
         else:
             command = ["-m", "benchmarks.servers", subject]
             command += ["--model", str(self._model), "--port", str(port)]
@@ -302,20 +319,25 @@ class Bench:
         source, target = self._languages
         fields = {"q": self._sentences[0], "source": source, "target": target}
         request = httpx.Request("POST", f"http://127.0.0.1:{port}/translate", json=fields)
+        checkout = arguments.before.resolve() if subject == "before" else None
         with (
             tempfile.TemporaryDirectory(dir=self._folder) as folder,
-            started(subject, command, self._environment(Path(folder))) as server,
+            started(
+                subject, command, self._environment(Path(folder), checkout), checkout
+            ) as server,
         ):
             server.wait_for_answer(request)
             time.sleep(0 if subject == "uvicorn" else ROUTING_DELAY)
             yield Server(subject, port, Path(folder))
 
 
-def expected_translations(model: Path, sentences: list[str]) -> tuple[list[str], list[str]]:
-    """Return the greedy translations of sentences, and the source and target language."""
+def expected_translations(
+    model: Path, sentences: list[str], beam: int = 1, precision: str = "fp32"
+) -> tuple[list[str], list[str]]:
+    """Return the translations of sentences, and the source and target language."""
     from s2s.decoding.translator import Translator
 
-    translator = Translator.load(model).with_settings(beam=1)
+    translator = Translator.load(model).with_settings(beam=beam, precision=precision)
     config = translator.config
     return list(translator.translate(sentences)), [config.source_language, config.target_language]
 
@@ -378,6 +400,10 @@ def _get(url: str) -> str:
 _RATE, _MEAN, _P99 = "sentences_per_second", "mean", "p99"
 _COMPARED = [
     ("closed", "ours", "echo", _RATE),
+    ("closed", "ours-int8", "echo", _RATE),
+    ("closed", "before", "echo", _RATE),
+    ("closed", "ours", "before", _RATE),
+    ("closed", "ours-int8", "before", _RATE),
     ("closed", "ours", "batch", _RATE),
     ("closed", "ours", "batch-plain", _RATE),
     ("closed", "ours", "batch-default", _RATE),
@@ -386,6 +412,12 @@ _COMPARED = [
     ("lists", "ours", "in-process", _RATE),
     ("lists", "uvicorn", "in-process", _RATE),
     ("lists", "ours", "batch", _RATE),
+    ("lists", "ours", "before", _RATE),
+    *(
+        ("open", each, "before", figure)
+        for each in ("ours", "ours-int8")
+        for figure in (_MEAN, _P99)
+    ),
     ("open", "ours", "batch", _MEAN),
     ("open", "ours", "batch", _P99),
 ]

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 import httpx
@@ -45,7 +46,10 @@ class ServerProcess:
 
 @contextmanager
 def started(
-    name: str, arguments: list[str], environment: Mapping[str, str] | None = None
+    name: str,
+    arguments: list[str],
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Iterator[ServerProcess]:
     """Start a server in a process of its own, and end it with the block.
 
@@ -53,11 +57,13 @@ def started(
         name: name of the server in errors.
         arguments: arguments of `python`.
         environment: environment of the process; by default that of this process.
+        folder: working directory of the process; by default that of this process.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as log:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             env=environment,
+            cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C goes to this process, which ends the others
