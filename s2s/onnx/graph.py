@@ -37,6 +37,7 @@ class Graph:
     outer: "Graph | None" = None
     _nodes: list[onnx.NodeProto] = field(default_factory=list)
     _constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    _transposed: dict[str, str] = field(default_factory=dict)
     _inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     _outputs: list[onnx.ValueInfoProto] = field(default_factory=list)
     _renamed: dict[str, str] = field(default_factory=dict)
@@ -61,6 +62,14 @@ class Graph:
             array = content.detach().cpu().numpy() if isinstance(content, Tensor) else content
             self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
+
+    def transposed(self, constant: str) -> str:
+        """Return the name of the transpose of a stored matrix, which is computed at loading."""
+        if self.outer is not None:
+            return self.outer.transposed(constant)
+        if constant not in self._transposed:
+            self._transposed[constant] = self.apply("Transpose", constant, perm=[1, 0])
+        return self._transposed[constant]
 
     def integers(self, *numbers: int) -> str:
         """Store a vector of integers, such as axes or a shape, and return its name."""

@@ -111,7 +111,7 @@ class Int8:
         bound: float | None = None,
     ) -> str:
         """Add the nodes of a product to a graph."""
-        integers, scales = _rounded(weight)
+        integers, scales = self._weights(graph, name, weight)  # (O, I), (O,)
         zero_point = graph.constant("zero_point", np.array(_ZERO_POINT, np.uint8))
         biases = [] if bias is None else [graph.constant(f"{name}.bias", bias)]
         row_sizes = None
@@ -127,9 +127,9 @@ class Int8:
         result = graph.apply(
             "MatMulIntegerToFloat",
             graph.apply("QuantizeLinear", rows, scale, zero_point),
-            graph.constant(f"{name}.int8", integers.t()),
+            graph.transposed(integers),
             scale,
-            graph.constant(f"{name}.scale", scales),
+            scales,
             zero_point,
             zero_point,
             *(biases if row_sizes is None else []),
@@ -142,10 +142,7 @@ class Int8:
 
     def embed(self, graph: Graph, name: str, tokens: str, weight: Tensor) -> str:
         """Add the nodes that look embeddings up."""
-        # Apart from a product's weights of the same name, whose rows are columns there.
-        integers, sizes = _rounded(weight)
-        table = graph.constant(f"{name}.table", integers)  # (V, E)
-        scales = graph.constant(f"{name}.scale", sizes)  # (V,)
+        table, scales = self._weights(graph, name, weight)  # (V, E), (V,)
         rows = graph.apply("Gather", table, tokens)  # (…, E)
         one = graph.constant("one", np.ones((), np.float32))
         zero_point = graph.constant("zero_point", np.array(_ZERO_POINT, np.uint8))
@@ -153,12 +150,14 @@ class Int8:
         factors = graph.apply("Gather", scales, tokens)  # (…)
         return graph.apply("Mul", rows, graph.apply("Unsqueeze", factors, graph.integers(-1)))
 
-
-def _rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return weights (O, I) as unsigned integers, and the scale of each output (O,)."""
-    largest = weight.detach().abs().amax(1).clamp_min(_TINY)  # (O,)
-    integers = (weight.detach() / largest[:, None] * _LEVELS).round() + _ZERO_POINT
-    return integers.to(torch.uint8), largest / _LEVELS
+    def _weights(self, graph: Graph, name: str, weight: Tensor) -> tuple[str, str]:
+        """Store weights (O, I) as unsigned integers, and the scale of each output (O,)."""
+        largest = weight.detach().abs().amax(1).clamp_min(_TINY)  # (O,)
+        integers = (weight.detach() / largest[:, None] * _LEVELS).round() + _ZERO_POINT
+        return (
+            graph.constant(f"{name}.int8", integers.to(torch.uint8)),
+            graph.constant(f"{name}.scale", largest / _LEVELS),
+        )
 
 
 FLOAT32 = Float32()
