@@ -358,7 +358,7 @@ class DecodeConfig(Section):
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     """Precision of products. Lower ones are faster, but rounding may change the choice between
     nearly equal tokens. `bf16` is that of the output layer; a CPU without bf16 uses `fp32`. `int8`
-    is that of the gates and the output layer; it needs ONNX Runtime, and a GPU uses `bf16`."""
+    is that of all products with weights; it needs ONNX Runtime, and a GPU uses `bf16`."""
 
     shortlist: int | None = Field(default=None, ge=1, le=200)
     """Number of likely target tokens of each source token, and of frequent tokens, that
