@@ -49,8 +49,9 @@ def export_to_onnx(
     with new_directory(out) as scratch:
         encoder = encoder_graph(directory.model, config.model)
         step = step_graph(directory.model, config.model)
-        onnx.save(encoder, scratch / "encoder.onnx")
-        onnx.save(step, scratch / "step.onnx")
+        for name, graph in (("encoder", encoder), ("step", step)):
+            onnx.checker.check_model(graph)
+            onnx.save(graph, scratch / f"{name}.onnx")
         directory.source.save(scratch / "source.json")
         directory.target.save(scratch / "target.json")
         graphs = OnnxModel(

@@ -80,7 +80,7 @@ class Graph:
         return self.apply("Concat", *values, axis=axis) if len(values) > 1 else values[0]
 
     def model(self) -> onnx.ModelProto:
-        """Return the finished model, which has been checked for errors of form."""
+        """Return the finished model."""
         for node in self._nodes:
             for names in (node.input, node.output):
                 names[:] = [self._renamed.get(name, name) for name in names]
@@ -90,11 +90,9 @@ class Graph:
         opsets = [helper.make_opsetid("", _OPSET)]
         if any(node.domain == CONTRIBUTED for node in self._nodes):
             opsets.append(helper.make_opsetid(CONTRIBUTED, 1))
-        model = helper.make_model(
+        return helper.make_model(
             graph, producer_name="s2s", ir_version=_IR_VERSION, opset_imports=opsets
         )
-        onnx.checker.check_model(model)
-        return model
 
 
 def _value(name: str, dtype: type[np.generic], shape: Sequence[Dimension]) -> onnx.ValueInfoProto:

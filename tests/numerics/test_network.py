@@ -5,6 +5,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -20,6 +21,7 @@ from s2s.model.seq2seq import Seq2Seq
 from s2s.onnx.graph import Graph
 from s2s.onnx.products import Product, float32_product, int8_product
 from s2s.onnx.session import OnnxModel
+from s2s.onnx.step import step_graph
 from tests.support.networks import KINDS, made, some_sources
 
 SEARCHES = [
@@ -153,3 +155,13 @@ def test_a_cpu_translates_by_onnx_runtime(model_dir: Path) -> None:
     assert in_int8.translate(texts) == translator.translate(texts)
     assert in_int8.model is not translator.model
     assert isinstance(network_of(directory, DecodeConfig(), native=False), Seq2Seq)
+
+
+@pytest.mark.parametrize("product", [float32_product, int8_product])
+@pytest.mark.parametrize("name", KINDS)
+def test_graphs_are_valid(name: str, product: Product) -> None:
+    for output_layer in (False, True):
+        graph = step_graph(
+            made(name), config_of(name), product, output_layer=output_layer, grouped=True
+        )
+        onnx.checker.check_model(graph)
