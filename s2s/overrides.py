@@ -121,7 +121,7 @@ COMMAND_OVERRIDES = _decoding(_FIXED, {})
 MODEL_OVERRIDES = _decoding(_FIXED | _SAMPLING, _SERVED_AT_MOST)
 """Settings that hold for all that a model translates: of `s2s evaluate` and `compare`."""
 
-SERVICE_OVERRIDES = _decoding(_FIXED | _SAMPLING | {"shortlist"}, _SERVED_AT_MOST)
+SERVICE_OVERRIDES = _decoding(_FIXED | _SAMPLING, _SERVED_AT_MOST)
 """The same of `s2s serve` and of the arguments of the Serve application."""
 
 REQUEST_OVERRIDES = _decoding(_FIXED | {"precision", "shortlist"}, _SERVED_AT_MOST)

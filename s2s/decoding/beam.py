@@ -285,6 +285,7 @@ class BeamState:
             model, self.last_tokens, self.decoder, too_short, self.settings
         )  # (R K, V), (R K, S)
         best = best_continuations(logits, self.totals)
+        best = best._replace(tokens=decoder.tokens_of(best.tokens))
         self._record(best, weights)
         undecided = self._retire_ended(best)  # (R,)
         self.step += 1

@@ -173,7 +173,7 @@ class BeamLane(Generic[Owner]):
         """
         table = self._sentences
         self._mask(logits)
-        parents, tokens, scores, totals = self._best_continuations(logits)  # (B, C) each
+        parents, tokens, scores, totals = self._best_continuations(logits, new)  # (B, C) each
         table["length"] += 1
         ranks = np.arange(totals.shape[1])  # (C,)
         in_beam = (totals > IMPOSSIBLE) & (ranks < table["left"][:, None])
@@ -236,7 +236,7 @@ class BeamLane(Generic[Owner]):
         """Return the values (N,) of each row's sentence, of values (B,)."""
         return torch.from_numpy(np.repeat(values, self._sentences["rows"])).to(self._device)
 
-    def _best_continuations(self, logits: Tensor) -> tuple[Any, Any, Any, Any]:
+    def _best_continuations(self, logits: Tensor, new: DecoderState) -> tuple[Any, Any, Any, Any]:
         """Return the best continuations of each sentence, best first, by logits (N, V).
 
         Returns:
@@ -246,8 +246,8 @@ class BeamLane(Generic[Owner]):
         """
         table = self._sentences
         count = int(table["left"].max())
-        found = top_log_probabilities(logits, count)
-        scores, candidates = (each.cpu().numpy() for each in found)  # (N, C') each
+        found, places = top_log_probabilities(logits, count)  # (N, C') each
+        scores, candidates = found.cpu().numpy(), new.tokens_of(places).cpu().numpy()
         sums = self._totals[:, None] + scores  # (N, C')
         sizes = table["rows"]
         starts, width = sizes.cumsum() - sizes, int(sizes.max())

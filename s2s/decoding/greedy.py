@@ -71,10 +71,11 @@ def decode_token_by_token(
     for step in range(steps):
         too_short = step < min_lengths[rows] if settings.min_ratio else None
         logits, weights, state = constrained_step(model, tokens, state, too_short, settings)
-        tokens = choose(logits)
+        places = choose(logits)
+        tokens = state.tokens_of(places)
         output[rows, step] = tokens
         if scores is not None:
-            scores[rows, step] = token_log_probabilities(logits, tokens)
+            scores[rows, step] = token_log_probabilities(logits, places)
         if trace is not None and weights is not None:
             trace.record((step, rows), weights)
         unfinished = tokens != EOS

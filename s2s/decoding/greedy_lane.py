@@ -18,7 +18,7 @@ from s2s.decoding.slot import Owner, Slot
 from s2s.decoding.slot_state import SlotState
 from s2s.decoding.translation import FinishReason
 from s2s.gpu.graphs import GraphCache, next_power_of_two
-from s2s.model.seq2seq import DecoderState
+from s2s.model.seq2seq import DecoderState, Seq2Seq
 from s2s.text.vocabulary import EOS, SOS
 
 
@@ -50,7 +50,8 @@ class GreedyLane(Generic[Owner]):
         self._scores: dict[Slot[Owner], list[float]] = {}  # of their tokens, nats
         self._attention: dict[Slot[Owner], list[list[float]]] = {}
         # A step on a GPU is started as a whole, for one of few numbers of rows and source tokens.
-        self._graphs = GraphCache(device) if device.type == "cuda" else None
+        records = device.type == "cuda" and isinstance(model, Seq2Seq)
+        self._graphs = GraphCache(device) if records else None
 
     @property
     def rows(self) -> int:
@@ -127,10 +128,10 @@ class GreedyLane(Generic[Owner]):
             new: state after the last tokens.
         """
         mask_logits(logits, self._count_tokens(self.rows), self._known_only)
-        tokens = argmax(logits)  # (N,)
-        self._write(tokens, weights, new)
+        places = argmax(logits)  # (N,)
+        self._write(new.tokens_of(places), weights, new)
         if self._detailed:
-            self._keep_details(tokens, logits, weights)
+            self._keep_details(places, logits, weights)
         return self._grow()
 
     def remove(self, slots: set[Slot[Owner]]) -> None:
@@ -182,10 +183,14 @@ class GreedyLane(Generic[Owner]):
             self._outputs[: len(tokens), 1] = weights.max(dim=1).indices
         self._state.continue_from(new)
 
-    def _keep_details(self, tokens: Tensor, logits: Tensor, weights: Tensor | None) -> None:
-        """Keep the scores of the tokens (N,), and the weights, of sentences that want details."""
+    def _keep_details(self, places: Tensor, logits: Tensor, weights: Tensor | None) -> None:
+        """Keep the scores of the tokens, and the weights, of sentences that want details.
+
+        Args:
+            places: (N,) of the tokens among the logits.
+        """
         rows = torch.tensor(self._detailed, device=self._device)
-        scores = token_log_probabilities(logits[rows], tokens[rows]).tolist()
+        scores = token_log_probabilities(logits[rows], places[rows]).tolist()
         attended = None if weights is None else weights[rows].tolist()
         for place, row in enumerate(self._detailed):
             slot = self.slots[row]

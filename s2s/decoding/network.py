@@ -23,7 +23,7 @@ class Network(Protocol):
         """Read one token (N,) of each hypothesis.
 
         Returns:
-            Logits (N, V) of the next tokens; with attention, the weights (N, S) of the source
-            tokens; the state after `tokens`.
+            Logits (N, V) of the next tokens, or of those that the state's `tokens_of` names; with
+            attention, the weights (N, S) of the source tokens; the state after `tokens`.
         """
         ...

@@ -73,11 +73,11 @@ def network_of(
             output_layer=output_layer,
             threads=torch.get_num_threads(),
         )
-    return in_torch(model, settings) if output_layer else _WithoutOutputLayer(model)
+    return in_torch(model, settings) if output_layer else WithoutOutputLayer(model)
 
 
 @dataclass(frozen=True)
-class _WithoutOutputLayer:
+class WithoutOutputLayer:
     """A model whose steps return hidden vectors (N, R) instead of logits."""
 
     model: Seq2Seq

@@ -5,30 +5,22 @@ target tokens have nothing to do with a sentence. Jean et al. (2015, https://arx
 section 3.3) let it compute only the frequent tokens and the likely translations of the source
 tokens.
 
-Shapes: N hypotheses, R features of a hidden vector, C candidates, I source vocabulary, V target
-vocabulary.
+Shapes: I source vocabulary, V target vocabulary.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
-from torch import Tensor, nn
 
-from s2s.decoding.hypothesis import Hypothesis
-from s2s.decoding.network import Network
-from s2s.decoding.output_layer import OutputLayer
 from s2s.errors import BadInput
 from s2s.files import new_file
-from s2s.model.seq2seq import DecoderState
 from s2s.text.vocabulary import SPECIALS, Vocabulary
 
 SHORTLIST = "shortlist.safetensors"
@@ -51,20 +43,17 @@ class Shortlist:
     frequent: Ids  # (V - specials,) all target tokens, the most frequent first
     vocabularies: str  # hash of the vocabularies that the tokens are of
 
-    def candidates(self, sentences: Iterable[list[int]], size: int) -> Tensor:
-        """Return the tokens (C,) that translations of sentences may have, in rising order.
+    def usual_tokens(self, size: int) -> Ids:
+        """Return the tokens that all translations may have: special and `size` frequent ones."""
+        special = np.arange(len(SPECIALS), dtype=np.int32)
+        return np.concatenate([special, self.frequent[:size]])
 
-        Special tokens are always among them, at their own places.
-
-        Args:
-            size: likely tokens of each source token, and frequent tokens, at most.
-        """
-        sources = {token for sentence in sentences for token in sentence}
-        chosen = [np.arange(len(SPECIALS), dtype=np.int32), self.frequent[:size]]
-        for token in sources:
-            start = self.offsets[token]
-            chosen.append(self.likely[start : min(start + size, self.offsets[token + 1])])
-        return torch.from_numpy(np.unique(np.concatenate(chosen)).astype(np.int64))
+    def likely_tokens(self, sentence: list[int], size: int) -> Ids:
+        """Return the likely tokens of a sentence's tokens, `size` of each, some several times."""
+        starts = self.offsets[sentence]
+        ends = np.minimum(starts + size, self.offsets[1:][sentence])
+        likely = self.likely
+        return np.concatenate([likely[a:b] for a, b in zip(starts, ends, strict=True)])
 
     def save(self, path: Path) -> None:
         """Write the file of a model directory."""
@@ -106,39 +95,3 @@ class Shortlist:
 def vocabularies_hash(source: Vocabulary, target: Vocabulary) -> str:
     """Return the SHA-256 of the tokens of two vocabularies, in the order of their ids."""
     return hashlib.sha256(json.dumps([source.tokens, target.tokens]).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class RestrictedNetwork:
-    """A network whose target tokens are the places of candidates in their order.
-
-    Special tokens are candidates at their own places, so that searches know them.
-    """
-
-    network: Network  # whose steps return hidden vectors (N, R) instead of logits
-    candidates: Tensor  # (C,)
-    output: OutputLayer  # of the candidates alone
-
-    @classmethod
-    def of(cls, network: Network, output: nn.Linear, candidates: Tensor) -> Self:
-        """Return a network of candidates (C,), by the output layer of all tokens."""
-        restricted = nn.Linear(output.in_features, len(candidates), device="meta")
-        restricted.weight = nn.Parameter(output.weight.detach()[candidates], requires_grad=False)
-        restricted.bias = nn.Parameter(output.bias.detach()[candidates], requires_grad=False)
-        return cls(network, candidates, OutputLayer(restricted, torch.float32))
-
-    def encode(self, source: Tensor, source_lengths: Tensor) -> DecoderState:
-        """Return the decoder's initial state, as `Network` has it."""
-        return self.network.encode(source, source_lengths)
-
-    def step(
-        self, tokens: Tensor, state: DecoderState
-    ) -> tuple[Tensor, Tensor | None, DecoderState]:
-        """Read one token (N,) of each hypothesis, and return logits (N, C), as `Network` has it."""
-        hidden, weights, state = self.network.step(self.candidates[tokens], state)
-        return self.output(hidden), weights, state
-
-    def in_vocabulary(self, hypotheses: Iterable[Hypothesis]) -> list[Hypothesis]:
-        """Return hypotheses of candidates' places as ones of target tokens."""
-        ids = self.candidates.tolist()
-        return [replace(each, ids=[ids[place] for place in each.ids]) for each in hypotheses]

@@ -33,6 +33,7 @@ class Slot(Generic[Owner]):
     search: Search
     min_length: int  # tokens before which the translation does not end
     max_length: int  # tokens after which it is cut
+    candidates: int | None = None  # with a shortlist, the number of its set of target tokens
     ids: list[int] = field(default_factory=list)  # never `<eos>`; of a beam once it has ended
     alignment: list[int] | None = None  # of each id, the source token of greatest weight
     finish_reason: FinishReason = "stop"  # once it has ended

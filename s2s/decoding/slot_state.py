@@ -3,13 +3,14 @@
 Shapes: N rows, a row for each hypothesis, B sentences, S source tokens, L layers, H hidden size.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from s2s.gpu.graphs import next_power_of_two
-from s2s.model.seq2seq import DecoderState, Groups, Memory
+from s2s.model.seq2seq import Candidates, DecoderState, Groups, Memory
 
 
 class SlotState:
@@ -60,7 +61,8 @@ class SlotState:
             memory = memory.map(lambda part: part[:sentences, :size])
         input_feed = None if state.input_feed is None else state.input_feed[:rows]
         recurrent = tuple(part[:, :rows] for part in state.recurrent)
-        return DecoderState(recurrent, memory, input_feed, groups)
+        candidates = _sets(state.candidates, lambda sets: sets[:rows])
+        return DecoderState(recurrent, memory, input_feed, groups, candidates)
 
     def continue_from(self, new: DecoderState, parents: Tensor | None = None) -> None:
         """Write what a step has computed into the first rows.
@@ -111,7 +113,10 @@ class SlotState:
             input_feed = old.input_feed
             if input_feed is not None:
                 input_feed = nn.functional.pad(input_feed, (0, 0, 0, missing))
-            state = replace(state, recurrent=tuple(padded), input_feed=input_feed)
+            candidates = _sets(old.candidates, lambda sets: nn.functional.pad(sets, (0, missing)))
+            state = replace(
+                state, recurrent=tuple(padded), input_feed=input_feed, candidates=candidates
+            )
         memory = new.memory
         reserved = 0 if old.memory is None else old.memory.values.shape[1]
         if memory is not None and memory.values.shape[1] > reserved:
@@ -150,13 +155,24 @@ def joined(first: DecoderState, second: DecoderState, groups: Groups | None) -> 
         if one.keys is not one.values:
             keys = torch.cat([one.keys, other.keys])
         memory = Memory(values, keys, torch.cat([one.padding, other.padding]))
-    return DecoderState(recurrent, memory, input_feed, groups)
+    candidates = first.candidates
+    if candidates is not None and second.candidates is not None:
+        others = second.candidates.sets
+        candidates = replace(candidates, sets=torch.cat([candidates.sets, others]))
+    return DecoderState(recurrent, memory, input_feed, groups, candidates)
 
 
 def rows_of(state: DecoderState, rows: slice) -> DecoderState:
     """Return what a step has computed for some rows, without the memory."""
     input_feed = None if state.input_feed is None else state.input_feed[rows]
-    return DecoderState(tuple(part[:, rows] for part in state.recurrent), None, input_feed)
+    recurrent = tuple(part[:, rows] for part in state.recurrent)
+    candidates = _sets(state.candidates, lambda sets: sets[rows])
+    return DecoderState(recurrent, None, input_feed, candidates=candidates)
+
+
+def _sets(candidates: Candidates | None, change: Callable[[Tensor], Tensor]) -> Candidates | None:
+    """Return candidates with changed numbers of sets (N,)."""
+    return None if candidates is None else replace(candidates, sets=change(candidates.sets))
 
 
 def _cat_rows(first: Tensor, second: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from s2s.decoding.beam_lane import BeamLane
 from s2s.decoding.constraints import length_limits
 from s2s.decoding.greedy_lane import GreedyLane
 from s2s.decoding.network import Network
+from s2s.decoding.shortlisted import ShortlistedNetwork
 from s2s.decoding.slot import Owner, Search, Slot
 from s2s.decoding.slot_state import joined, rows_of
 from s2s.model.seq2seq import Groups
@@ -140,6 +141,8 @@ class Slots(Generic[Owner]):
         padded = [ids + [PAD] * (size - len(ids)) for ids in sentences]
         source = torch.tensor(padded)  # (B, S)
         lengths = torch.tensor([len(ids) for ids in sentences])  # (B,)
+        if isinstance(self._model, ShortlistedNetwork):
+            self._model.keep(slot.candidates for slot in self.active)
         new = self._model.encode(source.to(self._device), lengths)
         limits = {
             search: [limit.tolist() for limit in length_limits(lengths, search.settings)]
@@ -151,6 +154,9 @@ class Slots(Generic[Owner]):
                 zip(owners, sentences, searches, strict=True)
             )
         ]
+        if new.candidates is not None:
+            for slot, number in zip(slots, new.candidates.sets.tolist(), strict=True):
+                slot.candidates = number
         for lane, greedy in ((self._greedy, True), (self._beams, False)):
             own = [n for n, search in enumerate(searches) if search.is_greedy is greedy]
             if own:

@@ -9,14 +9,14 @@ from typing import Any, Self, overload
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from s2s.config import Config, DecodeConfig
 from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.network import Network
 from s2s.decoding.runtime import network_of
 from s2s.decoding.search import decode
-from s2s.decoding.shortlist import RestrictedNetwork, Shortlist, vocabularies_hash
+from s2s.decoding.shortlist import Shortlist, vocabularies_hash
+from s2s.decoding.shortlisted import ShortlistedNetwork
 from s2s.decoding.translation import (
     SentenceTranslations,
     Translation,
@@ -111,8 +111,14 @@ class Translator:
 
     @property
     def model(self) -> Network:
-        """The network in the precision of the settings."""
-        return self._model
+        """The network in the precision of the settings.
+
+        With a shortlist, it is a new one each time, for the sentences of one batch, or for slots.
+        """
+        if self._shortlist is None or self._settings.shortlist is None:
+            return self._model
+        output = self._directory.model.decoder.output
+        return ShortlistedNetwork(self._model, output, self._shortlist, self._settings.shortlist)
 
     @property
     def directory(self) -> ModelDirectory:
@@ -401,28 +407,11 @@ class Translator:
             # Another seed for each batch, or all of them would draw the same.
             seed = (self._settings.seed + rows[0]) % 2**63
             settings = self._settings.model_copy(update={"seed": seed})
-            batch = self._decode([ids[row] for row in rows], source, lengths, settings, details)
+            batch = decode(self.model, source, lengths, settings, details)
             for row, hypotheses in zip(rows, batch, strict=True):
                 by_sentence[row] = hypotheses
             on_batch(rows)
         return by_sentence
-
-    def _decode(
-        self,
-        sentences: list[list[int]],
-        source: Tensor,
-        lengths: Tensor,
-        settings: DecodeConfig,
-        details: bool,
-    ) -> list[list[Hypothesis]]:
-        """Return the hypotheses of sentences, which source tokens (B, S) of lengths (B,) are."""
-        if self._shortlist is None or settings.shortlist is None:
-            return decode(self._model, source, lengths, settings, details)
-        candidates = self._shortlist.candidates(sentences, settings.shortlist)  # (C,)
-        output = self._directory.model.decoder.output
-        network = RestrictedNetwork.of(self._model, output, candidates.to(self.device))
-        batch = decode(network, source, lengths, settings, details)
-        return [network.in_vocabulary(hypotheses) for hypotheses in batch]
 
     def _batches(self, order: list[int], ids: list[list[int]]) -> Iterator[list[int]]:
         """Yield rows that are translated together, of an order by length.

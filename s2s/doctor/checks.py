@@ -33,6 +33,7 @@ def check_hosts(hosts: Sequence[Host]) -> list[Finding]:
         *check_versions(hosts),
         *check_dependencies(hosts),
         *check_resources(hosts),
+        *check_int8(hosts),
         *check_names(hosts),
         *check_limits(hosts),
         *check_shared_memory(hosts),
@@ -87,6 +88,18 @@ def check_names(hosts: Sequence[Host]) -> list[Finding]:
             )
         )
     return faults or [well("names", hosts, "each name leads to an address of the network")]
+
+
+def check_int8(hosts: Sequence[Host]) -> list[Finding]:
+    """Say by which instructions each host's CPU computes `decode.precision int8`."""
+    alike: dict[str, list[Host]] = {}
+    for host, facts in with_facts(hosts):
+        alike.setdefault(facts.int8, []).append(host)
+    said = {
+        "AVX2": "AVX2 without VNNI: int8 works, but is slower than on a CPU with VNNI",
+        "": "unknown instructions: measure whether int8 is faster than fp32",
+    }
+    return [well("int8", each, said.get(found, found)) for found, each in alike.items()]
 
 
 def check_limits(hosts: Sequence[Host]) -> list[Finding]:

@@ -31,6 +31,13 @@ COMPARED = ("ray", "torch", "datasets", "numpy", "pyarrow", "tokenizers")
 _SERVE_SETTINGS = ("HAPROXY", "HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 _NVIDIA_SECONDS = 20
 
+# What CPUs have for sums of 8-bit products, the best first, and the flags by which Linux says so.
+_INT8_FLAGS = {
+    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "ARM dot products": {"asimddp"},
+    "AVX2": {"avx2"},
+}
+
 
 @dataclass(frozen=True)
 class Versions:
@@ -77,6 +84,7 @@ class HostFacts:
     name: str
     name_addresses: tuple[str, ...]  # to which its name leads on the host itself
     cpus: int  # that processes may use
+    int8: str  # the CPU's instructions for products of 8 bits; "" if unknown
     memory: int | None  # of the host, or of its container; None if unknown
     available_memory: int | None
     shared_memory: int | None  # size of /dev/shm, or None where there is none
@@ -105,6 +113,7 @@ def host_facts(temporary: str | None = None) -> HostFacts:
         name=name,
         name_addresses=_addresses(name),
         cpus=_cpus(),
+        int8=int8_instructions(_cpu_flags()),
         memory=memory,
         available_memory=available,
         shared_memory=_shared_memory(),
@@ -165,6 +174,22 @@ def _cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def int8_instructions(flags: set[str]) -> str:
+    """Return what a CPU with some flags has for products of 8 bits; "" if that is unknown."""
+    return next((name for name, wanted in _INT8_FLAGS.items() if wanted & flags), "")
+
+
+def _cpu_flags() -> set[str]:
+    """Return the CPU's flags, as Linux names them; elsewhere none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    named = (line.partition(":") for line in lines)
+    return next((set(value.split()) for key, _, value in named
+                 if key.strip() in {"flags", "Features"}), set())  # fmt: skip
 
 
 def _memory() -> tuple[int | None, int | None]:

@@ -57,8 +57,9 @@ def export_to_onnx(
         weights = PRECISIONS[precision]
         encoder = encoder_graph(directory.model, config.model, weights)
         step = step_graph(directory.model, config.model, weights)
-        onnx.save(encoder, scratch / "encoder.onnx")
-        onnx.save(step, scratch / "step.onnx")
+        for name, graph in (("encoder", encoder), ("step", step)):
+            onnx.checker.check_model(graph)
+            onnx.save(graph, scratch / f"{name}.onnx")
         directory.source.save(scratch / "source.json")
         directory.target.save(scratch / "target.json")
         graphs = OnnxModel(

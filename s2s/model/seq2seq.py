@@ -66,6 +66,14 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """The target tokens that hypotheses may have, where they may not have all."""
+
+    sets: Tensor  # (N,) number of the set of each hypothesis's tokens
+    tokens: Tensor  # (C,) the token of each logit of the step before
+
+
+@dataclass(frozen=True)
 class DecoderState:
     """All that the decoder carries from one step to the next."""
 
@@ -73,6 +81,7 @@ class DecoderState:
     memory: Memory | None = None  # with attention
     input_feed: Tensor | None = None  # (N, R), with input feeding: the last step's hidden vector
     groups: Groups | None = None  # for a single step; None: all sentences have as many hypotheses
+    candidates: Candidates | None = None  # with a shortlist
 
     def reorder(self, rows: Tensor) -> "DecoderState":
         """Return the state in which each hypothesis continues another one of its sentence.
@@ -82,7 +91,10 @@ class DecoderState:
         """
         input_feed = None if self.input_feed is None else self.input_feed[rows]
         recurrent = tuple(part[:, rows] for part in self.recurrent)  # each (L, N', H)
-        return DecoderState(recurrent, self.memory, input_feed)
+        candidates = self.candidates
+        if candidates is not None:
+            candidates = replace(candidates, sets=candidates.sets[rows])
+        return DecoderState(recurrent, self.memory, input_feed, candidates=candidates)
 
     def select(self, sentences: Tensor, hypotheses: int = 1) -> "DecoderState":
         """Return the state of some sentences.
@@ -96,10 +108,15 @@ class DecoderState:
         rows = (sentences[:, None] * hypotheses + ranks).flatten()  # (B' K,)
         return replace(self, memory=memory).reorder(rows)
 
+    def tokens_of(self, places: Tensor) -> Tensor:
+        """Return the target tokens of places among the logits of the step before."""
+        return places if self.candidates is None else self.candidates.tokens[places]
+
     def step_tensors(self) -> list[Tensor]:
-        """Return what every step computes again, as views whose first dimension is N."""
+        """Return what a step hands on, as views whose first dimension is N."""
         input_feed = [] if self.input_feed is None else [self.input_feed]
-        return [part.transpose(0, 1) for part in self.recurrent] + input_feed
+        sets = [] if self.candidates is None else [self.candidates.sets]
+        return [part.transpose(0, 1) for part in self.recurrent] + input_feed + sets
 
     def tensors(self) -> list[Tensor]:
         """Return all distinct tensors, as views whose first dimension is N, or B of the memory."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -21,6 +22,7 @@ from s2s.model.seq2seq import Seq2Seq
 from s2s.onnx.graph import Graph
 from s2s.onnx.precision import FLOAT32, INT8, Float32, Precision
 from s2s.onnx.session import OnnxModel
+from s2s.onnx.step import step_graph
 from tests.numerics.test_model import parts_of
 from tests.support.networks import KINDS, made, some_sources
 
@@ -194,3 +196,13 @@ def test_a_cpu_translates_by_onnx_runtime(model_dir: Path) -> None:
     assert in_int8.translate(texts) == translator.translate(texts)
     assert in_int8.model is not translator.model
     assert isinstance(network_of(directory, DecodeConfig(), native=False), Seq2Seq)
+
+
+@pytest.mark.parametrize("precision", [FLOAT32, INT8])
+@pytest.mark.parametrize("name", KINDS)
+def test_graphs_are_valid(name: str, precision: Precision) -> None:
+    for output_layer in (False, True):
+        graph = step_graph(
+            made(name), config_of(name), precision, output_layer=output_layer, grouped=True
+        )
+        onnx.checker.check_model(graph)

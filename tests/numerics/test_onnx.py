@@ -81,10 +81,13 @@ def test_a_row_of_padding_alone_has_finite_logits() -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_step_takes_what_the_encoder_and_the_step_before_give(name: str) -> None:
+def test_graphs_are_valid_and_a_step_takes_what_was_given_before(name: str) -> None:
     # By these names alone the programs that read the graphs connect them.
     model, config = made(name), config_of(name)
-    encoder, step = encoder_graph(model, config).graph, step_graph(model, config).graph
+    graphs = encoder_graph(model, config), step_graph(model, config)
+    for graph in graphs:
+        onnx.checker.check_model(graph)
+    encoder, step = (graph.graph for graph in graphs)
     encoded = {value.name for value in encoder.output}
     assert {value.name for value in step.input} == {"tokens", *encoded}
     stepped = {value.name for value in step.output}

@@ -1,8 +1,10 @@
 """Shortlists: what they hold, and decoding with them."""
 
+import asyncio
 import re
 from operator import ne
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +15,19 @@ from s2s.config import DecodeConfig
 from s2s.corpus import Corpus
 from s2s.decoding.lexicon import link_counts
 from s2s.decoding.search import decode
-from s2s.decoding.shortlist import SHORTLIST, RestrictedNetwork
+from s2s.decoding.shortlist import SHORTLIST
+from s2s.decoding.translation import SentenceTranslations
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.evaluation.shortlists import shortlist_effects, shortlist_of
 from s2s.model.directory import ModelDirectory
+from s2s.serving.engine.client import EngineClient
+from s2s.serving.engine.process import EngineOptions
 from s2s.text.ragged import Ragged
 from s2s.text.vocabulary import SPECIALS
 from tests.support.corpora import Pairs
-from tests.support.networks import KINDS, made, some_sources
+from tests.support.networks import KINDS, SHORTLIST_OF_NUMBERS, made, shortlisted, some_sources
+from tests.support.serving import within
 
 
 def plain_counts(pairs: list[tuple[list[int], list[int]]]) -> dict[tuple[int, int], float]:
@@ -70,34 +76,29 @@ def test_likely_tokens_are_translations(with_shortlist: Path, corpus: Corpus) ->
 
     assert likeliest("trees")[0] in {"les", "arbres"}
     assert likeliest("bread")[0] in {"le", "pain"}
-    candidates = shortlist.candidates([[len(SPECIALS)]], 1).tolist()
-    assert candidates[: len(SPECIALS)] == list(range(len(SPECIALS)))
-    assert candidates == sorted(set(candidates))
-    assert len(candidates) <= len(SPECIALS) + 2
+    usual = shortlist.usual_tokens(1).tolist()
+    assert usual == [*range(len(SPECIALS)), shortlist.frequent[0]]
+    first = [len(SPECIALS)] * 2
+    [each] = set(shortlist.likely_tokens(first, 1).tolist())
+    assert each == shortlist.likely[shortlist.offsets[first[0]]]
 
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("beam", [1, 5])
-def test_a_restricted_network_translates_by_its_candidates(name: str, beam: int) -> None:
-    model, how = made(name), DecodeConfig(beam=beam, max_length=7)
-    source, lengths = some_sources(8)
-
-    class Hidden:
-        encode = model.encode
-
-        def step(self, tokens, state):  # type: ignore[no-untyped-def]
-            hidden, weights, state = model.decoder(tokens[:, None], state)
-            return hidden[:, 0], None if weights is None else weights[:, 0], state
-
-    candidates = torch.tensor([0, 1, 2, 3, 5, 6, 9, 11])
-    network = RestrictedNetwork.of(Hidden(), model.decoder.output, candidates)
-    found = [network.in_vocabulary(each) for each in decode(network, source, lengths, how)]
-    # The same model with all other tokens made impossible.
-    with torch.no_grad():
-        others = [token for token in range(12) if token not in candidates.tolist()]
-        model.decoder.output.bias[others] = -1e9
-    wanted = decode(model, source, lengths, how)
-    assert [[h.ids for h in row] for row in found] == [[h.ids for h in row] for row in wanted]
+def test_a_sentence_has_its_own_tokens_whatever_the_batch(name: str, beam: int) -> None:
+    how = DecodeConfig(beam=beam, max_length=7)
+    source, lengths = some_sources(20)
+    found = decode(shortlisted(made(name)), source, lengths, how, details=True)
+    for row, length in enumerate(lengths.tolist()):
+        # The same model with all other tokens made impossible.
+        model = made(name)
+        ids = source[row, :length].tolist()
+        own = {*SHORTLIST_OF_NUMBERS.usual_tokens(2), *SHORTLIST_OF_NUMBERS.likely_tokens(ids, 2)}
+        with torch.no_grad():
+            model.decoder.output.bias[[token for token in range(12) if token not in own]] = -1e9
+        [wanted] = decode(model, source[row : row + 1, :length], lengths[row : row + 1], how, True)
+        assert [h.ids for h in found[row]] == [h.ids for h in wanted]
+        assert [h.score for h in found[row]] == pytest.approx([h.score for h in wanted], abs=1e-4)
 
 
 # In int8 the output layer of a shortlist is exact, and so a translation may differ.
@@ -161,3 +162,41 @@ def test_frequent_tokens_come_first(with_shortlist: Path, corpus: Corpus) -> Non
     counts = np.bincount(np.concatenate(corpus.split("train")["target_ids"][:]))
     frequent = [counts[token] for token in shortlist.frequent if token < len(counts)]
     assert frequent == sorted(frequent, reverse=True)
+
+
+def test_tokens_of_sentences_that_have_left_are_dropped() -> None:
+    network = shortlisted(made("none"))
+    state = network.encode(torch.tensor([[4, 5, 6, 7], [4, 0, 0, 0]]), torch.tensor([4, 1]))
+    assert state.candidates is not None
+    assert len(network._tokens) == 12
+    network.keep([int(state.candidates.sets[1])])
+    assert network._tokens.tolist() == [0, 1, 2, 3, 4, 5, 7]
+    logits, _, new = network.step(torch.tensor([1]), state.select(torch.tensor([1])))
+    assert logits.isfinite().all()
+    assert new.tokens_of(torch.tensor([6])).tolist() == [7]
+
+
+def best(translated: list[list[SentenceTranslations]]) -> list[list[str]]:
+    """The best translation of each sentence of each text."""
+    return [[sentence.of_rank(0).text for sentence in text] for text in translated]
+
+
+def test_a_service_translates_as_the_translator_does(with_shortlist: Path, pairs: Pairs) -> None:
+    settings: dict[str, Any] = {"shortlist": 3, "unknown": "avoid"}
+    engine = EngineClient(EngineOptions(slots=5, decode=settings).start(with_shortlist))
+    sources = [source for source, _ in pairs[:40]]
+    alone = Translator.load(with_shortlist).with_settings(**settings)
+
+    async def all_at_once() -> list[Any]:
+        beam = engine.config.decode.changed(beam=4)
+        return await asyncio.gather(
+            engine.translate(sources),
+            engine.translate_detailed(sources[:10], beam),
+            engine.translate(sources[::-1]),
+        )
+
+    found, in_detail, backwards = within(all_at_once())
+    assert found == backwards[::-1] == [alone.translate(source) for source in sources]
+    wanted = alone.with_settings(beam=4).translate_in_detail(sources[:10])
+    assert best(in_detail) == best(wanted)
+    engine.close()

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from s2s.config import DecodeConfig
 from s2s.decoding.greedy import greedy
 from s2s.decoding.hypothesis import Hypothesis
+from s2s.decoding.network import Network
 from s2s.decoding.search import decode
 from s2s.decoding.slot import Search, Slot
 from s2s.decoding.slots import Slots
 from s2s.text.vocabulary import EOS
-from tests.support.networks import KINDS, made, reluctant, some_sources
+from tests.support.networks import KINDS, made, reluctant, shortlisted, some_sources
 
 WORDS = 12
 
@@ -126,9 +127,14 @@ SEARCHES = [
 ]
 
 
-def wanted(model: str, ids: list[int], search: Search, reluctance: bool) -> list[Hypothesis]:
+def network_of(name: str, reluctance: bool, shortlist: bool) -> Network:
+    """A network of a kind."""
+    model = reluctant(name) if reluctance else made(name)
+    return shortlisted(model) if shortlist else model
+
+
+def wanted(network: Network, ids: list[int], search: Search) -> list[Hypothesis]:
     """What the usual search finds for a sentence alone."""
-    network = reluctant(model) if reluctance else made(model)
     source, lengths = torch.tensor([ids]), torch.tensor([len(ids)])
     [found] = decode(network, source, lengths, search.settings, details=True)
     return found
@@ -155,17 +161,17 @@ def assert_same(slot: Slot[int], found: list[Hypothesis]) -> None:
             assert own.attention is None
 
 
+@pytest.mark.parametrize("shortlist", [False, True])
 @pytest.mark.parametrize("reluctance", [False, True])
 @pytest.mark.parametrize("name", KINDS)
 @settings(max_examples=6)
 @given(size=st.integers(1, 9), seed=st.integers(0, 1000), shared=st.sampled_from([0, 6, 32]))
 def test_beams_find_the_same_whoever_shares_their_steps(
-    name: str, reluctance: bool, size: int, seed: int, shared: int
+    name: str, reluctance: bool, shortlist: bool, size: int, seed: int, shared: int
 ) -> None:
     """Sentences come, are given up and end at random; half of their steps have both kinds."""
     random = Random(seed)
-    network = reluctant(name) if reluctance else made(name)
-    slots: Slots[int] = Slots(network, USUAL, size, CPU)
+    slots: Slots[int] = Slots(network_of(name, reluctance, shortlist), USUAL, size, CPU)
     slots._turns._shared_rows = shared
     ids = sentences(24)
     searches = [random.choice(SEARCHES) for _ in ids]
@@ -188,7 +194,8 @@ def test_beams_find_the_same_whoever_shares_their_steps(
         for slot in slots.step():
             assert slot not in slots.active
             ended.add(slot.owner)
-            assert_same(slot, wanted(name, ids[slot.owner], searches[slot.owner], reluctance))
+            network = network_of(name, reluctance, shortlist)
+            assert_same(slot, wanted(network, ids[slot.owner], searches[slot.owner]))
     assert ended | cancelled == set(range(24))
     assert not ended & cancelled
     assert slots._beams.rows == len(slots._beams._steps) == 0  # nothing is kept for ever
@@ -236,7 +243,7 @@ def test_a_beam_wider_than_all_rows_is_searched_alone() -> None:
     ended: list[Slot[int]] = []
     while len(slots):
         ended += slots.step()
-    assert_same(ended[0], wanted("none", [5, 6], wide, reluctance=False))
+    assert_same(ended[0], wanted(made("none"), [5, 6], wide))
 
 
 def test_hypotheses_that_end_give_up_their_rows() -> None:

@@ -1,8 +1,12 @@
 """Networks of every kind, with weights drawn from a seed, and sources for them."""
 
+import numpy as np
 import torch
 
 from s2s.config import ModelConfig
+from s2s.decoding.runtime import WithoutOutputLayer
+from s2s.decoding.shortlist import Shortlist
+from s2s.decoding.shortlisted import ShortlistedNetwork
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import EOS
 
@@ -41,3 +45,18 @@ def some_sources(count: int = 12, words: int = 12) -> tuple[torch.Tensor, torch.
     lengths = torch.randint(1, 7, (count,), generator=random)
     source = torch.randint(4, words, (count, 6), generator=random)
     return source * (torch.arange(6) < lengths[:, None]), lengths
+
+
+# Of 12 words, each source word has two likely target words; the first two are frequent.
+SHORTLIST_OF_NUMBERS = Shortlist(
+    likely=np.array([4 + n * 3 % 8 for n in range(24)], np.int32),
+    offsets=np.arange(0, 26, 2),
+    frequent=np.arange(4, 12, dtype=np.int32),
+    vocabularies="",
+)
+
+
+def shortlisted(model: Seq2Seq, size: int = 2) -> ShortlistedNetwork:
+    """A network of a model of 12 words whose translations have likely words alone."""
+    output = model.decoder.output
+    return ShortlistedNetwork(WithoutOutputLayer(model), output, SHORTLIST_OF_NUMBERS, size)

@@ -21,12 +21,21 @@ from s2s.doctor.checks import (
     check_gpus,
     check_haproxy,
     check_hosts,
+    check_int8,
     check_limits,
     check_names,
     check_shared_memory,
     check_token,
 )
-from s2s.doctor.facts import Gpus, Haproxy, HostFacts, Token, Versions, host_facts
+from s2s.doctor.facts import (
+    Gpus,
+    Haproxy,
+    HostFacts,
+    Token,
+    Versions,
+    host_facts,
+    int8_instructions,
+)
 from s2s.doctor.findings import Finding, Severity, as_json, in_order
 from s2s.doctor.hosts import Demand, Host
 from s2s.doctor.network import Reached, Target, answer, dismiss, reach
@@ -43,6 +52,7 @@ FACTS = HostFacts(
     name="h1",
     name_addresses=("10.0.0.1",),
     cpus=4,
+    int8="VNNI",
     memory=16 * GB,
     available_memory=12 * GB,
     shared_memory=8 * GB,
@@ -70,7 +80,7 @@ def faults(findings: list[Finding]) -> list[tuple[Severity, tuple[str, ...], str
 def test_healthy_hosts_have_one_line_for_each_check() -> None:
     findings = check_hosts([host("h1"), host("h2")])
     assert faults(findings) == []
-    assert len({each.check for each in findings}) == len(findings) == 10
+    assert len({each.check for each in findings}) == len(findings) == 11
     assert {each.hosts for each in findings} == {("h1", "h2")}
 
 
@@ -195,6 +205,19 @@ def test_hosts_that_are_missing_or_were_lost_are_found() -> None:
 
 
 # ---- names, limits, disks, tokens ----------------------------------------------------------------
+
+
+def test_hosts_without_vnni_are_told_that_int8_is_slower_there() -> None:
+    assert int8_instructions({"fpu", "avx2", "avx512_vnni"}) == "VNNI"
+    assert int8_instructions({"avx2", "avx_vnni"}) == "VNNI"
+    assert int8_instructions({"fp", "asimd", "asimddp"}) == "ARM dot products"
+    assert int8_instructions({"fpu", "avx2"}) == "AVX2"
+    assert int8_instructions({"fpu", "sse2"}) == ""
+    new, old = check_int8([host("h1"), host("h2", int8="AVX2"), host("h3", int8="AVX2")])
+    assert (new.hosts, new.found) == (("h1",), "VNNI")
+    assert old.hosts == ("h2", "h3")
+    assert re.search("AVX2 without VNNI: .* slower", old.found)
+    assert new.severity == old.severity == Severity.OK
 
 
 def test_a_name_that_leads_to_loopback_matters_where_there_are_several_hosts() -> None:

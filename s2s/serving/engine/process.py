@@ -79,9 +79,7 @@ def main() -> None:
 
     try:
         directory = ModelDirectory.load(Path(model), find_device(options.device))
-        # Slots know no shortlist: their sentences change at every step.
-        decode = directory.config.decode.model_copy(update={"shortlist": None})
-        translator = Translator(directory, decode.changed(**options.decode))
+        translator = Translator(directory, directory.config.decode.changed(**options.decode))
     except (BadInput, Failed) as error:
         connection.send(Unusable(PROTOCOL, str(error)))
         connection.close()
