@@ -8,7 +8,7 @@ Shapes: B sentences, T target tokens with padding, N without; C target tokens of
 that the output layer reads (R in `s2s.model.seq2seq`), V target vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from s2s.corpus.batches import Batch
 from s2s.gpu.kernels import MAX_VOCAB, has_kernels, softmax_difference
+from s2s.model import onednn
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import PAD
 
@@ -229,23 +230,24 @@ def _loss_and_gradients(
     dtype: torch.dtype,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the loss, and the gradients by hidden (N, H), weight (V, H) and bias (V,)."""
-    low_weight, low_bias = weight.to(dtype), bias.to(dtype)
+    low_weight = weight.to(dtype)
+    project = _output_layer(low_weight, bias.to(dtype))
     # fp16 has no room for small probabilities: they are computed in float32, and gradients scaled.
     scale = FP16_GRADIENT_SCALE if dtype == torch.float16 else 1.0
     loss = torch.zeros((), device=hidden.device)
     d_hidden = torch.empty_like(hidden)
-    d_weight = d_bias = logits = None
+    d_weight = d_bias = None
     for chunk in _chunks(len(targets), low_weight, CHUNK_BYTES):
         tokens = targets[chunk]  # (C,)
         # Products of few different sizes: a CPU library compiles its code again for each.
         part = low_weight.new_zeros(-len(tokens) % ROWS + len(tokens), hidden.shape[1])
         part[: len(tokens)] = hidden[chunk]  # (C + …, H)
-        if logits is None:
-            logits = low_weight.new_empty(len(part), len(weight))  # (C + …, V): no other is larger
-        logits = torch.addmm(low_bias, part, low_weight.t(), out=logits[: len(part)])
-        difference = _chunk_gradient(logits, tokens, loss, smoothing, ignored, scale)
+        difference = _chunk_gradient(project(part), tokens, loss, smoothing, ignored, scale)
         d_hidden[chunk] = (difference @ low_weight)[: len(tokens)]
-        more_weight, more_bias = difference.t() @ part, difference.sum(0)  # (V, H), (V,)
+        more_weight = difference.t() @ part  # (V, H)
+        # A product reads the chunk row by row, and so in half the time of a sum over its rows.
+        more_bias = (part.new_ones(1, len(part)) @ difference)[0]  # (V,)
+        del difference  # before the logits of the next chunk exist
         if d_weight is None or d_bias is None:
             d_weight, d_bias = more_weight.to(weight.dtype), more_bias.to(bias.dtype)
         else:
@@ -257,6 +259,17 @@ def _loss_and_gradients(
         for gradient in (d_hidden, d_weight, d_bias):
             gradient /= scale
     return loss, d_hidden, d_weight, d_bias
+
+
+def _output_layer(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the function from hidden vectors (C, H) to logits (C, V), in the weight's dtype."""
+    if weight.dtype == torch.bfloat16 and weight.device.type == "cpu" and onednn.has_bf16():
+        # Once for all chunks: otherwise oneDNN does so in every product, for the same result.
+        reordered = onednn.reorder(weight)
+        return lambda hidden: onednn.linear(hidden, reordered, bias)
+    if weight.dtype == torch.float32 and onednn.has_onednn(weight.device):
+        return lambda hidden: onednn.linear(hidden, weight, bias)  # its own order gains nothing
+    return lambda hidden: torch.addmm(bias, hidden, weight.t())
 
 
 def _chunk_gradient(
