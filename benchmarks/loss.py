@@ -2,9 +2,9 @@
 
 `python -m benchmarks.loss` times the ways in turns, with random weights, and checks that all have
 the same results. `textbook` is `F.cross_entropy` of all logits at once, by `F.linear`; `before`
-makes the logits of a chunk by `torch.addmm`, and the bias' gradient by a sum. The last line is the
-share of the arithmetic that this CPU reaches in a square product of the same precision. With one
-thread, times are of the processor, which other programs disturb less. The fastest call counts.
+makes the logits of a chunk by `torch.addmm`, and the biases' gradient by a sum. The last line is
+the share of the arithmetic that this CPU reaches in a square product of the same precision. With
+one thread, times are of the processor, which other programs disturb less. The fastest call counts.
 """
 
 import argparse
@@ -20,8 +20,9 @@ from s2s.model.loss import (
     CHUNK_BYTES,
     _chunk_gradient,
     _chunks,
+    _layer_gradients,
+    _loss_and_gradients,
     _output_layer,
-    cross_entropy,
 )
 
 # Target tokens of a batch, features that the output layer reads, target vocabulary: of `seed`, of
@@ -76,25 +77,19 @@ def _ways(
     part = low_hidden[chunk]  # (C, H)
     space = part.new_empty(len(part), vocab)  # (C, V)
     logits, difference = space.clone().zero_(), space.clone().normal_()
-    project, ones = _output_layer(low_weight, low_bias), part.new_ones(1, len(part))
+    project = _output_layer(low_weight, low_bias)
     loss = torch.zeros(())
-
-    def run(total: Callable[[], Tensor]) -> Way:
-        return lambda: torch.autograd.grad(total(), (hidden, weight, bias))
 
     def textbook() -> Tensor:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             logits = F.linear(hidden, weight, bias)
         return F.cross_entropy(logits.float(), targets, reduction="sum")
 
-    def now() -> Tensor:
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            return cross_entropy(hidden, weight, bias, targets)
-
+    fixed = hidden.detach(), weight.detach(), bias.detach()
     wholes = {
-        "textbook": run(textbook),
-        "before": lambda: _before(hidden.detach(), low_weight, low_bias, targets),
-        "now": run(now),
+        "textbook": lambda: torch.autograd.grad(textbook(), (hidden, weight, bias)),
+        "before": lambda: _before(fixed[0], low_weight, low_bias, targets),
+        "now": lambda: _loss_and_gradients(*fixed, targets, 0.0, None, dtype)[1:],
     }
     off = {"rtol": 1e-3, "atol": 1e-3} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.5}
     results = [way() for way in wholes.values()]
@@ -109,10 +104,9 @@ def _ways(
             "now": lambda: _chunk_gradient(logits, targets[chunk], loss, 0.0, None, 1.0)
         },
         "gradient by hidden vectors": {"now": lambda: difference @ low_weight},
-        "gradient by weights": {"now": lambda: difference.t() @ part},
-        "gradient by biases": {
-            "before": lambda: difference.sum(0),
-            "now": lambda: ones @ difference,
+        "gradients by weights and biases": {
+            "before": lambda: (difference.t() @ part, difference.sum(0)),
+            "now": lambda: _layer_gradients(difference, part),
         },
     }
     return parts, wholes

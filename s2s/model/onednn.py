@@ -30,8 +30,8 @@ def reorder(weight: Tensor) -> Tensor:
     return reordered
 
 
-def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the product (N, M) of inputs (N, K) and a weight (M, K), plus a bias (M,).
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return the product (N, M) of inputs (N, K) and a weight (M, K), plus a bias (M,) if any.
 
     Args:
         weight: in oneDNN's own order, or in torch's.

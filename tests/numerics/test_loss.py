@@ -246,6 +246,15 @@ def test_logits_in_float32_are_those_of_the_plain_layer(rows: int) -> None:
         torch.testing.assert_close(logits, F.linear(hidden, weight, bias), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("features", [module._FEW_FEATURES, module._FEW_FEATURES + 1])
+def test_gradients_of_few_and_many_features_are_those_of_the_plain_loss(features: int) -> None:
+    *leaves, targets = parts(70, hidden=features)
+    mine, theirs = cross_entropy(*leaves, targets), plain(*leaves, targets, 0.0)
+    for own, other in zip(gradients(mine, *leaves), gradients(theirs, *leaves), strict=True):
+        assert own.is_contiguous()
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
+
+
 # ---- memory ---------------------------------------------------------------------------------
 
 
@@ -266,9 +275,10 @@ class Logits(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for made in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(made, Tensor) and made.dim() == 2 and made.shape[1] == self.words:
-                # Not the output layer's weight, turned, nor a row of sums.
-                if len(made) not in (HIDDEN, 1):
-                    self._record(made)
+                # The output layer's weight, turned, and gradients of weight and bias.
+                if len(made) in (1, HIDDEN, HIDDEN + 1):
+                    continue
+                self._record(made)
                 if "addmm" in str(func) or "linear" in str(func):
                     self.rows += len(made)
         return result
