@@ -22,11 +22,11 @@ import torch
 
 from benchmarks.decode import read_lines
 from benchmarks.train import cpu_name
-from s2s.decoding.output_layer import has_bf16
 from s2s.decoding.runtime import has_native_step, network_of
 from s2s.decoding.shortlist import SHORTLIST
 from s2s.decoding.translator import Translator
 from s2s.evaluation.scores import paired_bootstrap
+from s2s.model.onednn import has_bf16
 
 
 @dataclass

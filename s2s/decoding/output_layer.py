@@ -8,23 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from s2s.model import onednn
+
 # Tensor cores want a vocabulary that is a multiple of this.
 _VOCAB_MULTIPLE = 64
-
-
-def has_bf16() -> bool:
-    """Return whether this CPU has instructions for products in bf16."""
-    # Not every build of torch has oneDNN, and with it these operators.
-    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class OutputLayer(nn.Module):
     """An output layer for decoding alone, whose product is computed in and rounded to a precision.
 
     A CPU without bf16 computes in float32 instead, which is more exact and faster. On a CPU oneDNN
-    computes the product, from weights in an order of its own, by the operators that torch's own
-    compiler uses: MKL, which `nn.Linear` takes, is half as fast on AMD's CPUs (docs/log.md).
+    computes the product, from weights in an order of its own.
 
     Args:
         exact: the layer in float32.
@@ -33,10 +27,8 @@ class OutputLayer(nn.Module):
 
     def __init__(self, exact: nn.Linear, dtype: torch.dtype) -> None:
         super().__init__()
-        # Not every build of torch has oneDNN, and with it these operators.
-        available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        packs = exact.weight.device.type == "cpu" and available
-        if packs and not has_bf16():
+        packs = onednn.has_onednn(exact.weight.device)
+        if packs and not onednn.has_bf16():
             dtype = torch.float32
         self.in_features = exact.in_features
         self.weight = exact.weight.detach().to(dtype)  # (V, R)
@@ -48,15 +40,11 @@ class OutputLayer(nn.Module):
 
     def _pack(self, packs: bool) -> None:
         """Bring the weights into oneDNN's order, if `packs`."""
-        self._packed = None
-        if packs:
-            self._packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
-            self._product = torch.ops.mkldnn._linear_pointwise.default
+        self._packed = onednn.reorder(self.weight) if packs else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: packed weights cannot be, and are packed again."""
-        packs = self._packed is not None
-        return {**self.__dict__, "_packed": packs, "_product": None}
+        return {**self.__dict__, "_packed": self._packed is not None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
@@ -70,5 +58,5 @@ class OutputLayer(nn.Module):
             return product[:, : len(self.bias)].float().add_(self.bias)
         exact = hidden.dtype == torch.float32
         bias = self.bias if exact else None  # which bf16 would round
-        logits: Tensor = self._product(hidden, self._packed, bias, "none", [], "")
+        logits = onednn.linear(hidden, self._packed, bias)
         return logits if exact else logits.float().add_(self.bias)

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from s2s.config import DecodeConfig
 from s2s.decoding.network import Network
-from s2s.decoding.output_layer import OutputLayer, has_bf16
+from s2s.decoding.output_layer import OutputLayer
 from s2s.errors import BadInput
 from s2s.extras import install_command
 from s2s.model.directory import ModelDirectory
+from s2s.model.onednn import has_bf16
 from s2s.model.seq2seq import DecoderState, Seq2Seq
 
 

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from s2s.config import ModelConfig
 from s2s.corpus.batches import Batch
 from s2s.model import loss as module
+from s2s.model import onednn
 from s2s.model.loss import CHUNK_BYTES, ROWS, TokenSums, TrainingLoss, batch_sums, cross_entropy
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import PAD, SOS
@@ -229,6 +230,31 @@ def test_the_loss_of_fp16_is_that_of_float32_for_a_large_vocabulary(smoothing: f
     assert distance(loss, exact) < 0.02
 
 
+@pytest.mark.skipif(not onednn.has_bf16(), reason="needs a CPU with instructions for bf16")
+@pytest.mark.parametrize("rows", [ROWS, 7 * ROWS])
+def test_logits_in_bf16_are_those_of_weights_in_torch_order_to_the_bit(rows: int) -> None:
+    hidden, weight, bias, _ = (part.detach().bfloat16() for part in parts(rows, words=500))
+    logits = module._output_layer(weight, bias)(hidden)
+    assert torch.equal(logits, torch.addmm(bias, hidden, weight.t()))
+
+
+@pytest.mark.parametrize("rows", [ROWS, 7 * ROWS])
+def test_logits_in_float32_are_those_of_the_plain_layer(rows: int) -> None:
+    hidden, weight, bias, _ = parts(rows, words=500)
+    with torch.no_grad():
+        logits = module._output_layer(weight, bias)(hidden)
+        torch.testing.assert_close(logits, F.linear(hidden, weight, bias), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("features", [module._FEW_FEATURES, module._FEW_FEATURES + 1])
+def test_gradients_of_few_and_many_features_are_those_of_the_plain_loss(features: int) -> None:
+    *leaves, targets = parts(70, hidden=features)
+    mine, theirs = cross_entropy(*leaves, targets), plain(*leaves, targets, 0.0)
+    for own, other in zip(gradients(mine, *leaves), gradients(theirs, *leaves), strict=True):
+        assert own.is_contiguous()
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
+
+
 # ---- memory ---------------------------------------------------------------------------------
 
 
@@ -249,8 +275,10 @@ class Logits(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         for made in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(made, Tensor) and made.dim() == 2 and made.shape[1] == self.words:
-                if len(made) != HIDDEN:  # the output layer's weight, turned
-                    self._record(made)
+                # The output layer's weight, turned, and gradients of weight and bias.
+                if len(made) in (1, HIDDEN, HIDDEN + 1):
+                    continue
+                self._record(made)
                 if "addmm" in str(func) or "linear" in str(func):
                     self.rows += len(made)
         return result
