@@ -1,9 +1,10 @@
 """Scaling of a training step from one worker to two: computing, exchange, batch preparation.
 
 `python -m benchmarks.scaling --corpus CORPUS` takes steps of the plain loop with one process of one
-thread, and with two that divide each batch and exchange gradients over gloo on loopback, for models
-of several widths. Computing is the time that one worker takes for half of each batch; the
-exchange is the additional time that two workers take. Rounds are interleaved; the median counts.
+thread, and with two that divide each batch and sum gradients by gloo on loopback, and in shared
+memory, for models of several widths. Computing is the time that one worker takes for half of each
+batch; the exchange is the additional time that two workers take. Rounds are interleaved; the median
+counts. Cases in bf16 are left out where the CPU is not fast in it.
 """
 
 import argparse
@@ -26,10 +27,12 @@ from s2s.corpus import Corpus
 from s2s.presets import PRESETS
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
+from s2s.training.precision import choose_precision
 from s2s.training.signals import StepSignals
 
 CASES = [  # hidden size, pairs of a global batch, precision
     (64, 128, "bf16"),
+    (64, 128, "fp32"),
     (256, 128, "bf16"),
     (512, 128, "bf16"),
     (512, 128, "fp32"),
@@ -44,34 +47,42 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True, help="corpus directory")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
     parser.add_argument("--steps", type=int, default=40, help="steps measured in each round")
-    parser.add_argument("--compress", action="store_true", help="send gradients in bf16")
+    parser.add_argument("--compress", action="store_true", help="have gloo sum gradients in bf16")
+    parser.add_argument("--cases", type=int, default=len(CASES), help="how many cases to measure")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         print(json.dumps(_steps(**json.loads(arguments.case))))
         return
-    print(f"{torch.get_num_threads()} cores, torch {torch.__version__}, {' '.join(sys.argv[1:])}\n")
+    print(f"{os.cpu_count()} cores, torch {torch.__version__}, {' '.join(sys.argv[1:])}\n")
     print(
         "| hidden | batch | precision | MB exchanged | of that embedding rows "
-        "| 1 worker, ms | 2 workers, ms | computing | exchange | batches | 2 over 1 |"
+        "| 1 worker, ms | 2 by gloo, ms | 2 in shared memory, ms | computing | exchange by gloo "
+        "| in shared memory | batches | 2 by gloo over 1 | in shared memory over 1 |"
     )
-    print("| " + "--- | " * 11)
-    for hidden, batch, precision in CASES:
+    print("| " + "--- | " * 14)
+    fast = choose_precision("auto", torch.device("cpu")).name
+    cases = [case for case in CASES if case[2] in ("fp32", fast)]
+    for hidden, batch, precision in cases[: arguments.cases]:
         case = {
             "corpus": str(arguments.corpus), "steps": arguments.steps, "hidden": hidden,
             "precision": precision, "compress": arguments.compress,
         }  # fmt: skip
-        runs: dict[str, list[dict[str, Any]]] = {"one": [], "half": [], "two": []}
+        runs: dict[str, list[dict[str, Any]]] = {"one": [], "half": [], "gloo": [], "shared": []}
         for _ in range(arguments.rounds):
             runs["one"].append(_run(1, **case, batch=batch))
             runs["half"].append(_run(1, **case, batch=batch // 2))
-            runs["two"].append(_run(2, **case, batch=batch))
-        one, half, two = (statistics.median(run["ms"] for run in each) for each in runs.values())
-        last = runs["two"][-1]
+            runs["gloo"].append(_run(2, **case, batch=batch, shares_memory=False))
+            runs["shared"].append(_run(2, **case, batch=batch))
+        one, half, gloo, shared = (
+            statistics.median(run["ms"] for run in each) for each in runs.values()
+        )
+        last = runs["gloo"][-1]
         print(
             f"| {hidden} | {batch} | {precision} | {last['dense'] + last['rows']:.2f} "
-            f"| {last['rows']:.2f} | {one:.1f} | {two:.1f} | {half:.1f} | {two - half:.1f} "
-            f"| {last['waited']:.2f} | {one / two:.2f} |",
+            f"| {last['rows']:.2f} | {one:.1f} | {gloo:.1f} | {shared:.1f} | {half:.1f} "
+            f"| {gloo - half:.1f} | {shared - half:.1f} | {last['waited']:.2f} "
+            f"| {one / gloo:.2f} | {one / shared:.2f} |",
             flush=True,
         )
 
@@ -106,8 +117,12 @@ def _steps(
     rank: int,
     world: int,
     port: int,
+    shares_memory: bool = True,
 ) -> dict[str, float]:
     """Take steps as one of `world` workers.
+
+    Args:
+        shares_memory: whether workers sum in shared memory, not by gloo.
 
     Returns:
         Milliseconds of a step (`ms`), of which waiting for a batch (`waited`), and the MB that a
@@ -132,6 +147,7 @@ def _steps(
             torch.device("cpu"),
             Checkpoints(folder),
             Path(folder),
+            shares_memory=shares_memory,
         )
         stepper, signals = training.stepper, StepSignals(stop=False, save=False, due=False)
         batches = stepper.global_batches(training.batches, 1, 0)

@@ -284,7 +284,7 @@ class TrainConfig(Section):
 
     compress_gradients: bool = False
     """Exchange the gradients between workers in bf16, except those of embeddings, which halves the
-    traffic."""
+    traffic. It has no effect where workers on one host sum them in shared memory."""
 
     checkpoint_steps: int | None = Field(default=None, gt=0)
     """Steps between checkpoints, in addition to the one at the end of every epoch. None writes no

@@ -74,6 +74,7 @@ class Training:
         make_tracker: called by the first worker alone, with the step that the run resumes from.
         after_step: called after every step.
         after_epoch: called after every epoch.
+        shares_memory: whether workers on one host may sum gradients in shared memory.
 
     Attributes:
         model: the model that is trained.
@@ -98,6 +99,7 @@ class Training:
         make_tracker: Callable[[int], Tracker] = lambda resumed_from: Trackers(()),
         after_step: Callable[[], None] = lambda: None,
         after_epoch: Callable[[], None] = lambda: None,
+        shares_memory: bool = True,
     ) -> None:
         settings = self._settings = config.train
         self._corpus, self._checkpoints = corpus, checkpoints
@@ -112,7 +114,8 @@ class Training:
         if start is not None:
             directory.model.load_weights(start.model.named_weights())
         self.model = directory.model.to(device)
-        parallel = DataParallel(TrainingLoss(self.model, settings.label_smoothing), settings)
+        objective = TrainingLoss(self.model, settings.label_smoothing)
+        parallel = DataParallel(objective, settings, shares_memory=shares_memory)
         self._parallel, is_first = parallel, parallel.rank == 0
         self.batches, self._valid_batches = all_or_raise(
             lambda: tuple(
@@ -195,6 +198,8 @@ class Training:
             finished = self._has_ended
         finally:
             self._tracker.close(finished)
+        # Not after an error: the host is to hear of it from this worker, before all others fail.
+        self._parallel.close()
         return TrainingResult(self._state.metrics, None if finished else self._cursor.steps)
 
     @property

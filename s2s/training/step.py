@@ -116,7 +116,7 @@ class _BaseStepper:
 
         DDP divides the summed gradients by the number of workers; the factor makes up for that.
         """
-        return self._parallel.world_size / batch.tokens
+        return self._parallel.divisor / batch.tokens
 
     def _backward(self, batch: Batch, scale: float | Tensor, *, last: bool) -> Tensor:
         """Accumulate the gradients of a micro-batch, whose loss is multiplied by `scale`.

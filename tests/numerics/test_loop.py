@@ -302,22 +302,26 @@ def test_an_exploding_loss_fails_and_keeps_its_batches(
 
 # ---- workers ------------------------------------------------------------------------------------
 
+CRAFTED = {"accumulate": 2, "clip_norm": 0.5, "label_smoothing": 0.1, "batch_tokens": 60}
+
 
 @pytest.mark.parametrize(
-    ("changes", "tolerance"),
+    ("changes", "shares_memory", "tolerance"),
     [
-        ({}, 1e-4),
-        ({"accumulate": 2, "clip_norm": 0.5, "label_smoothing": 0.1, "batch_tokens": 60}, 1e-4),
-        ({"compress_gradients": True}, 3e-2),
+        ({}, True, 1e-4),
+        ({}, False, 1e-4),
+        (CRAFTED, True, 1e-4),
+        (CRAFTED, False, 1e-4),
+        ({"compress_gradients": True}, False, 3e-2),
     ],
-    ids=["plain", "crafted", "compressed"],
+    ids=["plain", "plain by gloo", "crafted", "crafted by gloo", "compressed by gloo"],
 )
 def test_two_workers_train_as_one_does(
-    changes: dict[str, Any], tolerance: float, odd: Corpus, tmp_path: Path
+    changes: dict[str, Any], shares_memory: bool, tolerance: float, odd: Corpus, tmp_path: Path
 ) -> None:
     config = settings(epochs=3, **changes)
     alone, expected = trained(odd, config, tmp_path / "one")
-    shared, actual = together(2, odd, config, tmp_path / "two")
+    shared, actual = together(2, odd, config, tmp_path / "two", shares_memory=shares_memory)
     for name, weight in alone.items():
         torch.testing.assert_close(shared[name], weight, rtol=10 * tolerance, atol=tolerance)
     for one, two in zip(facts(expected), facts(actual), strict=True):

@@ -87,7 +87,13 @@ PROCESSES.set_forkserver_preload([__name__])
 
 
 def work(
-    rank: int, world: int, corpus: Path, config: str, folder: Path, watch: Watch | None
+    rank: int,
+    world: int,
+    corpus: Path,
+    config: str,
+    folder: Path,
+    watch: Watch | None,
+    shares_memory: bool,
 ) -> None:
     """Train as one of several processes; the first leaves its weights, and each its record."""
     torch.set_num_threads(1)
@@ -96,20 +102,36 @@ def work(
     dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
     try:
         read = Config.from_json(config, "here")
-        weights, metrics = trained(Corpus.open(corpus), read, folder, watch=watch)
+        checkpoints = Checkpoints(folder / "checkpoints", last=99)
+        training = Training(
+            Corpus.open(corpus), read, CPU, checkpoints, folder,
+            watch=watch, shares_memory=shares_memory,
+        )  # fmt: skip
+        result = training.run()
+        assert result.stopped_at is None
     finally:
         dist.destroy_process_group()
         (folder / f"meet-{world}").unlink(missing_ok=True)
-    (folder / f"{rank}.json").write_text(metrics.to_json())
+    (folder / f"{rank}.json").write_text(result.metrics.to_json())
+    weights = {name: weight.clone() for name, weight in training.model.named_weights().items()}
     save_file(weights, folder / f"{rank}.safetensors")
 
 
 def together(
-    world: int, corpus: Corpus, config: Config, folder: Path, watch: Watch | None = None
+    world: int,
+    corpus: Corpus,
+    config: Config,
+    folder: Path,
+    watch: Watch | None = None,
+    *,
+    shares_memory: bool = True,
 ) -> tuple[Weights, RunMetrics]:
-    """Train with several worker processes, of which this is one; return weights and metrics."""
+    """Train with several worker processes, of which this is one; return weights and metrics.
+
+    All processes end with the same weights, to the bit.
+    """
     folder.mkdir(exist_ok=True)
-    shared = (world, corpus.path, config.to_json(), folder, watch)
+    shared = (world, corpus.path, config.to_json(), folder, watch, shares_memory)
     others = [PROCESSES.Process(target=work, args=(rank, *shared)) for rank in range(1, world)]
     for other in others:
         other.start()
@@ -124,4 +146,6 @@ def together(
     assert all(facts(record) == facts(records[0]) for record in records)
     assert len(records[0].epochs) == config.train.epochs
     assert records[0].workers == world
-    return load_file(folder / "0.safetensors"), records[0]
+    first, *others = (load_file(folder / f"{rank}.safetensors") for rank in range(world))
+    assert all(torch.equal(first[name], other[name]) for other in others for name in first)
+    return first, records[0]
