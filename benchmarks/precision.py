@@ -121,11 +121,12 @@ def _show(ways: list[Way], references: list[str] | None) -> None:
         share = statistics.fmean(own != other for own, other in pairs)
         row = f"| {way.name} | {way.rate:,.0f} | {way.rate / first.rate:.2f} | {share:.1%} |"
         if references:
+            each_alone = [[reference] for reference in references]
             # As `benchmarks.decode` has it: the words of Multi30k are split already.
             [difference] = [
                 each
                 for each in paired_bootstrap(
-                    first.translations, way.translations, [references], tokenize="none"
+                    first.translations, way.translations, each_alone, tokenize="none"
                 )
                 if each.name == "BLEU"
             ]
