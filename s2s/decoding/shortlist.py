@@ -28,7 +28,7 @@ from s2s.decoding.network import Network
 from s2s.decoding.output_layer import OutputLayer
 from s2s.errors import BadInput
 from s2s.files import new_file
-from s2s.model.seq2seq import DecoderState
+from s2s.model.seq2seq import DecoderState, Seq2Seq
 from s2s.text.vocabulary import SPECIALS, Vocabulary
 
 SHORTLIST = "shortlist.safetensors"
@@ -106,6 +106,18 @@ class Shortlist:
 def vocabularies_hash(source: Vocabulary, target: Vocabulary) -> str:
     """Return the SHA-256 of the tokens of two vocabularies, in the order of their ids."""
     return hashlib.sha256(json.dumps([source.tokens, target.tokens]).encode()).hexdigest()
+
+
+def full_output(model: Seq2Seq) -> nn.Linear:
+    """Return the output layer of a model, from which those of candidates can be made.
+
+    Raises:
+        BadInput: it is an adaptive one, whose words cannot be computed without their cluster.
+    """
+    output = model.decoder.output
+    if not isinstance(output, nn.Linear):
+        raise BadInput("decode.shortlist needs a model that was trained with model.output full")
+    return output
 
 
 @dataclass(frozen=True)

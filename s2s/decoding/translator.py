@@ -16,7 +16,12 @@ from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.network import Network
 from s2s.decoding.runtime import network_of
 from s2s.decoding.search import decode
-from s2s.decoding.shortlist import RestrictedNetwork, Shortlist, vocabularies_hash
+from s2s.decoding.shortlist import (
+    RestrictedNetwork,
+    Shortlist,
+    full_output,
+    vocabularies_hash,
+)
 from s2s.decoding.translation import (
     SentenceTranslations,
     Translation,
@@ -50,7 +55,7 @@ class Translator:
 
     Raises:
         BadInput: the settings ask for int8, which needs ONNX Runtime on a CPU, and that is not
-            installed; or for a shortlist, and the directory has none.
+            installed; or for a shortlist, and the directory has none, or an adaptive output layer.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Translator:
         self._follows_capitals = directory.source.folds_case and not directory.target.folds_case
         self._shortlist: Shortlist | None = None
         if self._settings.shortlist is not None:
+            full_output(directory.model)
             hashed = vocabularies_hash(directory.source, directory.target)
             self._shortlist = Shortlist.load(directory.path, hashed)
         self._model = self._network()
@@ -419,7 +425,7 @@ class Translator:
         if self._shortlist is None or settings.shortlist is None:
             return decode(self._model, source, lengths, settings, details)
         candidates = self._shortlist.candidates(sentences, settings.shortlist)  # (C,)
-        output = self._directory.model.decoder.output
+        output = full_output(self._directory.model)
         network = RestrictedNetwork.of(self._model, output, candidates.to(self.device))
         batch = decode(network, source, lengths, settings, details)
         return [network.in_vocabulary(hypotheses) for hypotheses in batch]

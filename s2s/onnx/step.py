@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from s2s.config import ModelConfig
+from s2s.model.adaptive import AdaptiveOutput
 from s2s.model.seq2seq import Attention, Decoder, Seq2Seq
 from s2s.onnx.graph import Graph
 from s2s.onnx.names import NEXT, STATE_NAMES
@@ -68,10 +69,8 @@ def step_graph(
     if model.decoder.readout is not None:
         output = graph.apply("Tanh", step.linear("decoder.readout", model.decoder.readout, output))
     if output_layer:
-        # Tied weights are stored once, under the embedding's name.
-        name = "decoder.output" if config.tie == "none" else "decoder.embedding"
-        logits = step.linear(name, model.decoder.output, output)
-        graph.output("logits", logits, np.float32, "hypotheses", len(model.decoder.output.weight))
+        logits = step.logits(output)
+        graph.output("logits", logits, np.float32, "hypotheses", model.decoder.output.out_features)
     else:
         # A value has one name, and with input feeding this one has another.
         graph.output("output", graph.apply("Identity", output), np.float32, "hypotheses", size)
@@ -96,6 +95,28 @@ class _Step:
         # All cells end in tanh, and so does what reads them; residual connections add layers up.
         bound = float(self.config.layers) if self.config.residual else 1.0
         return self.product(self.graph, name, rows, layer.weight, layer.bias, bound)
+
+    def logits(self, rows: str) -> str:
+        """Add the output layer over rows of hidden vectors (N, R), and return the logits (N, V)."""
+        layer = self.decoder.output
+        if isinstance(layer, AdaptiveOutput):
+            return self._adaptive_logits(layer, rows)
+        # Tied weights are stored once, under the embedding's name.
+        name = "decoder.output" if self.config.tie == "none" else "decoder.embedding"
+        return self.linear(name, layer, rows)
+
+    def _adaptive_logits(self, layer: AdaptiveOutput, rows: str) -> str:
+        """Add an adaptive output layer; see its `forward`."""
+        graph, count = self.graph, len(layer.tails)
+        head = self.linear("decoder.output.head", layer.head, rows)
+        parts = graph.split(head, 1, layer.head.out_features - count, *[1] * count)
+        for number, (features, words) in enumerate(layer.tails, start=1):
+            name = f"decoder.output.tails.{number - 1}"
+            inside = self.linear(f"{name}.0", features, rows)  # (N, D), of no known bound
+            within = self.product(graph, f"{name}.1", inside, words.weight, words.bias)  # (N, W)
+            within = graph.apply("LogSoftmax", within, axis=1)
+            parts[number] = graph.apply("Add", within, parts[number])
+        return graph.join(parts, axis=1)
 
     def run_layers(self, inputs: list[str], state: list[str]) -> tuple[str, list[str]]:
         """Add the recurrent layers.

@@ -42,10 +42,9 @@ class DataParallel:
             "target_ids": model.decoder.embedding.weight,
         }
         # A matrix shared with the output layer has a dense gradient, which is left to DDP.
+        dense = {id(weight) for weight in model.decoder.output.parameters()}
         self._embeddings: dict[str, Tensor] = {
-            ids: weight
-            for ids, weight in embeddings.items()
-            if weight is not model.decoder.output.weight
+            ids: weight for ids, weight in embeddings.items() if id(weight) not in dense
         }
         if not dist.is_initialized():
             return

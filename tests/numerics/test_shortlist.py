@@ -76,7 +76,7 @@ def test_likely_tokens_are_translations(with_shortlist: Path, corpus: Corpus) ->
     assert len(candidates) <= len(SPECIALS) + 2
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "adaptive"])
 @pytest.mark.parametrize("beam", [1, 5])
 def test_a_restricted_network_translates_by_its_candidates(name: str, beam: int) -> None:
     model, how = made(name), DecodeConfig(beam=beam, max_length=7)
