@@ -9,6 +9,8 @@ Shapes: N hidden vectors of R features, V target vocabulary, C clusters of W wor
 that the words of a cluster read.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -17,13 +19,27 @@ from torch import Tensor, nn
 _GROWTH, _SHRINKAGE = 5, 4
 
 
-class AdaptiveOutput(nn.Module):
-    """An output layer of a head, for frequent words and clusters, and a tail for each cluster.
+class Cluster(nn.Module):
+    """An output layer of the words from `start` to before `end`, by fewer features."""
 
-    Attributes:
-        head: makes logits (N, frequent words + C).
-        tails: of each cluster, two layers: from R to D, and from D to W.
-        clusters: of each cluster, the first word and the one after the last.
+    def __init__(self, in_features: int, features: int, start: int, end: int) -> None:
+        super().__init__()
+        self.start, self.end = start, end
+        self.features = nn.Linear(in_features, features)
+        self.words = nn.Linear(features, end - start)
+
+    def holds(self, targets: Tensor) -> Tensor:
+        """Return which target tokens (N,) are in the cluster, (N,) bool."""
+        return (self.start <= targets) & (targets < self.end)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return log-probabilities (N, W) of words of the cluster by hidden vectors (N, R)."""
+        logits: Tensor = self.words(self.features(hidden))
+        return logits.log_softmax(-1)
+
+
+class AdaptiveOutput(nn.Module):
+    """An output layer of a head, for frequent words and clusters, and the clusters as its tails.
 
     Args:
         in_features: R.
@@ -34,24 +50,25 @@ class AdaptiveOutput(nn.Module):
     def __init__(self, in_features: int, out_features: int, frequent_words: int) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
-        self._frequent = min(frequent_words, out_features)
-        self.clusters: list[tuple[int, int]] = []
+        self.frequent_words = min(frequent_words, out_features)
         self.tails = nn.ModuleList()
-        start, size = self._frequent, in_features
+        start, size = self.frequent_words, in_features
         while start < out_features:
             end, size = min(_GROWTH * start, out_features), max(1, size // _SHRINKAGE)
-            self.clusters.append((start, end))
-            words = nn.Linear(size, end - start)
-            self.tails.append(nn.Sequential(nn.Linear(in_features, size), words))
+            self.tails.append(Cluster(in_features, size, start, end))
             start = end
-        self.head = nn.Linear(in_features, self._frequent + len(self.clusters))
+        self.head = nn.Linear(in_features, self.frequent_words + len(self.tails))
+
+    @property
+    def clusters(self) -> list[Cluster]:
+        """The tails."""
+        return [cast(Cluster, tail) for tail in self.tails]
 
     def head_targets(self, targets: Tensor) -> Tensor:
         """Return the places (N,) in the head of target tokens (N,) or of their clusters."""
         places = targets
-        for number, (start, end) in enumerate(self.clusters):
-            inside = (start <= targets) & (targets < end)
-            places = places.masked_fill(inside, self._frequent + number)
+        for number, cluster in enumerate(self.clusters):
+            places = places.masked_fill(cluster.holds(targets), self.frequent_words + number)
         return places
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -60,10 +77,10 @@ class AdaptiveOutput(nn.Module):
         The logit of a cluster is divided among its words, so that the softmax of all logits has the
         probabilities of the words.
         """
-        sizes = [self._frequent, *(1 for _ in self.tails)]
-        logits, *clusters = self.head(hidden).split(sizes, dim=-1)  # (N, frequent words), (N, 1) …
-        parts = [
-            tail(hidden).log_softmax(-1) + cluster  # (N, W)
-            for tail, cluster in zip(self.tails, clusters, strict=True)
+        sizes = [self.frequent_words, *(1 for _ in self.tails)]
+        frequent, *totals = self.head(hidden).split(sizes, dim=-1)  # (N, frequent words), (N, 1) …
+        rare = [
+            total + cluster(hidden)  # (N, W)
+            for total, cluster in zip(totals, self.tails, strict=True)
         ]
-        return torch.cat([logits, *parts], dim=-1)
+        return torch.cat([frequent, *rare], dim=-1)

@@ -211,11 +211,11 @@ def output_cross_entropy(
     loss = cross_entropy(
         hidden, head.weight, head.bias, output.head_targets(targets), smoothing, ignored
     )
-    for (start, end), (features, words) in zip(output.clusters, output.tails, strict=True):
-        rows = ((start <= targets) & (targets < end)).nonzero()[:, 0]  # (M,) of the N
-        inside = features(hidden[rows])  # (M, D)
+    for cluster in output.clusters:
+        rows = cluster.holds(targets).nonzero()[:, 0]  # (M,) of the N
+        features, words = cluster.features(hidden[rows]), targets[rows] - cluster.start  # (M, D)
         loss = loss + cross_entropy(
-            inside, words.weight, words.bias, targets[rows] - start, smoothing
+            features, cluster.words.weight, cluster.words.bias, words, smoothing
         )
     return loss
 

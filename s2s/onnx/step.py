@@ -107,16 +107,16 @@ class _Step:
 
     def _adaptive_logits(self, layer: AdaptiveOutput, rows: str) -> str:
         """Add an adaptive output layer; see its `forward`."""
-        graph, count = self.graph, len(layer.tails)
+        graph, clusters = self.graph, layer.clusters
         head = self.linear("decoder.output.head", layer.head, rows)
-        parts = graph.split(head, 1, layer.head.out_features - count, *[1] * count)
-        for number, (features, words) in enumerate(layer.tails, start=1):
-            name = f"decoder.output.tails.{number - 1}"
-            inside = self.linear(f"{name}.0", features, rows)  # (N, D), of no known bound
-            within = self.product(graph, f"{name}.1", inside, words.weight, words.bias)  # (N, W)
-            within = graph.apply("LogSoftmax", within, axis=1)
-            parts[number] = graph.apply("Add", within, parts[number])
-        return graph.join(parts, axis=1)
+        frequent, *totals = graph.split(head, 1, layer.frequent_words, *[1] * len(clusters))
+        rare = []
+        for number, (total, cluster) in enumerate(zip(totals, clusters, strict=True)):
+            name, words = f"decoder.output.tails.{number}", cluster.words
+            features = self.linear(f"{name}.features", cluster.features, rows)  # (N, D), no bound
+            logits = self.product(graph, f"{name}.words", features, words.weight, words.bias)
+            rare.append(graph.apply("Add", graph.apply("LogSoftmax", logits, axis=1), total))
+        return graph.join([frequent, *rare], axis=1)
 
     def run_layers(self, inputs: list[str], state: list[str]) -> tuple[str, list[str]]:
         """Add the recurrent layers.

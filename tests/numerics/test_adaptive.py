@@ -47,9 +47,11 @@ def assert_same_gradients(output: nn.Module, hidden: Tensor, loss: Tensor, wante
 def test_probabilities_and_loss_are_those_of_torch() -> None:
     output = layer()
     theirs = nn.AdaptiveLogSoftmaxWithLoss(HIDDEN, WORDS, CUTOFFS, div_value=4, head_bias=True)
-    weights = {name.replace("tails", "tail"): each for name, each in output.state_dict().items()}
-    for name in [name for name in weights if name.startswith("tail") and name.endswith("bias")]:
-        weights.pop(name).zero_()  # their tails have no biases
+    weights = {f"head.{name}": weight for name, weight in output.head.named_parameters()}
+    for number, cluster in enumerate(output.clusters):
+        for place, part in enumerate((cluster.features, cluster.words)):
+            weights[f"tail.{number}.{place}.weight"] = part.weight
+            part.bias.data.zero_()  # theirs has none
     theirs.load_state_dict(weights)
     hidden, targets = states_and_targets()
     torch.testing.assert_close(output(hidden).log_softmax(1), theirs.log_prob(hidden))
@@ -74,10 +76,11 @@ def test_each_softmax_is_smoothed_over_its_own_entries() -> None:
         return loss + (plain - loss).detach()
 
     wanted = smoothed(output.head(hidden), output.head_targets(targets))
-    for (start, end), tail in zip([(5, 25), (25, 60)], output.tails, strict=True):
+    for (start, end), cluster in zip([(5, 25), (25, 60)], output.clusters, strict=True):
         inside = (targets >= start) & (targets < end)
         assert inside.any()
-        wanted = wanted + smoothed(tail(hidden[inside]), targets[inside] - start)
+        logits = cluster.words(cluster.features(hidden[inside]))
+        wanted = wanted + smoothed(logits, targets[inside] - start)
     loss = output_cross_entropy(hidden, output, targets, 0.1)
     assert_same_gradients(output, hidden, loss, wanted)
 
@@ -93,14 +96,14 @@ def test_a_cluster_without_targets_has_gradients_of_zero() -> None:
 
 def test_a_small_vocabulary_has_no_clusters() -> None:
     output, (hidden, _) = layer(FREQUENT), states_and_targets()
-    assert not output.clusters
+    assert output.clusters == []
     torch.testing.assert_close(output(hidden), output.head(hidden))
 
 
 def test_clusters_grow_and_read_fewer_features() -> None:
     output = AdaptiveOutput(64, 50_000, 2_000)
-    assert output.clusters == [(2_000, 10_000), (10_000, 50_000)]
-    assert [features.out_features for features, _ in output.tails] == [16, 4]
+    found = [(each.start, each.end, each.features.out_features) for each in output.clusters]
+    assert found == [(2_000, 10_000, 16), (10_000, 50_000, 4)]
 
 
 def test_sums_of_validation_are_those_of_the_probabilities() -> None:
