@@ -3,7 +3,7 @@
 `python -m benchmarks.serve --model MODEL --sentences FILE` measures, in interleaved rounds,
 
 - `ours`: `s2s serve`, the slot engine on Ray Serve behind HAProxy and in throughput mode;
-- `ours-int8`: the same with `--precision int8`;
+- `ours-fast`: the same with `--precision int8`, and with `--shortlist` where this benchmark has it;
 - `before`: `s2s serve` of another checkout of this repository (`--before`), such as an older one;
 - `batch`: the same model behind `@serve.batch`, with the same Serve settings;
 - `batch-plain`: `batch` without HAProxy and throughput mode;
@@ -71,10 +71,10 @@ from benchmarks.server_process import ROUTING_DELAY, started
 from benchmarks.train import cpu_name
 from s2s.distributed.ports import free_port
 
-OURS = ("ours", "ours-int8", "before")
+OURS = ("ours", "ours-fast", "before")
 SERVERS = (*OURS, "batch", "batch-plain", "batch-default", "alone", "echo", "uvicorn")
 SUBJECTS = (*SERVERS, "in-process")
-USUAL_SUBJECTS = [name for name in SUBJECTS if name not in ("ours-int8", "before")]
+USUAL_SUBJECTS = [name for name in SUBJECTS if name not in ("ours-fast", "before")]
 SCENARIOS = ("closed", "lists", "ramp", "open", "overload")
 RAMP = (4, 8, 16, 32, 64, 128, 256)  # connections
 PEAKS = ("ours", "before", "batch")  # the lowest of theirs is that of open loops
@@ -151,7 +151,8 @@ def _parse() -> argparse.Namespace:
     scenarios = [name for name in SCENARIOS if name != "ramp"]
     add("--scenarios", nargs="+", choices=SCENARIOS, default=scenarios)
     add("--subjects", nargs="+", choices=SUBJECTS, default=USUAL_SUBJECTS)
-    add("--beam", type=int, default=1, help="beam of `ours`, `ours-int8` and `before`")
+    add("--beam", type=int, default=1, help="beam of `ours`, `ours-fast` and `before`")
+    add("--shortlist", type=int, help="of `ours-fast`, which then needs `s2s shortlist`")
     add("--before", type=Path, help="checkout that `before` serves from")
     add("--connections", type=int, default=64, help="connections of closed loops")
     add("--list-connections", type=int, default=8, help="connections of closed loops with lists")
@@ -192,12 +193,13 @@ class Bench:
         sentences = [line for line in read_lines(arguments.sentences) if line.strip()]
         random.Random(0).shuffle(sentences)  # noqa: S311
         self._sentences = sentences
-        self._translations, self._languages = expected_translations(
-            model, sentences, arguments.beam
-        )
-        self._in_int8 = self._translations
-        if "ours-int8" in arguments.subjects:
-            self._in_int8, _ = expected_translations(model, sentences, arguments.beam, "int8")
+        beam = arguments.beam
+        self._translations, self._languages = expected_translations(model, sentences, beam)
+        self._fast_translations = self._translations
+        if "ours-fast" in arguments.subjects:
+            self._fast_translations, _ = expected_translations(
+                model, sentences, beam, "int8", arguments.shortlist
+            )
 
     def measure(self) -> None:
         """Measure all rounds: first the closed loops, which give the peaks, then the open loops."""
@@ -248,7 +250,7 @@ class Bench:
 
     def _load(self, server: Server, scenario: str, turn: int, rate: float = 0.0) -> Load:
         arguments = self._arguments
-        expected = {"echo": self._sentences, "ours-int8": self._in_int8}
+        expected = {"echo": self._sentences, "ours-fast": self._fast_translations}
         if scenario == "open":
             rate = arguments.rate or arguments.share * min(
                 self._peak(name) for name in PEAKS if name in arguments.subjects
@@ -311,7 +313,9 @@ class Bench:
         if subject in OURS:
             command = ["-m", "s2s.cli", "serve", str(self._model)]
             command += ["--port", str(port), "--beam", str(arguments.beam)]
-            command += ["--precision", "int8"] if subject == "ours-int8" else []
+            if subject == "ours-fast":
+                command += ["--precision", "int8"]
+                command += ["--shortlist", str(arguments.shortlist)] if arguments.shortlist else []
         else:
             command = ["-m", "benchmarks.servers", subject]
             command += ["--model", str(self._model), "--port", str(port)]
@@ -332,12 +336,18 @@ class Bench:
 
 
 def expected_translations(
-    model: Path, sentences: list[str], beam: int = 1, precision: str = "fp32"
+    model: Path,
+    sentences: list[str],
+    beam: int = 1,
+    precision: str = "fp32",
+    shortlist: int | None = None,
 ) -> tuple[list[str], list[str]]:
     """Return the translations of sentences, and the source and target language."""
     from s2s.decoding.translator import Translator
 
-    translator = Translator.load(model).with_settings(beam=beam, precision=precision)
+    translator = Translator.load(model).with_settings(
+        beam=beam, precision=precision, shortlist=shortlist
+    )
     config = translator.config
     return list(translator.translate(sentences)), [config.source_language, config.target_language]
 
@@ -400,10 +410,10 @@ def _get(url: str) -> str:
 _RATE, _MEAN, _P99 = "sentences_per_second", "mean", "p99"
 _COMPARED = [
     ("closed", "ours", "echo", _RATE),
-    ("closed", "ours-int8", "echo", _RATE),
+    ("closed", "ours-fast", "echo", _RATE),
     ("closed", "before", "echo", _RATE),
     ("closed", "ours", "before", _RATE),
-    ("closed", "ours-int8", "before", _RATE),
+    ("closed", "ours-fast", "before", _RATE),
     ("closed", "ours", "batch", _RATE),
     ("closed", "ours", "batch-plain", _RATE),
     ("closed", "ours", "batch-default", _RATE),
@@ -415,7 +425,7 @@ _COMPARED = [
     ("lists", "ours", "before", _RATE),
     *(
         ("open", each, "before", figure)
-        for each in ("ours", "ours-int8")
+        for each in ("ours", "ours-fast")
         for figure in (_MEAN, _P99)
     ),
     ("open", "ours", "batch", _MEAN),

@@ -216,8 +216,19 @@ class ModelConfig(Section):
     (Press and Wolf, 2017); `all` also those of the encoder's embedding, which needs a shared
     vocabulary."""
 
+    output: Literal["full", "adaptive"] = "full"
+    """Output layer: one product for all tokens (`full`), or the adaptive softmax of Grave et al.
+    (2017), in which rare words cost little. `adaptive` trains large vocabularies faster; it needs
+    a vocabulary of words, and ties no weights."""
+
+    frequent_words: int = Field(default=2000, ge=4)
+    """Number of words, the most frequent ones and special tokens, that `output` `adaptive` computes
+    for every token. The others are in clusters, each of which ends at the fivefold of its start."""
+
     @model_validator(mode="after")
     def _check_combination(self) -> Self:
+        if self.output == "adaptive" and self.tie != "none":
+            raise ValueError("output adaptive needs tie none")
         if self.bidirectional and self.hidden_size % 2:
             raise ValueError("bidirectional needs an even hidden_size")
         if self.input_feeding and self.attention == "none":
@@ -268,7 +279,8 @@ class TrainConfig(Section):
 
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target token's probability that is spread over the whole vocabulary during
-    training."""
+    training; with `model.output` `adaptive`, over the words and clusters of each softmax that is
+    computed for the token."""
 
     average: Literal["none", "best", "last"] = "none"
     """Weights to write to the model directory: of the best epoch (`none`), or averaged over the

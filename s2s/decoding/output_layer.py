@@ -14,6 +14,18 @@ from s2s.model import onednn
 _VOCAB_MULTIPLE = 64
 
 
+def in_precision(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Return an output layer with an `OutputLayer` for each linear layer of it.
+
+    An adaptive one has several of them, which are replaced in place.
+    """
+    if isinstance(layer, nn.Linear):
+        return OutputLayer(layer, dtype)
+    for name, part in layer.named_children():
+        layer.add_module(name, in_precision(part, dtype))
+    return layer
+
+
 class OutputLayer(nn.Module):
     """An output layer for decoding alone, whose product is computed in and rounded to a precision.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from s2s.config import DecodeConfig
 from s2s.decoding.network import Network
-from s2s.decoding.output_layer import OutputLayer
+from s2s.decoding.output_layer import in_precision
 from s2s.errors import BadInput
 from s2s.extras import install_command
 from s2s.model.directory import ModelDirectory
@@ -103,5 +103,5 @@ def in_torch(model: Seq2Seq, settings: DecodeConfig) -> Seq2Seq:
     shared: dict[int, object] = {id(weight): weight for weight in model.parameters()}
     own = copy.deepcopy(model, shared)
     dtype = torch.float32 if settings.precision == "fp32" else torch.bfloat16
-    own.decoder.add_module("output", OutputLayer(model.decoder.output, dtype))
+    own.decoder.add_module("output", in_precision(own.decoder.output, dtype))
     return own

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from s2s.decoding.constraints import IMPOSSIBLE
 from s2s.decoding.network import Network
 from s2s.decoding.shortlist import Ids, Shortlist
-from s2s.model.seq2seq import Candidates, DecoderState
+from s2s.errors import BadInput
+from s2s.model.seq2seq import Candidates, DecoderState, Seq2Seq
 
 # The number of the set with the tokens that all sentences may have.
 _USUAL = 0
@@ -131,3 +132,15 @@ class ShortlistedNetwork:
             self._masks = nn.functional.pad(self._masks, (0, 0, 0, missing), value=IMPOSSIBLE)
         self._taken.update(free[:count])
         return free[:count]
+
+
+def full_output(model: Seq2Seq) -> nn.Linear:
+    """Return the output layer of a model, of which single tokens can be computed.
+
+    Raises:
+        BadInput: it is an adaptive one, whose words cannot be computed without their cluster.
+    """
+    output = model.decoder.output
+    if not isinstance(output, nn.Linear):
+        raise BadInput("decode.shortlist needs a model that was trained with model.output full")
+    return output

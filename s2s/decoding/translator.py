@@ -16,7 +16,7 @@ from s2s.decoding.network import Network
 from s2s.decoding.runtime import network_of
 from s2s.decoding.search import decode
 from s2s.decoding.shortlist import Shortlist, vocabularies_hash
-from s2s.decoding.shortlisted import ShortlistedNetwork
+from s2s.decoding.shortlisted import ShortlistedNetwork, full_output
 from s2s.decoding.translation import (
     SentenceTranslations,
     Translation,
@@ -50,7 +50,7 @@ class Translator:
 
     Raises:
         BadInput: the settings ask for int8, which needs ONNX Runtime on a CPU, and that is not
-            installed; or for a shortlist, and the directory has none.
+            installed; or for a shortlist, and the directory has none, or an adaptive output layer.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Translator:
         self._follows_capitals = directory.source.folds_case and not directory.target.folds_case
         self._shortlist: Shortlist | None = None
         if self._settings.shortlist is not None:
+            full_output(directory.model)
             hashed = vocabularies_hash(directory.source, directory.target)
             self._shortlist = Shortlist.load(directory.path, hashed)
         self._model = self._network()
@@ -117,7 +118,7 @@ class Translator:
         """
         if self._shortlist is None or self._settings.shortlist is None:
             return self._model
-        output = self._directory.model.decoder.output
+        output = full_output(self._directory.model)
         return ShortlistedNetwork(self._model, output, self._shortlist, self._settings.shortlist)
 
     @property

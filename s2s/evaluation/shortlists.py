@@ -10,6 +10,7 @@ import pyarrow as pa
 from s2s.corpus import Corpus
 from s2s.decoding.lexicon import learn_shortlist
 from s2s.decoding.shortlist import Shortlist
+from s2s.decoding.shortlisted import full_output
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.evaluation.compare import System, compare
@@ -42,8 +43,10 @@ def shortlist_of(model: ModelDirectory, corpus: Corpus) -> Shortlist:
     """Return the shortlist of a model, learned from the `train` split of its corpus.
 
     Raises:
-        BadInput: the corpus is of other languages or vocabularies than the model.
+        BadInput: the corpus is of other languages or vocabularies than the model, or this has an
+            adaptive output layer.
     """
+    full_output(model.model)
     check_languages(model.config, corpus)
     pairs = (("source", corpus.source, model.source), ("target", corpus.target, model.target))
     for side, theirs, own in pairs:

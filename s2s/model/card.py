@@ -27,7 +27,8 @@ def model_card(config: Config, metrics: RunMetrics) -> str:
 {"A" if model.cell == "gru" else "An"} {model.cell.upper()} encoder–decoder made by s2s \
 {metrics.versions.get("s2s", "(unknown version)")}:
 layers {model.layers}, embedding {model.embedding_size}, hidden {model.hidden_size},
-{"bidirectional, " * model.bidirectional}attention {model.attention}. Its weights are {weights}.
+{"bidirectional, " * model.bidirectional}attention {model.attention}\
+{", adaptive softmax" * (model.output == "adaptive")}. Its weights are {weights}.
 
 | on the `valid` split | |
 | --- | --- |

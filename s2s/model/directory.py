@@ -38,8 +38,14 @@ class ModelDirectory:
         """Return a model with fresh weights, drawn from torch's current random state.
 
         Raises:
-            BadInput: the model needs one shared vocabulary, and these are two.
+            BadInput: the model needs one shared vocabulary, and these are two; or words, and these
+                are subwords.
         """
+        if config.model.output == "adaptive" and config.text.units != "word":
+            raise BadInput(
+                "model.output adaptive needs words in the order of their frequency, of a corpus "
+                "that was prepared with text.units word"
+            )
         if config.model.tie == "all" and source.tokens != target.tokens:
             raise BadInput("model.tie all needs a corpus that was prepared with text.shared")
         return cls(config, source, target, Seq2Seq(len(source), len(target), config.model), path)

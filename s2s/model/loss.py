@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 from s2s.corpus.batches import Batch
 from s2s.gpu.kernels import MAX_VOCAB, has_kernels, softmax_difference
 from s2s.model import onednn
+from s2s.model.adaptive import AdaptiveOutput
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import PAD
 
@@ -100,7 +101,7 @@ class TrainingLoss(nn.Module):
         hidden, targets = _select_targets(self.model, batch)  # (N, H), (N,)
         output = self.model.decoder.output
         ignored = None if batch.target_positions is None else PAD
-        return cross_entropy(hidden, output.weight, output.bias, targets, self.smoothing, ignored)
+        return output_cross_entropy(hidden, output, targets, self.smoothing, ignored)
 
 
 @torch.inference_mode()
@@ -111,13 +112,16 @@ def batch_sums(model: Seq2Seq, batch: Batch) -> Tensor:
     loss = torch.zeros((), dtype=torch.float64, device=hidden.device)
     correct = torch.zeros_like(loss)
     space = None
-    for chunk in _chunks(len(targets), output.weight, VALID_CHUNK_BYTES):
+    for chunk in _chunks(hidden, output.out_features, VALID_CHUNK_BYTES):
         tokens = targets[chunk]  # (C,)
-        if space is None:
-            space = hidden.new_empty(len(tokens), len(output.weight))  # no other chunk is larger
-        logits = torch.addmm(  # (C, V)
-            output.bias, hidden[chunk], output.weight.t(), out=space[: len(tokens)]
-        )
+        if isinstance(output, AdaptiveOutput):
+            logits = output(hidden[chunk])  # (C, V)
+        else:
+            if space is None:
+                space = hidden.new_empty(len(tokens), output.out_features)  # no chunk is larger
+            logits = torch.addmm(  # (C, V)
+                output.bias, hidden[chunk], output.weight.t(), out=space[: len(tokens)]
+            )
         highest, best = logits.max(dim=1)  # (C,), (C,)
         wanted = logits.gather(1, tokens[:, None])[:, 0]  # (C,)
         probabilities = torch.softmax(logits, dim=1, out=logits)  # (C, V)
@@ -142,18 +146,20 @@ def _select_targets(model: Seq2Seq, batch: Batch) -> tuple[Tensor, Tensor]:
     return hidden.flatten(0, 1).index_select(0, positions), targets
 
 
-def _chunks(tokens: int, weight: Tensor, limit: int) -> Iterator[slice]:
-    """Return slices of target tokens whose logits, by a weight (V, H), fit into some bytes.
+def _chunks(
+    hidden: Tensor, vocab: int, limit: int, dtype: torch.dtype = torch.float32
+) -> Iterator[slice]:
+    """Return slices of hidden vectors (N, H) whose logits, of a dtype, fit into some bytes.
 
     A GPU has a limit of its own.
     """
-    if weight.is_cuda:
-        memory = torch.cuda.get_device_properties(weight.device).total_memory
+    if hidden.is_cuda:
+        memory = torch.cuda.get_device_properties(hidden.device).total_memory
         limit = min(GPU_CHUNK_BYTES, int(GPU_MEMORY_SHARE * memory))
-    size = max(ROWS, limit // (len(weight) * weight.element_size()) // ROWS * ROWS)
-    if weight.dtype == torch.float16:
+    size = max(ROWS, limit // (vocab * dtype.itemsize) // ROWS * ROWS)
+    if dtype == torch.float16:
         size = min(size, FP16_CHUNK_ROWS)
-    return (slice(start, start + size) for start in range(0, tokens, size))
+    return (slice(start, start + size) for start in range(0, len(hidden), size))
 
 
 def cross_entropy(
@@ -188,6 +194,34 @@ def cross_entropy(
     loss: Tensor = _ProjectedCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden, weight, bias, targets, smoothing, ignored
     )
+    return loss
+
+
+def output_cross_entropy(
+    hidden: Tensor,
+    output: nn.Linear | AdaptiveOutput,
+    targets: Tensor,
+    smoothing: float = 0.0,
+    ignored: int | None = None,
+) -> Tensor:
+    """Return the summed cross-entropy, in nats, of the logits that an output layer makes.
+
+    All is as of `cross_entropy`. That of an adaptive layer is the sum over its head and, for the
+    targets in it, each cluster. Label smoothing spreads over the entries of each of these softmaxes
+    instead of all V tokens, which would need every cluster for every target.
+    """
+    if isinstance(output, nn.Linear):
+        return cross_entropy(hidden, output.weight, output.bias, targets, smoothing, ignored)
+    head = output.head
+    loss = cross_entropy(
+        hidden, head.weight, head.bias, output.head_targets(targets), smoothing, ignored
+    )
+    for cluster in output.clusters:
+        rows = cluster.holds(targets).nonzero()[:, 0]  # (M,) of the N
+        features, words = cluster.features(hidden[rows]), targets[rows] - cluster.start  # (M, D)
+        loss = loss + cross_entropy(
+            features, cluster.words.weight, cluster.words.bias, words, smoothing
+        )
     return loss
 
 
@@ -241,7 +275,7 @@ def _loss_and_gradients(
     loss = torch.zeros((), device=hidden.device)
     d_hidden = torch.empty_like(hidden)
     d_weight = d_bias = None
-    for chunk in _chunks(len(targets), low_weight, CHUNK_BYTES):
+    for chunk in _chunks(hidden, len(weight), CHUNK_BYTES, dtype):
         tokens = targets[chunk]  # (C,)
         # Products of few different sizes: a CPU library compiles its code again for each.
         part = low_weight.new_zeros(-len(tokens) % ROWS + len(tokens), hidden.shape[1])
@@ -352,7 +386,7 @@ def _loss_and_gradients_on_gpu(
     loss = torch.zeros((), device=hidden.device)
     d_hidden = torch.empty_like(hidden)
     d_both = None
-    for chunk in _chunks(len(targets), both, CHUNK_BYTES):
+    for chunk in _chunks(hidden, len(both), CHUNK_BYTES, dtype):
         difference = states[chunk] @ both.t()  # (C, V + …), logits until the kernel has run
         loss += softmax_difference(
             difference, vocab, targets[chunk], ignored, smoothing, scale

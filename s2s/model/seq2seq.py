@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from s2s.config import ModelConfig
+from s2s.model.adaptive import AdaptiveOutput
 from s2s.model.dropout import LockedDropout
 from s2s.model.recurrent import STATE_PARTS, RecurrentStack, RecurrentState
 from s2s.text.vocabulary import PAD
@@ -224,9 +225,13 @@ class Decoder(nn.Module):
         )
         self.dropout, self.word_dropout = LockedDropout(config.dropout), config.word_dropout
         self.input_feeding = config.input_feeding
-        self.output = nn.Linear(output_size, vocab_size)
-        if config.tie != "none":
-            self.output.weight = self.embedding.weight
+        self.output: nn.Linear | AdaptiveOutput
+        if config.output == "adaptive":
+            self.output = AdaptiveOutput(output_size, vocab_size, config.frequent_words)
+        else:
+            self.output = nn.Linear(output_size, vocab_size)
+            if config.tie != "none":
+                self.output.weight = self.embedding.weight
 
     def initial_state(self, context: RecurrentState, memory: Memory | None) -> DecoderState:
         """Return the state before the first token, of a context vector, each part (L, N, H)."""

@@ -16,6 +16,7 @@ import onnx
 from torch import nn
 
 from s2s.config import ModelConfig
+from s2s.model.adaptive import AdaptiveOutput
 from s2s.model.seq2seq import Attention, Decoder, Seq2Seq
 from s2s.onnx.cells import apply_cell
 from s2s.onnx.graph import Graph
@@ -68,10 +69,8 @@ def step_graph(
     if model.decoder.readout is not None:
         output = graph.apply("Tanh", step.linear("decoder.readout", model.decoder.readout, output))
     if output_layer:
-        # Tied weights are stored once, under the embedding's name.
-        name = "decoder.output" if config.tie == "none" else "decoder.embedding"
-        logits = step.linear(name, model.decoder.output, output)
-        graph.output("logits", logits, np.float32, "hypotheses", len(model.decoder.output.weight))
+        logits = step.logits(output)
+        graph.output("logits", logits, np.float32, "hypotheses", model.decoder.output.out_features)
     else:
         # A value has one name, and with input feeding this one has another.
         graph.output("output", graph.apply("Identity", output), np.float32, "hypotheses", size)
@@ -95,6 +94,30 @@ class _Step:
         """Add a linear layer over rows of hidden vectors, or context vectors, or both."""
         bound = output_bound(self.config)
         return self.precision.product(self.graph, name, rows, layer.weight, layer.bias, bound)
+
+    def logits(self, rows: str) -> str:
+        """Add the output layer over rows of hidden vectors (N, R), and return the logits (N, V)."""
+        layer = self.decoder.output
+        if isinstance(layer, AdaptiveOutput):
+            return self._adaptive_logits(layer, rows)
+        # Tied weights are stored once, under the embedding's name.
+        name = "decoder.output" if self.config.tie == "none" else "decoder.embedding"
+        return self.linear(name, layer, rows)
+
+    def _adaptive_logits(self, layer: AdaptiveOutput, rows: str) -> str:
+        """Add an adaptive output layer; see its `forward`."""
+        graph, clusters = self.graph, layer.clusters
+        head = self.linear("decoder.output.head", layer.head, rows)
+        frequent, *totals = graph.split(head, 1, layer.frequent_words, *[1] * len(clusters))
+        rare = []
+        for number, (total, cluster) in enumerate(zip(totals, clusters, strict=True)):
+            name, words = f"decoder.output.tails.{number}", cluster.words
+            features = self.linear(f"{name}.features", cluster.features, rows)  # (N, D), no bound
+            logits = self.precision.product(
+                graph, f"{name}.words", features, words.weight, words.bias
+            )
+            rare.append(graph.apply("Add", graph.apply("LogSoftmax", logits, axis=1), total))
+        return graph.join([frequent, *rare], axis=1)
 
     def run_layers(self, inputs: list[str], state: list[str]) -> tuple[str, list[str]]:
         """Add the recurrent layers.

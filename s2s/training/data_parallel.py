@@ -56,10 +56,9 @@ class DataParallel:
             "target_ids": model.decoder.embedding.weight,
         }
         # A matrix shared with the output layer has a dense gradient.
+        dense = {id(weight) for weight in model.decoder.output.parameters()}
         self._embeddings: dict[str, Tensor] = {
-            ids: weight
-            for ids, weight in embeddings.items()
-            if weight is not model.decoder.output.weight
+            ids: weight for ids, weight in embeddings.items() if id(weight) not in dense
         }
         ours = {id(weight) for weight in self._embeddings.values()}
         self._dense = [weight for weight in objective.parameters() if id(weight) not in ours]
@@ -68,7 +67,7 @@ class DataParallel:
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         if self.world_size == 1:
             return
-        if shares_memory and model.decoder.output.weight.device.type == "cpu":
+        if shares_memory and model.device.type == "cpu":
             numbers = sum(weight.numel() for weight in objective.parameters())
             self._memory = share_memory(numbers + _MOST_SCALARS)
         if self._memory is None:

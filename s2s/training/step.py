@@ -197,9 +197,10 @@ class GpuStepper(_BaseStepper):
         self._results = torch.zeros(5, device=self._device)
         # Not recorded are: an all-reduce in the middle of a step; micro-batches, whose models are
         # so large that launching kernels does not matter; packed sequences, whose lengths the CPU
-        # must know.
+        # must know; an adaptive output layer, whose clusters have any number of targets.
         alone = parallel.world_size == 1 and config.train.accumulate == 1
-        recorded = alone and config.model.cell != "rnn"
+        fixed = config.model.cell != "rnn" and config.model.output == "full"
+        recorded = alone and fixed
         # A scaler that was interrupted in the middle of a step cannot repeat it.
         retry = not state.scaler.is_enabled()
         self._graphs = GraphCache(self._device, retry=retry) if recorded else None

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2s.config import ModelConfig
 from s2s.model.dropout import LockedDropout
-from s2s.model.loss import cross_entropy
+from s2s.model.loss import output_cross_entropy
 from s2s.model.seq2seq import DecoderState, Seq2Seq, reversed_positions
 from s2s.text.vocabulary import PAD, SOS
 
@@ -30,6 +30,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "general": {"attention": "general", "bidirectional": True, "layers": 2},
     "additive": {"attention": "additive", "bidirectional": True},
     "feeding": {"attention": "general", "input_feeding": True, "layers": 2},
+    "adaptive": {"output": "adaptive", "frequent_words": 5},
     "tied-target": {"tie": "target"},
     "tied-all": {"tie": "all", "attention": "general", "bidirectional": True},
     "tied-feeding": {"tie": "all", "attention": "additive", "input_feeding": True},
@@ -86,7 +87,7 @@ def forced(model: Seq2Seq, source_padding: int = 0, target_padding: int = 0) -> 
     return {
         "hidden": hidden,
         "logits": output(hidden[predicted]),
-        "loss": cross_entropy(hidden[predicted], output.weight, output.bias, target_out[predicted]),
+        "loss": output_cross_entropy(hidden[predicted], output, target_out[predicted]),
         "source": source,
         "target_in": target_in,
     }
@@ -173,7 +174,7 @@ def test_the_loss_of_nothing_is_zero_with_a_gradient(model: Seq2Seq) -> None:
     nothing = torch.zeros_like(target_in, dtype=torch.bool)
     hidden = model(source, torch.tensor([2]), target_in)[nothing]
     output = model.decoder.output
-    loss = cross_entropy(hidden, output.weight, output.bias, target_in[nothing])
+    loss = output_cross_entropy(hidden, output, target_in[nothing])
     loss.backward()
     assert loss == 0
     for weight in model.parameters():

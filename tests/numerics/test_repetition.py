@@ -22,7 +22,7 @@ from s2s.decoding.translator import Translator
 from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import EOS, UNK
-from tests.support.networks import KINDS, made, reluctant, some_sources
+from tests.support.networks import KINDS, made, output_bias, reluctant, some_sources
 
 CPU = torch.device("cpu")
 PLAIN = [4, 5, 6]  # a source that does not repeat itself
@@ -243,7 +243,7 @@ def test_a_loop_is_not_searched_to_the_greatest_length() -> None:
 def test_what_does_not_loop_stays_as_it_is(name: str) -> None:
     model = made(name)
     with torch.no_grad():
-        model.decoder.output.bias[EOS] += 6
+        output_bias(model)[EOS] += 6
     source, lengths = some_sources(40)
     for how in (LONG, LONG.changed(beam=3), LONG.changed(temperature=1.0, max_length=3)):
         without = decode(model, source, lengths, how.changed(stop_on_repetition=False))

@@ -83,7 +83,7 @@ def test_likely_tokens_are_translations(with_shortlist: Path, corpus: Corpus) ->
     assert each == shortlist.likely[shortlist.offsets[first[0]]]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [name for name in KINDS if name != "adaptive"])
 @pytest.mark.parametrize("beam", [1, 5])
 def test_a_sentence_has_its_own_tokens_whatever_the_batch(name: str, beam: int) -> None:
     how = DecodeConfig(beam=beam, max_length=7)

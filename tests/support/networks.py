@@ -7,6 +7,7 @@ from s2s.config import ModelConfig
 from s2s.decoding.runtime import WithoutOutputLayer
 from s2s.decoding.shortlist import Shortlist
 from s2s.decoding.shortlisted import ShortlistedNetwork
+from s2s.model.adaptive import AdaptiveOutput
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import EOS
 
@@ -15,6 +16,7 @@ KINDS: dict[str, dict[str, object]] = {
     "gru": {"cell": "gru", "layers": 2},
     "general": {"attention": "general", "bidirectional": True},
     "feeding": {"attention": "additive", "input_feeding": True, "layers": 2},
+    "adaptive": {"attention": "general", "output": "adaptive", "frequent_words": 5},
     "tied": {"attention": "dot", "tie": "all", "reverse_source": True},
 }
 
@@ -25,17 +27,23 @@ def made(name: str, words: int = 12, sharpness: float = 4.0) -> Seq2Seq:
     config = ModelConfig.model_validate({"embedding_size": 8, "hidden_size": 16, **KINDS[name]})
     model = Seq2Seq(words, words, config).eval()
     with torch.no_grad():
-        model.decoder.output.bias.normal_()
+        output_bias(model).normal_()
         for weight in model.parameters():
             weight *= sharpness
     return model
+
+
+def output_bias(model: Seq2Seq) -> torch.Tensor:
+    """The bias of the output layer, or that of an adaptive one's head."""
+    output = model.decoder.output
+    return output.head.bias if isinstance(output, AdaptiveOutput) else output.bias
 
 
 def reluctant(name: str) -> Seq2Seq:
     """A model of a kind that seldom ends a translation, and so often loops."""
     model = made(name)
     with torch.no_grad():
-        model.decoder.output.bias[EOS] -= 12
+        output_bias(model)[EOS] -= 12
     return model
 
 
