@@ -36,7 +36,7 @@ class App(FastAPI):
     """FastAPI app behind middleware of our own, which answers `/translate` itself.
 
     FastAPI's own middleware, router and exception handlers cost as much as all the rest of a short
-    request (`benchmarks/requests.py`); they answer what this middleware passes on.
+    request (`benchmarks/request.py`); they answer what this middleware passes on.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -10,7 +10,7 @@ from s2s.serving.http.gate import Endpoint
 class Shortcut:
     """ASGI middleware that answers one path itself, as the router would.
 
-    It saves about half of the event loop's time for a request (`benchmarks/requests.py`).
+    It saves about half of the event loop's time for a request (`benchmarks/request.py`).
     """
 
     def __init__(self, app: ASGIApp, path: str, endpoint: Endpoint) -> None:

@@ -1,6 +1,6 @@
 """Time that a request of `/translate` takes on the event loop of a service, by layer.
 
-`python -m benchmarks.requests` sends one sentence a request over 64 connections to apps in this
+`python -m benchmarks.request` sends one sentence a request over 64 connections to apps in this
 process, which take turns. They run under uvicorn's HTTP protocol and uvloop, as in a service, but
 connections are in memory, and the engine gives the texts back: what is measured is the CPU time of
 the event loop's thread, and neither sockets nor a model. The apps are
@@ -53,7 +53,7 @@ _SENTENCES = ["A man in an orange hat starring at something.", "Two dogs play in
 def main() -> None:
     """Measure all apps and print a table."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.requests",
+        prog="python -m benchmarks.request",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
