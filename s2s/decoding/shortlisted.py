@@ -83,7 +83,7 @@ class ShortlistedNetwork:
             self._masks[:, : self._gathered] = masks[:, used]
 
     def _gather(self, tokens: Ids) -> None:
-        """Begin anew with some tokens (C,), which no set has yet."""
+        """Start over with some tokens (C,), which no set has yet."""
         device = self._all_biases.device
         self._gathered = len(tokens)
         self._places = np.full(len(self._all_biases), -1)  # (V,) of each token, -1 without one
