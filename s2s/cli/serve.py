@@ -162,13 +162,18 @@ class Serve(Verb):
         serve_locally(settings, paths, self.host, self.port, _print_now, ready)
 
     def _serve_on_ray(self, settings: "ServiceSettings", named: str) -> None:
+        from s2s.decoding.shortlisted import load_shortlist
         from s2s.distributed.local_serve import local_serve
         from s2s.mirrors import local_copy
         from s2s.model.directory import ModelDirectory
 
         for model in self.models:
-            # A broken directory is reported before a cluster starts.
-            ModelDirectory.load(local_copy(model))
+            # What is wrong with a directory is reported before a cluster starts, which would only
+            # say that a replica failed.
+            directory = ModelDirectory.load(local_copy(model))
+            decode = directory.config.decode.changed(**self.decoding.settings())
+            if decode.shortlist is not None:
+                load_shortlist(directory)
         # Before Ray is imported, which reads the environment then.
         with local_serve(self.host) as serve_host:
             from s2s.distributed.deployment import Arguments, build

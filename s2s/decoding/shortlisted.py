@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from s2s.decoding.constraints import IMPOSSIBLE
 from s2s.decoding.network import Network
-from s2s.decoding.shortlist import Ids, Shortlist
+from s2s.decoding.shortlist import Ids, Shortlist, vocabularies_hash
 from s2s.errors import BadInput
+from s2s.model.directory import ModelDirectory
 from s2s.model.seq2seq import Candidates, DecoderState, Seq2Seq
 
 # The number of the set with the tokens that all sentences may have.
@@ -144,3 +145,14 @@ def full_output(model: Seq2Seq) -> nn.Linear:
     if not isinstance(output, nn.Linear):
         raise BadInput("decode.shortlist needs a model that was trained with model.output full")
     return output
+
+
+def load_shortlist(directory: ModelDirectory) -> Shortlist:
+    """Load the shortlist of a model directory.
+
+    Raises:
+        BadInput: the directory has none, or that of other vocabularies; or its model cannot use it.
+    """
+    full_output(directory.model)
+    hashed = vocabularies_hash(directory.source, directory.target)
+    return Shortlist.load(directory.path, hashed)

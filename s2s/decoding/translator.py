@@ -15,8 +15,8 @@ from s2s.decoding.hypothesis import Hypothesis
 from s2s.decoding.network import Network
 from s2s.decoding.runtime import network_of
 from s2s.decoding.search import decode
-from s2s.decoding.shortlist import Shortlist, vocabularies_hash
-from s2s.decoding.shortlisted import ShortlistedNetwork, full_output
+from s2s.decoding.shortlist import Shortlist
+from s2s.decoding.shortlisted import ShortlistedNetwork, full_output, load_shortlist
 from s2s.decoding.translation import (
     SentenceTranslations,
     Translation,
@@ -69,9 +69,7 @@ class Translator:
         self._follows_capitals = directory.source.folds_case and not directory.target.folds_case
         self._shortlist: Shortlist | None = None
         if self._settings.shortlist is not None:
-            full_output(directory.model)
-            hashed = vocabularies_hash(directory.source, directory.target)
-            self._shortlist = Shortlist.load(directory.path, hashed)
+            self._shortlist = load_shortlist(directory)
         self._model = self._network()
 
     def _network(self) -> Network:

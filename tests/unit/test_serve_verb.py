@@ -52,6 +52,19 @@ def test_two_models_of_one_pair_are_refused_by_their_paths(
         assert complaint(model_dir, other, *how) == wanted
 
 
+def test_a_shortlist_that_is_missing_is_told_before_ray_is_started(
+    model_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for how in ([], ["--local"]):
+        arguments = ["serve", model_dir, "--shortlist", 50, "--port", free_port(), *how]
+        assert main([*map(str, arguments)]) == 2
+        said = capsys.readouterr()
+        assert "starting Ray" not in said.out
+        [line] = said.err.splitlines()
+        assert line.startswith(f"s2s: decode.shortlist: {model_dir} has no shortlist.safetensors; ")
+        assert f"`s2s shortlist {model_dir} --corpus CORPUS`" in line
+
+
 def test_a_port_that_is_taken_is_told_with_a_free_one(model_dir: Path, complaint: Complain) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
