@@ -256,6 +256,14 @@ def speed(report: Report) -> None:
         minimum = {"seed128": 150e3, "seed4096": 1e6}.get(f"{preset}{batch}")
         report.add("speed", f"{preset}, batch {batch}", result, expected,
                    None if minimum is None or not GPU else rates[True] >= minimum)  # fmt: skip
+    adaptive = {"output": "adaptive", "frequent_words": 2000}
+    for batch in (128, 4096):
+        config = config_of("seed", adaptive, batch_size=batch, epochs=4, log_steps=500)
+        with training_of(seed_corpus, config) as training:
+            _rate(training, 1, 20)
+            rate, _ = _rate(training, 2, 100)
+        report.add("speed", f"seed, batch {batch}, adaptive softmax, kernel by kernel",
+                   f"{rate:,.0f} pairs/s")  # fmt: skip
 
 
 def _rate(training: Training, epoch: int, max_steps: int = 10**9) -> tuple[float, float]:
@@ -387,11 +395,11 @@ def translating(report: Report) -> None:
                 report.add("translating", name, result)
                 if not GPU:
                     return
-        for slots in (64, 256):
-            greedy = translator.with_settings(beam=1)
-            in_slots(greedy, test, slots)
-            seconds = seconds_of(lambda g=greedy, n=slots: in_slots(g, test, n), 1)  # type: ignore[misc]
-            report.add("translating", f"{precision}, {slots} slots",
+        for beam, slots in product((1, 5), (64, 256)):
+            ours = translator.with_settings(beam=beam)
+            in_slots(ours, test, slots)
+            seconds = seconds_of(lambda o=ours, n=slots: in_slots(o, test, n), 1)  # type: ignore[misc]
+            report.add("translating", f"{precision}, beam {beam}, {slots} slots",
                        f"{len(test) / seconds:,.0f} sentences/s")  # fmt: skip
 
 

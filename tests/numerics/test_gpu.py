@@ -25,7 +25,7 @@ from s2s.training.device_batches import DeviceCorpus
 from s2s.training.loop import Training
 from s2s.training.run import Watch
 from tests.support.corpora import Pairs, Prepare
-from tests.support.networks import KINDS, made, reluctant, some_sources
+from tests.support.networks import KINDS, made, reluctant, shortlisted, some_sources
 from tests.support.rows import rows_of
 from tests.support.training import CPU, facts, looking, settings, trained
 
@@ -49,6 +49,16 @@ def test_a_gpu_trains_as_a_cpu_does(attends: bool, odd: Corpus, tmp_path: Path) 
     for one, other in zip(facts(expected), facts(training.run().metrics), strict=True):
         assert other == pytest.approx(one, rel=1e-3)
     assert len(training.stepper._graphs) > 1  # type: ignore[attr-defined]
+
+
+def test_a_gpu_trains_an_adaptive_softmax_as_a_cpu_does(odd: Corpus, tmp_path: Path) -> None:
+    config = settings(epochs=6, clip_norm=0.5)
+    model = config.model.model_copy(update={"output": "adaptive", "frequent_words": 8})
+    config = config.model_copy(update={"model": model})
+    _, expected = trained(odd, config, tmp_path / "cpu")
+    metrics = Training(odd, config, CUDA, Checkpoints(tmp_path / "gpu"), tmp_path).run().metrics
+    for one, other in zip(facts(expected), facts(metrics), strict=True):
+        assert other == pytest.approx(one, rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -140,15 +150,21 @@ def test_a_gpu_decodes_as_a_cpu_does(name: str, beam: int) -> None:
         ]
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_slots_of_a_gpu_are_those_of_a_cpu(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "with_shortlist"),
+    [(name, False) for name in KINDS] + [("none", True), ("general", True)],
+)
+@pytest.mark.parametrize("beam", [1, 3])
+def test_slots_of_a_gpu_are_those_of_a_cpu(name: str, with_shortlist: bool, beam: int) -> None:
     allow_tf32(False)
-    how = DecodeConfig(max_length=19, max_ratio=3.0, min_ratio=0.5)
+    how = DecodeConfig(max_length=19, max_ratio=3.0, min_ratio=0.5, beam=beam)
     source, lengths = some_sources(40)
     ids = [row[:n].tolist() for row, n in zip(source, lengths.tolist(), strict=True)]
     results = []
     for device in (CPU, CUDA):
-        slots: Slots[int] = Slots(made(name).to(device), how, 12, device)
+        model = made(name).to(device)
+        network = shortlisted(model) if with_shortlist else model
+        slots: Slots[int] = Slots(network, how, 12, device)
         waiting, found = iter(enumerate(ids)), {}
         while len(found) < len(ids):
             coming = list(islice(waiting, slots.free))
