@@ -33,6 +33,7 @@ from benchmarks.gpu_report import (
     relative_error,
     training_of,
 )
+import s2s
 from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
@@ -214,9 +215,9 @@ def memory(report: Report) -> None:
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(0.03)
     try:
-        config = config_of("seed", {"hidden_size": 512}, batch_size=20_000, epochs=1)
-        with training_of(report.corpus("seed"), config) as training:
-            training.run()
+        with tempfile.TemporaryDirectory() as folder:
+            settings = {"model.hidden_size": 512, "train.batch_size": 20_000, "train.epochs": 1}
+            s2s.train(report.data / "seed", Path(folder, "model"), "seed", settings, quiet=True)
         report.add("memory", "out of memory", "no error", "one line", passed=False)
     except Failed as error:
         lines = str(error).splitlines()
