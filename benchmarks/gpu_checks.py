@@ -21,6 +21,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+import s2s
 from benchmarks.gpu_report import (
     CPU,
     DEVICE,
@@ -33,7 +34,6 @@ from benchmarks.gpu_report import (
     relative_error,
     training_of,
 )
-import s2s
 from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.decoding.translator import Translator
