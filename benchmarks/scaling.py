@@ -1,10 +1,17 @@
 """Scaling of a training step from one worker to two: computing, exchange, batch preparation.
 
-`python -m benchmarks.scaling --corpus CORPUS` takes steps of the plain loop with one process of one
+`python -m benchmarks.scaling --corpus CORPUS` takes steps of the plain loop with one worker of one
 thread, and with two that divide each batch and sum gradients by gloo on loopback, and in shared
-memory, for models of several widths. Computing is the time that one worker takes for half of each
-batch; the exchange is the additional time that two workers take. Rounds are interleaved; the median
-counts. Cases in bf16 are left out where the CPU is not fast in it.
+memory, for models of several widths. Two processes live as long as a case, and take all ways in
+turns of a few steps of the same batches: the speed of a machine drifts, and so each turn is
+compared with the turns beside it. The columns are
+
+- `1 worker`, `2 by gloo`, `2 in shared memory`: milliseconds of a step;
+- `half alone`: of one worker that takes its half of each batch and exchanges nothing;
+- `halves at once`: of one beside the other, which share the caches and the memory of the machine;
+- `by gloo over 1`, `in shared memory over 1`: how many times as fast two workers are.
+
+All are medians over the turns. Cases in bf16 are left out where the CPU is not fast in it.
 """
 
 import argparse
@@ -16,14 +23,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from s2s.config import Config
 from s2s.corpus import Corpus
+from s2s.corpus.batches import GlobalBatch
 from s2s.presets import PRESETS
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
@@ -39,99 +49,80 @@ CASES = [  # hidden size, pairs of a global batch, precision
     (512, 512, "bf16"),
     (512, 512, "fp32"),
 ]
+WAYS = ("1 worker", "half alone", "halves at once", "2 by gloo", "2 in shared memory")
+WARM_UP = 15  # steps of each way: kernels are compiled
 
 
 def main() -> None:
     """Measure all cases, and print a row for each."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scaling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--corpus", type=Path, required=True, help="corpus directory")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds")
-    parser.add_argument("--steps", type=int, default=40, help="steps measured in each round")
+    parser.add_argument("--turns", type=int, default=15, help="turns of each way")
+    parser.add_argument("--steps", type=int, default=4, help="steps of each turn")
     parser.add_argument("--compress", action="store_true", help="have gloo sum gradients in bf16")
     parser.add_argument("--cases", type=int, default=len(CASES), help="how many cases to measure")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--case", help=argparse.SUPPRESS)  # JSON, for a worker
     arguments = parser.parse_args()
     if arguments.case:
-        print(json.dumps(_steps(**json.loads(arguments.case))))
+        case = json.loads(arguments.case)
+        turns = _take_turns(arguments.corpus, arguments.turns, arguments.steps, **case)
+        print(json.dumps(turns))
         return
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, {' '.join(sys.argv[1:])}\n")
-    print(
-        "| hidden | batch | precision | MB exchanged | of that embedding rows "
-        "| 1 worker, ms | 2 by gloo, ms | 2 in shared memory, ms | computing | exchange by gloo "
-        "| in shared memory | batches | 2 by gloo over 1 | in shared memory over 1 |"
-    )
-    print("| " + "--- | " * 14)
+    print(f"| hidden | batch | precision | {', ms | '.join(WAYS)}, ms "
+          "| by gloo over 1 | in shared memory over 1 |")  # fmt: skip
+    print("| " + "--- | " * (len(WAYS) + 5))
     fast = choose_precision("auto", torch.device("cpu")).name
     cases = [case for case in CASES if case[2] in ("fp32", fast)]
     for hidden, batch, precision in cases[: arguments.cases]:
-        case = {
-            "corpus": str(arguments.corpus), "steps": arguments.steps, "hidden": hidden,
-            "precision": precision, "compress": arguments.compress,
-        }  # fmt: skip
-        runs: dict[str, list[dict[str, Any]]] = {"one": [], "half": [], "gloo": [], "shared": []}
-        for _ in range(arguments.rounds):
-            runs["one"].append(_run(1, **case, batch=batch))
-            runs["half"].append(_run(1, **case, batch=batch // 2))
-            runs["gloo"].append(_run(2, **case, batch=batch, shares_memory=False))
-            runs["shared"].append(_run(2, **case, batch=batch))
-        one, half, gloo, shared = (
-            statistics.median(run["ms"] for run in each) for each in runs.values()
-        )
-        last = runs["gloo"][-1]
-        print(
-            f"| {hidden} | {batch} | {precision} | {last['dense'] + last['rows']:.2f} "
-            f"| {last['rows']:.2f} | {one:.1f} | {gloo:.1f} | {shared:.1f} | {half:.1f} "
-            f"| {gloo - half:.1f} | {shared - half:.1f} | {last['waited']:.2f} "
-            f"| {one / gloo:.2f} | {one / shared:.2f} |",
-            flush=True,
-        )
+        turns = _run(arguments, hidden=hidden, batch=batch, precision=precision)
+        times = [f"{statistics.median(turns[way]):.1f}" for way in WAYS]
+        for way in WAYS[-2:]:
+            ratios = [one / two for one, two in zip(turns["1 worker"], turns[way], strict=True)]
+            times.append(f"{statistics.median(ratios):.2f}")
+        print(f"| {hidden} | {batch} | {precision} | {' | '.join(times)} |", flush=True)
 
 
-def _run(world: int, **case: Any) -> dict[str, Any]:
-    """Run a case with `world` processes; return the measurements of the first one."""
+def _run(arguments: argparse.Namespace, **case: object) -> dict[str, list[float]]:
+    """Run a case with two processes; return the milliseconds of a step in each turn, by way."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    case |= {"compress": arguments.compress, "port": port}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.scaling", "--corpus", case["corpus"],
-             "--case", json.dumps({**case, "rank": rank, "world": world, "port": port})],
+            [sys.executable, "-m", "benchmarks.scaling", "--corpus", arguments.corpus,
+             "--turns", str(arguments.turns), "--steps", str(arguments.steps),
+             "--case", json.dumps({**case, "rank": rank})],
             stdout=subprocess.PIPE, text=True, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
         )
-        for rank in range(world)
+        for rank in range(2)
     ]  # fmt: skip
     outputs = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit("a worker failed")
-    measured: dict[str, Any] = json.loads(outputs[0].splitlines()[-1])
-    return measured
+    turns: dict[str, list[float]] = json.loads(outputs[0].splitlines()[-1])
+    return turns
 
 
-def _steps(
-    corpus: str,
+def _take_turns(
+    corpus: Path,
+    turns: int,
+    steps: int,
+    *,
     hidden: int,
     batch: int,
     precision: str,
     compress: bool,
-    steps: int,
     rank: int,
-    world: int,
     port: int,
-    shares_memory: bool = True,
-) -> dict[str, float]:
-    """Take steps as one of `world` workers.
-
-    Args:
-        shares_memory: whether workers sum in shared memory, not by gloo.
-
-    Returns:
-        Milliseconds of a step (`ms`), of which waiting for a batch (`waited`), and the MB that a
-        step exchanges: of embedding rows (`rows`) and of all other gradients (`dense`).
-    """
+) -> dict[str, list[float]]:
+    """Take the turns of all ways as one of two workers; return those of this worker's clock."""
     torch.set_num_threads(1)
-    if world > 1:
-        address = f"tcp://127.0.0.1:{port}"
-        dist.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
     preset = PRESETS["seed"]()
     train = {"batch_size": batch, "precision": precision, "compress_gradients": compress}
     config = preset.model_copy(
@@ -140,37 +131,63 @@ def _steps(
             "model": preset.model.model_copy(update={"hidden_size": hidden}),
         }
     )
+    rows = Corpus.open(corpus)
+    with _training(rows, config) as one:  # before there is a group: of a single worker
+        address = f"tcp://127.0.0.1:{port}"
+        dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
+        with (
+            _training(rows, config, shares_memory=False) as gloo,
+            _training(rows, config) as shared,
+            _training(rows, config) as half,
+        ):
+            # In shared memory, where the backward pass exchanges nothing.
+            half.stepper._parallel.all_reduce = lambda batch, scalars: scalars  # type: ignore[attr-defined]
+            ways: dict[str, Callable[[int], float] | None] = {
+                "1 worker": _taker(one) if rank == 0 else None,
+                "half alone": _taker(half) if rank == 0 else None,
+                "halves at once": _taker(half),
+                "2 by gloo": _taker(gloo),
+                "2 in shared memory": _taker(shared),
+            }
+            measured: dict[str, list[float]] = {way: [] for way in ways}
+            for turn in range(turns + 1):
+                for way, take in ways.items():
+                    dist.barrier()
+                    if take is not None:
+                        milliseconds = take(steps if turn else WARM_UP)
+                        measured[way] += [milliseconds] if turn else []
+            dist.barrier()
+    dist.destroy_process_group()
+    return measured
+
+
+@contextmanager
+def _training(corpus: Corpus, config: Config, *, shares_memory: bool = True) -> Iterator[Training]:
+    """Yield a training run of the process group, if there is one, with a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(
-            Corpus.open(Path(corpus)),
-            config,
-            torch.device("cpu"),
-            Checkpoints(folder),
-            Path(folder),
+        yield Training(
+            corpus, config, torch.device("cpu"), Checkpoints(folder), Path(folder),
             shares_memory=shares_memory,
-        )
-        stepper, signals = training.stepper, StepSignals(stop=False, save=False, due=False)
-        batches = stepper.global_batches(training.batches, 1, 0)
-        for step in islice(batches, 15):  # warm-up: kernels are compiled
-            stepper.step(step, 1, 1e-3, signals)
-        waited, rows, begin = 0.0, 0, time.perf_counter()
+        )  # fmt: skip
+
+
+def _taker(training: Training) -> Callable[[int], float]:
+    """Return a function that takes so many further steps, and returns the milliseconds of one."""
+    batches, signals = _batches(training), StepSignals(stop=False, save=False, due=False)
+
+    def take(steps: int) -> float:
+        begin = time.perf_counter()
         for _ in range(steps):
-            fetching = time.perf_counter()
-            step = next(batches)
-            waited += time.perf_counter() - fetching
-            stepper.step(step, 1, 1e-3, signals)
-            rows += len(step.source_ids) + len(step.target_ids)
-        seconds = time.perf_counter() - begin
-        model = training.model
-        embedded = sum(m.weight.numel() for m in (model.encoder.embedding, model.decoder.embedding))
-        dense = sum(weight.numel() for weight in model.parameters()) - embedded
-    width = config.model.embedding_size
-    return {
-        "ms": seconds / steps * 1e3,
-        "waited": waited / steps * 1e3,
-        "dense": dense * (2 if compress else 4) / 1e6,
-        "rows": rows / steps * width * 4 / 1e6,
-    }
+            training.stepper.step(next(batches), 1, 1e-3, signals)
+        return (time.perf_counter() - begin) / steps * 1e3
+
+    return take
+
+
+def _batches(training: Training) -> Iterator[GlobalBatch]:
+    """Yield the batches of one epoch after another, and prepare each when it is asked for."""
+    for epoch in count(1):
+        yield from training.stepper.global_batches(training.batches, epoch, 0)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ VALID_CHUNK_BYTES = 2_000_000
 GPU_CHUNK_BYTES, GPU_MEMORY_SHARE = 2_000_000_000, 1 / 32
 
 # A chunk's rows are a multiple of this.
-ROWS = 32
+ROWS = 16
 
 # Up to so many features, oneDNN makes the gradient of the weight, turned, faster than torch does
 # (measured: 64 and 256). With more of them, torch is as fast, and nothing has to be turned back.
