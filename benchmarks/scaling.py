@@ -1,4 +1,4 @@
-"""Scaling of a training step from one worker to two: computing, exchange, batch preparation.
+"""Scaling of a training step from one worker to two.
 
 `python -m benchmarks.scaling --corpus CORPUS` takes steps of the plain loop with one worker of one
 thread, and with two that divide each batch and sum gradients by gloo on loopback, and in shared
@@ -8,10 +8,11 @@ compared with the turns beside it. The columns are
 
 - `1 worker`, `2 by gloo`, `2 in shared memory`: milliseconds of a step;
 - `half alone`: of one worker that takes its half of each batch and exchanges nothing;
-- `halves at once`: of one beside the other, which share the caches and the memory of the machine;
+- `halves at once`: the same with both workers running, which share the memory of the machine;
 - `by gloo over 1`, `in shared memory over 1`: how many times as fast two workers are.
 
-All are medians over the turns. Cases in bf16 are left out where the CPU is not fast in it.
+All are medians over the turns, the last two of the ratios of each turn. Cases in bf16 are left out
+where the CPU is not fast in it.
 """
 
 import argparse
@@ -50,7 +51,7 @@ CASES = [  # hidden size, pairs of a global batch, precision
     (512, 512, "fp32"),
 ]
 WAYS = ("1 worker", "half alone", "halves at once", "2 by gloo", "2 in shared memory")
-WARM_UP = 15  # steps of each way: kernels are compiled
+WARM_UP = 20  # steps of each way, a pool of batches: kernels are compiled
 
 
 def main() -> None:
@@ -121,7 +122,11 @@ def _take_turns(
     rank: int,
     port: int,
 ) -> dict[str, list[float]]:
-    """Take the turns of all ways as one of two workers; return those of this worker's clock."""
+    """Take the turns of all ways as one of two workers.
+
+    Returns:
+        For each way, the milliseconds of a step in each turn, on this worker's clock.
+    """
     torch.set_num_threads(1)
     preset = PRESETS["seed"]()
     train = {"batch_size": batch, "precision": precision, "compress_gradients": compress}
@@ -140,7 +145,10 @@ def _take_turns(
             _training(rows, config) as shared,
             _training(rows, config) as half,
         ):
-            # In shared memory, where the backward pass exchanges nothing.
+            for training in (shared, half):
+                if training.stepper._parallel._memory is None:  # type: ignore[attr-defined]
+                    raise SystemExit("the two processes cannot share memory here")
+            # In shared memory the backward pass exchanges nothing: this is the whole exchange.
             half.stepper._parallel.all_reduce = lambda batch, scalars: scalars  # type: ignore[attr-defined]
             ways: dict[str, Callable[[int], float] | None] = {
                 "1 worker": _taker(one) if rank == 0 else None,
@@ -151,11 +159,13 @@ def _take_turns(
             }
             measured: dict[str, list[float]] = {way: [] for way in ways}
             for turn in range(turns + 1):
-                for way, take in ways.items():
+                for way, take in list(ways.items())[:: 1 if turn % 2 else -1]:
                     dist.barrier()
-                    if take is not None:
-                        milliseconds = take(steps if turn else WARM_UP)
-                        measured[way] += [milliseconds] if turn else []
+                    if take is None:
+                        continue
+                    milliseconds = take(steps if turn else WARM_UP)
+                    if turn:
+                        measured[way].append(milliseconds)
             dist.barrier()
     dist.destroy_process_group()
     return measured
@@ -172,8 +182,8 @@ def _training(corpus: Corpus, config: Config, *, shares_memory: bool = True) -> 
 
 
 def _taker(training: Training) -> Callable[[int], float]:
-    """Return a function that takes so many further steps, and returns the milliseconds of one."""
-    batches, signals = _batches(training), StepSignals(stop=False, save=False, due=False)
+    """Return a function that takes some further steps, and returns the milliseconds of one."""
+    batches, signals = endless_batches(training), StepSignals(stop=False, save=False, due=False)
 
     def take(steps: int) -> float:
         begin = time.perf_counter()
@@ -184,8 +194,8 @@ def _taker(training: Training) -> Callable[[int], float]:
     return take
 
 
-def _batches(training: Training) -> Iterator[GlobalBatch]:
-    """Yield the batches of one epoch after another, and prepare each when it is asked for."""
+def endless_batches(training: Training) -> Iterator[GlobalBatch]:
+    """Yield the batches of one epoch after another."""
     for epoch in count(1):
         yield from training.stepper.global_batches(training.batches, epoch, 0)
 

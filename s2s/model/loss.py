@@ -35,7 +35,7 @@ VALID_CHUNK_BYTES = 2_000_000
 # this share of its memory.
 GPU_CHUNK_BYTES, GPU_MEMORY_SHARE = 2_000_000_000, 1 / 32
 
-# A chunk's rows are a multiple of this.
+# The rows of a chunk are filled up to a multiple of this: few sizes to compile, and little waste.
 ROWS = 16
 
 # Up to so many features, oneDNN makes the gradient of the weight, turned, faster than torch does
