@@ -4,8 +4,8 @@
 thread, in the precision that this CPU is fast in, in turns with products of two square matrices, by
 torch and by oneDNN: the rate of the faster way is the peak. The arithmetic of a step is 6
 operations for each weight of the recurrent and output layers and each token that they read. The
-shares of operators are those of further steps under torch's profiler, which slows small operators
-down. Batches are made before the clock starts.
+operators' shares come from further steps under torch's profiler, which slows small operators down.
+Batches are made before the clock starts.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from s2s.training.precision import choose_precision
 SQUARE, PRODUCTS = 1_024, 5
 WARM_UP, STEPS, PROFILED = 20, 5, 20
 
-# Operators by what they are part of; all others, and Python, are the rest. The encoder's products
-# are those of packed sentences, one for each token; the decoder's are inside its fused layer.
+# Operators by what they are part of; all others, and Python, are the rest. The encoder reads packed
+# sentences, with a product for each token; the decoder's products are inside its fused layer.
 PARTS = {
     "products": ("aten::mm", "aten::addmm", "mkldnn::_linear_pointwise"),
     "softmax": ("aten::_softmax",),
