@@ -68,9 +68,8 @@ class SharedMemory:
             start = share * size
             return list(torch.split(self._slots[owner, start : start + sum(lengths)], lengths))
 
-        # Two barriers are enough for any number of sums: other processes read what is written
-        # before the first one only until the second, and what is written between the two only
-        # until the next first one.
+        # The places of shares depend on how many numbers there are. So nothing may be written for
+        # the next sum, wherever it is, until all processes have read this one: the third barrier.
         for other in others:
             _copy(shares[other], slot(rank, other))
         self.barrier()
@@ -80,6 +79,7 @@ class SharedMemory:
         self.barrier()
         for other in others:
             _copy(slot(other, other), shares[other])
+        self.barrier()
 
     def barrier(self) -> None:
         """Wait, without using the CPU, until all processes have come here.

@@ -15,7 +15,7 @@ from s2s.shared_memory import SharedMemory, share_memory
 from tests.support.training import PROCESSES
 
 # Shapes of gradients: some are cut between processes, some are smaller than a cache line.
-SHAPES = [(4,), (300, 64), (1,), (70,), (2_000, 33), (0, 5)]
+SHAPES = [(4,), (300, 64), (1,), (70,), (0, 5), (2_000, 33)]
 NUMBERS = sum(torch.Size(shape).numel() for shape in SHAPES)
 Task = Callable[[int, int, Path], None]
 
@@ -59,15 +59,25 @@ def sum_by_both(rank: int, world: int, folder: Path) -> None:
     """Leave the sums of gloo and of shared memory, of several steps in a row."""
     memory, sums = opened(), []
     torch.manual_seed(rank)
-    for step in range(5):
-        ours = [torch.randn(shape) for shape in SHAPES[: len(SHAPES) - step % 2]]
-        theirs = [tensor.clone() for tensor in ours]
-        for tensor in theirs:
+    meet = memory.barrier
+
+    def meet_and_sleep() -> None:
+        meet()
+        time.sleep(0.02)
+
+    # With more and fewer numbers, shares are at other places in each step.
+    steps = [
+        [torch.randn(shape) for shape in SHAPES[: len(SHAPES) - step % 2]] for step in range(9)
+    ]
+    theirs = [[tensor.clone() for tensor in ours] for ours in steps]
+    for tensors in theirs:
+        for tensor in tensors:
             dist.all_reduce(tensor)
-        if step % world == rank:
-            time.sleep(0.05)  # the others wait
+    for step, ours in enumerate(steps):
+        # One process is late after every barrier, while the others go on to the next sum.
+        memory.barrier = meet_and_sleep if step // 3 % world == rank else meet  # type: ignore[method-assign]
         memory.all_reduce(ours)
-        sums.append((ours, theirs))
+        sums.append((ours, theirs[step]))
     memory.close()
     torch.save(sums, folder / f"{rank}.pt")
 
