@@ -116,12 +116,22 @@ def config_of(preset: str, model: dict[str, Any] | None = None, **train: Any) ->
 
 @contextmanager
 def training_of(
-    corpus: Corpus, config: Config, device: torch.device = DEVICE
+    corpus: Corpus,
+    config: Config,
+    device: torch.device = DEVICE,
+    *,
+    shares_memory: bool = True,
 ) -> Iterator[Training]:
-    """Yield a training run whose steps the caller takes, with a temporary folder."""
+    """Yield a training run whose steps the caller takes, with a temporary folder.
+
+    Args:
+        shares_memory: whether workers on one host may sum gradients in shared memory.
+    """
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Checkpoints(f"{folder}/checkpoints", last=99)
-        yield Training(corpus, config, device, checkpoints, Path(folder))
+        yield Training(
+            corpus, config, device, checkpoints, Path(folder), shares_memory=shares_memory
+        )
 
 
 def seconds_of(work: Callable[[], object], calls: int, rounds: int = 3) -> float:

@@ -22,24 +22,19 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from s2s.config import Config
+from benchmarks.gpu_report import CPU, NO_SIGNALS, config_of, training_of
 from s2s.corpus import Corpus
 from s2s.corpus.batches import GlobalBatch
-from s2s.presets import PRESETS
-from s2s.training.checkpoints import Checkpoints
 from s2s.training.loop import Training
 from s2s.training.precision import choose_precision
-from s2s.training.signals import StepSignals
 
 CASES = [  # hidden size, pairs of a global batch, precision
     (64, 128, "bf16"),
@@ -77,7 +72,7 @@ def main() -> None:
     print(f"| hidden | batch | precision | {', ms | '.join(WAYS)}, ms "
           "| by gloo over 1 | in shared memory over 1 |")  # fmt: skip
     print("| " + "--- | " * (len(WAYS) + 5))
-    fast = choose_precision("auto", torch.device("cpu")).name
+    fast = choose_precision("auto", CPU).name
     cases = [case for case in CASES if case[2] in ("fp32", fast)]
     for hidden, batch, precision in cases[: arguments.cases]:
         turns = _run(arguments, hidden=hidden, batch=batch, precision=precision)
@@ -128,22 +123,21 @@ def _take_turns(
         For each way, the milliseconds of a step in each turn, on this worker's clock.
     """
     torch.set_num_threads(1)
-    preset = PRESETS["seed"]()
-    train = {"batch_size": batch, "precision": precision, "compress_gradients": compress}
-    config = preset.model_copy(
-        update={
-            "train": preset.train.model_copy(update=train),
-            "model": preset.model.model_copy(update={"hidden_size": hidden}),
-        }
+    config = config_of(
+        "seed",
+        {"hidden_size": hidden},
+        batch_size=batch,
+        precision=precision,
+        compress_gradients=compress,
     )
     rows = Corpus.open(corpus)
-    with _training(rows, config) as one:  # before there is a group: of a single worker
+    with training_of(rows, config, CPU) as one:  # before there is a group: of a single worker
         address = f"tcp://127.0.0.1:{port}"
         dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2)
         with (
-            _training(rows, config, shares_memory=False) as gloo,
-            _training(rows, config) as shared,
-            _training(rows, config) as half,
+            training_of(rows, config, CPU, shares_memory=False) as gloo,
+            training_of(rows, config, CPU) as shared,
+            training_of(rows, config, CPU) as half,
         ):
             for training in (shared, half):
                 if training.stepper._parallel._memory is None:  # type: ignore[attr-defined]
@@ -171,24 +165,14 @@ def _take_turns(
     return measured
 
 
-@contextmanager
-def _training(corpus: Corpus, config: Config, *, shares_memory: bool = True) -> Iterator[Training]:
-    """Yield a training run of the process group, if there is one, with a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Training(
-            corpus, config, torch.device("cpu"), Checkpoints(folder), Path(folder),
-            shares_memory=shares_memory,
-        )  # fmt: skip
-
-
 def _taker(training: Training) -> Callable[[int], float]:
     """Return a function that takes some further steps, and returns the milliseconds of one."""
-    batches, signals = endless_batches(training), StepSignals(stop=False, save=False, due=False)
+    batches = endless_batches(training)
 
     def take(steps: int) -> float:
         begin = time.perf_counter()
         for _ in range(steps):
-            training.stepper.step(next(batches), 1, 1e-3, signals)
+            training.stepper.step(next(batches), 1, 1e-3, NO_SIGNALS)
         return (time.perf_counter() - begin) / steps * 1e3
 
     return take

@@ -74,7 +74,7 @@ def sum_by_both(rank: int, world: int, folder: Path) -> None:
         for tensor in tensors:
             dist.all_reduce(tensor)
     for step, ours in enumerate(steps):
-        # One process is late after every barrier, while the others go on to the next sum.
+        # One process is late after every barrier, when the others may have begun the next sum.
         memory.barrier = meet_and_sleep if step // 3 % world == rank else meet  # type: ignore[method-assign]
         memory.all_reduce(ours)
         sums.append((ours, theirs[step]))
