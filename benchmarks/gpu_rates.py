@@ -29,7 +29,7 @@ from s2s.config import Config
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batches
 from s2s.decoding.translator import Translator
-from s2s.model.loss import cross_entropy
+from s2s.model.cross_entropy import cross_entropy
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints
 from s2s.training.device_batches import DeviceCorpus

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.train import cpu_name
-from s2s.model.loss import (
+from s2s.model.cross_entropy import (
     CHUNK_BYTES,
     _chunk_gradient,
-    _chunks,
     _layer_gradients,
     _loss_and_gradients,
     _output_layer,
+    chunks,
 )
 
 # Target tokens of a batch, features that the output layer reads, target vocabulary: of `seed`, of
@@ -73,7 +73,7 @@ def _ways(
     bias = torch.randn(vocab, requires_grad=True)
     targets = torch.randint(vocab, (tokens,))
     low_hidden, low_weight, low_bias = (x.detach().to(dtype) for x in (hidden, weight, bias))
-    chunk = next(_chunks(hidden, vocab, CHUNK_BYTES, dtype))
+    chunk = next(chunks(hidden, vocab, CHUNK_BYTES, dtype))
     part = low_hidden[chunk]  # (C, H)
     space = part.new_empty(len(part), vocab)  # (C, V)
     logits, difference = space.clone().zero_(), space.clone().normal_()
@@ -120,7 +120,7 @@ def _before(
     loss, d_hidden = torch.zeros(()), torch.empty_like(hidden)
     d_weight, d_bias = torch.zeros(weight.shape), torch.zeros(bias.shape)
     space = None
-    for chunk in _chunks(hidden, len(weight), CHUNK_BYTES, weight.dtype):
+    for chunk in chunks(hidden, len(weight), CHUNK_BYTES, weight.dtype):
         part = hidden[chunk].to(weight.dtype)  # (C, H)
         if space is None:
             space = part.new_empty(len(part), len(weight))  # (C, V): no other is larger

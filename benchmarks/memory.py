@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.prepare import write_rows
-from s2s.model.loss import cross_entropy
+from s2s.model.cross_entropy import cross_entropy
 
 import psutil  # isort: skip
 

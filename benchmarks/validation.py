@@ -17,8 +17,9 @@ from benchmarks.train import cpu_name
 from s2s.corpus import Corpus
 from s2s.corpus.batches import Batches
 from s2s.evaluation.teacher_forcing import validate
+from s2s.model.cross_entropy import CHUNK_BYTES
 from s2s.model.directory import ModelDirectory
-from s2s.model.loss import CHUNK_BYTES, TokenSums
+from s2s.model.loss import TokenSums
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import PAD
 

@@ -12,8 +12,9 @@ from s2s.decoding.shortlisted import full_output
 from s2s.decoding.translator import Translator
 from s2s.errors import BadInput
 from s2s.model.adaptive import AdaptiveOutput
+from s2s.model.cross_entropy import output_cross_entropy
 from s2s.model.directory import ModelDirectory
-from s2s.model.loss import batch_sums, output_cross_entropy
+from s2s.model.loss import batch_sums
 from s2s.text.vocabulary import PAD, SOS, Vocabulary
 from tests.numerics.test_model import made, tokens
 

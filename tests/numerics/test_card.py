@@ -19,7 +19,8 @@ from s2s.decoding.search import decode, decode_recorded
 from s2s.devices import find_device
 from s2s.errors import BadInput
 from s2s.gpu.graphs import GraphCache
-from s2s.model.loss import TrainingLoss, batch_sums, cross_entropy
+from s2s.model.cross_entropy import cross_entropy
+from s2s.model.loss import TrainingLoss, batch_sums
 from s2s.model.recurrent import RecurrentStack
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints

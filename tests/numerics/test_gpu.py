@@ -17,7 +17,7 @@ from s2s.decoding.slots import Slots
 from s2s.decoding.translator import Translator
 from s2s.devices import allow_tf32
 from s2s.gpu.graphs import GraphCache
-from s2s.model.loss import cross_entropy
+from s2s.model.cross_entropy import cross_entropy
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import PAD
 from s2s.training.checkpoints import Checkpoints

@@ -13,9 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from s2s.config import ModelConfig
 from s2s.corpus.batches import Batch
-from s2s.model import loss as module
+from s2s.model import cross_entropy as module
+from s2s.model import loss as loss_module
 from s2s.model import onednn
-from s2s.model.loss import CHUNK_BYTES, ROWS, TokenSums, TrainingLoss, batch_sums, cross_entropy
+from s2s.model.cross_entropy import CHUNK_BYTES, ROWS, cross_entropy
+from s2s.model.loss import TokenSums, TrainingLoss, batch_sums
 from s2s.model.seq2seq import Seq2Seq
 from s2s.text.vocabulary import PAD, SOS
 
@@ -57,8 +59,8 @@ def gradients(loss: Tensor, *leaves: Tensor) -> list[Tensor]:
 
 def chunks_of(monkeypatch: pytest.MonkeyPatch, rows: int, words: int = WORDS) -> None:
     """Let a chunk have so many rows of float32 logits."""
-    for limit in ("CHUNK_BYTES", "VALID_CHUNK_BYTES"):
-        monkeypatch.setattr(module, limit, rows * words * 4)
+    monkeypatch.setattr(module, "CHUNK_BYTES", rows * words * 4)
+    monkeypatch.setattr(loss_module, "VALID_CHUNK_BYTES", rows * words * 4)
 
 
 # ---- float32 --------------------------------------------------------------------------------

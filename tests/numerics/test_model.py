@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2s.config import ModelConfig
+from s2s.model.cross_entropy import output_cross_entropy
 from s2s.model.dropout import LockedDropout
-from s2s.model.loss import output_cross_entropy
 from s2s.model.seq2seq import DecoderState, Seq2Seq, reversed_positions
 from s2s.text.vocabulary import PAD, SOS
 
