@@ -384,18 +384,33 @@ def test_one_vocabulary_is_needed_to_tie_all(odd: Corpus, tmp_path: Path) -> Non
         trained(odd, looking(settings(), tie="all"), tmp_path)
 
 
+def cut(whole: Path, copy: Path) -> Path:
+    """Copy the folder of a run without the later half of its checkpoints."""
+    shutil.copytree(whole, copy)
+    kept = Checkpoints(copy / "checkpoints", last=99).all()
+    assert len(kept) >= 2
+    for checkpoint in kept[len(kept) // 2 :]:
+        shutil.rmtree(copy / "checkpoints" / checkpoint.name)
+    return copy
+
+
 @pytest.mark.parametrize("every", [1, 3, 10])
 def test_a_run_that_lost_its_last_steps_goes_on_to_the_same_weights(
     every: int, odd: Corpus, tmp_path: Path
 ) -> None:
     config = settings(epochs=2, checkpoint_steps=every, batch_tokens=50)
     weights, expected = trained(odd, config, tmp_path / "whole")
-    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
-    kept = Checkpoints(tmp_path / "cut/checkpoints", last=99).all()
-    assert len(kept) >= 2
-    for checkpoint in kept[len(kept) // 2 :]:
-        shutil.rmtree(tmp_path / "cut/checkpoints" / checkpoint.name)
-    resumed, actual = trained(odd, config, tmp_path / "cut")
+    resumed, actual = trained(odd, config, cut(tmp_path / "whole", tmp_path / "cut"))
+    assert same(resumed, weights)
+    assert facts(actual) == facts(expected)
+
+
+def test_three_workers_that_lost_their_last_steps_go_on_to_the_same_weights(
+    odd: Corpus, tmp_path: Path
+) -> None:
+    config = settings(epochs=2, checkpoint_steps=3)
+    weights, expected = together(3, odd, config, tmp_path / "whole")
+    resumed, actual = together(3, odd, config, cut(tmp_path / "whole", tmp_path / "cut"))
     assert same(resumed, weights)
     assert facts(actual) == facts(expected)
 
