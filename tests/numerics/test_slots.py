@@ -1,5 +1,6 @@
 """Sentences that come and go in slots, against the same sentences translated alone."""
 
+from functools import cache
 from random import Random
 
 import pytest
@@ -17,10 +18,9 @@ from s2s.decoding.slots import Slots
 from s2s.text.vocabulary import EOS
 from tests.support.networks import KINDS, made, reluctant, shortlisted, some_sources
 
-WORDS = 12
 
-
-def alone(name: str, ids: list[int], how: DecodeConfig) -> tuple[list[int], list[int] | None]:
+@cache  # many examples have the same sentences
+def alone(name: str, ids: tuple[int, ...], how: DecodeConfig) -> tuple[list[int], list[int] | None]:
     """The ids that translate a sentence alone, and their alignment."""
     [found] = greedy(made(name), torch.tensor([ids]), torch.tensor([len(ids)]), how, details=True)
     alignment = None if found.alignment is None else found.alignment[: len(found.ids)]
@@ -48,7 +48,7 @@ def test_who_shares_the_slots_changes_nothing(name: str, size: int, seed: int) -
             slots.admit([ids for _, ids in admitted], [owner for owner, _ in admitted])
         for slot in slots.step():
             found[slot.owner] = (slot.ids, slot.alignment)
-    assert found == {owner: alone(name, ids, how) for owner, ids in enumerate(sentences(20))}
+    assert found == {owner: alone(name, tuple(ids), how) for owner, ids in enumerate(sentences(20))}
 
 
 def test_a_cancelled_sentence_frees_its_slot_and_disturbs_nobody() -> None:
@@ -63,7 +63,7 @@ def test_a_cancelled_sentence_frees_its_slot_and_disturbs_nobody() -> None:
     assert not cancelled & set(slots.active)
     while len(slots):
         found.update((slot.owner, slot.ids) for slot in slots.step())
-    wanted = {n: alone("general", ids[n], how)[0] for n in range(6) if n in found}
+    wanted = {n: alone("general", tuple(ids[n]), how)[0] for n in range(6) if n in found}
     assert found == wanted
     assert {0, 2, 4} <= set(found)
 
@@ -107,7 +107,7 @@ def test_evicted_slots_can_be_filled_again() -> None:
     while len(slots):
         for slot in slots.step():
             words = slot.ids
-    assert words == alone("tied", sentences(4)[3], how)[0]
+    assert words == alone("tied", tuple(sentences(4)[3]), how)[0]
 
 
 # ---- beams ---------------------------------------------------------------------------------------
@@ -173,7 +173,8 @@ def test_beams_find_the_same_whoever_shares_their_steps(
 ) -> None:
     """Sentences come, are given up and end at random; half of their steps have both kinds."""
     random = Random(seed)
-    slots: Slots[int] = Slots(network_of(way, name), USUAL, size, CPU)
+    network = network_of(way, name)
+    slots: Slots[int] = Slots(network, USUAL, size, CPU)
     slots._turns._shared_rows = shared
     ids = sentences(24)
     searches = [random.choice(SEARCHES) for _ in ids]
@@ -196,7 +197,6 @@ def test_beams_find_the_same_whoever_shares_their_steps(
         for slot in slots.step():
             assert slot not in slots.active
             ended.add(slot.owner)
-            network = network_of(way, name)
             assert_same(slot, wanted(network, ids[slot.owner], searches[slot.owner]))
     assert ended | cancelled == set(range(24))
     assert not ended & cancelled

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 ON_RAY = {
     "prepare": "prepare demo --languages en-fr --source {pairs} --out {out} --tasks 2",
     "train": "train demo --corpus {corpus} --out {out} --workers 2 --train.epochs 3",
-    "tune": "tune demo --corpus {corpus} --out {out} --trials 2 --train.epochs 2"
+    "tune": "tune demo --corpus {corpus} --out {out} --trials 2 --train.epochs 2 --workers 2"
     " --hidden-sizes 16 --embedding-sizes 8 16",
 }
 IN_ONE_PROCESS = {
@@ -75,6 +75,7 @@ def mode(path: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("verb", ON_RAY)
 def test_a_cluster_of_a_commands_own_is_for_its_host_and_its_user_alone(
     verb: str, home: Path, small_corpus: Path, tmp_path: Path
