@@ -9,6 +9,7 @@ copies unknown words, and ends translations that repeat themselves.
 """
 
 import json
+import re
 import sys
 from itertools import groupby
 from operator import itemgetter
@@ -27,6 +28,7 @@ class OnnxTranslator:
     def __init__(self, folder: Path) -> None:
         self.manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
         self.ids = self.manifest["special_ids"]
+        self.spaceless_letters = self.manifest["spaceless_letters"]
         self.source = Tokenizer.from_file(str(folder / "source.json"))
         self.target = Tokenizer.from_file(str(folder / "target.json"))
         self.encoder = InferenceSession(folder / self.manifest["encoder"]["file"])
@@ -53,13 +55,20 @@ class OnnxTranslator:
         return [self.spelled(row.tolist()) for row in np.array(steps).T]
 
     def encoded(self, sentence: str) -> list[int]:
-        """Return the token ids of a sentence; a word with an unknown part is one unknown token."""
-        encoding = self.source.encode(sentence)
+        """Return the token ids of a sentence.
+
+        A word with an unknown part is one unknown token, but for clauses of scripts without spaces.
+        """
+        found = self.source.encode(sentence)
+        parts = zip(found.word_ids, found.ids, found.offsets, strict=True)
+        unknown, special = self.ids["unk"], self.ids.values()
         ids: list[int] = []
-        for _, tokens in groupby(zip(encoding.word_ids, encoding.ids, strict=True), itemgetter(0)):
-            word = [token for _, token in tokens]
-            unknown = not {*word}.isdisjoint(self.ids.values())
-            ids += [self.ids["unk"]] if unknown else word
+        for _, word in groupby(parts, itemgetter(0)):
+            _, tokens, spans = zip(*word, strict=True)
+            known = [unknown if token in special else token for token in tokens]
+            written = sentence[spans[0][0] : spans[-1][1]]
+            is_whole = unknown in known and not re.search(self.spaceless_letters, written)
+            ids += [unknown] if is_whole else known
         return ids
 
     def spelled(self, ids: list[int]) -> str:

@@ -11,6 +11,7 @@ import wasm from "onnxruntime-web/ort-wasm-simd-threaded.wasm";
 import { env, InferenceSession, Tensor } from "onnxruntime-web/wasm";
 
 const IDS = manifest.special_ids;
+const SPACELESS = new RegExp(manifest.spaceless_letters, "u");
 const START = "\ue002"; // begins every word that is split into subwords
 const JOIN = "\ue000"; // ends a translation that was cut off there
 
@@ -29,9 +30,11 @@ class Vocabulary {
     const words = this.tokenizer.normalizer(sentence).split(" ").filter((word) => word);
     return words.flatMap((word) => {
       const tokens = this.words ? [word] : this.tokenizer.model([START + word]);
-      const ids = tokens.map((token) => this.ids.get(token) ?? IDS.unk);
-      // A word that is not known in all its parts is not known.
-      return ids.some((id) => Object.values(IDS).includes(id)) ? [IDS.unk] : ids;
+      const ids = tokens
+        .map((token) => this.ids.get(token) ?? IDS.unk)
+        .map((id) => (Object.values(IDS).includes(id) ? IDS.unk : id));
+      // A word that is not known in all its parts is not known, but for clauses without spaces.
+      return ids.includes(IDS.unk) && !SPACELESS.test(word) ? [IDS.unk] : ids;
     });
   }
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from s2s.config import DecodeConfig, Section
+from s2s.text.scripts import SPACELESS_LETTERS
 from s2s.text.vocabulary import EOS, PAD, SOS, UNK
 
 MANIFEST = "manifest.json"
@@ -77,6 +78,11 @@ class ExportManifest(Section):
 
     special_ids: SpecialIds = SpecialIds()
     """Numbers of the tokens that stand for no text."""
+
+    spaceless_letters: str = SPACELESS_LETTERS
+    """Regular expression for a letter of scripts without spaces between words. A word that has one
+    keeps its known tokens where others of them are unknown; any other word is then one unknown
+    token."""
 
     decode: DecodeConfig
     """The model's own decoding settings, among them the limits of length."""

@@ -1,5 +1,6 @@
 """A model as ONNX graphs: what `s2s export` writes and refuses, and the examples that read it."""
 
+import runpy
 import shutil
 import subprocess
 import sys
@@ -55,6 +56,7 @@ def trained(
                 update={
                     "text": TextConfig.model_validate(text),
                     "model": ModelConfig.model_validate({**tiny.model.model_dump(), **network}),
+                    "train": tiny.train.model_copy(update={"epochs": 8}),
                 }
             )
             prepare_file(
@@ -196,6 +198,18 @@ def test_without_onnx_the_verb_says_which_extra_brings_it(model_dir: Path, tmp_p
 
 
 # ---- the example in Python ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_example_reads_the_same_tokens(
+    kind: str, trained: Callable[[str], Path], tmp_path: Path
+) -> None:
+    directory = ModelDirectory.load(trained(kind))
+    export_to_onnx(directory, tmp_path / "exported")
+    example = runpy.run_path(str(EXAMPLES / "onnx_translate.py"))
+    translator = example["OnnxTranslator"](tmp_path / "exported")
+    texts = [*SENTENCES, "see東trees", "東京 dogs ｱ見ｶ", "<eos>", "<eos>東", "Zebras see bread!"]
+    assert [translator.encoded(text) for text in texts] == directory.source.encode(texts)
 
 
 @pytest.mark.parametrize("kind", KINDS)
