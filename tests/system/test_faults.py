@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
-from ray.util.state import list_nodes
 from safetensors.torch import load_file
 
 from s2s.corpus import Corpus
@@ -148,8 +148,11 @@ def growing() -> Iterator[tuple[Cluster, Callable[[], Node]]]:
 
 def alive(cluster: Cluster) -> set[str]:
     """Return the ids of the nodes of a cluster that are alive."""
-    nodes = list_nodes(address=cluster.dashboard, raise_on_missing_output=False)
-    return {node.node_id for node in nodes if node.state == "ALIVE"}
+    # Ray's own `list_nodes` asks the cluster that this process is connected to, whatever address it
+    # is given.
+    answer = httpx.get(f"{cluster.dashboard}/api/v0/nodes", timeout=30).raise_for_status().json()
+    nodes = answer["data"]["result"]["result"]
+    return {node["node_id"] for node in nodes if node["state"] == "ALIVE"}
 
 
 @pytest.mark.slow
