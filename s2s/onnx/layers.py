@@ -104,6 +104,37 @@ def _run_loop(
     lengths: str,
 ) -> Layer:
     """Add a layer as a loop over tokens, which goes both ways at once."""
+    directions, parts = _directions(layer), STATE_NAMES[cell]
+    inside, zeros = _inside(graph, inputs, lengths), _zeros(graph, lengths, layer.hidden_size)
+    backwards = [int(direction != "") for direction in directions]
+    count = len(directions) * len(parts)
+    found = graph.apply_many(
+        "Scan",
+        count + len(directions),
+        *[zeros] * count,
+        *[inputs, inside] * len(directions),
+        body=_token_body(graph, precision, name, cell, layer),
+        num_scan_inputs=2 * len(directions),
+        scan_input_directions=[each for each in backwards for _ in range(2)],
+        scan_output_directions=backwards,
+    )
+    finals, by_direction = found[:count], found[count:]  # each (B, W), each (S, B, W)
+    final = [
+        graph.apply("Unsqueeze", graph.join(finals[place :: len(parts)], axis=1), graph.integers(0))
+        for place in range(len(parts))
+    ]
+    return graph.join(by_direction, axis=2), final
+
+
+def _token_body(
+    graph: Graph, precision: Precision, name: str, cell: str, layer: nn.RNNBase
+) -> onnx.GraphProto:
+    """Return the body of the loop: a token of each direction, from states to the next ones.
+
+    Inputs: all parts of the state of each direction, then for each direction its token's row and
+    whether this is within the sentence. Outputs: all parts of the next states, then the outputs of
+    each direction.
+    """
     body = Graph(f"{name}.token", outer=graph)
     directions, parts = _directions(layer), STATE_NAMES[cell]
     states: list[list[str]] = []  # of each direction, at first
@@ -128,26 +159,7 @@ def _run_loop(
     for direction, value in zip(directions, outputs, strict=True):
         prefix = f"{body.name}{direction}"
         body.output(f"{prefix}.output", value, np.float32, "sentences", layer.hidden_size)
-    backwards = [int(direction != "") for direction in directions]
-    inside = _inside(graph, inputs, lengths)
-    zeros = _zeros(graph, lengths, layer.hidden_size)
-    count = len(directions) * len(parts)
-    found = graph.apply_many(
-        "Scan",
-        count + len(directions),
-        *[zeros] * count,
-        *[inputs, inside] * len(directions),
-        body=body.finished(),
-        num_scan_inputs=2 * len(directions),
-        scan_input_directions=[each for each in backwards for _ in range(2)],
-        scan_output_directions=backwards,
-    )
-    finals, by_direction = found[:count], found[count:]  # each (B, W), each (S, B, W)
-    final = [
-        graph.apply("Unsqueeze", graph.join(finals[place :: len(parts)], axis=1), graph.integers(0))
-        for place in range(len(parts))
-    ]
-    return graph.join(by_direction, axis=2), final
+    return body.finished()
 
 
 def _inside(graph: Graph, inputs: str, lengths: str) -> str:
