@@ -57,7 +57,7 @@ class OnnxTranslator:
     def encoded(self, sentence: str) -> list[int]:
         """Return the token ids of a sentence.
 
-        A word with an unknown part is one unknown token, but for clauses of scripts without spaces.
+        A word with an unknown part is one unknown token, unless its script has no spaces.
         """
         found = self.source.encode(sentence)
         parts = zip(found.word_ids, found.ids, found.offsets, strict=True)

@@ -33,7 +33,7 @@ class Vocabulary {
       const ids = tokens
         .map((token) => this.ids.get(token) ?? IDS.unk)
         .map((id) => (Object.values(IDS).includes(id) ? IDS.unk : id));
-      // A word that is not known in all its parts is not known, but for clauses without spaces.
+      // A word with an unknown part is unknown as a whole, but for clauses without spaces.
       return ids.includes(IDS.unk) && !SPACELESS.test(word) ? [IDS.unk] : ids;
     });
   }

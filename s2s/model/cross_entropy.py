@@ -53,9 +53,9 @@ def cross_entropy(
 ) -> Tensor:
     """Return the summed cross-entropy, in nats, of the logits that an output layer makes.
 
-    Gradients equal those of `F.cross_entropy` of all logits, `F.linear(hidden, weight, bias)`, with
-    `reduction="sum"`. So does the value (up to 87 nats a token), but for label smoothing, which is
-    in the gradients alone: the value compares with the loss on held-out data. The logits are made a
+    It has the gradients of `F.cross_entropy` of all logits, `F.linear(hidden, weight, bias)`, with
+    `reduction="sum"`, and its value (up to 87 nats a token), but for label smoothing, which is in
+    the gradients alone: the value compares with the loss on held-out data. The logits are made a
     chunk at a time, in the dtype of autocast where that is on, and a chunk's gradients are taken at
     once, while its logits exist (as in Liger Kernel, Hsu et al., 2024,
     https://arxiv.org/abs/2410.10989).
